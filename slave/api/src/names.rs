@@ -1,0 +1,321 @@
+//! Names that cross the socket, each with the one constructor that checks it.
+
+use crate::limits::{NAME_LIMIT_BYTES, PATH_LIMIT_COMPONENTS};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What is wrong with one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameFault {
+    /// It has no characters.
+    Empty,
+    /// It is longer than [`NAME_LIMIT_BYTES`].
+    TooLong,
+    /// It is `.` or `..`.
+    Dots,
+    /// It has a `/`.
+    Slash,
+    /// It has a control character (NUL, newline, escape and their like).
+    Control,
+    /// It begins with a `-`, which programs would read as an option.
+    Dash,
+    /// It has a character that names of slaves do not have.
+    Alphabet,
+}
+
+impl fmt::Display for NameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "a name is empty",
+            Self::TooLong => "a name is longer than 255 bytes",
+            Self::Dots => "'.' and '..' are no names",
+            Self::Slash => "a name has a '/'",
+            Self::Control => "a name has a control character",
+            Self::Dash => "a name begins with '-'",
+            Self::Alphabet => "only a-z, 0-9, '.', '_' and '-' may stand in it, 64 at most",
+        })
+    }
+}
+
+/// A path or name that was refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathFault {
+    /// What was given, made printable and short.
+    pub given: String,
+    /// Why it is refused.
+    pub reason: PathReason,
+}
+
+/// Why a path is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathReason {
+    /// One of its components is no name.
+    Name(NameFault),
+    /// It begins with a `/`.
+    Absolute,
+    /// It has more than [`PATH_LIMIT_COMPONENTS`] components.
+    Deep,
+}
+
+impl PathFault {
+    fn new(given: &str, reason: PathReason) -> Self {
+        let given = printable(given, 300);
+        Self { given, reason }
+    }
+}
+
+impl fmt::Display for PathFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: ", self.given)?;
+        match self.reason {
+            PathReason::Name(fault) => write!(f, "{fault}"),
+            PathReason::Absolute => f.write_str("the path is absolute"),
+            PathReason::Deep => {
+                write!(f, "the path has more than {PATH_LIMIT_COMPONENTS} components")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PathFault {}
+
+fn check_name(name: &str) -> Result<(), NameFault> {
+    match name {
+        "" => Err(NameFault::Empty),
+        "." | ".." => Err(NameFault::Dots),
+        _ if name.len() > NAME_LIMIT_BYTES => Err(NameFault::TooLong),
+        _ if name.contains('/') => Err(NameFault::Slash),
+        _ if name.starts_with('-') => Err(NameFault::Dash),
+        _ if name.chars().any(char::is_control) => Err(NameFault::Control),
+        _ => Ok(()),
+    }
+}
+
+/// The name of one file, without directories: 1 to 255 bytes of UTF-8, no `/`, no control
+/// character, not `.` or `..`, no leading `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileName(String);
+
+impl FileName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for FileName {
+    type Error = PathFault;
+    fn try_from(given: String) -> Result<Self, PathFault> {
+        match check_name(&given) {
+            Ok(()) => Ok(Self(given)),
+            Err(fault) => Err(PathFault::new(&given, PathReason::Name(fault))),
+        }
+    }
+}
+
+impl From<FileName> for String {
+    fn from(name: FileName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a result stands below the directory of results: a relative path of one to
+/// [`PATH_LIMIT_COMPONENTS`] components, each of which would be a [`FileName`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ResultPath(String);
+
+impl ResultPath {
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The directories on the way (perhaps none) and the name of the file.
+    pub fn split(&self) -> (Vec<&str>, &str) {
+        let mut names: Vec<&str> = self.0.split('/').collect();
+        let name = names.pop().unwrap_or_default();
+        (names, name)
+    }
+}
+
+impl TryFrom<String> for ResultPath {
+    type Error = PathFault;
+    fn try_from(given: String) -> Result<Self, PathFault> {
+        let refuse = |reason| Err(PathFault::new(&given, reason));
+        if given.starts_with('/') {
+            return refuse(PathReason::Absolute);
+        }
+        for (index, name) in given.split('/').enumerate() {
+            if index >= PATH_LIMIT_COMPONENTS {
+                return refuse(PathReason::Deep);
+            }
+            if let Err(fault) = check_name(name) {
+                return refuse(PathReason::Name(fault));
+            }
+        }
+        Ok(Self(given))
+    }
+}
+
+impl From<ResultPath> for String {
+    fn from(path: ResultPath) -> String {
+        path.0
+    }
+}
+
+impl fmt::Display for ResultPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a slave as a caller wrote it: `[a-z0-9][a-z0-9._-]{0,63}`, the rule of the djinni's
+/// wire. Whether there is such a slave is the djinni's to say.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SlaveLabel(String);
+
+impl SlaveLabel {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SlaveLabel {
+    type Error = PathFault;
+    fn try_from(given: String) -> Result<Self, PathFault> {
+        let first = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let other = |b: u8| first(b) || matches!(b, b'.' | b'_' | b'-');
+        let bytes = given.as_bytes();
+        let sound = matches!(bytes, [head, tail @ ..]
+            if first(*head) && tail.len() < 64 && tail.iter().all(|b| other(*b)));
+        match sound {
+            true => Ok(Self(given)),
+            false => Err(PathFault::new(&given, PathReason::Name(NameFault::Alphabet))),
+        }
+    }
+}
+
+impl From<SlaveLabel> for String {
+    fn from(label: SlaveLabel) -> String {
+        label.0
+    }
+}
+
+impl fmt::Display for SlaveLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `text` fit for a terminal or a log: control characters (escape sequences begin with one) become
+/// spaces, and what is beyond `limit_chars` is cut.
+pub fn printable(text: &str, limit_chars: usize) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().take(limit_chars).map(shown).collect();
+    if text.chars().nth(limit_chars).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reason(path: &str) -> PathReason {
+        ResultPath::try_from(path.to_string()).unwrap_err().reason
+    }
+
+    #[test]
+    fn plain_paths_are_taken() {
+        for path in ["a", "a/b/c.rpm", "..a", "a..", ".hidden", "a-b", "1/2/3/4/5/6/7/8", "ä ö"] {
+            let taken = ResultPath::try_from(path.to_string()).unwrap();
+            assert_eq!(taken.as_str(), path);
+        }
+    }
+
+    #[test]
+    fn nasty_paths_are_refused_with_their_reason() {
+        use NameFault::*;
+        use PathReason::*;
+        for (path, expected) in [
+            ("", Name(Empty)),
+            ("/etc/passwd", Absolute),
+            ("/", Absolute),
+            ("//x", Absolute),
+            ("..", Name(Dots)),
+            (".", Name(Dots)),
+            ("../x", Name(Dots)),
+            ("a/../b", Name(Dots)),
+            ("a/./b", Name(Dots)),
+            ("a//b", Name(Empty)),
+            ("a/", Name(Empty)),
+            ("-rf", Name(Dash)),
+            ("a/-rf", Name(Dash)),
+            ("a\0b", Name(Control)),
+            ("a\nb", Name(Control)),
+            ("\u{1b}[2J", Name(Control)),
+            ("\u{9b}2J", Name(Control)),
+            ("1/2/3/4/5/6/7/8/9", Deep),
+        ] {
+            assert_eq!(reason(path), expected, "{path:?}");
+        }
+        assert_eq!(reason(&"x".repeat(256)), Name(TooLong));
+        assert!(ResultPath::try_from("x".repeat(255)).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_shows_what_was_given_without_its_control_characters() {
+        let fault = ResultPath::try_from("../\u{1b}]0;x\u{7}".to_string()).unwrap_err();
+        assert_eq!(fault.to_string(), "\"../ ]0;x \": '.' and '..' are no names");
+    }
+
+    #[test]
+    fn file_names_have_no_directories() {
+        assert!(FileName::try_from("a.src.rpm".to_string()).is_ok());
+        for name in ["", "a/b", "..", "-x", "/a"] {
+            assert!(FileName::try_from(name.to_string()).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn labels_follow_the_rule_of_the_wire() {
+        for name in ["bslave-1", "0", "a.b_c", &"a".repeat(64)] {
+            assert!(SlaveLabel::try_from(name.to_string()).is_ok(), "{name:?}");
+        }
+        for name in ["", "-a", ".a", "A", "a/b", "a b", &"a".repeat(65)] {
+            assert!(SlaveLabel::try_from(name.to_string()).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn printable_cuts_and_cleans() {
+        assert_eq!(printable("ab\u{1b}[0m", 100), "ab [0m");
+        assert_eq!(printable("abcdef", 3), "abc…");
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_that_is_taken_stays_below(path in "[a./\\-]{0,24}") {
+            if let Ok(taken) = ResultPath::try_from(path.clone()) {
+                let (directories, name) = taken.split();
+                prop_assert!(directories.len() < PATH_LIMIT_COMPONENTS);
+                for part in directories.iter().chain([&name]) {
+                    prop_assert!(!part.is_empty() && *part != "." && *part != "..");
+                }
+            }
+        }
+    }
+}
