@@ -1,0 +1,221 @@
+//! `io.djinni.Host`: what an administrator may ask of djinnid.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, Call};
+use crate::names::{MasterName, SlaveName};
+use crate::service::{Parameters, ServiceError};
+
+/// The interface's name.
+pub const INTERFACE: &str = "io.djinni.Host";
+/// The interface's text, as any Varlink client can read it.
+pub const DESCRIPTION: &str = include_str!("io.djinni.Host.varlink");
+
+/// A request whose steps can be explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Explained {
+    /// The steps of `Attach`.
+    Attach,
+    /// The steps of `Detach`.
+    Detach,
+}
+
+/// What an administrator asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "method", content = "parameters")]
+pub enum Request {
+    /// Make a configured master's namespace, cgroup and socket.
+    #[serde(rename = "io.djinni.Host.NewMaster")]
+    NewMaster { name: MasterName },
+    /// Take a master away.
+    #[serde(rename = "io.djinni.Host.DropMaster")]
+    DropMaster { name: MasterName, force: bool },
+    /// All masters.
+    #[serde(rename = "io.djinni.Host.List")]
+    List,
+    /// One master.
+    #[serde(rename = "io.djinni.Host.Status")]
+    Status { name: MasterName },
+    /// Read the configuration again.
+    #[serde(rename = "io.djinni.Host.Reload")]
+    Reload,
+    /// The steps that a request would take.
+    #[serde(rename = "io.djinni.Host.Explain")]
+    Explain { master: MasterName, request: Explained, slave: SlaveName },
+}
+
+impl Request {
+    /// The request that a call makes. Strict: every parameter must be there, of its type, and no other.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: another interface, no such method, or a parameter that does not fit.
+    pub fn from_call(call: &Call) -> Result<Self, ServiceError> {
+        let (interface, method) = call.split_method();
+        if interface != INTERFACE {
+            return Err(ServiceError::InterfaceNotFound { interface: interface.to_owned() });
+        }
+        let mut parameters = Parameters::of(call)?;
+        let request = match method {
+            "NewMaster" => Self::NewMaster { name: parameters.take("name")? },
+            "DropMaster" => Self::DropMaster {
+                name: parameters.take("name")?,
+                force: parameters.take("force")?,
+            },
+            "List" => Self::List,
+            "Status" => Self::Status { name: parameters.take("name")? },
+            "Reload" => Self::Reload,
+            "Explain" => Self::Explain {
+                master: parameters.take("master")?,
+                request: parameters.take("request")?,
+                slave: parameters.take("slave")?,
+            },
+            _ => return Err(parameters.no_such_method()),
+        };
+        parameters.finish()?;
+        Ok(request)
+    }
+}
+
+/// One master as djinnid has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterState {
+    /// Its name.
+    pub name: MasterName,
+    /// Where it stands: `configured`, `ready`, `running`, `draining`.
+    pub state: String,
+    /// Its Varlink socket on the host.
+    pub socket: String,
+    /// Its pinned mount namespace on the host.
+    pub namespace: String,
+    /// The slaves that are attached.
+    pub slaves: Vec<SlaveName>,
+}
+
+/// One step of a plan, as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Counts from 1.
+    pub number: u32,
+    /// What is done.
+    pub text: String,
+}
+
+/// What `NewMaster` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewMaster {
+    /// The master's Varlink socket on the host.
+    pub socket: String,
+    /// The master's pinned mount namespace on the host.
+    pub namespace: String,
+}
+
+/// What `List` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Masters {
+    /// All masters.
+    pub masters: Vec<MasterState>,
+}
+
+/// What `Status` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The master asked about.
+    pub master: MasterState,
+}
+
+/// What `Explain` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+}
+
+/// What djinnid answers when it has done what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// To `NewMaster`.
+    NewMaster(NewMaster),
+    /// To `DropMaster`.
+    Dropped {},
+    /// To `List`.
+    Masters(Masters),
+    /// To `Status`.
+    Status(Status),
+    /// To `Reload`.
+    Reloaded {},
+    /// To `Explain`.
+    Explanation(Explanation),
+}
+
+impl Reply {
+    /// The reply as one message, its NUL included.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode_reply(self, false)
+    }
+}
+
+/// What djinnid will not do, and why: theirs to change. `Fault` alone is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "error", content = "parameters")]
+pub enum Refusal {
+    /// No master of this name is configured, or it has not been made.
+    #[serde(rename = "io.djinni.Host.NoSuchMaster")]
+    NoSuchMaster { name: MasterName },
+    /// It runs, or holds slaves.
+    #[serde(rename = "io.djinni.Host.MasterRunning")]
+    MasterRunning { name: MasterName, holds: Vec<SlaveName> },
+    /// The configuration has an error; the one before stays in force.
+    #[serde(rename = "io.djinni.Host.InvalidConfiguration")]
+    InvalidConfiguration { file: String, line: u32, reason: String, remedy: String },
+    /// Ours, not theirs: the whole story is in the log under this reference.
+    #[serde(rename = "io.djinni.Host.Fault")]
+    Fault { reference: String, step: String },
+}
+
+impl Refusal {
+    /// The refusal as one message, its NUL included.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode_error(self)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchMaster { name } => {
+                write!(
+                    f,
+                    "{name}: there is no such master: see 'djinni list', or write masters/{name}.toml and 'djinni reload'"
+                )
+            }
+            Self::MasterRunning { name, holds } if holds.is_empty() => {
+                write!(
+                    f,
+                    "{name}: still running: stop it with 'bhost stop {name}', or use --force to kill it"
+                )
+            }
+            Self::MasterRunning { name, holds } => {
+                let holds: Vec<&str> = holds.iter().map(SlaveName::as_str).collect();
+                write!(
+                    f,
+                    "{name}: still running, holds {}: stop it with 'bhost stop {name}', or use --force to kill it",
+                    holds.join(", ")
+                )
+            }
+            Self::InvalidConfiguration { file, line, reason, remedy } => {
+                write!(f, "{file}:{line}: {reason}: {remedy}")
+            }
+            Self::Fault { reference, step } => {
+                write!(f, "djinnid failed at {step}: its log has the whole story under {reference}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,304 @@
+//! `io.djinni.Master`: what a master may ask of its djinni.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, Call};
+use crate::names::{ImageName, MasterName, ShareName, SlaveName};
+use crate::service::{Parameters, ServiceError};
+
+/// The interface's name.
+pub const INTERFACE: &str = "io.djinni.Master";
+/// The interface's text, as any Varlink client can read it.
+pub const DESCRIPTION: &str = include_str!("io.djinni.Master.varlink");
+
+/// How an attached slave is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hold {
+    /// Released when the connection that asked ends.
+    Connection,
+    /// Released by `Detach`, by silence, or by the master's end.
+    Master,
+}
+
+/// What a master asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "method", content = "parameters")]
+pub enum Request {
+    /// The master's slaves and what state each is in.
+    #[serde(rename = "io.djinni.Master.Describe")]
+    Describe,
+    /// Compose the slave's tree and make it appear.
+    #[serde(rename = "io.djinni.Master.Attach")]
+    Attach { slave: SlaveName, hold: Hold },
+    /// Kill what runs in it and take its tree down.
+    #[serde(rename = "io.djinni.Master.Detach")]
+    Detach { slave: SlaveName },
+    /// Detach, then empty caches, layers and a kept `/var`.
+    #[serde(rename = "io.djinni.Master.Reset")]
+    Reset { slave: SlaveName },
+    /// Renew everything this master holds.
+    #[serde(rename = "io.djinni.Master.Rub")]
+    Rub,
+    /// One reply for each change of state.
+    #[serde(rename = "io.djinni.Master.Monitor")]
+    Monitor,
+}
+
+impl Request {
+    /// The request that a call makes. Strict: every parameter must be there, of its type, and no other.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: another interface, no such method, a parameter that does not fit, or `Monitor`
+    /// without `more`.
+    pub fn from_call(call: &Call) -> Result<Self, ServiceError> {
+        let (interface, method) = call.split_method();
+        if interface != INTERFACE {
+            return Err(ServiceError::InterfaceNotFound { interface: interface.to_owned() });
+        }
+        let mut parameters = Parameters::of(call)?;
+        let request = match method {
+            "Describe" => Self::Describe,
+            "Attach" => {
+                Self::Attach { slave: parameters.take("slave")?, hold: parameters.take("hold")? }
+            }
+            "Detach" => Self::Detach { slave: parameters.take("slave")? },
+            "Reset" => Self::Reset { slave: parameters.take("slave")? },
+            "Rub" => Self::Rub,
+            "Monitor" => Self::Monitor,
+            _ => return Err(parameters.no_such_method()),
+        };
+        parameters.finish()?;
+        if request == Self::Monitor && !call.more {
+            return Err(ServiceError::ExpectedMore {});
+        }
+        Ok(request)
+    }
+}
+
+/// What a slave's root is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Root {
+    /// The image, read-only.
+    Readonly,
+    /// Writable; what is written dies with the attach.
+    Throwaway,
+}
+
+/// Where a slave stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlaveState {
+    /// Nobody holds it.
+    Free,
+    /// Its tree is at `/mnt/slaves/NAME/root`.
+    Attached,
+    /// It is being taken down and something still holds on to it.
+    Draining,
+    /// It could not be taken down; an administrator has to look.
+    Broken,
+}
+
+/// One slave of a master.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slave {
+    /// Its name.
+    pub name: SlaveName,
+    /// The image its root is.
+    pub image: ImageName,
+    /// Which 65,536 ids of the master's are its own.
+    pub slice: u32,
+    /// What its root is.
+    pub root: Root,
+    /// Where it stands.
+    pub state: SlaveState,
+    /// Who holds it, for people to read.
+    pub held_by: Option<String>,
+    /// Its network address, where it has one.
+    pub address: Option<String>,
+    /// Since when it has been in this state (RFC 3339, UTC).
+    pub since: Option<String>,
+}
+
+/// What `Describe` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The master whose socket this is.
+    pub master: MasterName,
+    /// Its first uid and gid on the host.
+    pub ids_first: u32,
+    /// How many ids it has.
+    pub ids_count: u32,
+    /// How long it may be silent before what it holds is taken away, in seconds.
+    pub lease_seconds: u32,
+    /// Its slaves.
+    pub slaves: Vec<Slave>,
+}
+
+/// What was mounted for a slave, in words (`image debian-12, read-only`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounts {
+    /// What is at `/`.
+    pub root: String,
+    /// What is at `/var`.
+    pub var: String,
+    /// What is at `/build`.
+    pub area: String,
+    /// The shares at `/mnt/shares`.
+    pub shares: Vec<ShareName>,
+}
+
+/// What `Attach` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The slave's root as its master sees it: `/mnt/slaves/NAME/root`.
+    pub path: String,
+    /// The first uid and gid of its slice, on the host.
+    pub host_id_first: u32,
+    /// How many ids its slice has.
+    pub id_count: u32,
+    /// Its cgroup as its master sees it.
+    pub cgroup: String,
+    /// What was mounted.
+    pub mounts: Mounts,
+    /// Counts the attaches of this slave.
+    pub generation: u64,
+}
+
+/// What `Rub` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rubbed {
+    /// How long this renewal lasts, in seconds.
+    pub lease_seconds: u32,
+}
+
+/// One change of state, as `Monitor` reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// What happened: `attached`, `detached`, `reset`, `draining`, `broken`.
+    pub event: String,
+    /// To which slave.
+    pub slave: SlaveName,
+    /// More about it, for people to read.
+    pub detail: String,
+}
+
+/// What the djinni answers when it has done what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// To `Describe`.
+    Described(Description),
+    /// To `Attach`.
+    Attached(Attached),
+    /// To `Detach`.
+    Detached {},
+    /// To `Reset`.
+    Reset {},
+    /// To `Rub`.
+    Rubbed(Rubbed),
+    /// To `Monitor`: more follow.
+    Event(Event),
+}
+
+impl Reply {
+    /// The reply as one message, its NUL included. An event says that more follow.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode_reply(self, matches!(self, Self::Event(_)))
+    }
+}
+
+/// What the djinni will not do, and why: theirs to change. `Fault` alone is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "error", content = "parameters")]
+pub enum Refusal {
+    /// The master has no slave of this name.
+    #[serde(rename = "io.djinni.Master.NoSuchSlave")]
+    NoSuchSlave { slave: SlaveName },
+    /// Somebody holds it.
+    #[serde(rename = "io.djinni.Master.SlaveBusy")]
+    SlaveBusy { slave: SlaveName, held_by: String },
+    /// Its image is not there, or is not what it should be.
+    #[serde(rename = "io.djinni.Master.ImageUnavailable")]
+    ImageUnavailable { slave: SlaveName, image: ImageName, reason: String },
+    /// It is being taken down; `holders` keep it.
+    #[serde(rename = "io.djinni.Master.Draining")]
+    Draining { slave: SlaveName, holders: Vec<String> },
+    /// The master holds, or asks, as much as it may.
+    #[serde(rename = "io.djinni.Master.QuotaExceeded")]
+    QuotaExceeded { quota: String, limit: u64 },
+    /// Policy says no.
+    #[serde(rename = "io.djinni.Master.NotPermitted")]
+    NotPermitted { rule: String },
+    /// The request is well-formed and makes no sense.
+    #[serde(rename = "io.djinni.Master.InvalidRequest")]
+    InvalidRequest { field: String, reason: String },
+    /// Ours, not theirs: the whole story is in the log under this reference.
+    #[serde(rename = "io.djinni.Master.Fault")]
+    Fault { reference: String, step: String },
+}
+
+impl Refusal {
+    /// The refusal as one message, its NUL included.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode_error(self)
+    }
+
+    /// Asking again later may well succeed (exit code 75).
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::SlaveBusy { .. } | Self::Draining { .. })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchSlave { slave } => {
+                write!(
+                    f,
+                    "{slave}: this master has no such slave: see 'djinni describe', or add [slave.{slave}] to its configuration"
+                )
+            }
+            Self::SlaveBusy { slave, held_by } => {
+                write!(
+                    f,
+                    "{slave}: in use by {held_by}: wait until it is released, or take another slave"
+                )
+            }
+            Self::ImageUnavailable { slave, image, reason } => {
+                write!(f, "{slave}: image {image:?} is not available: {reason}")
+            }
+            Self::Draining { slave, holders } if holders.is_empty() => {
+                write!(f, "{slave}: still being taken down: try again in a moment")
+            }
+            Self::Draining { slave, holders } => {
+                write!(
+                    f,
+                    "{slave}: still being taken down, held by {}: end these and try again",
+                    holders.join(", ")
+                )
+            }
+            Self::QuotaExceeded { quota, limit } => {
+                write!(
+                    f,
+                    "quota {quota} is used up (limit {limit}): release something first, or have the limit raised"
+                )
+            }
+            Self::NotPermitted { rule } => write!(f, "not permitted: {rule}"),
+            Self::InvalidRequest { field, reason } => {
+                write!(f, "invalid request: {field}: {reason}")
+            }
+            Self::Fault { reference, step } => {
+                write!(f, "djinnid failed at {step}: its log has the whole story under {reference}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

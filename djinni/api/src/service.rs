@@ -1,0 +1,175 @@
+//! `org.varlink.service`: what every Varlink service answers, and the errors that all interfaces share.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::codec::{self, Call};
+
+/// The interface's name.
+pub const INTERFACE: &str = "org.varlink.service";
+/// The interface's text (<https://varlink.org/Service>).
+pub const DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
+
+/// A call that no method was run for: it does not fit the interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "error", content = "parameters")]
+pub enum ServiceError {
+    /// This socket does not offer the interface.
+    #[serde(rename = "org.varlink.service.InterfaceNotFound")]
+    InterfaceNotFound { interface: String },
+    /// The interface has no such method.
+    #[serde(rename = "org.varlink.service.MethodNotFound")]
+    MethodNotFound { method: String },
+    /// The interface has the method, this version does not do it yet.
+    #[serde(rename = "org.varlink.service.MethodNotImplemented")]
+    MethodNotImplemented { method: String },
+    /// A parameter is unknown, missing, of another type, or none of the values it may have.
+    #[serde(rename = "org.varlink.service.InvalidParameter")]
+    InvalidParameter { parameter: String },
+    /// Who asks may not ask this here.
+    #[serde(rename = "org.varlink.service.PermissionDenied")]
+    PermissionDenied {},
+    /// The method answers more than once: call it with `"more": true`.
+    #[serde(rename = "org.varlink.service.ExpectedMore")]
+    ExpectedMore {},
+}
+
+impl ServiceError {
+    /// The error as one message, its NUL included.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode_error(self)
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InterfaceNotFound { interface } => {
+                write!(
+                    f,
+                    "interface {interface:?} is not offered at this socket: a master's socket offers io.djinni.Master, the administrator's io.djinni.Host"
+                )
+            }
+            Self::MethodNotFound { method } => write!(
+                f,
+                "there is no method {method:?}: client and djinnid are of different versions"
+            ),
+            Self::MethodNotImplemented { method } => {
+                write!(f, "method {method:?} is not implemented in this version")
+            }
+            Self::InvalidParameter { parameter } => {
+                write!(
+                    f,
+                    "parameter {parameter:?} is unknown, missing, of the wrong type, or none of the values it may have"
+                )
+            }
+            Self::PermissionDenied {} => {
+                write!(f, "permission denied: this socket belongs to another user")
+            }
+            Self::ExpectedMore {} => {
+                write!(f, "the method answers more than once: call it with \"more\"")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ServiceError {}
+
+#[derive(Serialize)]
+struct Info<'a> {
+    vendor: &'a str,
+    product: &'a str,
+    version: &'a str,
+    url: &'a str,
+    interfaces: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct InterfaceDescription<'a> {
+    description: &'a str,
+}
+
+/// The answer to a call of `org.varlink.service`; `None` for a call of any other interface.
+///
+/// `offers` are this socket's own interfaces, name and text; `org.varlink.service` need not be among them.
+#[must_use]
+pub fn answer(call: &Call, offers: &[(&str, &str)]) -> Option<Vec<u8>> {
+    let (interface, method) = call.split_method();
+    if interface != INTERFACE {
+        return None;
+    }
+    let outcome = match method {
+        "GetInfo" => info(call, offers),
+        "GetInterfaceDescription" => description(call, offers),
+        _ => Err(ServiceError::MethodNotFound { method: call.method.clone() }),
+    };
+    Some(outcome.unwrap_or_else(|error| error.encode()))
+}
+
+fn info(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceError> {
+    Parameters::of(call)?.finish()?;
+    let interfaces =
+        std::iter::once(INTERFACE).chain(offers.iter().map(|(name, _)| *name)).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(codec::encode_reply(
+        &Info { vendor: "Djinni", product: "djinnid", version, url: "", interfaces },
+        false,
+    ))
+}
+
+fn description(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceError> {
+    let mut parameters = Parameters::of(call)?;
+    let wanted: String = parameters.take("interface")?;
+    parameters.finish()?;
+    let mut all = std::iter::once(&(INTERFACE, DESCRIPTION)).chain(offers);
+    match all.find(|(name, _)| *name == wanted) {
+        Some((_, description)) => {
+            Ok(codec::encode_reply(&InterfaceDescription { description }, false))
+        }
+        None => Err(ServiceError::InterfaceNotFound { interface: wanted }),
+    }
+}
+
+/// A call's parameters, taken out one by one; what is left over at the end was not asked for.
+pub(crate) struct Parameters<'a> {
+    left: Map<String, Value>,
+    method: &'a str,
+}
+
+impl<'a> Parameters<'a> {
+    /// The parameters of `call`.
+    pub(crate) fn of(call: &'a Call) -> Result<Self, ServiceError> {
+        match &call.parameters {
+            Value::Object(left) => Ok(Self { left: left.clone(), method: &call.method }),
+            Value::Null => Ok(Self { left: Map::new(), method: &call.method }),
+            _ => Err(invalid("parameters")),
+        }
+    }
+
+    /// Takes one parameter out.
+    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, ServiceError> {
+        let value = self.left.remove(name).ok_or_else(|| invalid(name))?;
+        serde_json::from_value(value).map_err(|_| invalid(name))
+    }
+
+    /// Refuses what is left over.
+    pub(crate) fn finish(self) -> Result<(), ServiceError> {
+        match self.left.into_iter().next() {
+            None => Ok(()),
+            Some((name, _)) => Err(invalid(&name)),
+        }
+    }
+
+    /// That no such method is in the interface.
+    pub(crate) fn no_such_method(&self) -> ServiceError {
+        ServiceError::MethodNotFound { method: self.method.to_owned() }
+    }
+}
+
+fn invalid(parameter: &str) -> ServiceError {
+    ServiceError::InvalidParameter { parameter: parameter.to_owned() }
+}
