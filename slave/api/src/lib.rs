@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! master:  Run  (InputFile InputData*)*  Stdin* StdinEnd  Resize* Signal*
-//! slave:        Started  (Stdout | Stderr)*  [(OutputFile OutputData*)* OutputEnd]  Exited
+//! slave:        Started  (Stdout | Stderr | StdinTaken)*  [(OutputFile OutputData*)* OutputEnd]  Exited
 //!          or Failed, at any time: the slave's own fault, and its last word
 //! ```
 //!

@@ -17,6 +17,9 @@ pub const ARGUMENTS_LIMIT: usize = 4096;
 /// Most variables that a caller may set.
 pub const VARIABLES_LIMIT: usize = 64;
 
+/// Most bytes of standard input that a master sends ahead of what the command has read.
+pub const STDIN_WINDOW_BYTES: usize = 256 * 1024;
+
 /// Most files that go into a slave with one command.
 pub const INPUT_LIMIT_FILES: u32 = 1000;
 /// Most bytes that go into a slave with one command.

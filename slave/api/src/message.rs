@@ -144,6 +144,12 @@ struct Ended {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Taken {
+    bytes: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Fault {
     what: String,
 }
@@ -176,6 +182,10 @@ pub enum FromSlave<'a> {
     Stdout(&'a [u8]),
     /// Bytes from the command's standard error, or remarks of the slave's first process.
     Stderr(&'a [u8]),
+    /// That many bytes of [`ToSlave::Stdin`] went on to the command. A master has at most
+    /// [`crate::STDIN_WINDOW_BYTES`] on the way, so a command that reads nothing never keeps a
+    /// signal or a resize waiting behind its input.
+    StdinTaken { bytes: u32 },
     /// The head of a result.
     OutputFile(OutputFile),
     /// Bytes of the result announced last.
@@ -280,6 +290,9 @@ impl<'a> FromSlave<'a> {
             Self::Started => Frame { kind: b'S', payload: b"" }.encode(out),
             Self::Stdout(payload) => Frame { kind: Self::STDOUT, payload }.encode(out),
             Self::Stderr(payload) => Frame { kind: Self::STDERR, payload }.encode(out),
+            Self::StdinTaken { bytes } => {
+                put_json(b'a', "StdinTaken", &Taken { bytes: *bytes }, out)
+            }
             Self::OutputFile(file) => put_json(b'f', "OutputFile", file, out),
             Self::OutputData(payload) => Frame { kind: Self::OUTPUT_DATA, payload }.encode(out),
             Self::OutputEnd => Frame { kind: b'e', payload: b"" }.encode(out),
@@ -298,6 +311,10 @@ impl<'a> FromSlave<'a> {
             b'S' => no_payload("Started", payload).map(|()| Self::Started),
             Self::STDOUT => Ok(Self::Stdout(payload)),
             Self::STDERR => Ok(Self::Stderr(payload)),
+            b'a' => {
+                let Taken { bytes } = take_json("StdinTaken", payload)?;
+                Ok(Self::StdinTaken { bytes })
+            }
             b'f' => take_json("OutputFile", payload).map(Self::OutputFile),
             Self::OUTPUT_DATA => Ok(Self::OutputData(payload)),
             b'e' => no_payload("OutputEnd", payload).map(|()| Self::OutputEnd),

@@ -47,6 +47,7 @@ fn each_message_from_a_slave_comes_back() {
         FromSlave::Started,
         FromSlave::Stdout(b"\0out"),
         FromSlave::Stderr(b"err"),
+        FromSlave::StdinTaken { bytes: 4096 },
         FromSlave::OutputFile(OutputFile { path, size: 3, mode: 0o755 }),
         FromSlave::OutputData(b"abc"),
         FromSlave::OutputEnd,
@@ -112,7 +113,7 @@ proptest! {
         let payload = &payload[..];
         let _ = ToSlave::decode(Frame { kind, payload });
         let _ = FromSlave::decode(Frame { kind, payload });
-        for kind in *b"Rfws1XFe" {
+        for kind in *b"Rfws1aXFe" {
             let _ = ToSlave::decode(Frame { kind, payload });
             let _ = FromSlave::decode(Frame { kind, payload });
         }
