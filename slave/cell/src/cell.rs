@@ -1,0 +1,175 @@
+//! What a cell is to look like, as data.
+
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use djinni_raw::attr;
+
+/// Everything about a cell but what runs in it.
+#[derive(Debug)]
+pub struct Cell {
+    /// The directory (a mount or not) that becomes `/`; cloned with all that is mounted below it.
+    pub root: PathBuf,
+    /// Set on the root's own mount, not on those below it. Only ever adds restrictions.
+    pub root_attr: Attr,
+    /// Mounted in this order.
+    pub mounts: Vec<Mount>,
+    /// The ids of a new user namespace; `None`: the caller's user namespace is kept.
+    pub ids: Option<IdMap>,
+    /// Whose network the cell uses.
+    pub network: Network,
+    /// Its host name (`sethostname(2)`, at most 64 bytes).
+    pub hostname: String,
+    /// A cgroup's directory that the first process is born into (`CLONE_INTO_CGROUP`).
+    pub cgroup: Option<OwnedFd>,
+    /// What descriptors 0, 1 and 2 are in the cell.
+    pub stdio: Stdio,
+    /// Descriptors above 2 that `main` needs. All others are closed, whatever their flags say.
+    pub keep_fds: Vec<RawFd>,
+}
+
+impl Cell {
+    /// A cell on `root` that has namespaces of its own but for users and network, and no mounts.
+    pub fn new(root: impl Into<PathBuf>, hostname: impl Into<String>) -> Self {
+        Cell {
+            root: root.into(),
+            root_attr: Attr::default(),
+            mounts: Vec::new(),
+            ids: None,
+            network: Network::Share,
+            hostname: hostname.into(),
+            cgroup: None,
+            stdio: Stdio::Inherit,
+            keep_fds: Vec::new(),
+        }
+    }
+}
+
+/// One range of user and group ids (`user_namespaces(7)`). The first process runs as id 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    /// First id inside.
+    pub inside: u32,
+    /// What that is in the caller's user namespace.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// Whose network a cell uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The caller's.
+    Share,
+    /// An empty one of its own, with only `lo`, up.
+    New,
+}
+
+/// What descriptors 0, 1 and 2 are in the cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdio {
+    /// The caller's.
+    Inherit,
+    /// The cell's own `/dev/null` (needs [`Source::Devices`]): no terminal of the caller crosses.
+    Null,
+}
+
+/// Something mounted in a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: Source,
+    /// Where: an absolute path inside, no `..`, no symbolic link in it.
+    pub at: String,
+    /// What to do when the mount point is not there.
+    pub make: MountPoint,
+    /// Attributes of the mount; for [`Source::Path`] of all mounts below it too.
+    pub attr: Attr,
+}
+
+impl Mount {
+    /// `source` at a mount point that the root has.
+    pub fn new(source: Source, at: impl Into<String>, attr: Attr) -> Self {
+        Mount { source, at: at.into(), make: MountPoint::Existing, attr }
+    }
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A file or directory as the caller sees it, with all that is mounted below it.
+    Path(PathBuf),
+    /// A new tmpfs.
+    Tmpfs {
+        /// Mode of its top directory.
+        mode: u32,
+        /// Most bytes it takes.
+        size_bytes: u64,
+        /// Most files it takes.
+        inodes: u64,
+    },
+    /// The cell's own processes.
+    Proc,
+    /// A new sysfs, read-only: wants [`Network::New`] (else EPERM: bind the caller's `/sys`).
+    Sys,
+    /// A `/dev` of its own: the harmless devices of the caller, pseudo-terminals, shm, the usual links.
+    Devices,
+}
+
+/// What to do when a mount point is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountPoint {
+    /// Fail.
+    Existing,
+    /// Make the directory with this mode, and those above it with 0755.
+    Directory(u32),
+    /// Make an empty file, and the directories above it with 0755.
+    File,
+}
+
+/// Restrictions of a mount (`MOUNT_ATTR_*` of `mount_setattr(2)`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attr {
+    /// Nothing can be written.
+    pub read_only: bool,
+    /// Set-user-id bits have no effect.
+    pub nosuid: bool,
+    /// Device nodes cannot be opened.
+    pub nodev: bool,
+    /// Nothing can be executed.
+    pub noexec: bool,
+}
+
+impl Attr {
+    /// What kernel file systems get: no set-user-id, no devices, nothing executable.
+    pub const INERT: Attr = Attr { read_only: false, nosuid: true, nodev: true, noexec: true };
+    /// What a scratch directory gets: no set-user-id, no devices.
+    pub const SCRATCH: Attr = Attr { read_only: false, nosuid: true, nodev: true, noexec: false };
+    /// What is shown but not given: read-only, no set-user-id, no devices.
+    pub const SHOWN: Attr = Attr { read_only: true, nosuid: true, nodev: true, noexec: false };
+
+    pub(crate) fn bits(self) -> u64 {
+        let Attr { read_only, nosuid, nodev, noexec } = self;
+        [
+            (read_only, attr::RDONLY),
+            (nosuid, attr::NOSUID),
+            (nodev, attr::NODEV),
+            (noexec, attr::NOEXEC),
+        ]
+        .into_iter()
+        .filter(|(on, _)| *on)
+        .fold(0, |bits, (_, bit)| bits | bit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_restriction_is_its_own_bit() {
+        assert_eq!(Attr::default().bits(), 0);
+        assert_eq!(Attr::SHOWN.bits(), attr::RDONLY | attr::NOSUID | attr::NODEV);
+        assert_eq!(Attr::INERT.bits(), attr::NOSUID | attr::NODEV | attr::NOEXEC);
+    }
+}

@@ -1,0 +1,141 @@
+//! The child's side: from a copy of the caller to process 1 of the cell.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use djinni_raw as raw;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::cell::{Cell, Network, Stdio};
+use crate::error::{AtStep, Failure, Step};
+use crate::mounts;
+
+const SIGKILL: i32 = 9;
+const MS_REC: u64 = 0x4000;
+const MS_SLAVE: u64 = 0x8_0000;
+
+/// What the parent says when the maps are written, and the child when it is ready.
+pub(crate) const READY: &[u8] = &[0];
+
+/// Makes the calling process, fresh from `clone3`, the first of `cell`, and tells the parent.
+/// `false`: it failed (the parent knows), or nobody listens any more; then it must end.
+pub(crate) fn become_first(cell: &Cell, channel: OwnedFd) -> bool {
+    match set_up(cell, &channel) {
+        // A parent that died before PDEATHSIG was set shows here, as EPIPE.
+        Ok(()) => tell(&channel, READY),
+        Err(failure) => {
+            tell(&channel, &failure.encode());
+            false
+        }
+    }
+}
+
+fn tell(channel: &OwnedFd, message: &[u8]) -> bool {
+    rustix::net::send(channel, message, SendFlags::NOSIGNAL).is_ok()
+}
+
+fn set_up(cell: &Cell, channel: &OwnedFd) -> Result<(), Failure> {
+    close_all_but(&cell.keep_fds, channel.as_raw_fd()).step(Step::Descriptors)?;
+    rustix::process::umask(Mode::empty());
+    match cell.ids {
+        Some(_) => wait_for_maps(channel)?,
+        // Without a new user namespace the copied mounts are still peers of the caller's.
+        None => raw::mount("", "/", "", MS_REC | MS_SLAVE, "").step(Step::Propagation)?,
+    }
+    let taken = mounts::take_sources(cell)?;
+    let root = take_root(cell)?;
+    become_root(cell)?;
+    for (mount, taken) in cell.mounts.iter().zip(taken) {
+        mounts::place(&root, mount, taken)?;
+    }
+    drop(root);
+    raw::pivot_root_here().step(Step::Pivot)?;
+    settle(cell)
+}
+
+/// Closes every descriptor above 2 but `keep` and the channel.
+fn close_all_but(keep: &[RawFd], channel: RawFd) -> raw::Result<()> {
+    let mut kept: Vec<u32> =
+        keep.iter().chain([&channel]).filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for number in kept.into_iter().filter(|number| *number >= 3) {
+        if first < number {
+            raw::close_range(first, number - 1)?;
+        }
+        first = number + 1;
+    }
+    raw::close_range(first, u32::MAX)
+}
+
+fn wait_for_maps(channel: &OwnedFd) -> Result<(), Failure> {
+    let mut word = [0u8; 1];
+    match rustix::net::recv(channel, &mut word[..], RecvFlags::empty()) {
+        Ok((1, _)) => Ok(()),
+        // The parent is gone, or gave up and knows why.
+        _ => Err(Failure::lost()),
+    }
+}
+
+/// A copy of the root and all below it, mounted on the root itself; the current directory is there.
+fn take_root(cell: &Cell) -> Result<OwnedFd, Failure> {
+    let path = cell.root.to_string_lossy();
+    let take = || {
+        let flags = (OFlags::PATH | OFlags::DIRECTORY).bits() as i32;
+        let place = raw::openat2(raw::cwd(), &path, flags, 0, 0)?;
+        let tree = raw::open_tree(&place, "", true)?;
+        mounts::restrict(&tree, false, cell.root_attr)?;
+        raw::move_mount(&tree, &place, "")?;
+        rustix::process::fchdir(&tree).map_err(|e| mounts::raw_error("fchdir", &path, e))?;
+        Ok(tree)
+    };
+    take().step(Step::Root)
+}
+
+fn become_root(cell: &Cell) -> Result<(), Failure> {
+    let become_root = || {
+        if cell.ids.is_some() {
+            raw::become_id(0, 0)?;
+            // The parent's memory is in here: nobody inside may trace us. Not earlier: the parent
+            // could not have written the maps.
+            raw::set_dumpable(false)?;
+        }
+        raw::set_parent_death_signal(SIGKILL)
+    };
+    become_root().step(Step::Identity)
+}
+
+/// What is left to do on the new root.
+fn settle(cell: &Cell) -> Result<(), Failure> {
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let hostname = cell.hostname.as_str();
+    rustix::system::sethostname(hostname.as_bytes())
+        .map_err(|errno| mounts::raw_error("sethostname", hostname, errno))
+        .step_on(Step::Hostname, hostname)?;
+    if cell.network == Network::New {
+        raw::loopback_up().step(Step::Loopback)?;
+    }
+    match raw::new_session_keyring() {
+        // A kernel without keyrings has none of the caller's to keep away.
+        Err(error) if error.errno() == rustix::io::Errno::NOSYS.raw_os_error() => {}
+        result => result.step(Step::Session)?,
+    }
+    rustix::process::setsid()
+        .map_err(|errno| mounts::raw_error("setsid", "", errno))
+        .step(Step::Session)?;
+    match cell.stdio {
+        Stdio::Inherit => Ok(()),
+        Stdio::Null => silence().step(Step::Stdio),
+    }
+}
+
+fn silence() -> raw::Result<()> {
+    let null = raw::openat2(
+        raw::cwd(),
+        "dev/null",
+        OFlags::RDWR.bits() as i32,
+        0,
+        raw::resolve::NO_SYMLINKS,
+    )?;
+    (0..=2).try_for_each(|number| raw::place_descriptor(&null, number))
+}

@@ -1,0 +1,254 @@
+//! Why a cell could not be made: which step, on what, the system call, what to do.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use djinni_raw::errno_name;
+
+/// A step of making a cell, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// The channel between parent and child.
+    Channel = 1,
+    /// `clone3`: the namespaces and the cgroup.
+    Clone,
+    /// The parent writes the id maps.
+    IdMaps,
+    /// Close the descriptors the cell must not have.
+    Descriptors,
+    /// Take the caller's mounts out of propagation.
+    Propagation,
+    /// Open the root and move it onto itself.
+    Root,
+    /// Open a source.
+    Source,
+    /// Become the cell's root user, die with the parent.
+    Identity,
+    /// Make a file system and put it in its place.
+    Mount,
+    /// `pivot_root`.
+    Pivot,
+    /// Host name.
+    Hostname,
+    /// Bring `lo` up.
+    Loopback,
+    /// Keyring and session.
+    Session,
+    /// Descriptors 0 to 2.
+    Stdio,
+    /// The child ended without a word.
+    Lost,
+}
+
+impl Step {
+    const ALL: [Step; 15] = [
+        Step::Channel,
+        Step::Clone,
+        Step::IdMaps,
+        Step::Descriptors,
+        Step::Propagation,
+        Step::Root,
+        Step::Source,
+        Step::Identity,
+        Step::Mount,
+        Step::Pivot,
+        Step::Hostname,
+        Step::Loopback,
+        Step::Session,
+        Step::Stdio,
+        Step::Lost,
+    ];
+
+    fn from_code(code: u8) -> Step {
+        Step::ALL.into_iter().find(|step| *step as u8 == code).unwrap_or(Step::Lost)
+    }
+
+    fn phrase(self) -> &'static str {
+        match self {
+            Step::Channel => "make a channel to the child",
+            Step::Clone => "clone into new namespaces",
+            Step::IdMaps => "map ids",
+            Step::Descriptors => "close descriptors",
+            Step::Propagation => "stop mounts from propagating",
+            Step::Root => "take the root",
+            Step::Source => "open the source",
+            Step::Identity => "become the cell's root user",
+            Step::Mount => "mount at",
+            Step::Pivot => "change the root",
+            Step::Hostname => "set the host name",
+            Step::Loopback => "bring lo up",
+            Step::Session => "start a session",
+            Step::Stdio => "open /dev/null",
+            Step::Lost => "hear from the child",
+        }
+    }
+}
+
+/// What failed in the child, before it is told to the parent.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub step: Step,
+    pub subject: String,
+    pub cause: String,
+    pub errno: i32,
+}
+
+impl Failure {
+    /// The message of this failure on the channel: code, errno, subject, NUL, cause.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut message = vec![self.step as u8];
+        message.extend(self.errno.to_le_bytes());
+        message.extend(self.subject.bytes().filter(|byte| *byte != 0));
+        message.push(0);
+        message.extend(self.cause.bytes());
+        message
+    }
+
+    /// The failure in a message; what is not one is a child that was lost.
+    pub fn decode(message: &[u8]) -> Failure {
+        let Some(([code, errno @ ..], text)) = message.split_first_chunk::<5>() else {
+            return Failure::lost();
+        };
+        let text = String::from_utf8_lossy(text);
+        let (subject, cause) = text.split_once('\0').unwrap_or(("", &text));
+        Failure {
+            step: Step::from_code(*code),
+            subject: subject.to_owned(),
+            cause: cause.to_owned(),
+            errno: i32::from_le_bytes(*errno),
+        }
+    }
+
+    pub fn lost() -> Failure {
+        let cause = "it ended during setup".to_owned();
+        Failure { step: Step::Lost, subject: String::new(), cause, errno: 0 }
+    }
+}
+
+/// Says in which step a system call failed.
+pub(crate) trait AtStep<T> {
+    /// On nothing in particular.
+    fn step(self, step: Step) -> Result<T, Failure>;
+    /// On `subject`: a path, a name.
+    fn step_on(self, step: Step, subject: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T> AtStep<T> for djinni_raw::Result<T> {
+    fn step(self, step: Step) -> Result<T, Failure> {
+        self.step_on(step, "")
+    }
+
+    fn step_on(self, step: Step, subject: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| Failure {
+            step,
+            subject: subject.to_string(),
+            cause: error.to_string(),
+            errno: error.errno(),
+        })
+    }
+}
+
+/// A cell that could not be made. Nothing of it is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellError {
+    root: PathBuf,
+    step: Step,
+    subject: String,
+    cause: String,
+    errno: i32,
+}
+
+impl CellError {
+    pub(crate) fn new(root: &std::path::Path, failure: Failure) -> Self {
+        let Failure { step, subject, cause, errno } = failure;
+        CellError { root: root.to_owned(), step, subject, cause, errno }
+    }
+
+    /// The step that failed.
+    pub fn step(&self) -> Step {
+        self.step
+    }
+
+    /// What it failed on: a path, a name, or nothing.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The error number (`errno(3)`), 0 when no system call failed.
+    pub fn errno(&self) -> i32 {
+        self.errno
+    }
+
+    fn remedy(&self) -> &'static str {
+        match (self.step, errno_name(self.errno).as_str()) {
+            (Step::Clone, "ENOSPC" | "EPERM") => {
+                "raise the limits below /proc/sys/user (max_user_namespaces and its like)"
+            }
+            (Step::Clone, "EAGAIN" | "EBUSY") => {
+                "processes or memory of the cgroup are used up: try again"
+            }
+            (Step::Clone, "EACCES") => "cgroup.procs of it and of its parent must be ours to write",
+            (Step::IdMaps, _) => "the ids must be mapped in the caller's own user namespace",
+            (Step::Root, "ENOENT") => "attach the slave, or build the root, first",
+            (Step::Source, "ENOENT") => "name what exists where the cell is started from",
+            (Step::Mount, "ENOENT") => "the root lacks this mount point: build its image anew",
+            (Step::Mount, "ELOOP") => "a symbolic link in a mount point is never followed",
+            (Step::Mount, "EPERM") => {
+                "a file system of this kind must be visible, unmasked, to the caller; \
+                 sysfs also wants a new network"
+            }
+            (Step::Hostname, _) => "a host name has at most 64 bytes",
+            (Step::Session, "EDQUOT" | "errno 122") => "too many keyrings: try again in a moment",
+            _ => "this is a defect of the program or of the kernel's configuration",
+        }
+    }
+}
+
+impl fmt::Display for CellError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (root, step) = (self.root.display(), self.step.phrase());
+        let space = if self.subject.is_empty() { "" } else { " " };
+        let (subject, cause, remedy) = (&self.subject, &self.cause, self.remedy());
+        write!(f, "cell on {root}: cannot {step}{space}{subject}: {cause}: {remedy}")
+    }
+}
+
+impl std::error::Error for CellError {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_survives_the_channel() {
+        for step in Step::ALL {
+            let said =
+                Failure { step, subject: "/proc".into(), cause: "x() = EPERM".into(), errno: 1 };
+            let heard = Failure::decode(&said.encode());
+            assert_eq!(heard.step, step);
+            assert_eq!((heard.subject.as_str(), heard.cause.as_str()), ("/proc", "x() = EPERM"));
+            assert_eq!(heard.errno, 1);
+        }
+    }
+
+    #[test]
+    fn a_truncated_message_is_a_lost_child() {
+        assert_eq!(Failure::decode(b"").step, Step::Lost);
+        assert_eq!(Failure::decode(&[9, 1, 0]).step, Step::Lost);
+        assert_eq!(Failure::decode(&[200, 1, 0, 0, 0, b'x']).step, Step::Lost);
+    }
+
+    #[test]
+    fn an_error_says_what_where_and_what_to_do() {
+        let errno = 2;
+        let cause = "openat2(3, \"opt\") = ENOENT".to_owned();
+        let failure = Failure { step: Step::Mount, subject: "/opt".into(), cause, errno };
+        assert_eq!(
+            CellError::new("/srv/root".as_ref(), failure).to_string(),
+            "cell on /srv/root: cannot mount at /opt: openat2(3, \"opt\") = ENOENT: \
+             the root lacks this mount point: build its image anew"
+        );
+    }
+}
