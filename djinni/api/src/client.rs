@@ -1,132 +1,33 @@
 //! A blocking client of both interfaces.
 //!
-//! One call at a time on one connection. A call has a deadline, a reply the same limit as a request.
+//! One call at a time on one connection. A call has a deadline, a reply the same limit as a request. After
+//! an error of the connection (not after a refusal) the connection is closed: an answer that comes late must
+//! not be taken for the next call's.
 
-use std::fmt;
+mod error;
+mod host;
+mod master;
+
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::codec::{self, Answer, Call, Framer};
-use crate::names::{MasterName, SlaveName};
-use crate::service::ServiceError;
-use crate::{host, master};
+
+pub use error::{CallError, ClientError, Trouble};
+pub use host::{HostClient, HostResult};
+pub use master::{MasterClient, MasterResult};
 
 /// How long one call may take. The longest is an `Attach` that checks the digest of a large image.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(120);
-
-/// Why there was no answer that could be understood.
-#[derive(Debug)]
-pub enum ClientError {
-    /// Nobody could be reached at the socket.
-    Connect { socket: PathBuf, source: io::Error },
-    /// The connection broke in the middle of `method`.
-    Broken { socket: PathBuf, method: String, source: io::Error },
-    /// The other side closed the connection without answering `method`.
-    Closed { socket: PathBuf, method: String },
-    /// No answer came within [`CALL_DEADLINE`].
-    Deadline { socket: PathBuf, method: String },
-    /// What came is no answer to `method`.
-    Malformed { socket: PathBuf, method: String, reason: String },
-    /// `method` does not fit what is offered there.
-    Service { socket: PathBuf, method: String, error: ServiceError },
-}
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect { socket, source } => write_connect(f, socket, source),
-            Self::Broken { socket, method, source } => {
-                write!(
-                    f,
-                    "{}: connection broke during {method} ({source}): see whether djinnid runs, then try again",
-                    socket.display()
-                )
-            }
-            Self::Closed { socket, method } => {
-                write!(
-                    f,
-                    "{}: djinnid closed the connection before it answered {method}: its log says why",
-                    socket.display()
-                )
-            }
-            Self::Deadline { socket, method } => {
-                write!(
-                    f,
-                    "{}: no answer to {method} within {} s: djinnid's log says what it waits for",
-                    socket.display(),
-                    CALL_DEADLINE.as_secs()
-                )
-            }
-            Self::Malformed { socket, method, reason } => {
-                write!(
-                    f,
-                    "{}: no proper answer to {method} ({reason}): see whether djinnid listens there, of the same version",
-                    socket.display()
-                )
-            }
-            Self::Service { socket, method, error } => {
-                write!(f, "{}: {method}: {error}", socket.display())
-            }
-        }
-    }
-}
-
-fn write_connect(f: &mut fmt::Formatter<'_>, socket: &Path, source: &io::Error) -> fmt::Result {
-    let socket = socket.display();
-    match source.kind() {
-        io::ErrorKind::NotFound => {
-            write!(
-                f,
-                "no djinni at {socket}: there is no such socket; start djinnid, or name its directory with --runtime"
-            )
-        }
-        io::ErrorKind::ConnectionRefused => {
-            write!(f, "no djinni at {socket}: nobody listens there; start djinnid")
-        }
-        io::ErrorKind::PermissionDenied => {
-            write!(f, "no djinni at {socket}: permission denied; run this as root")
-        }
-        _ => write!(f, "no djinni at {socket}: {source}; see whether that is djinnid's socket"),
-    }
-}
-
-impl std::error::Error for ClientError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Connect { source, .. } | Self::Broken { source, .. } => Some(source),
-            Self::Service { error, .. } => Some(error),
-            Self::Closed { .. } | Self::Deadline { .. } | Self::Malformed { .. } => None,
-        }
-    }
-}
-
-/// Why a call did not do what was asked: `R` is the interface's refusals.
-#[derive(Debug)]
-pub enum CallError<R> {
-    /// The djinni will not.
-    Refused(R),
-    /// It could not be asked, or its answer not understood.
-    Connection(ClientError),
-}
-
-impl<R: fmt::Display> fmt::Display for CallError<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Connection(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<R: fmt::Debug + fmt::Display> std::error::Error for CallError<R> {}
 
 /// One connection to a djinni.
 #[derive(Debug)]
@@ -168,15 +69,14 @@ impl Client {
         R: DeserializeOwned,
         T: DeserializeOwned,
     {
-        let call = self.send(request, false).map_err(CallError::Connection)?;
+        let call = call_of(request, false);
         let deadline = Instant::now() + CALL_DEADLINE;
-        let answer = self.receive(&call.method, Some(deadline)).map_err(CallError::Connection)?;
-        self.decode(&call.method, answer)
+        let outcome = self.send(&call).and_then(|()| self.receive(Some(deadline))).and_then(once);
+        self.conclude(&call, outcome.and_then(decode))
     }
 
     /// Makes a call that has many replies and gives each to `take`, until that breaks off or the replies end.
-    ///
-    /// After breaking off, the connection is of no more use: replies may still come.
+    /// There is no deadline. After breaking off, the connection is closed: replies may still come.
     ///
     /// # Errors
     /// As [`Client::call`]; also when the connection ends between two replies.
@@ -189,101 +89,83 @@ impl Client {
         R: DeserializeOwned,
         T: DeserializeOwned,
     {
-        let call = self.send(request, true).map_err(CallError::Connection)?;
+        let call = call_of(request, true);
+        let sent = self.send(&call).map(Ok);
+        self.conclude(&call, sent)?;
         loop {
-            let answer = self.receive(&call.method, None).map_err(CallError::Connection)?;
-            let continues = answer.continues == Some(true);
-            if take(self.decode(&call.method, answer)?).is_break() || !continues {
+            let answer = self.receive(None);
+            let continues = answer.as_ref().is_ok_and(|answer| answer.continues == Some(true));
+            let taken = take(self.conclude(&call, answer.and_then(decode))?);
+            if taken.is_break() && continues {
+                self.close();
+            }
+            if taken.is_break() || !continues {
                 return Ok(());
             }
         }
     }
 
-    fn send(&mut self, request: &impl Serialize, more: bool) -> Result<Call, ClientError> {
-        let call = call_of(request, more);
-        match self.stream.write_all(&codec::encode_call(&call)) {
-            Ok(()) => Ok(call),
-            Err(source) => Err(self.broken(&call.method, source)),
+    fn send(&mut self, call: &Call) -> Result<(), Trouble> {
+        if !self.unread.is_empty() || self.framer.held_bytes() > 0 {
+            return Err(Trouble::Malformed("an answer that nobody asked for".to_owned()));
         }
+        self.stream.write_all(&codec::encode_call(call)).map_err(Trouble::Broken)
     }
 
-    fn receive(&mut self, method: &str, deadline: Option<Instant>) -> Result<Answer, ClientError> {
+    fn receive(&mut self, deadline: Option<Instant>) -> Result<Answer, Trouble> {
         loop {
             let mut rest = self.unread.as_slice();
             let message = self.framer.push(&mut rest);
             let taken = self.unread.len() - rest.len();
             self.unread.drain(..taken);
-            match message {
-                Some(message) => {
-                    let answer = message.and_then(|message| codec::parse_answer(&message));
-                    return answer.map_err(|error| self.malformed(method, &error));
-                }
-                None => self.read_some(method, deadline)?,
+            if let Some(message) = message {
+                let answer = message.and_then(|message| codec::parse_answer(&message));
+                return answer.map_err(|error| Trouble::Malformed(error.to_string()));
             }
+            self.read_some(deadline)?;
         }
     }
 
-    fn read_some(&mut self, method: &str, deadline: Option<Instant>) -> Result<(), ClientError> {
+    fn read_some(&mut self, deadline: Option<Instant>) -> Result<(), Trouble> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {
-            return Err(self.deadline(method));
+            return Err(Trouble::Deadline);
         }
         let mut buffer = [0; 4096];
-        let outcome =
-            self.stream.set_read_timeout(left).and_then(|()| self.stream.read(&mut buffer));
-        match outcome {
-            Ok(0) => {
-                Err(ClientError::Closed { socket: self.socket.clone(), method: method.to_owned() })
+        self.stream.set_read_timeout(left).map_err(Trouble::Broken)?;
+        match self.stream.read(&mut buffer) {
+            Ok(0) => return Err(Trouble::Closed),
+            Ok(count) => self.unread.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(Trouble::Deadline);
             }
-            Ok(count) => {
-                self.unread.extend_from_slice(&buffer[..count]);
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(self.deadline(method)),
-            Err(source) => Err(self.broken(method, source)),
+            Err(error) => return Err(Trouble::Broken(error)),
         }
+        Ok(())
     }
 
-    fn decode<R: DeserializeOwned, T: DeserializeOwned>(
+    /// What a call gives its caller. Closes the connection on trouble, not on a refusal.
+    fn conclude<R, T>(
         &self,
-        method: &str,
-        answer: Answer,
+        call: &Call,
+        outcome: Result<Result<T, R>, Trouble>,
     ) -> Result<T, CallError<R>> {
-        let Answer { parameters, continues: _, error } = answer;
-        let parameters = Value::Object(parameters.unwrap_or_default());
-        let Some(name) = error else {
-            return serde_json::from_value(parameters)
-                .map_err(|error| CallError::Connection(self.malformed(method, &error)));
-        };
-        let whole = json!({ "error": name, "parameters": parameters });
-        if let Ok(refusal) = serde_json::from_value(whole.clone()) {
-            return Err(CallError::Refused(refusal));
-        }
-        Err(CallError::Connection(match serde_json::from_value(whole) {
-            Ok(error) => ClientError::Service {
-                socket: self.socket.clone(),
-                method: method.to_owned(),
-                error,
-            },
-            Err(_) => self.malformed(method, &format!("error {name:?}")),
-        }))
+        outcome
+            .map_err(|trouble| {
+                // A call that does not fit was answered properly, and nothing else is on the way.
+                if !matches!(trouble, Trouble::Service(_)) {
+                    self.close();
+                }
+                let (socket, method) = (self.socket.clone(), call.method.clone());
+                CallError::Connection(ClientError::Call { socket, method, trouble })
+            })?
+            .map_err(CallError::Refused)
     }
 
-    fn broken(&self, method: &str, source: io::Error) -> ClientError {
-        ClientError::Broken { socket: self.socket.clone(), method: method.to_owned(), source }
-    }
-
-    fn deadline(&self, method: &str) -> ClientError {
-        ClientError::Deadline { socket: self.socket.clone(), method: method.to_owned() }
-    }
-
-    fn malformed(&self, method: &str, reason: &impl ToString) -> ClientError {
-        ClientError::Malformed {
-            socket: self.socket.clone(),
-            method: method.to_owned(),
-            reason: reason.to_string(),
-        }
+    fn close(&self) {
+        // It may be closed already, which is what is wanted.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
@@ -291,6 +173,34 @@ impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+/// The answer, which must be the only one.
+fn once(answer: Answer) -> Result<Answer, Trouble> {
+    match answer.continues {
+        Some(true) => Err(Trouble::Malformed("more answers than one were announced".to_owned())),
+        _ => Ok(answer),
+    }
+}
+
+/// The reply in an answer, or the refusal.
+fn decode<R: DeserializeOwned, T: DeserializeOwned>(
+    answer: Answer,
+) -> Result<Result<T, R>, Trouble> {
+    let Answer { parameters, continues: _, error } = answer;
+    let parameters = Value::Object(parameters.unwrap_or_default());
+    let Some(name) = error else {
+        let reply = serde_json::from_value(parameters);
+        return reply.map(Ok).map_err(|error| Trouble::Malformed(error.to_string()));
+    };
+    let whole = json!({ "error": name, "parameters": parameters });
+    if let Ok(refusal) = serde_json::from_value(whole.clone()) {
+        return Ok(Err(refusal));
+    }
+    Err(match serde_json::from_value(whole) {
+        Ok(error) => Trouble::Service(error),
+        Err(_) => Trouble::Malformed(format!("error {name:?}")),
+    })
 }
 
 /// The call that a request serializes as: `{"method": …, "parameters": {…}}`.
@@ -305,138 +215,5 @@ fn call_of(request: &impl Serialize, more: bool) -> Call {
 }
 
 /// A reply without parameters.
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct Nothing {}
-
-/// What a call to a master's djinni gives.
-pub type MasterResult<T> = Result<T, CallError<master::Refusal>>;
-
-/// A connection to a master's socket. What is attached with [`master::Hold::Connection`] is held by it.
-#[derive(Debug)]
-pub struct MasterClient(Client);
-
-impl MasterClient {
-    /// Connects to a master's socket: `/run/djinni/socket` inside, `RUNTIME/NAME/socket` on the host.
-    ///
-    /// # Errors
-    /// As [`Client::connect`].
-    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
-        Client::connect(socket).map(Self)
-    }
-
-    /// The master's slaves and what state each is in.
-    ///
-    /// # Errors
-    /// A refusal, or no answer. The same is true of every call here.
-    pub fn describe(&mut self) -> MasterResult<master::Description> {
-        self.0.call(&master::Request::Describe)
-    }
-
-    /// Has the slave's tree composed.
-    pub fn attach(
-        &mut self,
-        slave: &SlaveName,
-        hold: master::Hold,
-    ) -> MasterResult<master::Attached> {
-        self.0.call(&master::Request::Attach { slave: slave.clone(), hold })
-    }
-
-    /// Has what runs in the slave killed and its tree taken down.
-    pub fn detach(&mut self, slave: &SlaveName) -> MasterResult<()> {
-        let Nothing {} = self.0.call(&master::Request::Detach { slave: slave.clone() })?;
-        Ok(())
-    }
-
-    /// Has the slave detached, and its caches, layers and a kept `/var` emptied.
-    pub fn reset(&mut self, slave: &SlaveName) -> MasterResult<()> {
-        let Nothing {} = self.0.call(&master::Request::Reset { slave: slave.clone() })?;
-        Ok(())
-    }
-
-    /// Renews everything this master holds.
-    pub fn rub(&mut self) -> MasterResult<master::Rubbed> {
-        self.0.call(&master::Request::Rub)
-    }
-
-    /// Gives each change of state to `take` until that breaks off or the connection ends.
-    pub fn monitor(
-        &mut self,
-        take: impl FnMut(master::Event) -> ControlFlow<()>,
-    ) -> MasterResult<()> {
-        self.0.call_more(&master::Request::Monitor, take)
-    }
-}
-
-impl AsFd for MasterClient {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// What a call to djinnid's administrator socket gives.
-pub type HostResult<T> = Result<T, CallError<host::Refusal>>;
-
-/// A connection to the administrator's socket.
-#[derive(Debug)]
-pub struct HostClient(Client);
-
-impl HostClient {
-    /// Connects to the administrator's socket, `RUNTIME/host.socket`.
-    ///
-    /// # Errors
-    /// As [`Client::connect`].
-    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
-        Client::connect(socket).map(Self)
-    }
-
-    /// Makes a configured master's namespace, cgroup and socket.
-    ///
-    /// # Errors
-    /// A refusal, or no answer. The same is true of every call here.
-    pub fn new_master(&mut self, name: &MasterName) -> HostResult<host::NewMaster> {
-        self.0.call(&host::Request::NewMaster { name: name.clone() })
-    }
-
-    /// Takes a master away; with `force` also one that runs or holds slaves.
-    pub fn drop_master(&mut self, name: &MasterName, force: bool) -> HostResult<()> {
-        let Nothing {} = self.0.call(&host::Request::DropMaster { name: name.clone(), force })?;
-        Ok(())
-    }
-
-    /// All masters.
-    pub fn list(&mut self) -> HostResult<Vec<host::MasterState>> {
-        let host::Masters { masters } = self.0.call(&host::Request::List)?;
-        Ok(masters)
-    }
-
-    /// One master.
-    pub fn status(&mut self, name: &MasterName) -> HostResult<host::MasterState> {
-        let host::Status { master } = self.0.call(&host::Request::Status { name: name.clone() })?;
-        Ok(master)
-    }
-
-    /// Has the configuration read again.
-    pub fn reload(&mut self) -> HostResult<()> {
-        let Nothing {} = self.0.call(&host::Request::Reload)?;
-        Ok(())
-    }
-
-    /// The steps that a request would take.
-    pub fn explain(
-        &mut self,
-        master: &MasterName,
-        request: host::Explained,
-        slave: &SlaveName,
-    ) -> HostResult<Vec<host::Step>> {
-        let request =
-            host::Request::Explain { master: master.clone(), request, slave: slave.clone() };
-        let host::Explanation { steps } = self.0.call(&request)?;
-        Ok(steps)
-    }
-}
-
-impl AsFd for HostClient {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}

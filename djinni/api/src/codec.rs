@@ -203,6 +203,13 @@ pub fn encode_reply<T: Serialize>(parameters: &T, continues: bool) -> Vec<u8> {
     encode(&WireReply { parameters, continues })
 }
 
+/// `message` where it may be sent; what `instead` makes of its size where it is longer than a message may be.
+/// A peer that keeps the limit would drop the connection on it without learning why.
+pub(crate) fn fitting(message: Vec<u8>, instead: impl FnOnce(usize) -> Vec<u8>) -> Vec<u8> {
+    let size_bytes = message.len().saturating_sub(1);
+    if size_bytes > MESSAGE_LIMIT_BYTES { instead(size_bytes) } else { message }
+}
+
 /// An error as bytes, its NUL included. `error` must serialize as `{"error": …, "parameters": {…}}`.
 #[must_use]
 pub(crate) fn encode_error<T: Serialize>(error: &T) -> Vec<u8> {

@@ -1,12 +1,13 @@
 //! `io.djinni.Host`: what an administrator may ask of djinnid.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Call};
 use crate::names::{MasterName, SlaveName};
-use crate::service::{Parameters, ServiceError};
+use crate::service::{Parameters, ServiceError, UnknownWord};
 
 /// The interface's name.
 pub const INTERFACE: &str = "io.djinni.Host";
@@ -14,13 +15,24 @@ pub const INTERFACE: &str = "io.djinni.Host";
 pub const DESCRIPTION: &str = include_str!("io.djinni.Host.varlink");
 
 /// A request whose steps can be explained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Explained {
     /// The steps of `Attach`.
     Attach,
     /// The steps of `Detach`.
     Detach,
+}
+
+impl FromStr for Explained {
+    type Err = UnknownWord;
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "attach" => Ok(Self::Attach),
+            "detach" => Ok(Self::Detach),
+            _ => Err(UnknownWord),
+        }
+    }
 }
 
 /// What an administrator asks.
@@ -59,18 +71,18 @@ impl Request {
         }
         let mut parameters = Parameters::of(call)?;
         let request = match method {
-            "NewMaster" => Self::NewMaster { name: parameters.take("name")? },
+            "NewMaster" => Self::NewMaster { name: parameters.text("name")? },
             "DropMaster" => Self::DropMaster {
-                name: parameters.take("name")?,
-                force: parameters.take("force")?,
+                name: parameters.text("name")?,
+                force: parameters.boolean("force")?,
             },
             "List" => Self::List,
-            "Status" => Self::Status { name: parameters.take("name")? },
+            "Status" => Self::Status { name: parameters.text("name")? },
             "Reload" => Self::Reload,
             "Explain" => Self::Explain {
-                master: parameters.take("master")?,
-                request: parameters.take("request")?,
-                slave: parameters.take("slave")?,
+                master: parameters.text("master")?,
+                request: parameters.text("request")?,
+                slave: parameters.text("slave")?,
             },
             _ => return Err(parameters.no_such_method()),
         };
@@ -152,10 +164,10 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The reply as one message, its NUL included.
+    /// The reply as one message, its NUL included; a [`Refusal::Fault`] where it would be too long.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode_reply(self, false)
+        codec::fitting(codec::encode_reply(self, false), oversized)
     }
 }
 
@@ -181,7 +193,7 @@ impl Refusal {
     /// The refusal as one message, its NUL included.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode_error(self)
+        codec::fitting(codec::encode_error(self), oversized)
     }
 }
 
@@ -219,3 +231,12 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// What is said instead of an answer that is longer than a message may be.
+fn oversized(size_bytes: usize) -> Vec<u8> {
+    let step = format!(
+        "sending an answer of {size_bytes} bytes, of at most {}",
+        codec::MESSAGE_LIMIT_BYTES
+    );
+    codec::encode_error(&Refusal::Fault { reference: "none".to_owned(), step })
+}

@@ -1,12 +1,13 @@
 //! `io.djinni.Master`: what a master may ask of its djinni.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Call};
 use crate::names::{ImageName, MasterName, ShareName, SlaveName};
-use crate::service::{Parameters, ServiceError};
+use crate::service::{Parameters, ServiceError, UnknownWord};
 
 /// The interface's name.
 pub const INTERFACE: &str = "io.djinni.Master";
@@ -14,13 +15,24 @@ pub const INTERFACE: &str = "io.djinni.Master";
 pub const DESCRIPTION: &str = include_str!("io.djinni.Master.varlink");
 
 /// How an attached slave is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hold {
     /// Released when the connection that asked ends.
     Connection,
     /// Released by `Detach`, by silence, or by the master's end.
     Master,
+}
+
+impl FromStr for Hold {
+    type Err = UnknownWord;
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "connection" => Ok(Self::Connection),
+            "master" => Ok(Self::Master),
+            _ => Err(UnknownWord),
+        }
+    }
 }
 
 /// What a master asks.
@@ -62,10 +74,10 @@ impl Request {
         let request = match method {
             "Describe" => Self::Describe,
             "Attach" => {
-                Self::Attach { slave: parameters.take("slave")?, hold: parameters.take("hold")? }
+                Self::Attach { slave: parameters.text("slave")?, hold: parameters.text("hold")? }
             }
-            "Detach" => Self::Detach { slave: parameters.take("slave")? },
-            "Reset" => Self::Reset { slave: parameters.take("slave")? },
+            "Detach" => Self::Detach { slave: parameters.text("slave")? },
+            "Reset" => Self::Reset { slave: parameters.text("slave")? },
             "Rub" => Self::Rub,
             "Monitor" => Self::Monitor,
             _ => return Err(parameters.no_such_method()),
@@ -205,10 +217,10 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The reply as one message, its NUL included. An event says that more follow.
+    /// The reply as one message, its NUL included; a [`Refusal::Fault`] where it would be too long. An event says that more follow.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode_reply(self, matches!(self, Self::Event(_)))
+        codec::fitting(codec::encode_reply(self, matches!(self, Self::Event(_))), oversized)
     }
 }
 
@@ -246,7 +258,7 @@ impl Refusal {
     /// The refusal as one message, its NUL included.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode_error(self)
+        codec::fitting(codec::encode_error(self), oversized)
     }
 
     /// Asking again later may well succeed (exit code 75).
@@ -302,3 +314,12 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// What is said instead of an answer that is longer than a message may be.
+fn oversized(size_bytes: usize) -> Vec<u8> {
+    let step = format!(
+        "sending an answer of {size_bytes} bytes, of at most {}",
+        codec::MESSAGE_LIMIT_BYTES
+    );
+    codec::encode_error(&Refusal::Fault { reference: "none".to_owned(), step })
+}

@@ -1,8 +1,8 @@
 //! `org.varlink.service`: what every Varlink service answers, and the errors that all interfaces share.
 
 use std::fmt;
+use std::str::FromStr;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -79,6 +79,10 @@ impl fmt::Display for ServiceError {
 
 impl std::error::Error for ServiceError {}
 
+/// A word that is none of those a parameter may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownWord;
+
 #[derive(Serialize)]
 struct Info<'a> {
     vendor: &'a str,
@@ -123,7 +127,7 @@ fn info(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceError> {
 
 fn description(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceError> {
     let mut parameters = Parameters::of(call)?;
-    let wanted: String = parameters.take("interface")?;
+    let wanted: String = parameters.text("interface")?;
     parameters.finish()?;
     let mut all = std::iter::once(&(INTERFACE, DESCRIPTION)).chain(offers);
     match all.find(|(name, _)| *name == wanted) {
@@ -150,10 +154,20 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Takes one parameter out.
-    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, ServiceError> {
-        let value = self.left.remove(name).ok_or_else(|| invalid(name))?;
-        serde_json::from_value(value).map_err(|_| invalid(name))
+    /// Takes one parameter out that is a string with some meaning. Not by serde: that reads an enum of
+    /// strings from `{"master": null}` as well.
+    pub(crate) fn text<T: FromStr>(&mut self, name: &str) -> Result<T, ServiceError> {
+        let value = self.left.remove(name);
+        value
+            .as_ref()
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| invalid(name))
+    }
+
+    /// Takes one parameter out that is `true` or `false`.
+    pub(crate) fn boolean(&mut self, name: &str) -> Result<bool, ServiceError> {
+        self.left.remove(name).as_ref().and_then(Value::as_bool).ok_or_else(|| invalid(name))
     }
 
     /// Refuses what is left over.

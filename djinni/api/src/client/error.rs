@@ -1,0 +1,105 @@
+//! Why a call did not do what was asked, each in three parts: what failed, on what, what to do.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use super::CALL_DEADLINE;
+use crate::service::ServiceError;
+
+/// Why there was no answer that could be understood.
+#[derive(Debug)]
+pub enum ClientError {
+    /// Nobody could be reached at `socket`.
+    Connect { socket: PathBuf, source: io::Error },
+    /// `method` was asked at `socket`, or was to be.
+    Call { socket: PathBuf, method: String, trouble: Trouble },
+}
+
+/// What came between a call and its answer.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The connection broke, or an error before this one closed it.
+    Broken(io::Error),
+    /// The other side closed the connection without an answer.
+    Closed,
+    /// No answer came within [`CALL_DEADLINE`].
+    Deadline,
+    /// What came is no answer to this call.
+    Malformed(String),
+    /// The call does not fit what is offered there.
+    Service(ServiceError),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect { socket, source } => write_connect(f, socket, source),
+            Self::Call { socket, method, trouble } => {
+                write!(f, "{}: {method}: {trouble}", socket.display())
+            }
+        }
+    }
+}
+
+fn write_connect(f: &mut fmt::Formatter<'_>, socket: &Path, source: &io::Error) -> fmt::Result {
+    write!(f, "no djinni at {}: ", socket.display())?;
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            write!(
+                f,
+                "there is no such socket: start djinnid, or name its directory with --runtime"
+            )
+        }
+        io::ErrorKind::ConnectionRefused => write!(f, "nobody listens there: start djinnid"),
+        io::ErrorKind::PermissionDenied => write!(f, "permission denied: run this as root"),
+        _ => write!(f, "{source}: see whether that is djinnid's socket"),
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(error) => {
+                write!(
+                    f,
+                    "the connection broke ({error}): see whether djinnid runs, then try again"
+                )
+            }
+            Self::Closed => write!(f, "closed without an answer: djinnid's log says why"),
+            Self::Deadline => {
+                let seconds = CALL_DEADLINE.as_secs();
+                write!(f, "no answer in {seconds} s: djinnid's log says what it waits for")
+            }
+            Self::Malformed(reason) => {
+                write!(
+                    f,
+                    "no proper answer ({reason}): see whether a djinnid of this version listens there"
+                )
+            }
+            Self::Service(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+impl std::error::Error for Trouble {}
+
+/// Why a call did not do what was asked: `R` is the interface's refusals.
+#[derive(Debug)]
+pub enum CallError<R> {
+    /// The djinni will not.
+    Refused(R),
+    /// It could not be asked, or its answer not understood.
+    Connection(ClientError),
+}
+
+impl<R: fmt::Display> fmt::Display for CallError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Connection(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<R: fmt::Debug + fmt::Display> std::error::Error for CallError<R> {}

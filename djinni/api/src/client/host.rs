@@ -1,0 +1,76 @@
+//! The calls of `io.djinni.Host`.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use super::{CallError, Client, ClientError, Nothing};
+use crate::host;
+use crate::names::{MasterName, SlaveName};
+
+/// What a call to djinnid's administrator socket gives.
+pub type HostResult<T> = Result<T, CallError<host::Refusal>>;
+
+/// A connection to the administrator's socket.
+#[derive(Debug)]
+pub struct HostClient(Client);
+
+impl HostClient {
+    /// Connects to the administrator's socket, `RUNTIME/host.socket`.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+        Client::connect(socket).map(Self)
+    }
+
+    /// Makes a configured master's namespace, cgroup and socket.
+    ///
+    /// # Errors
+    /// A refusal, or no answer. The same is true of every call here.
+    pub fn new_master(&mut self, name: &MasterName) -> HostResult<host::NewMaster> {
+        self.0.call(&host::Request::NewMaster { name: name.clone() })
+    }
+
+    /// Takes a master away; with `force` also one that runs or holds slaves.
+    pub fn drop_master(&mut self, name: &MasterName, force: bool) -> HostResult<()> {
+        let Nothing {} = self.0.call(&host::Request::DropMaster { name: name.clone(), force })?;
+        Ok(())
+    }
+
+    /// All masters.
+    pub fn list(&mut self) -> HostResult<Vec<host::MasterState>> {
+        let host::Masters { masters } = self.0.call(&host::Request::List)?;
+        Ok(masters)
+    }
+
+    /// One master.
+    pub fn status(&mut self, name: &MasterName) -> HostResult<host::MasterState> {
+        let host::Status { master } = self.0.call(&host::Request::Status { name: name.clone() })?;
+        Ok(master)
+    }
+
+    /// Has the configuration read again.
+    pub fn reload(&mut self) -> HostResult<()> {
+        let Nothing {} = self.0.call(&host::Request::Reload)?;
+        Ok(())
+    }
+
+    /// The steps that a request would take.
+    pub fn explain(
+        &mut self,
+        master: &MasterName,
+        request: host::Explained,
+        slave: &SlaveName,
+    ) -> HostResult<Vec<host::Step>> {
+        let request =
+            host::Request::Explain { master: master.clone(), request, slave: slave.clone() };
+        let host::Explanation { steps } = self.0.call(&request)?;
+        Ok(steps)
+    }
+}
+
+impl AsFd for HostClient {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

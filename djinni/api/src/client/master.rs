@@ -1,0 +1,74 @@
+//! The calls of `io.djinni.Master`.
+
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use super::{CallError, Client, ClientError, Nothing};
+use crate::master;
+use crate::names::SlaveName;
+
+/// What a call to a master's djinni gives.
+pub type MasterResult<T> = Result<T, CallError<master::Refusal>>;
+
+/// A connection to a master's socket. What is attached with [`master::Hold::Connection`] is held by it.
+#[derive(Debug)]
+pub struct MasterClient(Client);
+
+impl MasterClient {
+    /// Connects to a master's socket: `/run/djinni/socket` inside, `RUNTIME/NAME/socket` on the host.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+        Client::connect(socket).map(Self)
+    }
+
+    /// The master's slaves and what state each is in.
+    ///
+    /// # Errors
+    /// A refusal, or no answer. The same is true of every call here.
+    pub fn describe(&mut self) -> MasterResult<master::Description> {
+        self.0.call(&master::Request::Describe)
+    }
+
+    /// Has the slave's tree composed.
+    pub fn attach(
+        &mut self,
+        slave: &SlaveName,
+        hold: master::Hold,
+    ) -> MasterResult<master::Attached> {
+        self.0.call(&master::Request::Attach { slave: slave.clone(), hold })
+    }
+
+    /// Has what runs in the slave killed and its tree taken down.
+    pub fn detach(&mut self, slave: &SlaveName) -> MasterResult<()> {
+        let Nothing {} = self.0.call(&master::Request::Detach { slave: slave.clone() })?;
+        Ok(())
+    }
+
+    /// Has the slave detached, and its caches, layers and a kept `/var` emptied.
+    pub fn reset(&mut self, slave: &SlaveName) -> MasterResult<()> {
+        let Nothing {} = self.0.call(&master::Request::Reset { slave: slave.clone() })?;
+        Ok(())
+    }
+
+    /// Renews everything this master holds.
+    pub fn rub(&mut self) -> MasterResult<master::Rubbed> {
+        self.0.call(&master::Request::Rub)
+    }
+
+    /// Gives each change of state to `take` until that breaks off or the connection ends.
+    pub fn monitor(
+        &mut self,
+        take: impl FnMut(master::Event) -> ControlFlow<()>,
+    ) -> MasterResult<()> {
+        self.0.call_more(&master::Request::Monitor, take)
+    }
+}
+
+impl AsFd for MasterClient {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
