@@ -1,0 +1,93 @@
+"""Real source RPMs: upstream's tarball with upstream's own spec, both checked against recorded sums."""
+
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import tarfile
+
+from . import WorldError
+from .package import rpmbuild
+
+DEFINES = {
+    "_buildhost": "world",
+    "_source_payload": "w9.gzdio",
+    "use_source_date_epoch_as_buildtime": "1",
+    "debug_package": "%{nil}",
+}
+
+
+def read_checksums(text):
+    """`SHA256  NAME` lines, as sha256sum writes them, to a table from name to sum."""
+    lines = (line.split("#")[0].split() for line in text.splitlines())
+    return {name: digest for digest, name in filter(None, lines)}
+
+
+def sha256_of(path):
+    """The sha256 sum of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(name, content_sum, checksums):
+    """Raise WorldError unless `name` has the sum that was recorded."""
+    recorded = checksums.get(name)
+    if recorded != content_sum:
+        raise WorldError(
+            f"{name}: its sha256 sum is {content_sum}, but tests/world/checksums says {recorded or 'nothing of it'}: "
+            "if the archive has another version now and you trust it, record it in world.toml and in checksums"
+        )
+
+
+def spec_text(source, tarball, specs, checksums):
+    """The spec: upstream's own, checked, with the recorded lines added; or the project's, from `specs`."""
+    if "own_spec" in source:
+        with open(os.path.join(specs, source["own_spec"])) as file:
+            return file.read()
+    with tarfile.open(tarball) as archive:
+        content = archive.extractfile(source["spec"]).read()
+    check(source["spec"], hashlib.sha256(content).hexdigest(), checksums)
+    return add_lines(content.decode(), source)
+
+
+def add_lines(text, source):
+    """Put `add` before the spec's %description: what upstream's spec forgot to say."""
+    head, mark, rest = text.partition("\n%description")
+    if not mark:
+        raise WorldError(f"{source['spec']}: no %description in it: is it a spec?")
+    return head + "".join(f"{line}\n" for line in source.get("add", ())) + mark + rest
+
+
+def place_tarball(tarball, destination):
+    """Put the tarball where the spec looks for it; one packed by xz is packed again by gzip if so named."""
+    if destination.endswith((".gz", ".tgz")) and tarball.endswith(".xz"):
+        with lzma.open(tarball) as packed, open(destination, "wb") as file:
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as out:
+                shutil.copyfileobj(packed, out)
+    else:
+        shutil.copyfile(tarball, destination)
+
+
+def newest_in(tarball):
+    """The time of the newest file of a tarball: the SRPM's own time."""
+    with tarfile.open(tarball) as archive:
+        return max(int(member.mtime) for member in archive)
+
+
+def make(source, tarballs, specs, checksums, srpms, work):
+    """Make one SRPM in `srpms`; its path."""
+    tarball = os.path.join(tarballs, source["tarball"])
+    if not os.path.exists(tarball):
+        raise WorldError(f"{source['tarball']}: the archive's {source['debian']} did not bring it: correct world.toml")
+    check(source["tarball"], sha256_of(tarball), checksums)
+    os.makedirs(os.path.join(work, "SOURCES"))
+    place_tarball(tarball, os.path.join(work, "SOURCES", source["source0"]))
+    spec = os.path.join(work, source["name"] + ".spec")
+    with open(spec, "w") as file:
+        file.write(spec_text(source, tarball, specs, checksums))
+    made = os.path.join(work, "made")
+    rpmbuild(["-bs", spec], work, newest_in(tarball), DEFINES | {"_srcrpmdir": made})
+    (name,) = os.listdir(made)
+    os.rename(os.path.join(made, name), os.path.join(srpms, name))
+    return os.path.join(srpms, name)
