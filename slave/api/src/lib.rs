@@ -26,4 +26,4 @@ mod names;
 pub use frame::{Frame, FrameError, FrameReader};
 pub use limits::*;
 pub use message::{FromSlave, OutputFile, Run, Signal, ToSlave, Variable, Winsize};
-pub use names::{FileName, NameFault, PathFault, ResultPath, SlaveLabel, printable};
+pub use names::{FileName, NameFault, PathFault, PathReason, ResultPath, SlaveLabel, printable};

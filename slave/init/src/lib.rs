@@ -1,1 +1,98 @@
 #![forbid(unsafe_code)]
+//! `bslave`: what the first process of a slave does.
+//!
+//! It takes one [`slave_api::Run`] from its socket, then the inputs; starts the command in a session of its
+//! own; carries bytes, signals and sizes; reaps whatever is orphaned; when the command has ended,
+//! kills all that is left, sends what is still in the pipes, the results if asked, and last the
+//! exit status.
+//!
+//! ```text
+//! take Run ── take inputs ── start ── carry ── kill the rest ── drain ── results ── Exited
+//!     └───────────┴────────────┴────────┴── a failure of ours: Failed, 125
+//!                              the socket ends, at any point: kill everything, end
+//! ```
+//!
+//! Architecture invariant: no thread, and nothing is held without a bound. What fills up stops
+//! being read, except the socket, from which signals and sizes must always come through: its
+//! standard input has a window instead.
+
+mod carry;
+mod command;
+mod ending;
+mod inputs;
+mod link;
+mod place;
+mod results;
+
+use inputs::Taken;
+use link::{Fault, Link};
+use place::Place;
+use rustix::time::{ClockId, clock_gettime};
+use slave_api::{FromSlave, Run, ToSlave};
+use std::os::fd::OwnedFd;
+
+/// Exit status for a failure that is not the command's.
+const OWN_FAILURE: u8 = 125;
+
+/// Be the first process of a slave until its one command has ended; gives the exit status to end
+/// with, which is also the last thing said over `socket`.
+pub fn run(socket: OwnedFd) -> i32 {
+    serve(socket, &Place::slave())
+}
+
+/// The same for a command in the master itself, asked by its administrator: no working area, no
+/// inputs, no results, and what the command leaves in other sessions is left alone, because the
+/// caller is not the first process of a namespace made for it.
+pub fn run_in_master(socket: OwnedFd) -> i32 {
+    serve(socket, &Place::master())
+}
+
+fn serve(socket: OwnedFd, place: &Place) -> i32 {
+    let status = Link::new(socket).and_then(|mut link| {
+        let outcome = attend(&mut link, place);
+        if let Err(fault @ (Fault::Peer(_) | Fault::Own(_))) = &outcome {
+            ending::kill_all(None);
+            link.send(&FromSlave::Failed { what: fault.to_string() })?;
+            link.flush()?;
+        }
+        outcome
+    });
+    status.unwrap_or(OWN_FAILURE).into()
+}
+
+/// The whole life, in order.
+fn attend(link: &mut Link, place: &Place) -> Result<u8, Fault> {
+    place.prepare()?;
+    let mut run = take_run(link)?;
+    if let Taken::Interrupted(signal) = inputs::take(link, &mut run, place)? {
+        return exited(link, u8::try_from(128 + signal).unwrap_or(OWN_FAILURE));
+    }
+    // File systems stamp with the coarse clock, so only it is never later than a stamp to come.
+    let since = clock_gettime(ClockId::RealtimeCoarse);
+    let mut command = command::start(&run, place)?;
+    link.send(&FromSlave::Started)?;
+    let carried = carry::carry(link, &mut command);
+    ending::kill_all(Some(command.pid));
+    let status = carried?;
+    ending::drain(link, command.wires)?;
+    if run.collect {
+        results::send(link, &place.results()?, since)?;
+    }
+    exited(link, status)
+}
+
+fn take_run(link: &mut Link) -> Result<Run, Fault> {
+    loop {
+        match link.next_message()? {
+            Some(ToSlave::Run(run)) => return Ok(run),
+            Some(_) => return Err(Fault::Peer("something else before a command".into())),
+            None => link.receive()?,
+        }
+    }
+}
+
+fn exited(link: &mut Link, status: u8) -> Result<u8, Fault> {
+    link.send(&FromSlave::Exited { status })?;
+    link.flush()?;
+    Ok(status)
+}

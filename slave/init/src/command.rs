@@ -1,0 +1,222 @@
+//! The command's process: from a [`Run`] to its first instruction.
+
+use crate::link::Fault;
+use crate::place::{PATH, Place, shell};
+use djinni_raw::Cloned;
+use rustix::fs::{Access, access};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize as Size, tcsetwinsize};
+use slave_api::{Run, Winsize};
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// Our ends of the command's standard input and output; `None` when closed, or where there is none.
+pub struct Wires {
+    /// What it reads.
+    pub stdin: Option<OwnedFd>,
+    /// What it writes; of a terminal, everything.
+    pub stdout: Option<OwnedFd>,
+    /// Its errors; none of a terminal.
+    pub stderr: Option<OwnedFd>,
+    /// The command's own end of a terminal, kept open so that ours reads as empty, never as hung
+    /// up, while the command lives; none of pipes.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// A command that is running.
+pub struct Command {
+    /// Its process, which leads a session and a process group of its own.
+    pub pid: i32,
+    /// Our ends.
+    pub wires: Wires,
+}
+
+/// All that the child needs, prepared before the fork so that it does nothing but system calls.
+struct Plan {
+    programs: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    directory: PathBuf,
+    tty: bool,
+}
+
+/// Start the command. Whatever goes wrong after the fork, the command's own standard error tells,
+/// and its status is 127 (not found), 126 (cannot be executed) or 125 (our own failure).
+pub fn start(run: &Run, place: &Place) -> Result<Command, Fault> {
+    let plan = Plan::new(run, place)?;
+    let (wires, theirs) = match run.tty {
+        Some(size) => terminal(size),
+        None => pipes(),
+    }
+    .map_err(|(call, errno)| {
+        let error = djinni_raw::Error::new(call, "", errno.raw_os_error());
+        Fault::Own(format!("{error}: standard input and output for the command cannot be made"))
+    })?;
+    match djinni_raw::fork() {
+        Ok(Cloned::Child) => {
+            let status = plan.run(theirs);
+            djinni_raw::exit_now(status)
+        }
+        Ok(Cloned::Parent { pid, .. }) => Ok(Command { pid, wires }),
+        Err(error) => Err(Fault::Own(format!("{error}: the slave's limit of tasks is reached?"))),
+    }
+}
+
+type Call = (&'static str, Errno);
+
+/// Our wires, and what becomes the child's standard input, output and error.
+fn pipes() -> Result<(Wires, [OwnedFd; 3]), Call> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| ("pipe2", errno));
+    let ((stdin_theirs, stdin), (stdout, stdout_theirs), (stderr, stderr_theirs)) =
+        (pipe()?, pipe()?, pipe()?);
+    let theirs = [lift(stdin_theirs)?, lift(stdout_theirs)?, lift(stderr_theirs)?];
+    let (stdin, stdout, stderr) = (Some(stdin), Some(stdout), Some(stderr));
+    Ok((Wires { stdin, stdout, stderr, terminal: None }, theirs))
+}
+
+/// A terminal of this slave's own devpts instance; its other end is asked of the kernel
+/// (`TIOCGPTPEER`, Linux 4.13), no name is looked up.
+fn terminal(size: Winsize) -> Result<(Wires, [OwnedFd; 3]), Call> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags).map_err(|errno| ("openpt", errno))?;
+    unlockpt(&ours).map_err(|errno| ("unlockpt", errno))?;
+    resize(&ours, size).map_err(|errno| ("tcsetwinsize", errno))?;
+    let theirs = ioctl_tiocgptpeer(&ours, flags).map_err(|errno| ("ioctl TIOCGPTPEER", errno))?;
+    let copy = |fd: &OwnedFd| fcntl_dupfd_cloexec(fd, 3).map_err(|errno| ("fcntl", errno));
+    let for_child = [copy(&theirs)?, copy(&theirs)?, copy(&theirs)?];
+    let (stdin, stdout) = (Some(copy(&ours)?), Some(ours));
+    Ok((Wires { stdin, stdout, stderr: None, terminal: Some(theirs) }, for_child))
+}
+
+/// Set the size of a terminal.
+pub fn resize(terminal: impl AsFd, size: Winsize) -> Result<(), Errno> {
+    let size = Size { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(terminal, size)
+}
+
+/// `fd` under a number that is not one of the standard three, which the child overwrites.
+fn lift(fd: OwnedFd) -> Result<OwnedFd, Call> {
+    match fd.as_raw_fd() {
+        0..3 => fcntl_dupfd_cloexec(&fd, 3).map_err(|errno| ("fcntl", errno)),
+        _ => Ok(fd),
+    }
+}
+
+impl Plan {
+    fn new(run: &Run, place: &Place) -> Result<Self, Fault> {
+        let shell = shell();
+        let env = place.environment(run, shell);
+        let (programs, argv) = match run.argv.first() {
+            None => {
+                let name = shell.rsplit('/').next().unwrap_or(shell);
+                (vec![shell.to_string()], vec![format!("-{name}")])
+            }
+            Some(name) => {
+                let path = env.iter().rfind(|(n, _)| n == "PATH").map_or(PATH, |(_, v)| v);
+                (programs(name, path), run.argv.clone())
+            }
+        };
+        Ok(Self {
+            programs: c_strings(programs)?,
+            argv: c_strings(argv)?,
+            env: c_strings(env.into_iter().map(|(name, value)| format!("{name}={value}")))?,
+            directory: place.start_directory(run),
+            tty: run.tty.is_some(),
+        })
+    }
+
+    /// In the child: become the command. Comes back only when that fails, with the exit status.
+    fn run(&self, theirs: [OwnedFd; 3]) -> i32 {
+        if let Err(sentence) = self.settle(theirs) {
+            complain(&sentence);
+            return 125;
+        }
+        let (status, sentence) = self.execute();
+        complain(&sentence);
+        status
+    }
+
+    /// A session of its own, the standard three, the directory; nothing else of ours stays open.
+    fn settle(&self, theirs: [OwnedFd; 3]) -> Result<(), String> {
+        let raw = |error: djinni_raw::Error| error.to_string();
+        rustix::process::setsid().map_err(|errno| format!("setsid() = {errno}"))?;
+        for (number, fd) in (0..).zip(&theirs) {
+            djinni_raw::place_descriptor(fd, number).map_err(raw)?;
+        }
+        if self.tty {
+            djinni_raw::set_controlling_terminal(rustix::stdio::stdin()).map_err(raw)?;
+        }
+        djinni_raw::close_from(3).map_err(raw)?;
+        // Their numbers are closed already; this process only execs or ends.
+        theirs.into_iter().for_each(std::mem::forget);
+        djinni_raw::reset_signals().map_err(raw)?;
+        rustix::process::chdir(&self.directory)
+            .map_err(|errno| format!("chdir({:?}) = {errno}", self.directory))
+    }
+
+    fn execute(&self) -> (i32, String) {
+        let name = self.argv.first().map_or("".into(), |name| name.to_string_lossy());
+        let mut refused = None;
+        for program in &self.programs {
+            if access(program, Access::EXISTS).is_err() {
+                continue;
+            }
+            let error = djinni_raw::execve(program, &self.argv, &self.env);
+            let error = match Errno::from_raw_os_error(error.errno()) {
+                Errno::NOEXEC => self.as_script(program),
+                _ => error,
+            };
+            refused.get_or_insert((program, error));
+        }
+        match refused {
+            None => (127, format!("{name}: command not found")),
+            Some((program, error)) => {
+                let program = program.to_string_lossy();
+                let reason = std::io::Error::from_raw_os_error(error.errno());
+                (126, format!("{program}: cannot be executed: {reason}"))
+            }
+        }
+    }
+
+    /// Run a file without a `#!` line by the shell, as execvp(3) does.
+    fn as_script(&self, program: &CString) -> djinni_raw::Error {
+        let mut argv = vec![c"/bin/sh".to_owned(), program.clone()];
+        argv.extend(self.argv.iter().skip(1).cloned());
+        djinni_raw::execve(c"/bin/sh", &argv, &self.env)
+    }
+}
+
+/// The files that `name` may mean, in the order of `path`.
+fn programs(name: &str, path: &str) -> Vec<String> {
+    match name {
+        "" => vec![],
+        _ if name.contains('/') => vec![name.to_string()],
+        _ => path.split(':').map(|directory| format!("{directory}/{name}")).collect(),
+    }
+}
+
+fn c_strings(texts: impl IntoIterator<Item = String>) -> Result<Vec<CString>, Fault> {
+    let nul = |_| Fault::Peer("a NUL within a command".into());
+    texts.into_iter().map(|text| CString::new(text).map_err(nul)).collect()
+}
+
+fn complain(sentence: &str) {
+    let sentence = format!("bslave: {sentence}\n");
+    let _ = rustix::io::write(rustix::stdio::stderr(), OsStr::new(&sentence).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_for_in_the_path_and_a_path_is_not() {
+        assert_eq!(programs("make", "/a:/b"), ["/a/make", "/b/make"]);
+        assert_eq!(programs("./make", "/a:/b"), ["./make"]);
+        assert!(programs("", "/a").is_empty());
+    }
+}

@@ -1,0 +1,141 @@
+//! Where a command runs: its directories and what its environment starts with.
+
+use crate::link::Fault;
+use rustix::fs::{Access, Mode, access, mkdir};
+use rustix::io::Errno;
+use slave_api::{Run, Variable};
+use std::path::{Path, PathBuf};
+
+/// The search path of every command that does not bring its own.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A working area, or the lack of one.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The home of the command's user.
+    pub home: PathBuf,
+    /// The working area; where there is none, no files go in and no results come out.
+    pub area: Option<PathBuf>,
+}
+
+impl Place {
+    /// A slave: its working area is bound at `/build`.
+    pub fn slave() -> Self {
+        Self { home: "/build/home".into(), area: Some("/build".into()) }
+    }
+
+    /// A master, which keeps no working area of its own.
+    pub fn master() -> Self {
+        Self { home: "/root".into(), area: None }
+    }
+
+    /// Make the directories of the working area that are not there yet.
+    pub fn prepare(&self) -> Result<(), Fault> {
+        let Some(area) = &self.area else { return Ok(()) };
+        for name in ["home", "in", "results", "mach"] {
+            make_directory(&area.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Where inputs go.
+    pub fn inputs(&self) -> Result<PathBuf, Fault> {
+        self.within("in")
+    }
+
+    /// Where results are collected from.
+    pub fn results(&self) -> Result<PathBuf, Fault> {
+        self.within("results")
+    }
+
+    fn within(&self, name: &str) -> Result<PathBuf, Fault> {
+        let lack = || Fault::Peer("files for a place that has no working area".into());
+        self.area.as_ref().map(|area| area.join(name)).ok_or_else(lack)
+    }
+
+    /// The directory that the command starts in.
+    pub fn start_directory(&self, run: &Run) -> PathBuf {
+        match &self.area {
+            Some(area) if run.inputs > 0 => area.join("in"),
+            _ => self.home.clone(),
+        }
+    }
+
+    /// The command's environment; what the caller adds comes last and replaces what was there.
+    pub fn environment(&self, run: &Run, shell: &str) -> Vec<(String, String)> {
+        let home = self.home.to_string_lossy();
+        let own = [
+            ("HOME", home.as_ref()),
+            ("USER", "root"),
+            ("LOGNAME", "root"),
+            ("SHELL", shell),
+            ("PATH", PATH),
+            ("LANG", "C.UTF-8"),
+        ];
+        let added = |name: &str| run.env.iter().any(|variable| variable.name() == name);
+        let own = own.iter().filter(|(name, _)| !added(name));
+        let own = own.map(|(name, value)| (name.to_string(), value.to_string()));
+        own.chain(run.env.iter().cloned().map(Variable::into)).collect()
+    }
+}
+
+/// The shell that this root has.
+pub fn shell() -> &'static str {
+    match access("/bin/bash", Access::EXEC_OK) {
+        Ok(()) => "/bin/bash",
+        Err(_) => "/bin/sh",
+    }
+}
+
+/// Make one directory; it is no error that it exists.
+pub fn make_directory(path: &Path) -> Result<(), Fault> {
+    match mkdir(path, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(failed("mkdir", path, errno)),
+    }
+}
+
+/// A failed call in the working area, with what may help.
+pub fn failed(call: &'static str, path: &Path, errno: Errno) -> Fault {
+    let remedy = match errno {
+        Errno::NOSPC | Errno::DQUOT => "the working area is full: free space, or reset the slave",
+        Errno::ROFS => "the working area is read-only: see the slave's policy",
+        _ => "reset the slave if its working area is spoilt",
+    };
+    let error = djinni_raw::Error::new(call, format!("{path:?}"), errno.raw_os_error());
+    Fault::Own(format!("{error}: {remedy}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_caller_adds_replaces_what_was_there() {
+        let variable = |n: &str, v: &str| Variable::new(n.into(), v.into()).unwrap();
+        let env = vec![variable("LANG", "de_DE.UTF-8"), variable("TERM", "xterm")];
+        let run = Run { argv: vec![], env, tty: None, collect: false, inputs: 0 };
+        let environment = Place::slave().environment(&run, "/bin/sh");
+        let text: Vec<_> = environment.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        let path = format!("PATH={PATH}");
+        let expected = [
+            "HOME=/build/home",
+            "USER=root",
+            "LOGNAME=root",
+            "SHELL=/bin/sh",
+            &path,
+            "LANG=de_DE.UTF-8",
+            "TERM=xterm",
+        ];
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_command_with_inputs_starts_where_they_are() {
+        let run = |inputs| Run { argv: vec![], env: vec![], tty: None, collect: false, inputs };
+        assert_eq!(Place::slave().start_directory(&run(0)), Path::new("/build/home"));
+        assert_eq!(Place::slave().start_directory(&run(1)), Path::new("/build/in"));
+        assert_eq!(Place::master().start_directory(&run(1)), Path::new("/root"));
+    }
+}

@@ -1,0 +1,174 @@
+//! What the command left in the directory of results goes back to the caller.
+//!
+//! Nothing else is alive by now, so nothing changes under the walk; links are still never followed,
+//! because the command chose every name here.
+
+use crate::link::{Fault, Link};
+use crate::place::failed;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use slave_api::{
+    FromSlave, OUTPUT_LIMIT_BYTES, OUTPUT_LIMIT_FILES, OutputFile, PAYLOAD_LIMIT_BYTES, ResultPath,
+    printable,
+};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Send every regular file below `directory` whose status changed at `since` or later, then
+/// `OutputEnd`. What cannot be sent (links, devices, names that no receiver would take) is named on
+/// standard error; more than the limits is a failure.
+pub fn send(link: &mut Link, directory: &Path, since: Timespec) -> Result<(), Fault> {
+    let mut walk = Walk { link, since, files: 0, bytes: 0 };
+    match open(CWD, directory, OFlags::DIRECTORY) {
+        Ok(fd) => walk.directory(fd, "")?,
+        Err(errno) => return Err(failed("openat", directory, errno)),
+    }
+    walk.link.send(&FromSlave::OutputEnd)
+}
+
+struct Walk<'a> {
+    link: &'a mut Link,
+    since: Timespec,
+    files: u32,
+    bytes: u64,
+}
+
+fn open(at: impl AsFd, name: impl rustix::path::Arg, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    openat(at, name, flags, Mode::empty())
+}
+
+impl Walk<'_> {
+    /// `prefix` is the directory's own path below the first, with a `/` at its end, or empty.
+    fn directory(&mut self, fd: OwnedFd, prefix: &str) -> Result<(), Fault> {
+        let names = match names(&fd) {
+            Ok(names) => names,
+            Err(errno) => return self.skip(prefix, &errno.to_string()),
+        };
+        for name in names {
+            let path = format!("{prefix}{}", name.to_string_lossy());
+            let status = match statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(status) => status,
+                Err(errno) => {
+                    self.skip(&path, &errno.to_string())?;
+                    continue;
+                }
+            };
+            match FileType::from_raw_mode(status.st_mode) {
+                FileType::Directory => self.below(fd.as_fd(), &name, path)?,
+                _ if !self.is_new(&status) => {}
+                FileType::RegularFile => self.file(fd.as_fd(), &name, path)?,
+                FileType::Symlink => self.skip(&path, "a symbolic link")?,
+                _ => self.skip(&path, "no regular file")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn below(
+        &mut self,
+        at: BorrowedFd<'_>,
+        name: &std::ffi::CStr,
+        path: String,
+    ) -> Result<(), Fault> {
+        if name.to_str().is_err() {
+            return self.skip(&path, "its name is not UTF-8");
+        }
+        // The path of a directory is held to the rule of a file's; so the walk has a depth.
+        if let Err(fault) = ResultPath::try_from(path.clone()) {
+            return self.skip_for(fault);
+        }
+        match open(at, name, OFlags::DIRECTORY) {
+            Ok(fd) => self.directory(fd, &format!("{path}/")),
+            Err(errno) => self.skip(&path, &errno.to_string()),
+        }
+    }
+
+    fn file(
+        &mut self,
+        at: BorrowedFd<'_>,
+        name: &std::ffi::CStr,
+        path: String,
+    ) -> Result<(), Fault> {
+        if name.to_str().is_err() {
+            return self.skip(&path, "its name is not UTF-8");
+        }
+        let path = match ResultPath::try_from(path) {
+            Ok(path) => path,
+            Err(fault) => return self.skip_for(fault),
+        };
+        let opened = open(at, name, OFlags::empty()).and_then(|fd| Ok((fstat(&fd)?, fd)));
+        match opened {
+            Ok((status, fd)) => self.content(path, &status, fd),
+            Err(errno) => self.skip(path.as_str(), &errno.to_string()),
+        }
+    }
+
+    fn content(&mut self, path: ResultPath, status: &Stat, fd: OwnedFd) -> Result<(), Fault> {
+        let size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
+        self.count(size)?;
+        let mode = status.st_mode & 0o777;
+        self.link.send(&FromSlave::OutputFile(OutputFile { path: path.clone(), size, mode }))?;
+        let mut left = size;
+        let broken = |why: String| Fault::Own(format!("the result {path} cannot be read: {why}"));
+        let mut buffer = vec![0; PAYLOAD_LIMIT_BYTES];
+        while left > 0 {
+            self.link.flush()?;
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            match rustix::io::read(&fd, &mut buffer[..most]) {
+                Ok(0) => return Err(broken("it became shorter".into())),
+                Ok(count) => {
+                    self.link.send(&FromSlave::OutputData(&buffer[..count]))?;
+                    left -= count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(broken(errno.to_string())),
+            }
+        }
+        self.link.flush()
+    }
+
+    fn count(&mut self, size: u64) -> Result<(), Fault> {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(size);
+        let remedy = "pack them, or leave them in /build/results without --out";
+        if self.files > OUTPUT_LIMIT_FILES {
+            return Err(Fault::Own(format!("more than {OUTPUT_LIMIT_FILES} results: {remedy}")));
+        }
+        if self.bytes > OUTPUT_LIMIT_BYTES {
+            let limit = OUTPUT_LIMIT_BYTES >> 30;
+            return Err(Fault::Own(format!("more than {limit} GiB of results: {remedy}")));
+        }
+        Ok(())
+    }
+
+    fn is_new(&self, status: &Stat) -> bool {
+        let changed = (status.st_ctime, i64::try_from(status.st_ctime_nsec).unwrap_or(i64::MAX));
+        changed >= (self.since.tv_sec, self.since.tv_nsec)
+    }
+
+    fn skip_for(&mut self, fault: slave_api::PathFault) -> Result<(), Fault> {
+        let sentence = format!("bslave: result {fault}: not sent\n");
+        self.link.send(&FromSlave::Stderr(sentence.as_bytes()))
+    }
+
+    fn skip(&mut self, path: &str, reason: &str) -> Result<(), Fault> {
+        let path = printable(path, 300);
+        let sentence = format!("bslave: result {path:?}: {reason}: not sent\n");
+        self.link.send(&FromSlave::Stderr(sentence.as_bytes()))
+    }
+}
+
+/// The names in a directory, sorted, without `.` and `..`.
+fn names(fd: &OwnedFd) -> Result<Vec<std::ffi::CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(fd)? {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
