@@ -121,6 +121,8 @@ pub enum Source {
 pub enum MountPoint {
     /// Fail.
     Existing,
+    /// Go without this mount; so too where a symbolic link stands in the way.
+    Optional,
     /// Make the directory with this mode, and those above it with 0755.
     Directory(u32),
     /// Make an empty file, and the directories above it with 0755.

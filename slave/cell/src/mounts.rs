@@ -4,12 +4,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use djinni_raw as raw;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::cell::{Attr, Cell, Mount, MountPoint, Source};
 use crate::devices::{self, Nodes};
 use crate::error::{AtStep, Failure, Step};
 
-const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
+const ENOENT: i32 = Errno::NOENT.raw_os_error();
+const ELOOP: i32 = Errno::LOOP.raw_os_error();
 
 /// A [`Source`] of which everything that lies in the caller's file systems is in hand.
 pub(crate) enum Taken {
@@ -54,7 +56,13 @@ pub(crate) fn place(root: &OwnedFd, mount: &Mount, taken: Taken) -> Result<(), F
 }
 
 fn attach(root: &OwnedFd, mount: &Mount, taken: Taken) -> raw::Result<()> {
-    let (point, attr) = (mount_point(root, mount)?, mount.attr);
+    let point = match (mount_point(root, mount), mount.make) {
+        (Err(error), MountPoint::Optional) if matches!(error.errno(), ENOENT | ELOOP) => {
+            return Ok(());
+        }
+        (point, _) => point?,
+    };
+    let attr = mount.attr;
     let attach = |tree: OwnedFd| raw::move_mount(tree, &point, "");
     match taken {
         Taken::Tree(tree) => attach(tree),
@@ -81,7 +89,9 @@ pub(crate) fn tmpfs(mode: u32, size_bytes: u64, inodes: u64, attr: Attr) -> raw:
 fn mount_point(root: &OwnedFd, mount: &Mount) -> raw::Result<OwnedFd> {
     let path = mount.at.trim_matches('/');
     match (resolve(root, path), mount.make) {
-        (Err(error), make) if error.errno() == ENOENT && make != MountPoint::Existing => {
+        (Err(error), make @ (MountPoint::Directory(_) | MountPoint::File))
+            if error.errno() == ENOENT =>
+        {
             make_point(root, path, make)
         }
         (found, _) => found,
@@ -95,7 +105,8 @@ fn make_point(root: &OwnedFd, path: &str, make: MountPoint) -> raw::Result<Owned
     };
     match make {
         MountPoint::Directory(mode) => make_directory(&above, name, mode)?,
-        MountPoint::File | MountPoint::Existing => make_file(&above, name)?,
+        MountPoint::File => make_file(&above, name)?,
+        MountPoint::Existing | MountPoint::Optional => {}
     }
     resolve(&above, name)
 }
@@ -129,6 +140,6 @@ pub(crate) fn make_file(dir: impl AsFd, name: &str) -> raw::Result<()> {
 }
 
 /// An error of `rustix` in the words of `raw`.
-pub(crate) fn raw_error(call: &'static str, on: &str, errno: rustix::io::Errno) -> raw::Error {
+pub(crate) fn raw_error(call: &'static str, on: &str, errno: Errno) -> raw::Error {
     raw::Error::new(call, format!("{on:?}"), errno.raw_os_error())
 }

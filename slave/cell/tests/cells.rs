@@ -286,6 +286,21 @@ fn userns_the_mounts_of_a_cell_without_ids_do_not_propagate() {
     });
 }
 
+#[test]
+fn userns_an_optional_mount_is_left_out_where_its_point_is_missing_or_a_link() {
+    alone("userns_an_optional_mount_is_left_out_where_its_point_is_missing_or_a_link", |dir| {
+        let mut cell = usual(dir);
+        symlink("/tmp", cell.root.join("link")).unwrap();
+        for at in ["/gone", "/link", "/share"] {
+            let make = MountPoint::Optional;
+            cell.mounts.push(Mount { make, ..Mount::new(TMPFS, at, Attr::SCRATCH) });
+        }
+        let table = observe(&mut cell, mount_table);
+        assert_eq!(table.matches(" /tmp ").count(), 1, "{table}");
+        assert_eq!(table.matches(" /share ").count(), 1, "{table}");
+    });
+}
+
 /// The error of a usual cell that `spoil` spoilt.
 fn refused(dir: &Path, name: &str, spoil: impl FnOnce(&mut Cell)) -> CellError {
     let dir = dir.join(name);
