@@ -1,2 +1,8 @@
+//! `bhost`: images and masters of this host.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    host::cli::run()
+}

@@ -1,0 +1,170 @@
+//! The command line of `bhost`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use djinni_api::ImageName;
+use djinni_plan::places::Places;
+
+use crate::image::{self, Order, format::Format};
+use crate::problem::{Exit, Problem, Result};
+
+mod report;
+
+/// Builds images, starts and stops masters, and checks this host.
+#[derive(Debug, Parser)]
+#[command(name = "bhost", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Bhost {
+    /// Configuration directory
+    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/djinni")]
+    config: PathBuf,
+    /// Directory of what is kept: images, kept /var
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/djinni")]
+    state: PathBuf,
+    /// Directory of sockets and pinned namespaces
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/djinni")]
+    runtime: PathBuf,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bhost check
+  bhost image build debian-12 --from debian-12 --include rpm,dnf,createrepo-c
+  bhost start bmaster
+  bhost stop bmaster";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Root file systems for masters and slaves
+    #[command(subcommand)]
+    Image(ImageCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    /// Make an image out of Debian packages and register it in images.toml
+    #[command(
+        after_help = "Example:\n  bhost image build debian-12 --from debian-12 --include rpm,dnf"
+    )]
+    Build(BuildArguments),
+    /// Show the registered images
+    List,
+    /// Check the file, file system and digest of one image, or of all
+    Verify {
+        /// Which image; all of them when left out
+        name: Option<ImageName>,
+    },
+    /// Delete an image that no policy names and nobody has mounted
+    Remove {
+        /// Which image
+        name: ImageName,
+    },
+}
+
+#[derive(Debug, Args)]
+struct BuildArguments {
+    /// What the image is to be called
+    name: ImageName,
+    /// Debian release to make it from: debian-12
+    #[arg(long, value_name = "BASE")]
+    from: String,
+    /// Debian packages to install besides the minimal base
+    #[arg(long, value_name = "PKG,...", value_delimiter = ',')]
+    include: Vec<String>,
+    /// File system of the image
+    #[arg(long, value_enum, default_value = "erofs")]
+    format: Format,
+    /// Take apt sources from this file (*.sources or *.list) instead of the host's own; repeatable
+    #[arg(long, value_name = "FILE")]
+    sources: Vec<PathBuf>,
+    /// Replace an image of that name
+    #[arg(long)]
+    replace: bool,
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    match Bhost::parse().act() {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("bhost: {problem}");
+            ExitCode::from(problem.exit().code())
+        }
+    }
+}
+
+impl Bhost {
+    fn act(self) -> Result<ExitCode> {
+        let places = self.places()?;
+        match self.command {
+            Command::Image(command) => command.act(&places, self.json),
+        }
+    }
+
+    /// The three directories, made absolute: other processes get them by name.
+    fn places(&self) -> Result<Places> {
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).map_err(|error| {
+                Problem::new(path.display(), error, "give an absolute path").exiting(Exit::Usage)
+            })
+        };
+        Ok(Places {
+            config: absolute(&self.config)?,
+            state: absolute(&self.state)?,
+            runtime: absolute(&self.runtime)?,
+        })
+    }
+}
+
+impl ImageCommand {
+    fn act(self, places: &Places, json: bool) -> Result<ExitCode> {
+        match self {
+            ImageCommand::Build(arguments) => {
+                must_be_root()?;
+                report::built(&image::build(places, &arguments.into())?, json);
+            }
+            ImageCommand::List => report::images(&image::list(places)?, json),
+            ImageCommand::Verify { name } => {
+                let verdicts = image::verify(places, name.as_ref())?;
+                report::verdicts(&verdicts, json);
+                return Ok(ExitCode::from(u8::from(verdicts.iter().any(|verdict| !verdict.good))));
+            }
+            ImageCommand::Remove { name } => {
+                must_be_root()?;
+                eprintln!("{}", image::remove(places, &name)?);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl From<BuildArguments> for Order {
+    fn from(arguments: BuildArguments) -> Order {
+        let BuildArguments { name, from, include, format, sources, replace } = arguments;
+        Order { name, base: from, packages: include, format, sources, replace }
+    }
+}
+
+fn must_be_root() -> Result<()> {
+    match rustix::process::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Problem::new("bhost", "this command changes the host", "run it as root")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Bhost::command().debug_assert();
+    }
+}

@@ -1,0 +1,83 @@
+//! Results on standard output: for people, or as JSON.
+
+use serde::Serialize;
+
+use crate::image::{Built, Listed, Verdict};
+
+/// Prints `value` as JSON, or what `text` makes of it.
+fn print<T: Serialize + ?Sized>(value: &T, json: bool, text: impl FnOnce(&T) -> String) {
+    let output = match json {
+        // Nothing of ours has a map with keys that are no strings: it cannot fail.
+        true => serde_json::to_string_pretty(value).unwrap_or_default() + "\n",
+        false => text(value),
+    };
+    print!("{output}");
+}
+
+/// What was built.
+pub fn built(built: &Built, json: bool) {
+    print(built, json, |built| {
+        format!(
+            "{}  {}  {}  {}\n",
+            built.name,
+            built.file.display(),
+            mebibytes(Some(built.size_bytes)),
+            built.digest
+        )
+    });
+}
+
+/// All images.
+pub fn images(images: &[Listed], json: bool) {
+    print(images, json, |images| {
+        let rows = images.iter().map(|image| {
+            let users =
+                if image.used_by.is_empty() { "-".into() } else { image.used_by.join(", ") };
+            let size = mebibytes(image.size_bytes);
+            [image.name.clone(), image.format.into(), size, users, image.file.display().to_string()]
+        });
+        table(["NAME", "FORMAT", "SIZE", "USED BY", "FILE"], rows)
+    });
+}
+
+/// What was found of each image.
+pub fn verdicts(verdicts: &[Verdict], json: bool) {
+    print(verdicts, json, |verdicts| {
+        let line = |verdict: &Verdict| {
+            format!(
+                "{}: {}: {}\n",
+                verdict.name,
+                if verdict.good { "good" } else { "BAD" },
+                verdict.finding
+            )
+        };
+        verdicts.iter().map(line).collect()
+    });
+}
+
+fn mebibytes(size_bytes: Option<u64>) -> String {
+    size_bytes.map_or("missing".into(), |bytes| format!("{} MiB", bytes >> 20))
+}
+
+/// Rows under a heading, each column as wide as its widest cell.
+fn table<const N: usize>(heading: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(heading.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a".to_owned(), "long".to_owned()], ["bcd".to_owned(), String::new()]];
+        assert_eq!(table(["X", "Y"], rows.into_iter()), "X    Y\na    long\nbcd\n");
+    }
+}

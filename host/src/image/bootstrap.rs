@@ -1,0 +1,150 @@
+//! The root of an image out of Debian packages: one call of `mmdebstrap`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::image::confined::Confined;
+use crate::image::format::{BOOTSTRAP, Tool};
+use crate::image::sources::{Sources, inherited_options};
+use crate::image::workshop::Workshop;
+use crate::problem::{Concerning, Problem, Result};
+use crate::progress::Progress;
+
+/// What every image has besides Debian's minimal base (`Priority: required` and apt).
+const ALWAYS: [&str; 3] = ["ca-certificates", "procps", "xz-utils"];
+
+/// What dpkg leaves out: a slave is no place to read manuals. Licences stay.
+const LEFT_OUT: [&str; 5] = [
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+];
+
+/// Makes the root of `suite` with `packages` in `workshop` and returns where it is.
+pub fn bootstrap(
+    workshop: &Workshop,
+    suite: &str,
+    packages: &[String],
+    sources: &Sources,
+    progress: &mut Progress,
+) -> Result<PathBuf> {
+    let root = workshop.join("root");
+    let mut arguments: Vec<String> = [
+        "--mode=root",
+        "--variant=minbase",
+        "--format=directory",
+        "--skip=cleanup/apt/lists", // read for the image's age, removed with the rest
+        "--aptopt=Acquire::Languages \"none\"",
+    ]
+    .map(str::to_owned)
+    .into();
+    arguments.extend(LEFT_OUT.iter().map(|rule| format!("--dpkgopt={rule}")));
+    arguments.extend(host_options().iter().map(|option| format!("--aptopt={option}")));
+    let wanted: Vec<&str> = ALWAYS.into_iter().chain(packages.iter().map(String::as_str)).collect();
+    arguments.push(format!("--include={}", wanted.join(",")));
+    arguments.extend([suite.to_owned(), root.display().to_string()]);
+    arguments.extend(write_sources(workshop, sources)?);
+    let scratch = workshop.join("scratch");
+    std::fs::create_dir(&scratch).concerning("make", &scratch)?;
+    let confined = Confined {
+        program: BOOTSTRAP.find()?,
+        arguments,
+        environment: vec![("TMPDIR".to_owned(), scratch.display().to_string())],
+    };
+    let ended = confined.run(|line| match line.and_then(|line| line.strip_prefix("I: ")) {
+        Some(what) if !what.starts_with("success in") => progress.step(what),
+        _ => progress.tick(),
+    })?;
+    match ended.status {
+        0 => Ok(root),
+        status => Err(failure(status, &ended.tail)),
+    }
+}
+
+fn write_sources(workshop: &Workshop, sources: &Sources) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    for (name, text) in [("apt.sources", &sources.stanzas), ("apt.list", &sources.lines)] {
+        if !text.is_empty() {
+            let path = workshop.join(name);
+            std::fs::write(&path, text).concerning("write", &path)?;
+            files.push(path.display().to_string());
+        }
+    }
+    Ok(files)
+}
+
+/// How the host's apt fetches. None where `apt-config` is not there: then its defaults hold.
+fn host_options() -> Vec<String> {
+    const APT_CONFIG: Tool = Tool { program: "apt-config", package: "apt" };
+    let Ok(program) = APT_CONFIG.find() else { return Vec::new() };
+    let dump = Command::new(program).arg("dump").output();
+    dump.map(|output| inherited_options(&String::from_utf8_lossy(&output.stdout)))
+        .unwrap_or_default()
+}
+
+fn failure(status: i32, tail: &[String]) -> Problem {
+    let said = tail.iter().skip(tail.len().saturating_sub(15));
+    let said: String = said.map(|line| format!("\n  {line}")).collect();
+    let has = |text: &str| tail.iter().any(|line| line.contains(text));
+    let remedy = match () {
+        () if has("No space left on device") => {
+            "make room on the file system of the state directory (--state)"
+        }
+        () if has("Unable to locate package") || has("has no installation candidate") => {
+            "leave that package out of --include, or correct its name"
+        }
+        () if has("Could not resolve") || has("Could not connect") || has("Failed to fetch") => {
+            "check that 'apt-get update' works on this host"
+        }
+        () => "mend what it says and build again; nothing was left behind",
+    };
+    Problem::new(BOOTSTRAP.program, format!("ended with status {status}, saying{said}\n"), remedy)
+}
+
+/// Refuses what is no Debian package's name (Debian policy, 5.6.7): it becomes part of an argument.
+pub fn checked_packages(packages: &[String]) -> Result<()> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_name = |name: &str| {
+        name.starts_with(plain)
+            && name.chars().all(|c| plain(c) || matches!(c, '+' | '-' | '.' | ':'))
+    };
+    match packages.iter().find(|package| !is_name(package)) {
+        None => Ok(()),
+        Some(bad) => {
+            let remedy = "separate Debian package names by commas: --include rpm,dnf";
+            Err(Problem::new(format!("--include {bad:?}"), "no name of a Debian package", remedy)
+                .exiting(crate::problem::Exit::Usage))
+        }
+    }
+}
+
+/// What the image counts as made at, in seconds since 1970: the time of the newest package index, or now.
+pub fn age(root: &Path) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    crate::image::tree::age_of_indexes(root).unwrap_or_else(|| now.map_or(0, |time| time.as_secs()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn package_names_are_checked_before_they_become_arguments() {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(checked_packages(&list(&["g++", "libstdc++6:amd64", "rpm"])).is_ok());
+        for bad in ["", "--foo", "a b", "a\"b", "?essential", "./x.deb"] {
+            assert!(checked_packages(&list(&[bad])).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn failures_are_told_with_the_remedy_that_fits() {
+        let tail = |line: &str| failure(100, &[line.to_owned()]).to_string();
+        assert!(tail("E: Unable to locate package rmp").contains("correct its name"));
+        assert!(tail("tar: x: No space left on device").contains("make room"));
+        assert!(tail("E: Failed to fetch").contains("apt-get update"));
+    }
+}

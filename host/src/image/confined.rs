@@ -1,0 +1,202 @@
+//! Runs a program so that nothing of it outlives us: its own mount and process namespaces, and death with its parent.
+//!
+//! `mmdebstrap` mounts `/proc`, `/sys` and `/dev` into the root it makes. In a mount namespace of its
+//! own these mounts are never in the host's table and vanish with the last process, whatever ends it.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use djinni_raw::{Cloned, ns};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::image::format::SYSTEM_DIRECTORIES;
+use crate::problem::{Concerning, Problem, Result};
+
+/// A program to be run: by path, with arguments, and with no more environment than is said here.
+#[derive(Debug, Clone)]
+pub struct Confined {
+    /// Where it is.
+    pub program: PathBuf,
+    /// Its arguments, without its own name.
+    pub arguments: Vec<String>,
+    /// Variables it gets besides `PATH`, `HOME` and `LC_ALL`.
+    pub environment: Vec<(String, String)>,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// As a shell shows it.
+    pub status: i32,
+    /// The last lines it wrote.
+    pub tail: Vec<String>,
+}
+
+const TAIL_LINES: usize = 40;
+const TICK_MS: i64 = 200;
+
+impl Confined {
+    /// Runs it to its end. `on_line` is told each line it writes (standard output and error alike)
+    /// and, with `None`, that time passes. The caller must have no second thread.
+    pub fn run(&self, mut on_line: impl FnMut(Option<&str>)) -> Result<Ended> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .concerning("make a pipe for", &self.program)?;
+        let child = djinni_raw::clone3(ns::MOUNT | ns::PID | ns::IPC, None)
+            .concerning("start", &self.program)?;
+        let pid = match child {
+            Cloned::Child => self.become_program(&writer),
+            Cloned::Parent { pid, .. } => pid,
+        };
+        drop(writer);
+        let tail = follow(reader, &mut on_line);
+        let status = djinni_raw::wait_for(pid).concerning("wait for", &self.program)?;
+        Ok(Ended { status: djinni_raw::shell_status(status), tail })
+    }
+
+    /// [`Confined::run`], with a failure turned into a [`Problem`] about `subject`.
+    pub fn run_or_fail(&self, subject: &Path, on_line: impl FnMut(Option<&str>)) -> Result<()> {
+        let ended = self.run(on_line)?;
+        if ended.status == 0 {
+            return Ok(());
+        }
+        let program = self.program.file_name().unwrap_or_default().to_string_lossy();
+        let said = ended.tail.join("\n  ");
+        let remedy = match ended.tail.iter().any(|line| line.contains("No space left on device")) {
+            true => "make room on the file system of the state directory (--state)",
+            false => "mend what it says and build again; nothing was left behind",
+        };
+        let what = format!("{program} ended with status {}, saying\n  {said}\n", ended.status);
+        Err(Problem::new(subject.display(), what, remedy))
+    }
+
+    fn become_program(&self, output: &OwnedFd) -> ! {
+        let error = match self.enter(output) {
+            Err(error) => error,
+            Ok((arguments, environment)) => {
+                let path = c_string(self.program.as_os_str().as_bytes());
+                djinni_raw::execve(&path, &arguments, &environment)
+            }
+        };
+        // The pipe is where the parent listens; when even that fails the status has to do.
+        let _ = rustix::io::write(output, format!("{error}\n").as_bytes());
+        djinni_raw::exit_now(127)
+    }
+
+    fn enter(&self, output: &OwnedFd) -> djinni_raw::Result<(Vec<CString>, Vec<CString>)> {
+        djinni_raw::set_parent_death_signal(9)?;
+        let private = u64::from(
+            (rustix::mount::MountPropagationFlags::PRIVATE
+                | rustix::mount::MountPropagationFlags::REC)
+                .bits(),
+        );
+        djinni_raw::mount("", "/", "", private, "")?;
+        djinni_raw::mount("proc", "/proc", "proc", 0, "")?;
+        let null = File::open("/dev/null").map_err(|e| {
+            djinni_raw::Error::new("open", "\"/dev/null\"", e.raw_os_error().unwrap_or(0))
+        })?;
+        djinni_raw::place_descriptor(&null, 0)?;
+        djinni_raw::place_descriptor(output.as_fd(), 1)?;
+        djinni_raw::place_descriptor(output.as_fd(), 2)?;
+        let name = self.program.as_os_str().as_bytes();
+        let words = self.arguments.iter().map(|word| word.as_bytes());
+        let arguments = std::iter::once(name).chain(words).map(c_string).collect();
+        Ok((arguments, self.variables().iter().map(|text| c_string(text.as_bytes())).collect()))
+    }
+
+    fn variables(&self) -> Vec<String> {
+        let own = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
+        [
+            format!("PATH={}", SYSTEM_DIRECTORIES.join(":")),
+            "HOME=/root".to_owned(),
+            "LC_ALL=C.UTF-8".to_owned(),
+        ]
+        .into_iter()
+        .chain(own)
+        .collect()
+    }
+}
+
+/// Bytes up to the first NUL; none of ours holds one.
+fn c_string(bytes: &[u8]) -> CString {
+    CString::new(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).unwrap_or_default()
+}
+
+/// Reads lines until nobody can write any more; returns the last ones.
+fn follow(reader: OwnedFd, on_line: &mut impl FnMut(Option<&str>)) -> Vec<String> {
+    let tick = rustix::time::Timespec { tv_sec: 0, tv_nsec: TICK_MS * 1_000_000 };
+    let (mut file, mut tail) = (File::from(reader), Tail::default());
+    let mut buffer = [0u8; 4096];
+    loop {
+        let ready = poll(&mut [PollFd::new(&file, PollFlags::IN)], Some(&tick));
+        if matches!(ready, Ok(0)) {
+            on_line(None);
+            continue;
+        }
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => tail.take(&buffer[..count], on_line),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    tail.take(b"\n", on_line);
+    tail.lines
+}
+
+/// The last lines of a stream, bounded in number and length.
+#[derive(Debug, Default)]
+struct Tail {
+    line: Vec<u8>,
+    lines: Vec<String>,
+}
+
+impl Tail {
+    const LINE_LIMIT_BYTES: usize = 1024;
+
+    fn take(&mut self, bytes: &[u8], on_line: &mut impl FnMut(Option<&str>)) {
+        for &byte in bytes {
+            match byte {
+                b'\n' | b'\r' => self.end_line(on_line),
+                _ if self.line.len() < Self::LINE_LIMIT_BYTES => self.line.push(byte),
+                _ => {}
+            }
+        }
+    }
+
+    fn end_line(&mut self, on_line: &mut impl FnMut(Option<&str>)) {
+        let line = String::from_utf8_lossy(&self.line).trim_end().to_owned();
+        self.line.clear();
+        if line.is_empty() {
+            return;
+        }
+        on_line(Some(&line));
+        if self.lines.len() == TAIL_LINES {
+            self.lines.remove(0);
+        }
+        self.lines.push(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_bounded_and_whole_lines() {
+        let (mut tail, mut seen) = (Tail::default(), 0);
+        for number in 0..100 {
+            tail.take(b"li", &mut |_| seen += 1);
+            tail.take(format!("ne {number}\n\n").as_bytes(), &mut |_| seen += 1);
+        }
+        assert_eq!(seen, 100);
+        assert_eq!(tail.lines.len(), TAIL_LINES);
+        assert_eq!(tail.lines.last().map(String::as_str), Some("line 99"));
+        tail.take(&[b'x'; 5000], &mut |_| ());
+        tail.take(b"\n", &mut |_| ());
+        assert_eq!(tail.lines.last().map(String::len), Some(Tail::LINE_LIMIT_BYTES));
+    }
+}

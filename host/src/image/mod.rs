@@ -1,0 +1,36 @@
+//! Images: made from Debian packages, listed, checked and removed.
+
+mod bootstrap;
+mod build;
+mod confined;
+pub mod digest;
+pub mod format;
+mod holders;
+mod inventory;
+mod sources;
+mod tree;
+mod workshop;
+
+pub use build::{Built, Order, build};
+pub use inventory::{Listed, Verdict, list, remove, verify};
+
+use std::path::PathBuf;
+
+use djinni_plan::places::Places;
+
+/// Where images are kept.
+pub fn directory(places: &Places) -> PathBuf {
+    places.state.join("images")
+}
+
+/// A Debian release that images can be made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// What `--from` calls it.
+    pub name: &'static str,
+    /// What apt sources call it.
+    pub suite: &'static str,
+}
+
+/// All of them.
+pub const BASES: [Base; 1] = [Base { name: "debian-12", suite: "bookworm" }];

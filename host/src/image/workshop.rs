@@ -1,0 +1,149 @@
+//! The private place where an image is made, and the promise that nothing of it stays.
+//!
+//! One image at a time is made below a state directory: the lock on the image directory says so.
+//! Whoever holds it knows that every `.tmp-*` there was left by somebody who was killed.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::problem::{Concerning, Exit, Problem, Result};
+
+/// What the name of every unfinished thing begins with.
+pub const UNFINISHED: &str = ".tmp-";
+
+/// The image directory, locked against every other `bhost`.
+#[derive(Debug)]
+pub struct ImageDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl ImageDirectory {
+    /// Makes the directory if need be, locks it, and removes what a killed build left.
+    pub fn lock(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).concerning("make the image directory", path)?;
+        let lock = File::open(path).concerning("open", path)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            let what = "another bhost is building or removing an image here";
+            Problem::new(path.display(), what, "try again when it is done").exiting(Exit::TryAgain)
+        })?;
+        let directory = ImageDirectory { path: path.to_owned(), _lock: lock };
+        directory.sweep()?;
+        Ok(directory)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new private place in it, on the same file system.
+    pub fn workshop(&self, name: &str) -> Result<Workshop> {
+        let path = self.path.join(format!("{UNFINISHED}{name}-{}", std::process::id()));
+        // 0700: the root being made holds set-user-id programs that nobody may run meanwhile.
+        DirBuilder::new().mode(0o700).create(&path).concerning("make", &path)?;
+        Ok(Workshop { path })
+    }
+
+    fn sweep(&self) -> Result<()> {
+        let entries = std::fs::read_dir(&self.path).concerning("list", &self.path)?;
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A private directory that goes when it is closed, or dropped on the way out of an error.
+#[derive(Debug)]
+pub struct Workshop {
+    path: PathBuf,
+}
+
+impl Workshop {
+    /// Something in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Removes it and all in it.
+    pub fn close(self) -> Result<()> {
+        remove(&self.path)
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next build; the error under way matters more.
+        let _ = remove(&self.path);
+    }
+}
+
+/// Removes `path` with all in it, and refuses where something is mounted below.
+fn remove(path: &Path) -> Result<()> {
+    let table = Path::new("/proc/self/mountinfo");
+    let text = std::fs::read_to_string(table).concerning("read", table)?;
+    if let Some(found) = mount_below(&text, path) {
+        let remedy = format!("umount {found}");
+        return Err(Problem::new(
+            path.display(),
+            "something is mounted in this unfinished image",
+            remedy,
+        ));
+    }
+    // The processes of a killed build may still be dying and writing.
+    const ATTEMPTS: u32 = 20;
+    for attempt in 1.. {
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(_) if attempt < ATTEMPTS => std::thread::sleep(Duration::from_millis(50)),
+            other => return other.concerning("remove the unfinished image", path),
+        }
+    }
+    Ok(())
+}
+
+/// The first mount point at or below `path` in a mount table (`proc_pid_mountinfo(5)`).
+fn mount_below<'a>(mountinfo: &'a str, path: &Path) -> Option<&'a str> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    points.into_iter().find(|point| Path::new(point).starts_with(path))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_below_a_workshop_are_seen() {
+        let table =
+            "22 1 0:2 / / rw - ext4 /dev/x rw\n23 22 0:3 / /i/.tmp-a/proc rw - proc proc rw\n";
+        assert_eq!(mount_below(table, Path::new("/i/.tmp-a")), Some("/i/.tmp-a/proc"));
+        assert_eq!(mount_below(table, Path::new("/i/.tmp-ab")), None);
+    }
+
+    #[test]
+    fn a_lock_keeps_others_out_and_sweeps_what_was_left() {
+        let place = tempfile::tempdir().unwrap();
+        let images = place.path().join("images");
+        std::fs::create_dir_all(images.join(".tmp-old-1/root")).unwrap();
+        std::fs::write(images.join("kept.erofs"), b"x").unwrap();
+        let held = ImageDirectory::lock(&images).unwrap();
+        assert!(!images.join(".tmp-old-1").exists());
+        assert!(images.join("kept.erofs").exists());
+        assert_eq!(ImageDirectory::lock(&images).unwrap_err().exit(), Exit::TryAgain);
+        let workshop = held.workshop("new").unwrap();
+        let path = workshop.join("");
+        assert!(path.exists());
+        drop(workshop);
+        assert!(!path.exists());
+        drop(held);
+        assert!(ImageDirectory::lock(&images).is_ok());
+    }
+}

@@ -1,0 +1,21 @@
+//! What an administrator does with `bhost`: build images, start and stop masters, look after the host.
+//!
+//! | module       | what stands there |
+//! |--------------|-------------------|
+//! | [`cli`]      | the command line: flags, and which function each command is |
+//! | [`image`]    | images out of Debian packages; listed, verified, removed |
+//! | [`registry`] | `images.toml` |
+//! | [`master`]   | masters' containers: started, stopped, entered |
+//! | [`doctor`]   | `bhost check` |
+//! | [`problem`]  | errors in three parts |
+//! | [`progress`] | steps with their times on standard error |
+//!
+//! Architecture invariants: nothing here is resident but the parent of a running master; no path and no
+//! registry of any one machine is named; no program of ours opens a path that a container can write.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod image;
+pub mod problem;
+pub mod progress;
+pub mod registry;

@@ -1,0 +1,140 @@
+//! What went wrong, told in three parts: on what, what failed, what to do.
+
+use std::fmt;
+use std::path::Path;
+
+/// How `bhost` ends when it cannot do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Refused, or it failed: 1.
+    Failed,
+    /// The command line was wrong: 2.
+    Usage,
+    /// Somebody else is at it; the same command may succeed later: 75 (`EX_TEMPFAIL`, `sysexits.h`).
+    TryAgain,
+}
+
+impl Exit {
+    /// The exit status of the process.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::TryAgain => 75,
+        }
+    }
+}
+
+/// An error as a person reads it: `SUBJECT: FAILURE: REMEDY`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    subject: String,
+    failure: String,
+    remedy: String,
+    exit: Exit,
+}
+
+/// What everything in this crate that can fail returns.
+pub type Result<T> = std::result::Result<T, Problem>;
+
+impl Problem {
+    /// `subject`: the name, path or number concerned. `remedy`: what the reader can do about it.
+    pub fn new(
+        subject: impl fmt::Display,
+        failure: impl fmt::Display,
+        remedy: impl fmt::Display,
+    ) -> Self {
+        Problem {
+            subject: subject.to_string(),
+            failure: failure.to_string(),
+            remedy: remedy.to_string(),
+            exit: Exit::Failed,
+        }
+    }
+
+    /// The same, ending with another status.
+    #[must_use]
+    pub fn exiting(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// The status to end with.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.subject, self.failure, self.remedy)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// Turns an error of the operating system into a [`Problem`] by naming its subject.
+pub trait Concerning<T> {
+    /// `doing`: what was tried, as in `"read"`; the path is the subject; the remedy follows from errno.
+    fn concerning(self, doing: &str, path: &Path) -> Result<T>;
+}
+
+impl<T> Concerning<T> for std::io::Result<T> {
+    fn concerning(self, doing: &str, path: &Path) -> Result<T> {
+        self.map_err(|error| {
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or_default();
+            let remedy = remedy_for(error.kind());
+            Problem::new(path.display(), format!("cannot {doing}: {text}"), remedy)
+        })
+    }
+}
+
+impl<T> Concerning<T> for rustix::io::Result<T> {
+    fn concerning(self, doing: &str, path: &Path) -> Result<T> {
+        self.map_err(std::io::Error::from).concerning(doing, path)
+    }
+}
+
+impl<T> Concerning<T> for djinni_raw::Result<T> {
+    fn concerning(self, doing: &str, path: &Path) -> Result<T> {
+        self.map_err(|error| {
+            let kind = std::io::Error::from_raw_os_error(error.errno()).kind();
+            Problem::new(path.display(), format!("cannot {doing}: {error}"), remedy_for(kind))
+        })
+    }
+}
+
+fn remedy_for(kind: std::io::ErrorKind) -> &'static str {
+    use std::io::ErrorKind as Kind;
+    match kind {
+        Kind::PermissionDenied => "run bhost as root",
+        Kind::StorageFull | Kind::QuotaExceeded => "make room on that file system",
+        Kind::NotFound => "check the path, or --config, --state and --runtime",
+        Kind::ReadOnlyFilesystem => "choose a writable place with --state",
+        _ => "see 'bhost check'",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_three_parts_and_a_status() {
+        let problem = Problem::new("debian-12", "is not there", "build it").exiting(Exit::TryAgain);
+        assert_eq!(problem.to_string(), "debian-12: is not there: build it");
+        assert_eq!(problem.exit().code(), 75);
+    }
+
+    #[test]
+    fn an_io_error_names_its_path_and_a_remedy() {
+        let error: std::io::Result<()> = Err(std::io::Error::from_raw_os_error(28));
+        let problem = error.concerning("write", Path::new("/x")).unwrap_err();
+        assert_eq!(
+            problem.to_string(),
+            "/x: cannot write: No space left on device: make room on that file system"
+        );
+    }
+}

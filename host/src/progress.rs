@@ -1,0 +1,65 @@
+//! Progress on standard error: a plain line with the time for each step, and a line that lives on a terminal.
+
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+
+/// Tells which step is being done and how long it has taken.
+#[derive(Debug)]
+pub struct Progress {
+    began: Instant,
+    terminal: bool,
+    step: Option<String>,
+    ticks: usize,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress {
+    /// Begins to count now.
+    pub fn new() -> Self {
+        Progress {
+            began: Instant::now(),
+            terminal: std::io::stderr().is_terminal(),
+            step: None,
+            ticks: 0,
+        }
+    }
+
+    /// Seconds since the beginning.
+    pub fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// A new step begins; the one before is done.
+    pub fn step(&mut self, text: impl Into<String>) {
+        self.finish();
+        let text = text.into();
+        if !self.terminal {
+            eprintln!("[{:6.1} s] {text}", self.seconds());
+        }
+        self.step = Some(text);
+        self.tick();
+    }
+
+    /// Time passes: redraws the living line. To be called a few times a second.
+    pub fn tick(&mut self) {
+        const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
+        let Some(step) = self.step.as_ref().filter(|_| self.terminal) else { return };
+        self.ticks += 1;
+        let spinner = SPINNER[self.ticks % SPINNER.len()];
+        eprint!("\r\x1b[K[{:6.1} s] {spinner} {step}", self.seconds());
+        // A terminal that went away is no reason to stop the work.
+        let _ = std::io::stderr().flush();
+    }
+
+    /// The last step is done.
+    pub fn finish(&mut self) {
+        if let Some(step) = self.step.take().filter(|_| self.terminal) {
+            eprintln!("\r\x1b[K[{:6.1} s] {step}", self.seconds());
+        }
+    }
+}
