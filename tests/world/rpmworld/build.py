@@ -84,6 +84,7 @@ class World:
         self.repo = self.tree / "repo"
         self.srpms = self.tree / "srpms"
         self.scratch = self.making / "scratch"
+        self.old = self.making / "old"
         self.jobs = jobs or os.cpu_count() or 1
         self.recipe = Recipe()
         self.progress = Progress()
@@ -154,7 +155,8 @@ class World:
         stamp = self.making / "recipe"
         if not stamp.exists() or stamp.read_text() != self.recipe.digest:
             shutil.rmtree(self.tree, ignore_errors=True)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        for each in (self.scratch, self.old):
+            shutil.rmtree(each, ignore_errors=True)
         for each in (self.repo, self.srpms, self.scratch):
             each.mkdir(parents=True, exist_ok=True)
         stamp.write_text(self.recipe.digest)
@@ -234,17 +236,12 @@ class World:
 
     def _show(self):
         """Put the world in its place, an older one out of it, and remove what was needed on the way."""
-        old = self.making / "old"
         if self.directory.exists():
-            self.directory.rename(old)
+            self.directory.rename(self.old)
         self.tree.rename(self.directory)
-        size = sum(path.stat().st_size for path in self.repo_files())
-        self.progress.say(f"{self.directory} is there: {len(list(self.repo_files()))} RPMs, {size / 1e6:.0f} MB")
+        sizes = [path.stat().st_size for path in (self.directory / "repo").glob("*.rpm")]
+        self.progress.say(f"{self.directory} is there: {len(sizes)} RPMs, {sum(sizes) / 1e6:.0f} MB")
         shutil.rmtree(self.making, ignore_errors=True)
-
-    def repo_files(self):
-        """The RPMs of the finished world."""
-        return (self.directory / "repo").glob("*.rpm")
 
 
 def own_package(name, repo, scratch):

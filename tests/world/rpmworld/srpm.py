@@ -20,8 +20,14 @@ DEFINES = {
 
 def read_checksums(text):
     """`SHA256  NAME` lines, as sha256sum writes them, to a table from name to sum."""
-    lines = (line.split("#")[0].split() for line in text.splitlines())
-    return {name: digest for digest, name in filter(None, lines)}
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split("#")[0].split()
+        if words and len(words) != 2:
+            raise WorldError(f"tests/world/checksums, line {number}: not 'SHA256  NAME': write it as sha256sum does")
+        if words:
+            found[words[1]] = words[0]
+    return found
 
 
 def sha256_of(path):
