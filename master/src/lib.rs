@@ -1,1 +1,14 @@
+//! The master's programs: `bmaster`, the first process of a master, and `start-build`.
+//!
+//! | module      | what stands there |
+//! |-------------|-------------------|
+//! | [`session`] | a slave in use: attached, run in a cell, given back |
+//! | [`door`]    | what callers say at a master's sockets, and the relay behind it |
+//! | [`bmaster`] | the first process: listens, forks, reaps, rubs |
+//!
+//! Architecture invariant: no thread anywhere: every process here forks or becomes a cell.
 #![forbid(unsafe_code)]
+
+pub mod bmaster;
+pub mod door;
+pub mod session;

@@ -1,2 +1,49 @@
+//! `bmaster`: the first process of a master.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::os::fd::{OwnedFd, RawFd};
+use std::process::ExitCode;
+
+use clap::Parser;
+use master::bmaster::Bmaster;
+
+/// The first process of a master: serves callers, reaps, and rubs the lamp.
+///
+/// It is started by 'bhost start NAME', never by hand: the sockets are made on the host and
+/// inherited.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Example: bmaster --users-fd 3 --admin-fd 4")]
+struct Arguments {
+    /// Listening socket where members of the policy's group ask for slaves
+    #[arg(long, value_name = "N")]
+    users_fd: RawFd,
+    /// Listening socket of the host's administrator
+    #[arg(long, value_name = "N")]
+    admin_fd: RawFd,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match prepare(&arguments) {
+        Ok(bmaster) => ExitCode::from(u8::try_from(bmaster.run()).unwrap_or(1)),
+        Err(sentence) => {
+            eprintln!("bmaster: {sentence}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn prepare(arguments: &Arguments) -> Result<Bmaster, String> {
+    let users = inherited("--users-fd", arguments.users_fd)?;
+    let admin = inherited("--admin-fd", arguments.admin_fd)?;
+    Bmaster::new(users, admin)
+}
+
+fn inherited(flag: &str, number: RawFd) -> Result<OwnedFd, String> {
+    let hint = "'bhost start' makes the sockets and starts this program with them";
+    if number <= 2 {
+        return Err(format!("{flag} {number}: that is a standard descriptor: {hint}"));
+    }
+    djinni_raw::inherited_descriptor(number)
+        .map_err(|error| format!("{flag} {number}: not open ({error}): {hint}"))
+}

@@ -1,0 +1,224 @@
+//! `bmaster`: the first process of a master.
+//!
+//! ```text
+//!            ┌─ keeper: rubs the lamp, again and again
+//! bmaster ───┼─ one child per caller: a session, or a shell for the administrator
+//! (poll)     └─ orphans: reaped
+//! ```
+//!
+//! It listens, forks and reaps; whatever may take time or fail is done by a child. A child that dies
+//! takes its session along, and nothing else.
+
+mod attend;
+mod children;
+mod keeper;
+mod networks;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use djinni_raw as raw;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::door::{self, Door};
+use crate::session::{NETWORKS, SESSIONS};
+use children::{Child, Children};
+
+/// Most callers served at a time; more are told to try again.
+pub const SESSIONS_LIMIT: usize = 64;
+/// How long sessions have to end before the rest is killed with the namespace.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a keeper that ended is waited for with the next.
+const KEEPER_PAUSE: Duration = Duration::from_secs(1);
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+const SIGCHLD: i32 = 17;
+
+/// Writes one line to the log.
+macro_rules! log {
+    ($($text:tt)*) => { eprintln!("bmaster: {}", format_args!($($text)*)) };
+}
+use log;
+
+/// The first process of a master.
+#[derive(Debug)]
+pub struct Bmaster {
+    users: UnixListener,
+    admin: UnixListener,
+    signals: OwnedFd,
+    children: Children,
+    /// No earlier than this is a keeper started again.
+    keeper_after: Instant,
+    /// Administrators who asked for the end; their sockets end with us.
+    stoppers: Vec<UnixStream>,
+    stopping: bool,
+}
+
+impl Bmaster {
+    /// Prepares `/run/bmaster` and the slaves' networks. `users` and `admin` are listening sockets.
+    ///
+    /// # Errors
+    /// A sentence: what could not be prepared. A djinni that does not answer is no error.
+    pub fn new(users: OwnedFd, admin: OwnedFd) -> Result<Self, String> {
+        for directory in [NETWORKS, SESSIONS] {
+            std::fs::create_dir_all(directory).map_err(|error| format!("{directory}: {error}"))?;
+        }
+        match networks::pin_all() {
+            Ok(count) => log!("{count} networks of slaves are pinned"),
+            Err(error) => log!("slaves' networks are made when they are wanted: {error}"),
+        }
+        let signals = raw::signal_descriptor(&[SIGINT, SIGTERM, SIGCHLD]);
+        Ok(Bmaster {
+            users: listener(users)?,
+            admin: listener(admin)?,
+            signals: signals.map_err(|error| error.to_string())?,
+            children: Children::default(),
+            keeper_after: Instant::now(),
+            stoppers: Vec::new(),
+            stopping: false,
+        })
+    }
+
+    /// Serves until told to stop; gives the exit status.
+    pub fn run(mut self) -> i32 {
+        log!("ready");
+        while !self.stopping {
+            self.keep_keeper();
+            let pause = (!self.children.has_keeper()).then_some(KEEPER_PAUSE);
+            if let Err(error) = self.turn(pause) {
+                log!("cannot wait for callers: {error}");
+                return 1;
+            }
+        }
+        self.stop()
+    }
+
+    fn turn(&mut self, timeout: Option<Duration>) -> rustix::io::Result<()> {
+        let timeout = timeout.and_then(|pause| Timespec::try_from(pause).ok());
+        let mut fds = [
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.users, PollFlags::IN),
+            PollFd::new(&self.admin, PollFlags::IN),
+        ];
+        rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))?;
+        let [signals, users, admin] = fds.map(|fd| !fd.revents().is_empty());
+        if signals {
+            self.take_signals();
+        }
+        if users {
+            self.accept(Door::Users);
+        }
+        if admin {
+            self.accept(Door::Admin);
+        }
+        Ok(())
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = raw::next_signal(&self.signals) {
+            if signal != SIGCHLD {
+                log!("signal {signal}: stopping");
+                self.stopping = true;
+            }
+        }
+        self.reap();
+    }
+
+    /// Reaps all that has ended: children of ours, and orphans of theirs.
+    fn reap(&mut self) {
+        loop {
+            match raw::reap_any() {
+                Ok(Some((pid, status))) => self.forget(pid, raw::shell_status(status)),
+                Ok(None) => return,
+                Err(error) => return log!("cannot reap: {error}"),
+            }
+        }
+    }
+
+    fn forget(&mut self, pid: i32, status: i32) {
+        match self.children.remove(pid) {
+            Some(Child::Caller(Some(administrator))) if status == attend::STOP => {
+                log!("the administrator asks to stop");
+                self.stoppers.push(administrator);
+                self.stopping = true;
+            }
+            Some(Child::Keeper) => {
+                log!("the keeper ended with status {status}: a new one is started");
+                self.keeper_after = Instant::now() + KEEPER_PAUSE;
+            }
+            Some(Child::Caller(_)) | None => {}
+        }
+    }
+
+    fn keep_keeper(&mut self) {
+        if self.children.has_keeper() || Instant::now() < self.keeper_after {
+            return;
+        }
+        self.keeper_after = Instant::now() + KEEPER_PAUSE;
+        if let Err(error) = self.children.start(Child::Keeper, None, |_| keeper::keep()) {
+            log!("cannot start the keeper: {error}");
+        }
+    }
+
+    fn accept(&mut self, door: Door) {
+        let listener = match door {
+            Door::Users => &self.users,
+            Door::Admin => &self.admin,
+        };
+        let Ok((mut stream, _)) = listener.accept() else {
+            return; // gone again before it was accepted
+        };
+        // The administrator is never kept out by users.
+        if door == Door::Users && self.children.callers() >= SESSIONS_LIMIT {
+            let sentence = format!("{SESSIONS_LIMIT} callers are served: try again in a moment");
+            let busy = door::refusal("MasterBusy", &sentence, 75);
+            // The answer fits into an empty socket; a caller that is gone needs none.
+            let _ = stream.set_nonblocking(true).and_then(|()| door::answer(&mut stream, &busy));
+            return log!("refused a caller: {sentence}");
+        }
+        if let Err(error) = self.serve(door, stream) {
+            log!("cannot serve a caller: {error}");
+        }
+    }
+
+    fn serve(&mut self, door: Door, stream: UnixStream) -> Result<(), String> {
+        stream.set_nonblocking(false).map_err(|error| error.to_string())?;
+        // Ours stays open only for an administrator, who may ask for the end and wait for it.
+        let kept = match door {
+            Door::Users => None,
+            Door::Admin => Some(stream.try_clone().map_err(|error| error.to_string())?),
+        };
+        let life = |served: Option<UnixStream>| served.map_or(1, |it| attend::attend(it, door));
+        self.children
+            .start(Child::Caller(kept), Some(stream), life)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Ends all sessions in order, then all that is left with the namespace.
+    fn stop(mut self) -> i32 {
+        self.children.signal_all(SIGTERM);
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while self.children.callers() > 0 && Instant::now() < deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            let mut fds = [PollFd::new(&self.signals, PollFlags::IN)];
+            let waited = rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
+            if let Err(error) = waited {
+                log!("cannot wait for sessions: {error}");
+                break;
+            }
+            self.take_signals();
+        }
+        log!("ended");
+        0
+    }
+}
+
+fn listener(socket: OwnedFd) -> Result<UnixListener, String> {
+    let listener = UnixListener::from(socket);
+    // A caller that went away between poll and accept must not block the others.
+    listener.set_nonblocking(true).map_err(|error| error.to_string())?;
+    Ok(listener)
+}

@@ -1,0 +1,164 @@
+//! One caller, from its first word to its end: the life of a child.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use djinni_api::SlaveName;
+use djinni_raw as raw;
+use slave_api::door::{DoorCall, DoorReply, Open, Standing, VERSION};
+use slave_api::{FrameReader, FromSlave, SENTENCE_LIMIT_CHARS, printable};
+
+use super::log;
+use crate::door::{self, Door, DoorError, End, Ends};
+use crate::session::{self, Session};
+
+/// Exit status of a child whose caller asked the master to stop.
+pub(super) const STOP: i32 = 64;
+/// A caller that is refused for what it asked itself.
+const REFUSED: i32 = 125;
+const SIGTERM: i32 = 15;
+
+/// Serves one caller; the exit status matters only when it is [`STOP`].
+pub(super) fn attend(mut stream: UnixStream, door: Door) -> i32 {
+    let mut reader = FrameReader::new();
+    let call = match door::receive(&mut stream, &mut reader) {
+        Ok(call) => call,
+        Err(error) => return turn_away(&mut stream, &error),
+    };
+    if !door.admits(&call) {
+        let sentence = "only root on the host may ask this: use the administrator's socket";
+        return refuse(&mut stream, "NotPermitted", sentence);
+    }
+    match call {
+        DoorCall::Open(open) => serve(stream, reader, &open),
+        DoorCall::Enter => enter(stream),
+        DoorCall::Stop => finish(&mut stream, &DoorReply::Stopping, STOP),
+        DoorCall::Status => {
+            let standing = Standing { sessions: session::holders() };
+            finish(&mut stream, &DoorReply::Standing(standing), 0)
+        }
+    }
+}
+
+fn turn_away(stream: &mut UnixStream, error: &DoorError) -> i32 {
+    match error {
+        DoorError::Gone | DoorError::Broken(_) => 1,
+        DoorError::Deadline | DoorError::Malformed(_) => {
+            refuse(stream, "InvalidRequest", &error.to_string())
+        }
+    }
+}
+
+fn refuse(stream: &mut UnixStream, code: &str, sentence: &str) -> i32 {
+    log!("refused a caller: {sentence}");
+    finish(stream, &door::refusal(code, sentence, REFUSED), 1)
+}
+
+fn finish(stream: &mut UnixStream, reply: &DoorReply, status: i32) -> i32 {
+    match door::answer(stream, reply) {
+        Ok(()) => status,
+        Err(error) => {
+            log!("a caller does not take its answer: {error}");
+            1
+        }
+    }
+}
+
+/// A shell in the master itself.
+fn enter(mut stream: UnixStream) -> i32 {
+    log!("the administrator enters");
+    if finish(&mut stream, &DoorReply::Opened, 0) != 0 {
+        return 1;
+    }
+    let status = slave_init::run_in_master(OwnedFd::from(stream));
+    log!("the administrator has left");
+    status
+}
+
+/// A command in a slave.
+fn serve(mut stream: UnixStream, reader: FrameReader, open: &Open) -> i32 {
+    let Ok(slave) = SlaveName::try_from(open.slave.as_str().to_owned()) else {
+        return refuse(&mut stream, "InvalidRequest", "the slave's name is none");
+    };
+    if open.version != VERSION {
+        let sentence = format!(
+            "this master speaks version {VERSION}, not {}: use the start-build that came with it",
+            open.version
+        );
+        return refuse(&mut stream, "InvalidRequest", &sentence);
+    }
+    match session::open(&slave, &open.user, &open.command_line) {
+        Ok(session) => {
+            let user = printable(&open.user, 64);
+            log!("{slave}: opened for {user}: {}", printable(&open.command_line, 200));
+            converse(stream, reader, session)
+        }
+        Err(error) => {
+            log!("{slave}: not opened: {error}");
+            finish(&mut stream, &DoorReply::Refused(error.to_refused()), 1)
+        }
+    }
+}
+
+fn converse(mut stream: UnixStream, reader: FrameReader, session: Session) -> i32 {
+    let slave = session.slave().clone();
+    let end = door::answer(&mut stream, &DoorReply::Opened).and_then(|()| {
+        // Only now: until here SIGTERM may simply end this process, and the slave with it.
+        let stop = raw::signal_descriptor(&[SIGTERM])?;
+        let ends = Ends {
+            caller: &stream,
+            slave: &session.socket,
+            hold: session.hold(),
+            stop: stop.as_fd(),
+        };
+        door::relay(&ends, reader)
+    });
+    let (word, how) = last_word(&slave, end);
+    match session.close() {
+        Ok(exit) => log!("{slave}: ended, {how}, status {}", exit.shell_status()),
+        Err(error) => log!("{slave}: ended, {how}, and not given back: {error}"),
+    }
+    // After the slave was given back: who hears this may ask for it again at once.
+    if let Err(error) = say(&mut stream, &word) {
+        log!("{slave}: its caller did not hear the end: {error}");
+    }
+    0
+}
+
+/// What the caller is told last, and how a session ended, for the log.
+fn last_word(slave: &SlaveName, end: std::io::Result<End>) -> (Vec<u8>, String) {
+    let failed = |what: String| {
+        let mut word = Vec::new();
+        let message = FromSlave::Failed { what: printable(&what, SENTENCE_LIMIT_CHARS) };
+        // A sentence of this length fits into a frame.
+        let _ = message.encode(&mut word);
+        (word, what)
+    };
+    match end {
+        Ok(End::Slave { last_word }) if !last_word.is_empty() => (last_word, "by itself".into()),
+        Ok(End::Slave { .. }) => failed(format!(
+            "{slave}: its first process was killed: see the limits of this slave, and djinnid's log"
+        )),
+        Ok(End::Caller) => (Vec::new(), "left by its caller".into()),
+        Ok(End::Taken) => failed(format!(
+            "{slave}: the djinni has taken it away: if djinnid was restarted, try again"
+        )),
+        Ok(End::Stopped) => {
+            failed(format!("{slave}: its master is being stopped: try again when it is started"))
+        }
+        Ok(End::Nonsense(what)) => failed(format!(
+            "{slave}: its first process broke the protocol ({what}): something in it was tampered with"
+        )),
+        Err(error) => failed(format!("{slave}: the connection to it failed: {error}: try again")),
+    }
+}
+
+fn say(stream: &mut UnixStream, word: &[u8]) -> std::io::Result<()> {
+    if word.is_empty() {
+        return Ok(());
+    }
+    // The write deadline of the door still stands.
+    stream.set_nonblocking(false)?;
+    stream.write_all(word)
+}

@@ -1,0 +1,81 @@
+//! The children of `bmaster`, and how they are made.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use djinni_raw::{self as raw, Cloned};
+
+const SIGPIPE: i32 = 13;
+/// Status of a child that panicked, as of any Rust program that does.
+const PANICKED: i32 = 101;
+
+/// What a child is for.
+#[derive(Debug)]
+pub(super) enum Child {
+    /// Rubs the lamp.
+    Keeper,
+    /// Serves one caller; of an administrator the connection is kept here too.
+    Caller(Option<UnixStream>),
+}
+
+/// The children by process id.
+#[derive(Debug, Default)]
+pub(super) struct Children(HashMap<i32, Child>);
+
+impl Children {
+    /// Forks a child that runs `life` with the connection it serves, if it serves one, no other
+    /// descriptor above 2, and no signal blocked.
+    pub(super) fn start(
+        &mut self,
+        child: Child,
+        served: Option<UnixStream>,
+        life: impl FnOnce(Option<UnixStream>) -> i32,
+    ) -> raw::Result<()> {
+        match raw::fork()? {
+            Cloned::Child => {
+                let life = || match prepare(served.as_ref()) {
+                    Ok(()) => life(served),
+                    Err(error) => {
+                        super::log!("cannot prepare a child: {error}");
+                        PANICKED
+                    }
+                };
+                // A panic must not unwind into the copy of the parent's loop.
+                raw::exit_now(catch_unwind(AssertUnwindSafe(life)).unwrap_or(PANICKED))
+            }
+            Cloned::Parent { pid, .. } => {
+                self.0.insert(pid, child);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, pid: i32) -> Option<Child> {
+        self.0.remove(&pid)
+    }
+
+    pub(super) fn has_keeper(&self) -> bool {
+        self.0.values().any(|child| matches!(child, Child::Keeper))
+    }
+
+    /// How many callers are served.
+    pub(super) fn callers(&self) -> usize {
+        self.0.values().filter(|child| matches!(child, Child::Caller(_))).count()
+    }
+
+    pub(super) fn signal_all(&self, signal: i32) {
+        for pid in self.0.keys() {
+            // ESRCH: it has ended and is not reaped yet.
+            let _ = raw::kill(*pid, signal);
+        }
+    }
+}
+
+fn prepare(served: Option<&UnixStream>) -> raw::Result<()> {
+    raw::reset_signals()?;
+    raw::ignore_signal(SIGPIPE);
+    // No owner of what is closed here is ever dropped in the child.
+    raw::close_all_but(served.map(AsFd::as_fd).as_slice())
+}

@@ -1,0 +1,201 @@
+//! Frames between a caller and a slave, passed on as they are.
+//!
+//! ```text
+//!            read one piece          whole frames only          write
+//! caller ───────────────────▶ reader ────────────────▶ waiting ───────▶ slave
+//! caller ◀─────────────────── waiting ◀──────────────── reader ◀─────── slave
+//! ```
+//!
+//! A side is read only when all that it sent before has been passed on, so each direction holds at
+//! most two frames. Only whole frames are passed on: between them a word of the master's own fits.
+//!
+//! The slave's last word is held back: whoever hears it finds the slave free again.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use slave_api::{FrameReader, FromSlave, ToSlave};
+
+/// What a relay runs between, and what ends it early.
+#[derive(Debug)]
+pub struct Ends<'a> {
+    /// Who asked.
+    pub caller: &'a UnixStream,
+    /// The slave's first process.
+    pub slave: &'a UnixStream,
+    /// Readable when the djinni takes the slave away.
+    pub hold: BorrowedFd<'a>,
+    /// Readable when the master is stopping.
+    pub stop: BorrowedFd<'a>,
+}
+
+/// How it ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// The slave's first process has ended. Its last word, a whole frame, is still to be passed on
+    /// (empty when it ended without one).
+    Slave { last_word: Vec<u8> },
+    /// The caller went away, or broke the protocol.
+    Caller,
+    /// The djinni has closed the connection that held the slave.
+    Taken,
+    /// The master is stopping.
+    Stopped,
+    /// The slave said what is not of the protocol.
+    Nonsense(String),
+}
+
+/// Passes frames on until one side ends. `heard` has what the caller sent already.
+///
+/// # Errors
+/// The kernel's, of `poll(2)` and of setting the sockets up.
+pub fn relay(ends: &Ends<'_>, heard: FrameReader) -> io::Result<End> {
+    ends.caller.set_nonblocking(true)?;
+    ends.slave.set_nonblocking(true)?;
+    let mut inward = Flow::new(heard);
+    let mut outward = Flow::new(FrameReader::new());
+    let mut last_word = Vec::new();
+    loop {
+        if inward.fill(|frame| ToSlave::decode(frame).map(|_| true)).is_err() {
+            return Ok(End::Caller);
+        }
+        let filled = outward.fill(|frame| match FromSlave::decode(frame)? {
+            FromSlave::Exited { .. } | FromSlave::Failed { .. } => {
+                last_word.clear();
+                frame.encode(&mut last_word).map(|()| false)
+            }
+            _ => Ok(true),
+        });
+        if let Err(error) = filled {
+            return Ok(End::Nonsense(error.to_string()));
+        }
+        if outward.is_over() {
+            return Ok(End::Slave { last_word });
+        }
+        if let Some(end) = turn(ends, &mut inward, &mut outward)? {
+            return Ok(end);
+        }
+    }
+}
+
+/// Waits until something can be done, and does it.
+fn turn(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result<Option<End>> {
+    let mut fds = [
+        PollFd::new(&ends.hold, PollFlags::IN),
+        PollFd::new(&ends.stop, PollFlags::IN),
+        PollFd::from_borrowed_fd(ends.caller.as_fd(), interest(inward, outward)),
+        PollFd::from_borrowed_fd(ends.slave.as_fd(), interest(outward, inward)),
+    ];
+    rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+    let [hold, stop, caller, slave] = fds.map(|fd| fd.revents());
+    if !hold.is_empty() {
+        return Ok(Some(End::Taken));
+    }
+    if !stop.is_empty() {
+        return Ok(Some(End::Stopped));
+    }
+    if !slave.is_empty() {
+        outward.read(ends.slave, slave);
+        // A slave that reads no more has ended, or is about to: what it said is read to the end.
+        inward.write(ends.slave);
+    }
+    if !caller.is_empty() {
+        inward.read(ends.caller, caller);
+        outward.write(ends.caller);
+    }
+    let gone = inward.ended || outward.broken;
+    Ok(gone.then_some(End::Caller))
+}
+
+/// What to wait for at a side that is the source of `from` and the target of `to`.
+fn interest(from: &Flow, to: &Flow) -> PollFlags {
+    let mut flags = PollFlags::empty();
+    if from.wants_input() {
+        flags |= PollFlags::IN;
+    }
+    if to.wants_output() {
+        flags |= PollFlags::OUT;
+    }
+    flags
+}
+
+/// One direction.
+struct Flow {
+    reader: FrameReader,
+    waiting: Vec<u8>,
+    passed: usize,
+    /// The source has ended.
+    ended: bool,
+    /// The target takes no more.
+    broken: bool,
+}
+
+impl Flow {
+    fn new(reader: FrameReader) -> Self {
+        Flow { reader, waiting: Vec::new(), passed: 0, ended: false, broken: false }
+    }
+
+    fn wants_input(&self) -> bool {
+        self.waiting.is_empty() && !self.ended
+    }
+
+    fn wants_output(&self) -> bool {
+        !self.waiting.is_empty() && !self.broken
+    }
+
+    /// Nothing is left to pass on, and nothing will come.
+    fn is_over(&self) -> bool {
+        self.ended && (self.waiting.is_empty() || self.broken)
+    }
+
+    /// Makes the frame that was read wait to be written, if `passes` says so.
+    fn fill<E>(
+        &mut self,
+        mut passes: impl FnMut(slave_api::Frame<'_>) -> Result<bool, E>,
+    ) -> Result<(), E>
+    where
+        E: From<slave_api::FrameError>,
+    {
+        while self.waiting.is_empty() {
+            let Some(frame) = self.reader.next_frame()? else {
+                return Ok(());
+            };
+            if passes(frame)? {
+                frame.encode(&mut self.waiting)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, mut source: &UnixStream, events: PollFlags) {
+        let readable = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        if !self.wants_input() || !events.intersects(readable) {
+            return;
+        }
+        match source.read(self.reader.room()) {
+            Ok(0) => self.ended = true,
+            Ok(count) => self.reader.filled(count),
+            Err(error) => self.ended = !is_for_later(&error),
+        }
+    }
+
+    fn write(&mut self, mut target: &UnixStream) {
+        if !self.wants_output() {
+            return;
+        }
+        match target.write(&self.waiting[self.passed..]) {
+            Ok(count) => self.passed += count,
+            Err(error) => self.broken = !is_for_later(&error),
+        }
+        if self.passed == self.waiting.len() {
+            self.waiting.clear();
+            self.passed = 0;
+        }
+    }
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
