@@ -1,2 +1,62 @@
+//! `djinnid`: the privileged daemon that mounts, attaches and takes away, by name, under policy.
+//!
+//! ```text
+//!   administrator ──host.socket──▶ daemon ──────── reads /etc/djinni, mounts images, pins namespaces
+//!                                    │ fork, one a master; commands and image descriptors
+//!   master ────NAME/socket────────▶ worker ─────── its own mount namespace: decode → judge → plan → run
+//! ```
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod confine;
+mod daemon;
+mod link;
+mod log;
+mod masters;
+mod server;
+mod times;
+mod worker;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use djinni_plan::config;
+use djinni_plan::places::Places;
+
+/// Attaches slave images and composes slave roots for unprivileged masters, by name, under policy.
+///
+/// Example: djinnid --config /etc/djinni --state /var/lib/djinni --runtime /run/djinni
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Directory of the configuration: images.toml and masters/*.toml.
+    #[arg(long, value_name = "DIR", default_value = "/etc/djinni")]
+    config: PathBuf,
+    /// Directory of what is kept over a reboot.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/djinni")]
+    state: PathBuf,
+    /// Directory of sockets and pinned namespaces.
+    #[arg(long, value_name = "DIR", default_value = "/run/djinni")]
+    runtime: PathBuf,
+}
+
+/// Reads policy, gives up what is not needed, takes its house over as it finds it, serves.
+fn main() -> ExitCode {
+    let Arguments { config, state, runtime } = Arguments::parse();
+    match serve(Places { config, state, runtime }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            log::error!("{sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(places: Places) -> Result<(), String> {
+    confine::check_start(&places)?;
+    let config = config::load(&places.config).map_err(|error| error.to_string())?;
+    confine::give_up_privileges().map_err(|error| format!("cannot confine myself: {error}"))?;
+    let mut daemon = daemon::Daemon::start(places, config)?;
+    daemon.recover();
+    daemon.serve()
+}

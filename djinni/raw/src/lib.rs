@@ -686,6 +686,21 @@ pub fn close_from(first: u32) -> Result<()> {
     close_range(first, u32::MAX)
 }
 
+/// Closes every descriptor from 3 up but those given. For a forked child that shares nothing more
+/// with its parent and never returns into the parent's code: owners of the others are not told.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    kept.sort_unstable();
+    let mut from = 3;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+        if fd > from {
+            close_range(from, fd - 1)?;
+        }
+        from = fd + 1;
+    }
+    close_range(from, u32::MAX)
+}
+
 /// Closes every descriptor from `first` to `last`, both included. `close_range(2)`, Linux 5.9.
 ///
 /// Only for a child that never drops an owner of one of those numbers: owners are not told.

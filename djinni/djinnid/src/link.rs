@@ -1,0 +1,139 @@
+//! What the daemon and a worker say to each other, over two `SOCK_SEQPACKET` pairs: commands down
+//! and their answers up on one, requests for images up and descriptors down on the other. Two,
+//! because each side may be waiting for the other's answer on its own.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use djinni_api::{ImageName, SlaveName, host};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Larger than any message of ours: a plan's text for `explain`.
+const MESSAGE_BYTES: usize = 64 * 1024;
+
+/// What the daemon tells a worker to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Command {
+    /// The namespace is pinned: compose the master's root and serve.
+    Serve,
+    /// Say how the master is.
+    Status,
+    /// Show the steps of a request.
+    Explain(Explain),
+    /// Read the configuration again; it has just been found good.
+    Reload,
+    /// Take everything down and end; `force`: even what runs.
+    Drop {
+        /// Kill what runs first.
+        force: bool,
+    },
+}
+
+/// Which request about which slave to explain.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Explain {
+    /// The slave.
+    pub slave: SlaveName,
+    /// Detach rather than attach.
+    pub detach: bool,
+}
+
+impl Explain {
+    /// From the wire's form.
+    pub fn new(request: host::Explained, slave: SlaveName) -> Self {
+        Explain { slave, detach: matches!(request, host::Explained::Detach) }
+    }
+}
+
+/// What a worker answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// The master's state and the slaves that are not free.
+    Status {
+        /// `running` or `ready`.
+        running: bool,
+        /// Slaves that are attached, draining or broken.
+        busy: Vec<SlaveName>,
+    },
+    /// Steps as text.
+    Steps(Vec<String>),
+    /// Not dropped: it runs, or holds these.
+    Running(Vec<SlaveName>),
+    /// It could not be done; the story is in the log.
+    Failed(String),
+}
+
+/// One end of a pair.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+impl Link {
+    /// Both ends of a new pair.
+    pub fn pair() -> std::io::Result<(Link, Link)> {
+        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (one, other) = socketpair(AddressFamily::UNIX, kind, flags, None)?;
+        Ok((Link(one), Link(other)))
+    }
+
+    /// Sends one message.
+    pub fn send<T: Serialize>(&self, message: &T) -> std::io::Result<()> {
+        self.send_with(message, None)
+    }
+
+    /// Sends one message and a descriptor.
+    pub fn send_with<T: Serialize>(
+        &self,
+        message: &T,
+        fd: Option<&OwnedFd>,
+    ) -> std::io::Result<()> {
+        let bytes = serde_json::to_vec(message)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = fd.map(|fd| [fd.as_fd()]);
+        if let Some(fds) = &fds {
+            control.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Receives one message and what descriptor came with it; `None` when the other end is gone.
+    pub fn receive<T: DeserializeOwned>(&self) -> std::io::Result<Option<(T, Option<OwnedFd>)>> {
+        let mut bytes = vec![0u8; MESSAGE_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let received = recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        let mut fd = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                fd = fds.last().or(fd);
+            }
+        }
+        Ok(Some((serde_json::from_slice(&bytes[..received.bytes])?, fd)))
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A worker's request for an image, answered by a [`Delivered`] and the image's detached mount.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WantImage(pub ImageName);
+
+/// Whether the image comes with this message; otherwise why not.
+pub type Delivered = Result<(), String>;

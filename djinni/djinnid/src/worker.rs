@@ -1,0 +1,379 @@
+//! A worker: one process for one master, in the mount namespace that is the djinni's house for it.
+
+mod answer;
+mod holds;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use djinni_api::codec::Call;
+use djinni_api::{ImageName, SlaveName, master as wire, service};
+use djinni_plan::config::Master;
+use djinni_plan::lifecycle::{ConnectionId, Ending, State, Status, Statuses};
+use djinni_plan::places::Places;
+use djinni_plan::plan;
+use djinni_plan::policy::{self, Act};
+use djinni_sys::cgroup::{Cgroup, Events};
+use djinni_sys::stage::Stage;
+use djinni_sys::{facts, namespace};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::link::{Answer, Command, Delivered, Explain, Link, WantImage};
+use crate::log;
+use crate::server::{Incoming, Server};
+
+/// How often a tree that is in use is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Slice 0's processes below a master's cgroup: the master's own.
+pub const INIT_CGROUP: &str = "init";
+
+/// What a worker is started with.
+pub struct Start {
+    /// The policy it serves.
+    pub master: Master,
+    /// Where things are.
+    pub places: Places,
+    /// The master's cgroup.
+    pub cgroup: PathBuf,
+    /// Commands of the daemon.
+    pub commands: Link,
+    /// Requests for images.
+    pub images: Link,
+    /// The namespace is there already, left by a djinni that died.
+    pub recovered: bool,
+}
+
+/// A worker that serves.
+pub(crate) struct Worker {
+    master: Master,
+    places: Places,
+    stage: Stage,
+    server: Server,
+    commands: Link,
+    images: Link,
+    statuses: Statuses,
+    silent_after: Instant,
+    init: Option<Events>,
+    running: bool,
+}
+
+type Fallible<T> = Result<T, String>;
+
+/// The worker's life, in the forked child: enter the house, let it be pinned, put the master's root
+/// up, serve until told to end.
+pub fn run(start: Start) -> i32 {
+    let commands_failed = |error: std::io::Error| format!("the daemon is gone: {error}");
+    let outcome = enter(&start)
+        .and_then(|()| start.commands.send(&Answer::Done).map_err(commands_failed))
+        .and_then(|()| match start.commands.receive::<Command>().map_err(commands_failed)? {
+            Some((Command::Serve, _)) => Ok(()),
+            _ => Err("the daemon did not say to serve".into()),
+        });
+    if let Err(sentence) = outcome {
+        let _ = start.commands.send(&Answer::Failed(sentence));
+        return 1;
+    }
+    let parts = match put_up(&start) {
+        Ok(parts) => parts,
+        Err(sentence) => {
+            let _ = start.commands.send(&Answer::Failed(sentence));
+            return 1;
+        }
+    };
+    let mut worker = Worker::new(start, parts);
+    worker.recover();
+    match worker.commands.send(&Answer::Done) {
+        Ok(()) => worker.serve(),
+        Err(_) => 1,
+    }
+}
+
+fn enter(start: &Start) -> Fallible<()> {
+    let entered = if start.recovered {
+        namespace::enter_pinned(&start.places.pin(&start.master.name))
+    } else {
+        namespace::enter_new(&start.places, &start.master)
+    };
+    entered.map_err(|error| format!("{}: its namespace: {error}", start.master.name))
+}
+
+/// What a worker stands on.
+struct Parts {
+    stage: Stage,
+    server: Server,
+    init: Option<Events>,
+}
+
+/// Puts up the master's root unless it is there, and listens.
+fn put_up(start: &Start) -> Fallible<Parts> {
+    let Start { master, places, images, .. } = start;
+    let told = |error: djinni_raw::Error| format!("{}: its cgroup: {error}", master.name);
+    let cgroup = Cgroup::open(&start.cgroup).map_err(told)?;
+    let init = cgroup.events(Path::new(INIT_CGROUP)).map_err(told)?;
+    let mut stage = Stage::new(places.master(&master.name), cgroup);
+    if !namespace::is_mount_point(&places.master_root(&master.name)) {
+        fetch_image(images, &mut stage, &master.image)?;
+        stage.run(&plan::compose_master(master)).map_err(|failure| failure.to_string())?;
+    }
+    let socket = places.master_socket(&master.name);
+    let server = Server::listen(&socket, master.ids.first, 0o660)
+        .map_err(|error| format!("{}: {error}", socket.display()))?;
+    Ok(Parts { stage, server, init })
+}
+
+impl Worker {
+    fn new(start: Start, parts: Parts) -> Self {
+        let Start { master, places, commands, images, .. } = start;
+        let Parts { stage, server, init } = parts;
+        let silent_after = Instant::now() + master.lease;
+        Worker {
+            master,
+            places,
+            stage,
+            server,
+            commands,
+            images,
+            statuses: Statuses::new(),
+            silent_after,
+            init,
+            running: false,
+        }
+    }
+
+    /// Polls until the daemon says to end or is gone. Returns the exit status.
+    fn serve(mut self) -> i32 {
+        self.note_master();
+        loop {
+            let ready = self.wait();
+            if ready.commands {
+                match self.command() {
+                    Some(status) => return status,
+                    None => continue,
+                }
+            }
+            if ready.init {
+                self.note_master();
+            }
+            for id in ready.connections {
+                self.hear(id);
+            }
+            if ready.listener {
+                self.server.accept();
+            }
+            self.on_time();
+        }
+    }
+
+    fn wait(&self) -> Ready {
+        let mut fds = vec![PollFd::new(&self.commands, PollFlags::IN)];
+        let init = self.init.as_ref().map(|events| PollFd::new(events, PollFlags::PRI));
+        let listener_at = 1 + usize::from(init.is_some());
+        fds.extend(init);
+        fds.extend(self.server.poll_fds());
+        let timeout = self.timeout().and_then(|timeout| Timespec::try_from(timeout).ok());
+        // Interrupted or timed out: nothing is ready, and the clock is looked at.
+        let _ = poll(&mut fds, timeout.as_ref());
+        let ready = |at: usize| !fds[at].revents().is_empty();
+        let ids = self.server.ids().into_iter().enumerate();
+        Ready {
+            commands: ready(0),
+            init: listener_at == 2 && ready(1),
+            listener: ready(listener_at),
+            connections: ids
+                .filter(|(at, _)| ready(listener_at + 1 + at))
+                .map(|(_, id)| id)
+                .collect(),
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let draining = self.statuses.values().any(|s| matches!(s.state, State::Draining { .. }));
+        let retry = (draining || self.server.is_waiting()).then_some(RETRY);
+        let lease = self.holds_for_master().then(|| {
+            self.silent_after.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
+        });
+        retry.into_iter().chain(lease).min()
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        for id in self.server.overdue(now) {
+            log::warning!("{}: a message took too long; connection closed", self.master.name);
+            self.hang_up(id);
+        }
+        if self.holds_for_master() && now >= self.silent_after {
+            self.end_holds(Ending::Silence);
+        }
+        self.drain();
+    }
+
+    /// Reads from one connection and answers what came.
+    fn hear(&mut self, id: ConnectionId) {
+        let Some(connection) = self.server.get(id) else { return };
+        let Some(incoming) = connection.read() else { return self.hang_up(id) };
+        for each in incoming {
+            match each {
+                Incoming::Call(call) => {
+                    let reply = self.answer(id, &call).filter(|_| !call.oneway);
+                    let Some(connection) = self.server.get(id) else { return };
+                    if reply.is_some_and(|reply| connection.send(&reply).is_err()) {
+                        return self.hang_up(id);
+                    }
+                }
+                Incoming::Broken(why) => {
+                    log::warning!("{}: {why}; connection closed", self.master.name);
+                    let refusal =
+                        wire::Refusal::InvalidRequest { field: "message".into(), reason: why };
+                    if let Some(connection) = self.server.get(id) {
+                        let _ = connection.send(&refusal.encode());
+                    }
+                    return self.hang_up(id);
+                }
+            }
+        }
+    }
+
+    fn hang_up(&mut self, id: ConnectionId) {
+        self.server.close(id);
+        self.end_holds(Ending::Connection(id));
+    }
+
+    /// The reply to a call; none yet when it asks for events.
+    fn answer(&mut self, id: ConnectionId, call: &Call) -> Option<Vec<u8>> {
+        let offers = [(wire::INTERFACE, wire::DESCRIPTION)];
+        if let Some(answer) = service::answer(call, &offers) {
+            return Some(answer);
+        }
+        let request = match wire::Request::from_call(call) {
+            Ok(request) => request,
+            Err(error) => return Some(error.encode()),
+        };
+        match self.decide(id, &request) {
+            Ok(reply) => reply.map(|reply| reply.encode()),
+            Err(refusal) => {
+                log::info!("{}: {request:?} refused: {refusal}", self.master.name);
+                Some(refusal.encode())
+            }
+        }
+    }
+
+    /// decode (done) → judge → plan → run → reply.
+    fn decide(
+        &mut self,
+        id: ConnectionId,
+        request: &wire::Request,
+    ) -> Result<Option<wire::Reply>, wire::Refusal> {
+        let Some(connection) = self.server.get(id) else {
+            return Err(wire::Refusal::NotPermitted { rule: "the connection is closed".into() });
+        };
+        let grant = policy::judge(&self.master, &self.statuses, &connection.peer, request)?;
+        let reply = match grant.act() {
+            Act::Describe => wire::Reply::Described(self.description()),
+            Act::Attach(slave, holder) => self.attach(&grant, slave, holder.clone())?,
+            Act::Detach(slave) => {
+                self.take_down(&slave.name, &grant)?;
+                wire::Reply::Detached {}
+            }
+            Act::Reset(slave) => {
+                self.take_down(&slave.name, &grant)?;
+                wire::Reply::Reset {}
+            }
+            Act::Rub => wire::Reply::Rubbed(self.rub()),
+            Act::Monitor => {
+                connection.monitoring = true;
+                return Ok(None);
+            }
+        };
+        Ok(Some(reply))
+    }
+
+    /// Acts on one command of the daemon; the exit status when that was the last.
+    fn command(&mut self) -> Option<i32> {
+        let command = match self.commands.receive::<Command>() {
+            Ok(Some((command, _))) => command,
+            // The daemon is gone. What is up stays up, for the one that comes after.
+            Ok(None) | Err(_) => return Some(0),
+        };
+        let (answer, ends) = match command {
+            Command::Serve => (Answer::Done, false),
+            Command::Status => (Answer::Status { running: self.running, busy: self.busy() }, false),
+            Command::Explain(explain) => (self.explain(&explain), false),
+            Command::Reload => (self.reload(), false),
+            Command::Drop { force } => self.drop_all(force),
+        };
+        let _ = self.commands.send(&answer);
+        ends.then_some(0)
+    }
+
+    fn explain(&mut self, explain: &Explain) -> Answer {
+        let slave = explain.slave.clone();
+        let request = match explain.detach {
+            true => wire::Request::Detach { slave },
+            false => wire::Request::Attach { slave, hold: wire::Hold::Connection },
+        };
+        let peer = policy::Peer { connection: 0, uid: 0, who: "explain".into() };
+        // As if the slave were free: what would be done, not whether it may be done now.
+        let grant = match policy::judge(&self.master, &Statuses::new(), &peer, &request) {
+            Ok(grant) => grant,
+            Err(refusal) => return Answer::Failed(refusal.to_string()),
+        };
+        let slaves = self.places.slaves(&self.master.name);
+        let slot = facts::slot(&slaves, &explain.slave).unwrap_or_default();
+        let plan = plan::plan(&grant, &self.master, &self.places, &slot);
+        Answer::Steps(plan.steps().iter().map(ToString::to_string).collect())
+    }
+
+    fn reload(&mut self) -> Answer {
+        let config = match djinni_plan::config::load(&self.places.config) {
+            Ok(config) => config,
+            Err(error) => return Answer::Failed(error.to_string()),
+        };
+        if let Some(master) = config.masters.get(&self.master.name) {
+            self.master = master.clone();
+        }
+        self.stage.forget_images();
+        Answer::Done
+    }
+
+    fn busy(&self) -> Vec<SlaveName> {
+        let busy = self.statuses.iter().filter(|(_, status)| status.state != State::Free);
+        busy.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn status(&mut self, slave: &SlaveName) -> &mut Status {
+        self.statuses.entry(slave.clone()).or_default()
+    }
+}
+
+/// What [`Worker::wait`] found ready.
+struct Ready {
+    commands: bool,
+    init: bool,
+    listener: bool,
+    connections: Vec<ConnectionId>,
+}
+
+/// Has the daemon mount an image, unless it is at hand; a sentence when there is none to be had.
+fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Fallible<()> {
+    if stage.has_image(image) {
+        return Ok(());
+    }
+    let gone = |error: std::io::Error| format!("the daemon cannot be asked for images: {error}");
+    link.send(&WantImage(image.clone())).map_err(gone)?;
+    match link.receive::<Delivered>().map_err(gone)? {
+        Some((Ok(()), Some(mount))) => {
+            stage.put_image(image.clone(), mount);
+            Ok(())
+        }
+        Some((Err(sentence), _)) => Err(sentence),
+        _ => Err("the daemon did not send the image".into()),
+    }
+}
+
+/// Takes down, in a forked child, a master that no policy names any more.
+pub fn dismantle(places: &Places, directory: &Path, cgroup: &Cgroup) -> Fallible<()> {
+    let told = |error: djinni_raw::Error| error.to_string();
+    namespace::enter_pinned(&directory.join("ns")).map_err(told)?;
+    cgroup.kill(Path::new("")).map_err(told)?;
+    namespace::dismantle(places, directory).map_err(told)
+}

@@ -1,0 +1,238 @@
+//! Attaching, taking down, and the ends of holds.
+
+use std::path::Path;
+use std::time::Instant;
+
+use djinni_api::{SlaveName, master as wire};
+use djinni_plan::config::Slave;
+use djinni_plan::lifecycle::{Ending, Holder, State, Status, released};
+use djinni_plan::plan::{self, Plan};
+use djinni_plan::policy::Grant;
+use djinni_sys::stage::{Failure, FailureKind};
+use djinni_sys::{facts, namespace};
+
+use super::{INIT_CGROUP, Worker, fetch_image};
+use crate::link::Answer;
+use crate::{log, times};
+
+impl Worker {
+    /// Composes a slave's tree and makes it appear.
+    pub(super) fn attach(
+        &mut self,
+        grant: &Grant,
+        slave: &Slave,
+        holder: Holder,
+    ) -> Result<wire::Reply, wire::Refusal> {
+        if let Err(reason) = fetch_image(&self.images, &mut self.stage, &slave.image) {
+            let (slave, image) = (slave.name.clone(), slave.image.clone());
+            return Err(wire::Refusal::ImageUnavailable { slave, image, reason });
+        }
+        let plan = plan::plan(grant, &self.master, &self.places, &Default::default());
+        self.stage.run(&plan).map_err(|failure| self.refusal(slave, failure))?;
+        if holder == Holder::Master && !self.holds_for_master() {
+            self.silent_after = Instant::now() + self.master.lease;
+        }
+        let detail = format!("for {holder}");
+        let generation = {
+            let status = self.status(&slave.name);
+            status.generation += 1;
+            status.state = State::Attached { holder, since_seconds: times::now_seconds() };
+            status.generation
+        };
+        self.announce("attached", &slave.name, &detail);
+        Ok(wire::Reply::Attached(attached(slave, generation)))
+    }
+
+    /// Kills what runs in a slave, then carries out a granted plan that takes it down.
+    pub(super) fn take_down(
+        &mut self,
+        slave: &SlaveName,
+        grant: &Grant,
+    ) -> Result<(), wire::Refusal> {
+        let outcome = self.stage.run(&plan::quiesce(slave)).and_then(|()| {
+            let slot = self.slot(slave);
+            self.stage.run(&plan::plan(grant, &self.master, &self.places, &slot))
+        });
+        self.settle(slave, outcome)
+    }
+
+    fn slot(&self, slave: &SlaveName) -> djinni_plan::facts::SlotFacts {
+        let slaves = self.places.slaves(&self.master.name);
+        facts::slot(&slaves, slave).unwrap_or_else(|error| {
+            log::error!("{}: {slave}: its slot cannot be looked at: {error}", self.master.name);
+            Default::default()
+        })
+    }
+
+    /// Notes how taking down went.
+    fn settle(
+        &mut self,
+        slave: &SlaveName,
+        outcome: Result<(), Failure>,
+    ) -> Result<(), wire::Refusal> {
+        let Err(failure) = outcome else {
+            let was_up = self.status(slave).state != State::Free;
+            self.status(slave).state = State::Free;
+            if was_up {
+                self.announce("detached", slave, "free again");
+            }
+            return Ok(());
+        };
+        if failure.kind == FailureKind::Busy {
+            let holders = facts::holders(&self.mount_points(slave));
+            if !matches!(self.status(slave).state, State::Draining { .. }) {
+                self.announce("draining", slave, &holders.join(", "));
+            }
+            self.status(slave).state = State::Draining { holders: holders.clone() };
+            return Err(wire::Refusal::Draining { slave: slave.clone(), holders });
+        }
+        let refusal = self.fault(&failure);
+        if let wire::Refusal::Fault { reference, .. } = &refusal {
+            self.status(slave).state = State::Broken { reference: reference.clone() };
+            let detail = format!("fault {reference}");
+            self.announce("broken", slave, &detail);
+        }
+        Err(refusal)
+    }
+
+    fn mount_points(&self, slave: &SlaveName) -> Vec<std::path::PathBuf> {
+        let slaves = self.places.slaves(&self.master.name);
+        self.slot(slave).mounts.iter().map(|mount| slaves.join(mount)).collect()
+    }
+
+    /// Takes down a slave by the djinni's own wish, whether or not policy still names it.
+    fn release(&mut self, slave: &SlaveName) {
+        let outcome = match Grant::release(&self.master, slave) {
+            Some(grant) => self.take_down(slave, &grant),
+            None => {
+                let outcome = self.stage.run(&plan::quiesce(slave)).and_then(|()| {
+                    let slot = self.slot(slave);
+                    let plan: Plan = plan::clear(slave, &slot);
+                    self.stage.run(&plan)
+                });
+                self.settle(slave, outcome)
+            }
+        };
+        if let Err(refusal) = outcome {
+            log::warning!("{}: {slave}: {refusal}", self.master.name);
+        }
+    }
+
+    /// Takes down what was held by something that has ended.
+    pub(super) fn end_holds(&mut self, ending: Ending) {
+        for slave in released(&self.statuses, ending) {
+            log::info!("{}: {slave}: taken back, {ending}", self.master.name);
+            self.release(&slave);
+        }
+    }
+
+    /// Tries again to free what was in use.
+    pub(super) fn drain(&mut self) {
+        let draining = |status: &Status| matches!(status.state, State::Draining { .. });
+        let slaves: Vec<SlaveName> = self
+            .statuses
+            .iter()
+            .filter(|(_, s)| draining(s))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for slave in slaves {
+            self.release(&slave);
+        }
+    }
+
+    /// Whether a lease runs.
+    pub(super) fn holds_for_master(&self) -> bool {
+        let held = |status: &Status| {
+            matches!(&status.state, State::Attached { holder: Holder::Master, .. })
+        };
+        self.statuses.values().any(held)
+    }
+
+    /// Renews what the master holds.
+    pub(super) fn rub(&mut self) -> wire::Rubbed {
+        self.silent_after = Instant::now() + self.master.lease;
+        wire::Rubbed { lease_seconds: self.lease_seconds() }
+    }
+
+    /// Looks whether the master's container runs; when it has ended, so has all it held.
+    pub(super) fn note_master(&mut self) {
+        let was = self.running;
+        let populated = self.stage.cgroup().is_populated(Path::new(INIT_CGROUP));
+        // Reading the watched descriptor too is what makes the next change wake us.
+        let watched = self.init.as_mut().map(|events| events.is_populated());
+        self.running = populated.unwrap_or(false);
+        if let Some(Err(error)) = watched {
+            log::warning!("{}: its cgroup cannot be watched: {error}", self.master.name);
+            self.init = None;
+        }
+        if was && !self.running {
+            log::info!("{}: the master has ended", self.master.name);
+            self.end_holds(Ending::MasterEnded);
+        }
+    }
+
+    /// Takes over what a djinni that died has left: what the master holds stays up, its lease begun
+    /// anew; what a connection held comes down, since that connection is gone.
+    pub(super) fn recover(&mut self) {
+        let slaves = self.places.slaves(&self.master.name);
+        let names = facts::slot_names(&slaves).unwrap_or_else(|error| {
+            log::error!("{}: its slots cannot be listed: {error}", self.master.name);
+            Vec::new()
+        });
+        for name in names {
+            let slot = self.slot(&name);
+            let whole = slot.held_by_master && !slot.mounts.is_empty();
+            if whole && self.master.slaves.contains_key(&name) {
+                let state =
+                    State::Attached { holder: Holder::Master, since_seconds: times::now_seconds() };
+                *self.status(&name) = Status { state, generation: 1 };
+                log::info!("{}: {name}: still attached for the master", self.master.name);
+            } else {
+                log::info!(
+                    "{}: {name}: taken back, its hold did not outlive a djinni",
+                    self.master.name
+                );
+                self.release(&name);
+            }
+        }
+    }
+
+    /// Takes the whole master down; unforced only when nothing of it runs or is held.
+    pub(super) fn drop_all(&mut self, force: bool) -> (Answer, bool) {
+        self.note_master();
+        let busy = self.busy();
+        if !force && (self.running || !busy.is_empty()) {
+            return (Answer::Running(busy), false);
+        }
+        if let Err(error) = self.stage.cgroup().kill(Path::new("")) {
+            return (Answer::Failed(error.to_string()), false);
+        }
+        for slave in busy {
+            self.release(&slave);
+        }
+        if let Some(slave) = self.busy().first() {
+            return (Answer::Failed(format!("{slave} cannot be taken down; see the log")), false);
+        }
+        let directory = self.places.master(&self.master.name);
+        match namespace::dismantle(&self.places, &directory) {
+            Ok(()) => (Answer::Done, true),
+            Err(error) => (Answer::Failed(error.to_string()), false),
+        }
+    }
+}
+
+fn attached(slave: &Slave, generation: u64) -> wire::Attached {
+    wire::Attached {
+        path: format!("/mnt/slaves/{}/root", slave.name),
+        host_id_first: slave.ids.first,
+        id_count: slave.ids.count,
+        cgroup: format!("/run/djinni/cgroup/slaves/{}", slave.name),
+        mounts: wire::Mounts {
+            root: "/".into(),
+            var: "/var".into(),
+            area: "/build".into(),
+            shares: slave.shares.iter().map(|(name, _)| name.clone()).collect(),
+        },
+        generation,
+    }
+}

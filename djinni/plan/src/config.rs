@@ -1,0 +1,265 @@
+//! The configuration after validation: what the rest of the djinni may rely on.
+//!
+//! Values of these types exist only for files that were whole, known and consistent; see
+//! [`crate::load`] for the files and `parse.rs` for what they look like on the way in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use djinni_api::{ImageName, MasterName, ShareName, SlaveName};
+
+pub use crate::load::load;
+pub use crate::parse::{Files, parse};
+
+/// How many host ids one slice has: what a slave sees as 0 to 65,535.
+pub const SLICE_IDS: u32 = 65_536;
+
+/// Everything below `/etc/djinni`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Masters by name; a master's file is `masters/NAME.toml`.
+    pub masters: BTreeMap<MasterName, Master>,
+    /// Images by name, from `images.toml`.
+    pub images: BTreeMap<ImageName, Image>,
+    /// What was accepted although this version does not enforce it (`strict = false`).
+    pub warnings: Vec<ConfigError>,
+}
+
+/// One master's policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Master {
+    /// Its name: that of its file.
+    pub name: MasterName,
+    /// The image of its own root, mounted read-only.
+    pub image: ImageName,
+    /// The host directory mounted at its `/var`: its only writable place.
+    pub var: AbsolutePath,
+    /// The host ids it and its slaves live in.
+    pub ids: Ids,
+    /// How long it may be silent before what it holds is taken back.
+    pub lease: Duration,
+    /// The host group whose members may ask it for builds.
+    pub users: Option<String>,
+    /// Host directories that slaves may be given, by name.
+    pub shares: BTreeMap<ShareName, AbsolutePath>,
+    /// Its slaves.
+    pub slaves: BTreeMap<SlaveName, Slave>,
+}
+
+/// One slave's policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slave {
+    /// Its name, unique in its master.
+    pub name: SlaveName,
+    /// The image of its root.
+    pub image: ImageName,
+    /// Which slice of the master's ids it has, from 1 (0 is the master's own).
+    pub slice: u32,
+    /// Host ids of the slice.
+    pub ids: Ids,
+    /// Whether its root can be written.
+    pub root: RootMode,
+    /// What becomes of its `/var`.
+    pub var: VarMode,
+    /// Whether set-user-id programs of the image work in it.
+    pub suid: bool,
+    /// The host directory mounted at its `/build`.
+    pub area: AbsolutePath,
+    /// Shares it sees, read-only, at `/mnt/shares/NAME`.
+    pub shares: Vec<(ShareName, AbsolutePath)>,
+}
+
+/// A range of host ids, for users and groups alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    /// The first one.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl Ids {
+    /// Whether the two ranges have an id in common.
+    pub fn overlaps(self, other: Ids) -> bool {
+        let end = |ids: Ids| u64::from(ids.first) + u64::from(ids.count);
+        u64::from(self.first) < end(other) && u64::from(other.first) < end(self)
+    }
+
+    /// Slice number `slice` of this range.
+    pub fn slice(self, slice: u32) -> Option<Ids> {
+        let start = slice.checked_mul(SLICE_IDS)?;
+        let fits = start.checked_add(SLICE_IDS)? <= self.count;
+        fits.then(|| Ids { first: self.first + start, count: SLICE_IDS })
+    }
+}
+
+/// Whether a slave's root keeps what is written to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootMode {
+    /// Nothing can be written.
+    ReadOnly,
+    /// Writable; gone with the attach.
+    ThrowAway,
+}
+
+/// What becomes of a slave's `/var`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VarMode {
+    /// The image's own at each attach.
+    Fresh,
+    /// Changes are kept until a reset.
+    Keep,
+}
+
+/// A root file system to make slaves and masters from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its name.
+    pub name: ImageName,
+    /// Where it is and what it is.
+    pub source: ImageSource,
+    /// What the file must hash to, if the administrator says so.
+    pub digest: Option<Sha256>,
+}
+
+/// The kinds of image this version can attach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// An EROFS file, mounted without a loop device (Linux 6.12).
+    Erofs(AbsolutePath),
+    /// A file system in a file, through a loop device.
+    Loop(AbsolutePath, LoopFs),
+}
+
+impl ImageSource {
+    /// The image's file.
+    pub fn path(&self) -> &AbsolutePath {
+        match self {
+            ImageSource::Erofs(path) | ImageSource::Loop(path, _) => path,
+        }
+    }
+
+    /// The kernel's name of its file system.
+    pub fn file_system(&self) -> &'static str {
+        match self {
+            ImageSource::Erofs(_) => "erofs",
+            ImageSource::Loop(_, LoopFs::Ext4) => "ext4",
+            ImageSource::Loop(_, LoopFs::Squashfs) => "squashfs",
+        }
+    }
+}
+
+/// File systems that may stand on a loop device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoopFs {
+    /// ext4.
+    Ext4,
+    /// squashfs.
+    Squashfs,
+}
+
+/// A SHA-256 digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sha256(pub [u8; 32]);
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A path that is absolute and plain: no `.`, `..`, empty part or control character.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AbsolutePath(PathBuf);
+
+impl AbsolutePath {
+    /// Checks a path's form; the reason when it is not plain.
+    pub fn new(text: &str) -> Result<Self, &'static str> {
+        let rest = text.strip_prefix('/').ok_or("is not absolute")?;
+        if rest.is_empty() {
+            return Err("is the root directory");
+        }
+        if text.chars().any(char::is_control) {
+            return Err("has a control character");
+        }
+        if rest.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err("has an empty, '.' or '..' part");
+        }
+        Ok(AbsolutePath(text.into()))
+    }
+
+    /// The path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Whether one of the two is the other or lies below it.
+    pub fn overlaps(&self, other: &AbsolutePath) -> bool {
+        self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
+    }
+}
+
+impl fmt::Display for AbsolutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+/// Something wrong with the configuration: where, what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// The line in it, from 1; 0 when it is about the file as a whole.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        write!(f, ": {}: {}", self.reason, self.remedy)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_lie_inside_the_range() {
+        let ids = Ids { first: 1_000_000, count: 3 * SLICE_IDS };
+        assert_eq!(ids.slice(2), Some(Ids { first: 1_131_072, count: SLICE_IDS }));
+        assert_eq!(ids.slice(3), None);
+        assert_eq!(ids.slice(u32::MAX), None);
+    }
+
+    #[test]
+    fn ranges_that_touch_do_not_overlap() {
+        let ids = |first, count| Ids { first, count };
+        assert!(!ids(0, 10).overlaps(ids(10, 10)));
+        assert!(ids(0, 11).overlaps(ids(10, 10)));
+        assert!(ids(u32::MAX - 1, 1).overlaps(ids(0, u32::MAX)));
+    }
+
+    #[test]
+    fn only_plain_absolute_paths_are_paths() {
+        for bad in ["", "a", "/", "/a/", "/a//b", "/a/../b", "/./a", "/a\nb"] {
+            assert!(AbsolutePath::new(bad).is_err(), "{bad:?}");
+        }
+        let path = |text| AbsolutePath::new(text).expect("plain");
+        assert!(path("/a").overlaps(&path("/a/b")));
+        assert!(!path("/a").overlaps(&path("/ab")));
+    }
+}

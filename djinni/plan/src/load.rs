@@ -1,0 +1,157 @@
+//! Reading configuration files, and looking at who may change what they name.
+//!
+//! The only file of this crate that touches the world; what it reads is judged by `parse.rs`.
+
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{AbsolutePath, Config, ConfigError, Ids, Master};
+use crate::parse::{Files, parse};
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// Files larger than this are no configuration.
+const FILE_LIMIT_BYTES: u64 = 1024 * 1024;
+
+/// Reads and checks everything below `directory` (normally `/etc/djinni`): all or nothing.
+pub fn load(directory: &Path) -> Result<Config> {
+    let mut files = Files::default();
+    only_root_may_change(directory, directory)?;
+    files.images = read(&directory.join("images.toml"))?;
+    for path in toml_files(&directory.join("masters"))? {
+        files.masters.extend(read(&path)?);
+    }
+    for path in ["/etc/subuid", "/etc/subgid"] {
+        if let Ok(text) = fs::read_to_string(path) {
+            files.subordinate_ids.push((path.into(), text));
+        }
+    }
+    let config = parse(&files)?;
+    for master in config.masters.values() {
+        let file = directory.join("masters").join(format!("{}.toml", master.name));
+        check_directories(&file, master)?;
+    }
+    Ok(config)
+}
+
+fn error(file: &Path, reason: String, remedy: String) -> ConfigError {
+    ConfigError { file: file.into(), line: 0, reason, remedy }
+}
+
+fn unreadable(path: &Path, problem: std::io::Error) -> ConfigError {
+    error(path, format!("cannot be read ({problem})"), "create it, or correct --config".into())
+}
+
+fn read(path: &Path) -> Result<Option<(PathBuf, String)>> {
+    match fs::symlink_metadata(path) {
+        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(problem) => return Err(unreadable(path, problem)),
+        Ok(found) if !found.is_file() || found.len() > FILE_LIMIT_BYTES => {
+            let reason = format!("is no regular file of at most {FILE_LIMIT_BYTES} bytes");
+            return Err(error(path, reason, "replace it".into()));
+        }
+        Ok(_) => only_root_may_change(path, path)?,
+    }
+    let text = fs::read_to_string(path).map_err(|problem| unreadable(path, problem))?;
+    Ok(Some((path.into(), text)))
+}
+
+fn toml_files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(problem) => return Err(unreadable(directory, problem)),
+        Ok(entries) => entries,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|problem| unreadable(directory, problem))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Errs unless `path` and every directory above it belong to root and only root can write them:
+/// whoever can rename an ancestor can put another tree in its place.
+fn only_root_may_change(file: &Path, path: &Path) -> Result<()> {
+    let absolute = std::path::absolute(path).map_err(|problem| unreadable(path, problem))?;
+    for ancestor in absolute.ancestors() {
+        let found =
+            fs::symlink_metadata(ancestor).map_err(|problem| missing(file, ancestor, problem))?;
+        if let Some(who) = other_writer(&found) {
+            let reason = format!("{} can be changed by {who}", ancestor.display());
+            let remedy =
+                format!("run 'chown root: {0} && chmod go-w {0}', or move it", ancestor.display());
+            return Err(error(file, reason, remedy));
+        }
+    }
+    Ok(())
+}
+
+fn missing(file: &Path, path: &Path, problem: std::io::Error) -> ConfigError {
+    let reason = format!("{} cannot be looked at ({problem})", path.display());
+    error(file, reason, format!("create it: 'mkdir -p -m 0700 {}'", path.display()))
+}
+
+fn other_writer(found: &Metadata) -> Option<String> {
+    if found.uid() != 0 {
+        return Some(format!("user {}", found.uid()));
+    }
+    if found.is_symlink() {
+        return Some("whoever its link leads to".into());
+    }
+    if found.mode() & 0o020 != 0 && found.gid() != 0 {
+        return Some(format!("group {}", found.gid()));
+    }
+    (found.mode() & 0o002 != 0).then(|| "everybody".into())
+}
+
+/// Directories that a master's policy names: their parents root's alone and closed to other users,
+/// they themselves (if there yet) owned by whom they are for.
+fn check_directories(file: &Path, master: &Master) -> Result<()> {
+    for share in master.shares.values() {
+        only_root_may_change(file, share.as_path())?;
+    }
+    let own = Ids { first: master.ids.first, count: crate::config::SLICE_IDS };
+    check_owned(file, "var", &master.var, own)?;
+    for slave in master.slaves.values() {
+        check_owned(file, &format!("area of {}", slave.name), &slave.area, slave.ids)?;
+    }
+    Ok(())
+}
+
+fn check_owned(file: &Path, what: &str, path: &AbsolutePath, ids: Ids) -> Result<()> {
+    let Some(parent) = path.as_path().parent() else { return Ok(()) };
+    only_root_may_change(file, parent)?;
+    closed_to_others(file, what, parent)?;
+    let found = match fs::symlink_metadata(path.as_path()) {
+        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(problem) => return Err(missing(file, path.as_path(), problem)),
+        Ok(found) => found,
+    };
+    if !found.is_dir() {
+        let reason = format!("{what} {path} is no directory");
+        return Err(error(file, reason, "remove it; it is made when needed".into()));
+    }
+    if found.uid() != ids.first {
+        let reason = format!("{what} {path} belongs to id {}, not {}", found.uid(), ids.first);
+        let remedy = format!("empty it and run 'chown {0}:{0} {path}', or use another", ids.first);
+        return Err(error(file, reason, remedy));
+    }
+    Ok(())
+}
+
+/// Errs unless some directory above bars other users: in an area a slave may make set-user-id
+/// programs of its own ids, which nobody on the host shall be able to run.
+fn closed_to_others(file: &Path, what: &str, parent: &Path) -> Result<()> {
+    let bars = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| m.mode() & 0o011 == 0);
+    if parent.ancestors().any(bars) {
+        return Ok(());
+    }
+    let reason = format!("{what}: users of the host can enter {}", parent.display());
+    Err(error(file, reason, format!("run 'chmod 0700 {}'", parent.display())))
+}

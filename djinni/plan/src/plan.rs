@@ -1,0 +1,145 @@
+//! From a grant and facts to steps. Golden text below shows every plan.
+
+use std::path::PathBuf;
+
+use djinni_api::{ImageName, SlaveName};
+
+use crate::config::{Master, RootMode, Slave, VarMode};
+use crate::facts::SlotFacts;
+use crate::places::Places;
+use crate::policy::{Grant, Granted};
+use crate::step::{Layer, Step, Upper};
+
+/// How much a fresh `/var` or a throw-away root may hold, in memory. Half of what the smallest
+/// machine we build on has; a slave fills its own layers, not the host.
+const SCRATCH_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// How many files a fresh `/var` or a throw-away root may hold.
+const SCRATCH_INODES: u64 = 400_000;
+
+/// Steps that only the functions of this file can have made.
+#[must_use = "a plan does nothing until it is run"]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan(Vec<Step>);
+
+impl Plan {
+    /// The steps, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// The image that must be open before the plan runs.
+    pub fn image(&self) -> Option<&ImageName> {
+        self.0.iter().find_map(|step| match step {
+            Step::CloneImage { image, .. } => Some(image),
+            _ => None,
+        })
+    }
+}
+
+/// The steps of a granted request about a slave; none for requests that change nothing.
+pub fn plan(grant: &Grant, master: &Master, places: &Places, slot: &SlotFacts) -> Plan {
+    Plan(match grant.granted() {
+        Granted::Attach { slave, holder } => {
+            let held = *holder == crate::lifecycle::Holder::Master;
+            attach(slave, master, places, held)
+        }
+        Granted::Detach { slave } => detach(&slave.name, slot),
+        Granted::Reset { slave } => reset(slave, master, places, slot),
+        Granted::Describe | Granted::Rub | Granted::Monitor => Vec::new(),
+    })
+}
+
+/// The cgroup of a slave, relative to its master's.
+pub fn slave_cgroup(slave: &SlaveName) -> PathBuf {
+    PathBuf::from("slaves").join(slave.as_str())
+}
+
+fn attach(slave: &Slave, master: &Master, places: &Places, held_by_master: bool) -> Vec<Step> {
+    let owner = slave.ids.first;
+    let mut steps = vec![
+        Step::MakeCgroup { path: slave_cgroup(&slave.name), owner: master.ids.first },
+        Step::MakeSlot { slave: slave.name.clone(), held_by_master },
+        Step::CloneImage { image: slave.image.clone(), ids: slave.ids, suid: slave.suid },
+    ];
+    if slave.root == RootMode::ThrowAway || slave.var == VarMode::Fresh {
+        steps.push(Step::MakeScratch { owner, size_bytes: SCRATCH_BYTES, inodes: SCRATCH_INODES });
+    }
+    let overlay = |layer, upper| Step::Overlay { layer, upper, owner, suid: slave.suid };
+    // Var goes first: its lower layer is the image's /var, whatever is laid over the root.
+    match slave.var {
+        VarMode::Keep => {
+            let kept = Upper::Kept(places.kept_var(&master.name, &slave.name));
+            steps.push(overlay(Layer::Var, kept));
+        }
+        VarMode::Fresh => steps.push(overlay(Layer::Var, Upper::Scratch)),
+    }
+    if slave.root == RootMode::ThrowAway {
+        steps.push(overlay(Layer::Root, Upper::Scratch));
+    }
+    steps.push(Step::BindDirectory { layer: Layer::Area, path: slave.area.clone(), owner });
+    steps.push(Step::Graft { layer: Layer::Var, at: "var".into() });
+    steps.push(Step::Graft { layer: Layer::Area, at: "build".into() });
+    steps.extend(shares(slave, owner));
+    steps.push(Step::Place { at: format!("slaves/{}/root", slave.name).into() });
+    steps
+}
+
+fn shares(slave: &Slave, owner: u32) -> Vec<Step> {
+    if slave.shares.is_empty() {
+        return Vec::new();
+    }
+    let names = slave.shares.iter().map(|(name, _)| name.clone()).collect();
+    let mut steps = vec![
+        Step::MakeShares { names, owner },
+        Step::Graft { layer: Layer::Shares, at: "mnt/shares".into() },
+    ];
+    for (name, path) in &slave.shares {
+        steps.push(Step::BindShare { name: name.clone(), path: path.clone() });
+        let at = PathBuf::from("mnt/shares").join(name.as_str());
+        steps.push(Step::Graft { layer: Layer::Share(name.clone()), at });
+    }
+    steps
+}
+
+/// Kill, unmount children first, remove: the only order in which taking back is certain.
+fn detach(slave: &SlaveName, slot: &SlotFacts) -> Vec<Step> {
+    let mut steps = vec![Step::KillCgroup { path: slave_cgroup(slave) }];
+    steps.extend(slot.mounts.iter().rev().map(|at| Step::Unmount { at: at.clone() }));
+    if slot.present {
+        steps.push(Step::RemoveSlot { slave: slave.clone() });
+    }
+    steps.push(Step::RemoveCgroup { path: slave_cgroup(slave) });
+    steps
+}
+
+fn reset(slave: &Slave, master: &Master, places: &Places, slot: &SlotFacts) -> Vec<Step> {
+    let mut steps = detach(&slave.name, slot);
+    let mut empty = |directory| steps.push(Step::Empty { directory, ids: slave.ids });
+    empty(slave.area.as_path().join("mach"));
+    if slave.var == VarMode::Keep {
+        empty(places.kept_var(&master.name, &slave.name).join("upper"));
+    }
+    steps
+}
+
+/// The steps that make a master's own root appear in its namespace.
+pub fn compose_master(master: &Master) -> Plan {
+    let owner = master.ids.first;
+    Plan(vec![
+        Step::CloneImage { image: master.image.clone(), ids: master.ids, suid: true },
+        Step::BindDirectory { layer: Layer::Var, path: master.var.clone(), owner },
+        Step::Graft { layer: Layer::Var, at: "var".into() },
+        Step::Place { at: "root".into() },
+    ])
+}
+
+/// The step that comes before the facts of a detach: once nothing runs in the slave, what is mounted
+/// in it no longer changes under us.
+pub fn quiesce(slave: &SlaveName) -> Plan {
+    Plan(vec![Step::KillCgroup { path: slave_cgroup(slave) }])
+}
+
+/// The steps that take down a slot which no policy names any more.
+pub fn clear(slave: &SlaveName, slot: &SlotFacts) -> Plan {
+    Plan(detach(slave, slot))
+}

@@ -1,0 +1,202 @@
+//! Judgement: a request is an allegation until one of these functions has returned a grant.
+//!
+//! A grant holds the *policy's* values, never the client's: all that a request contributes is which
+//! entry of the policy it names. Grants cannot be made outside this file.
+
+use djinni_api::master::{Hold, Refusal, Request};
+use djinni_api::{MasterName, SlaveName, host};
+
+use crate::config::{Config, Ids, Master, Slave};
+use crate::lifecycle::{ConnectionId, Holder, State, Statuses};
+
+/// Who is at the other end of a connection; the socket it came by says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Its user on the host (`SO_PEERCRED`), which only confirms what the socket says.
+    pub uid: u32,
+    /// How messages name it.
+    pub who: String,
+}
+
+/// What was granted to a master's client.
+#[must_use = "a grant that is not acted on was not needed"]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant(Granted);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Granted {
+    Describe,
+    Attach { slave: Slave, holder: Holder },
+    Detach { slave: Slave },
+    Reset { slave: Slave },
+    Rub,
+    Monitor,
+}
+
+/// The grant's kind and what the server needs to know of it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Act<'a> {
+    /// Say what there is.
+    Describe,
+    /// Attach this slave for this holder.
+    Attach(&'a Slave, &'a Holder),
+    /// Take this slave down.
+    Detach(&'a Slave),
+    /// Take this slave down and empty what it keeps.
+    Reset(&'a Slave),
+    /// Renew what the master holds.
+    Rub,
+    /// Report changes from now on.
+    Monitor,
+}
+
+impl Grant {
+    /// What to do.
+    pub fn act(&self) -> Act<'_> {
+        match &self.0 {
+            Granted::Describe => Act::Describe,
+            Granted::Attach { slave, holder } => Act::Attach(slave, holder),
+            Granted::Detach { slave } => Act::Detach(slave),
+            Granted::Reset { slave } => Act::Reset(slave),
+            Granted::Rub => Act::Rub,
+            Granted::Monitor => Act::Monitor,
+        }
+    }
+
+    pub(crate) fn granted(&self) -> &Granted {
+        &self.0
+    }
+
+    /// The djinni's own wish to take down a slave of the policy whose hold has ended.
+    pub fn release(master: &Master, slave: &SlaveName) -> Option<Grant> {
+        let slave = master.slaves.get(slave)?.clone();
+        Some(Grant(Granted::Detach { slave }))
+    }
+}
+
+/// Judges what came in by a master's socket.
+pub fn judge(
+    master: &Master,
+    statuses: &Statuses,
+    peer: &Peer,
+    request: &Request,
+) -> Result<Grant, Refusal> {
+    confirm(master, peer)?;
+    let granted = match request {
+        Request::Describe => Granted::Describe,
+        Request::Rub => Granted::Rub,
+        Request::Monitor => Granted::Monitor,
+        Request::Attach { slave, hold } => attach(known(master, slave)?, statuses, peer, *hold)?,
+        Request::Detach { slave } => Granted::Detach { slave: known(master, slave)?.clone() },
+        Request::Reset { slave } => Granted::Reset { slave: known(master, slave)?.clone() },
+    };
+    Ok(Grant(granted))
+}
+
+/// The socket is the identity; the peer's id must agree with it: root of the host, or slice 0.
+fn confirm(master: &Master, peer: &Peer) -> Result<(), Refusal> {
+    let own = Ids { first: master.ids.first, count: crate::config::SLICE_IDS };
+    if peer.uid == 0 || own.overlaps(Ids { first: peer.uid, count: 1 }) {
+        return Ok(());
+    }
+    let rule =
+        format!("the socket of {} is for its own processes, not for uid {}", master.name, peer.uid);
+    Err(Refusal::NotPermitted { rule })
+}
+
+fn known<'a>(master: &'a Master, slave: &SlaveName) -> Result<&'a Slave, Refusal> {
+    master.slaves.get(slave).ok_or_else(|| Refusal::NoSuchSlave { slave: slave.clone() })
+}
+
+fn attach(slave: &Slave, statuses: &Statuses, peer: &Peer, hold: Hold) -> Result<Granted, Refusal> {
+    let name = slave.name.clone();
+    match statuses.get(&name).map(|status| &status.state) {
+        None | Some(State::Free) => {}
+        Some(State::Attached { holder, .. }) => {
+            return Err(Refusal::SlaveBusy { slave: name, held_by: holder.to_string() });
+        }
+        Some(State::Draining { holders }) => {
+            return Err(Refusal::Draining { slave: name, holders: holders.clone() });
+        }
+        Some(State::Broken { reference }) => {
+            let step = format!("{name} could not be taken down; try 'djinni detach {name}'");
+            return Err(Refusal::Fault { reference: reference.clone(), step });
+        }
+    }
+    let holder = match hold {
+        Hold::Connection => Holder::Connection { id: peer.connection, who: peer.who.clone() },
+        Hold::Master => Holder::Master,
+    };
+    Ok(Granted::Attach { slave: slave.clone(), holder })
+}
+
+/// What was granted to an administrator.
+#[must_use = "a grant that is not acted on was not needed"]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostGrant(HostAct);
+
+/// What an administrator's grant allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostAct {
+    /// Make this master's namespace, cgroup and socket, unless they are there.
+    NewMaster(Box<Master>),
+    /// Take a master down.
+    DropMaster {
+        /// Which one.
+        name: MasterName,
+        /// Even while it runs or holds slaves.
+        force: bool,
+    },
+    /// Show all masters.
+    List,
+    /// Show one master.
+    Status(MasterName),
+    /// Read the configuration again.
+    Reload,
+    /// Show the steps of a request.
+    Explain {
+        /// Of this master.
+        master: MasterName,
+        /// Which request.
+        request: host::Explained,
+        /// About this slave.
+        slave: SlaveName,
+    },
+}
+
+impl HostGrant {
+    /// What to do.
+    pub fn act(&self) -> &HostAct {
+        &self.0
+    }
+}
+
+/// Judges what came in by the administrator's socket. `exists` says whether a master is up, which
+/// one without a policy (its file was removed) may still be.
+pub fn judge_host(
+    config: &Config,
+    exists: impl Fn(&MasterName) -> bool,
+    request: host::Request,
+) -> Result<HostGrant, host::Refusal> {
+    use host::Request;
+    let known = |name: MasterName| match config.masters.contains_key(&name) || exists(&name) {
+        true => Ok(name),
+        false => Err(host::Refusal::NoSuchMaster { name }),
+    };
+    let act = match request {
+        Request::List => HostAct::List,
+        Request::Reload => HostAct::Reload,
+        Request::Status { name } => HostAct::Status(known(name)?),
+        Request::DropMaster { name, force } => HostAct::DropMaster { name: known(name)?, force },
+        Request::Explain { master, request, slave } => {
+            HostAct::Explain { master: known(master)?, request, slave }
+        }
+        Request::NewMaster { name } => match config.masters.get(&name) {
+            Some(master) => HostAct::NewMaster(Box::new(master.clone())),
+            None => return Err(host::Refusal::NoSuchMaster { name }),
+        },
+    };
+    Ok(HostGrant(act))
+}

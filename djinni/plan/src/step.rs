@@ -1,0 +1,148 @@
+//! The closed list of what the djinni can do to the host, as data.
+//!
+//! A step's text is what `djinni explain` prints. Layers are registers: a step fills one with a
+//! detached mount, a later one grafts it onto the root, and `Place` makes the whole visible at once.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use djinni_api::{ImageName, ShareName, SlaveName};
+
+use crate::config::{AbsolutePath, Ids};
+
+/// A detached mount that a plan holds while it composes a tree.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// The root of the tree.
+    Root,
+    /// What goes onto `/var`.
+    Var,
+    /// The working area.
+    Area,
+    /// The small directory tree that shares are grafted onto.
+    Shares,
+    /// One share.
+    Share(ShareName),
+}
+
+/// Where an overlay keeps what is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upper {
+    /// In memory, gone with the attach.
+    Scratch,
+    /// In this directory of the host.
+    Kept(PathBuf),
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Make a cgroup below the master's and let `owner` put processes into it.
+    MakeCgroup { path: PathBuf, owner: u32 },
+    /// Make the slave's directory in the slaves tmpfs, marked if the hold outlives connections.
+    MakeSlot { slave: SlaveName, held_by_master: bool },
+    /// Clone the image's mount, read-only, nodev, owners mapped to `ids`; fills `Root`.
+    CloneImage { image: ImageName, ids: Ids, suid: bool },
+    /// Make a tmpfs for upper layers.
+    MakeScratch { owner: u32, size_bytes: u64, inodes: u64 },
+    /// Lay a writable layer over `Root` (throw-away) or over `Root`'s `/var`; fills `layer`.
+    Overlay { layer: Layer, upper: Upper, owner: u32, suid: bool },
+    /// Clone a host directory, made if missing, private, nodev and nosuid; fills `layer`.
+    BindDirectory { layer: Layer, path: AbsolutePath, owner: u32 },
+    /// Make a read-only tmpfs with one directory a share; fills `Shares`.
+    MakeShares { names: Vec<ShareName>, owner: u32 },
+    /// Clone a host directory read-only, nodev, nosuid; fills `Share`.
+    BindShare { name: ShareName, path: AbsolutePath },
+    /// Attach a layer onto a directory of the detached tree.
+    Graft { layer: Layer, at: PathBuf },
+    /// Make the composed tree appear, in one move, at a path below the master's directory.
+    Place { at: PathBuf },
+    /// Kill all processes of a cgroup and wait until it is empty.
+    KillCgroup { path: PathBuf },
+    /// Unmount one mount point below the slaves directory.
+    Unmount { at: PathBuf },
+    /// Remove the slave's directory from the slaves tmpfs.
+    RemoveSlot { slave: SlaveName },
+    /// Remove a cgroup.
+    RemoveCgroup { path: PathBuf },
+    /// Remove what is in a directory of the host, as the ids it belongs to.
+    Empty { directory: PathBuf, ids: Ids },
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Layer::Root => f.write_str("root"),
+            Layer::Var => f.write_str("var"),
+            Layer::Area => f.write_str("area"),
+            Layer::Shares => f.write_str("shares"),
+            Layer::Share(name) => write!(f, "share {name}"),
+        }
+    }
+}
+
+fn ids(ids: &Ids) -> String {
+    format!("0..{} as {}..", ids.count, ids.first)
+}
+
+fn suid_word(suid: bool) -> &'static str {
+    if suid { "" } else { ",nosuid" }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::MakeCgroup { path, owner } => {
+                write!(f, "make cgroup {}, cgroup.procs for {owner}", path.display())
+            }
+            Step::MakeSlot { slave, held_by_master } => {
+                let mark = if *held_by_master { ", marked as held by the master" } else { "" };
+                write!(f, "make slot slaves/{slave}{mark}")
+            }
+            Step::CloneImage { image, ids: map, suid } => {
+                write!(
+                    f,
+                    "root := clone of image {image}, ids {}, ro,nodev{}",
+                    ids(map),
+                    suid_word(*suid)
+                )
+            }
+            Step::MakeScratch { owner, size_bytes, inodes } => write!(
+                f,
+                "scratch := tmpfs of {} MiB and {inodes} inodes, owner {owner}",
+                size_bytes / (1024 * 1024)
+            ),
+            Step::Overlay { layer, upper, owner, suid } => {
+                let lower = if *layer == Layer::Root { "root" } else { "root:/var" };
+                let upper = match upper {
+                    Upper::Scratch => "scratch".to_owned(),
+                    Upper::Kept(path) => path.display().to_string(),
+                };
+                write!(
+                    f,
+                    "{layer} := overlay of {upper} on {lower}, owner {owner}, nodev{}",
+                    suid_word(*suid)
+                )
+            }
+            Step::BindDirectory { layer, path, owner } => {
+                write!(f, "{layer} := {path} (made for {owner} if missing), private,nodev,nosuid")
+            }
+            Step::MakeShares { names, owner } => {
+                let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+                write!(f, "shares := directories {}, owner {owner}, ro", names.join(" "))
+            }
+            Step::BindShare { name, path } => write!(f, "share {name} := {path}, ro,nodev,nosuid"),
+            Step::Graft { layer, at } => write!(f, "graft {layer} at root:/{}", at.display()),
+            Step::Place { at } => write!(f, "place root at {}", at.display()),
+            Step::KillCgroup { path } => {
+                write!(f, "kill cgroup {}, wait until empty", path.display())
+            }
+            Step::Unmount { at } => write!(f, "unmount slaves/{}", at.display()),
+            Step::RemoveSlot { slave } => write!(f, "remove slot slaves/{slave}"),
+            Step::RemoveCgroup { path } => write!(f, "remove cgroup {}", path.display()),
+            Step::Empty { directory, ids: map } => {
+                write!(f, "empty {} as ids {}", directory.display(), ids(map))
+            }
+        }
+    }
+}

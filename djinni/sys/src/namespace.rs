@@ -1,0 +1,143 @@
+//! The djinni's own house: one mount namespace for each master, pinned on the host.
+//!
+//! The pin is a bind of the namespace's `nsfs` file on a *private* mount of the host's initial mount
+//! namespace; elsewhere the kernel refuses it (EINVAL), lest namespaces keep each other alive.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use djinni_plan::config::Master;
+use djinni_plan::places::Places;
+use djinni_raw::{
+    FsContext, Result, attr, cwd, mount, move_mount, ns, openat2, resolve, setns, umount, unshare,
+};
+use rustix::fs::OFlags;
+
+use crate::io_failed;
+
+/// How many directories the slaves tmpfs may hold: three a slave, and room for a reload.
+const SLOT_INODES: u32 = 1024;
+/// `f_type` of a namespace file (`statfs(2)`).
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    let made = fs::DirBuilder::new().mode(mode).recursive(true).create(path);
+    made.map_err(io_failed("mkdir", text(path)))?;
+    // Whatever the umask was, and whoever made it before.
+    let permissions = fs::Permissions::from_mode(mode);
+    fs::set_permissions(path, permissions).map_err(io_failed("chmod", text(path)))
+}
+
+/// Whether something is mounted exactly at `path` in this mount namespace.
+pub fn is_mount_point(path: &Path) -> bool {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let wanted = text(path);
+    mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .any(|point| djinni_plan::facts::unescape(point) == wanted)
+}
+
+/// Makes the runtime directory a private mount of its own, which pins need.
+pub fn prepare_runtime(runtime: &Path) -> Result<()> {
+    make_directory(runtime, 0o755)?;
+    let path = text(runtime);
+    if !is_mount_point(runtime) {
+        mount(&path, &path, "", MS_BIND, "")?;
+    }
+    mount("", &path, "", MS_PRIVATE, "")
+}
+
+/// Undoes [`prepare_runtime`]; only when no pin is left on it.
+pub fn release_runtime(runtime: &Path) -> Result<()> {
+    umount(&text(runtime), false)
+}
+
+const MS_BIND: u64 = 4096;
+const MS_REC: u64 = 16384;
+const MS_PRIVATE: u64 = 1 << 18;
+const MS_SLAVE: u64 = 1 << 19;
+const MS_SHARED: u64 = 1 << 20;
+
+/// Makes a master's directory below the runtime directory with its mount points and pin file.
+pub fn make_master_directory(places: &Places, master: &Master) -> Result<()> {
+    let directory = places.master(&master.name);
+    make_directory(&directory, 0o755)?;
+    for point in ["slaves", "root", "cgroup"] {
+        make_directory(&directory.join(point), 0o755)?;
+    }
+    let pin = places.pin(&master.name);
+    fs::write(&pin, "").map_err(io_failed("open", text(&pin)))
+}
+
+/// Removes a master's directory. Nothing may be mounted in it any more.
+pub fn remove_master_directory(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(io_failed("rmdir", text(directory))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Leaves the host's mount namespace for a new one in which the slaves tmpfs is mounted, shared, so
+/// that what is mounted in it later reaches a master started out of this namespace.
+pub fn enter_new(places: &Places, master: &Master) -> Result<()> {
+    unshare(ns::MOUNT)?;
+    mount("", "/", "", MS_REC | MS_SLAVE, "")?;
+    let tmpfs = FsContext::open("tmpfs")?;
+    tmpfs.string("source", "djinni")?;
+    tmpfs.string("size", "4k")?;
+    tmpfs.string("nr_inodes", &SLOT_INODES.to_string())?;
+    tmpfs.string("mode", "0750")?;
+    tmpfs.string("gid", &master.ids.first.to_string())?;
+    let tmpfs = tmpfs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+    let slaves = text(&places.slaves(&master.name));
+    move_mount(tmpfs, cwd(), &slaves)?;
+    mount("", &slaves, "", MS_SHARED, "")
+}
+
+/// Enters the namespace pinned at `pin`.
+pub fn enter_pinned(pin: &Path) -> Result<()> {
+    setns(open(pin, OFlags::RDONLY)?, ns::MOUNT)
+}
+
+/// Opens a path that only root can change.
+pub fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    openat2(cwd(), &text(path), flags.bits() as i32, 0, resolve::NO_SYMLINKS)
+}
+
+/// Pins the mount namespace of process `pid` at `pin`.
+pub fn pin(pid: i32, pin: &Path) -> Result<()> {
+    mount(&format!("/proc/{pid}/ns/mnt"), &text(pin), "", MS_BIND, "")
+}
+
+/// Whether a namespace is pinned at `path`.
+pub fn is_pinned(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == NSFS_MAGIC)
+}
+
+/// Lets a pinned namespace go; it ends with its last process.
+pub fn unpin(pin: &Path) -> Result<()> {
+    umount(&text(pin), true)
+}
+
+/// Unmounts the master's own root and the slaves tmpfs, children first. For a master that is gone.
+pub fn dismantle(places: &Places, directory: &Path) -> Result<()> {
+    debug_assert!(directory.starts_with(&places.runtime));
+    let below = format!("{}/", directory.display());
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")
+        .map_err(io_failed("read", "/proc/self/mountinfo"))?;
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    let points: Vec<String> = points.map(djinni_plan::facts::unescape).collect();
+    for point in points.iter().rev().filter(|point| point.starts_with(&below)) {
+        umount(point, false)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! What the running kernel offers, asked of it once instead of being read off a version.
+
+use djinni_raw::{Change, cwd, open_tree_attr};
+use rustix::io::Errno;
+
+/// The first feature we cannot do without and this kernel lacks, with the version that brings it.
+pub fn missing_feature() -> Option<&'static str> {
+    // A path that is not there: a kernel that knows the call says ENOENT.
+    let answer = open_tree_attr(cwd(), "/proc/self/no-such-file", Change::default());
+    let unknown = |error: &djinni_raw::Error| error.errno() == Errno::NOSYS.raw_os_error();
+    if answer.as_ref().is_err_and(unknown) {
+        return Some("open_tree_attr(2) and composing detached mounts (Linux 6.15)");
+    }
+    let cgroup2 = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if djinni_plan::places::cgroup2_mount(&cgroup2).is_none() {
+        return Some("a mounted cgroup v2 hierarchy ('mount -t cgroup2 none /sys/fs/cgroup')");
+    }
+    None
+}

@@ -1,0 +1,415 @@
+//! The executor: takes a [`Plan`] and does its steps, or undoes them in reverse when one fails.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use djinni_api::{ImageName, SlaveName};
+use djinni_plan::config::Ids;
+use djinni_plan::plan::Plan;
+use djinni_plan::step::{Layer, Step, Upper};
+use djinni_raw::{
+    Change, Error, FsContext, Result, attr, cwd, describe_fd, mount_setattr, move_mount,
+    open_dir_beneath, open_tree, open_tree_attr, openat2, resolve, umount,
+};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use crate::cgroup::Cgroup;
+use crate::failed;
+use crate::idmap::user_namespace;
+
+/// The directory in a slot that says: held by the master, so a restart of ours must keep it.
+pub const HELD_MARK: &str = "held";
+
+/// A step that failed, and how.
+#[derive(Debug)]
+pub struct Failure {
+    /// The step, as `explain` prints it.
+    pub step: String,
+    /// The system call.
+    pub error: Error,
+    /// What kind of failure it is to the client.
+    pub kind: FailureKind,
+}
+
+/// What a failure means to whoever asked.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The image has no such directory to mount on.
+    NoMountPoint(PathBuf),
+    /// Something still uses the tree that was to come down.
+    Busy,
+    /// Ours to explain.
+    Fault,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.error)
+    }
+}
+
+/// Where plans are carried out: a worker's namespace, its master's directory and cgroup.
+#[derive(Debug)]
+pub struct Stage {
+    directory: PathBuf,
+    cgroup: Cgroup,
+    images: BTreeMap<ImageName, OwnedFd>,
+    namespaces: Vec<(Ids, OwnedFd)>,
+}
+
+/// What one plan holds while it runs; dropped, detached mounts vanish.
+#[derive(Default)]
+struct Run {
+    layers: BTreeMap<Layer, OwnedFd>,
+    scratch: Option<OwnedFd>,
+    undo: Vec<Step>,
+}
+
+impl Stage {
+    /// A stage for the master whose directory below the runtime directory is `directory`.
+    pub fn new(directory: PathBuf, cgroup: Cgroup) -> Self {
+        Stage { directory, cgroup, images: BTreeMap::new(), namespaces: Vec::new() }
+    }
+
+    /// The master's cgroup.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Whether an image is at hand.
+    pub fn has_image(&self, name: &ImageName) -> bool {
+        self.images.contains_key(name)
+    }
+
+    /// Takes an image's detached mount, to be cloned from.
+    pub fn put_image(&mut self, name: ImageName, mount: OwnedFd) {
+        self.images.insert(name, mount);
+    }
+
+    /// Lets all images go, so that the next attach asks for them anew.
+    pub fn forget_images(&mut self) {
+        self.images.clear();
+    }
+
+    /// Runs a plan; when a step fails, what the plan made is undone in reverse.
+    pub fn run(&mut self, plan: &Plan) -> std::result::Result<(), Failure> {
+        let mut run = Run::default();
+        for step in plan.steps() {
+            if let Err(error) = self.step(step, &mut run) {
+                let kind = kind(step, &error);
+                run.layers.clear();
+                for undo in std::mem::take(&mut run.undo).iter().rev() {
+                    // The first failure is the one to report; what cannot be undone now is found
+                    // again by the facts of the next plan.
+                    let _ = self.step(undo, &mut run);
+                }
+                return Err(Failure { step: step.to_string(), error, kind });
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step, run: &mut Run) -> Result<()> {
+        match step {
+            Step::MakeCgroup { path, owner } => {
+                self.cgroup.make_child(path, *owner)?;
+                run.undo.push(Step::RemoveCgroup { path: path.clone() });
+            }
+            Step::MakeSlot { slave, held_by_master } => {
+                run.undo.push(Step::RemoveSlot { slave: slave.clone() });
+                self.make_slot(slave, *held_by_master)?;
+            }
+            Step::CloneImage { image, ids, suid } => {
+                let root = self.clone_image(image, *ids, *suid)?;
+                run.layers.insert(Layer::Root, root);
+            }
+            Step::MakeScratch { owner, size_bytes, inodes } => {
+                run.scratch = Some(scratch(*owner, *size_bytes, *inodes)?);
+            }
+            Step::Overlay { layer, upper, owner, suid } => {
+                let mount = overlay(run, layer, upper, *owner, *suid)?;
+                run.layers.insert(layer.clone(), mount);
+            }
+            Step::BindDirectory { layer, path, owner } => {
+                let mount = bind_directory(path.as_path(), *owner)?;
+                run.layers.insert(layer.clone(), mount);
+            }
+            Step::MakeShares { names, owner } => {
+                let names = names.iter().map(|name| name.as_str());
+                run.layers.insert(Layer::Shares, shares(names, *owner)?);
+            }
+            Step::BindShare { name, path } => {
+                let fd = open_absolute(path.as_path())?;
+                let attributes = attr::RDONLY | attr::NODEV | attr::NOSUID;
+                run.layers.insert(Layer::Share(name.clone()), private_clone(&fd, attributes)?);
+            }
+            Step::Graft { layer, at } => {
+                let at = open_dir_beneath(run.layer(&Layer::Root)?, &at.to_string_lossy())?;
+                move_mount(run.layer(layer)?, at, "")?;
+            }
+            Step::Place { at } => {
+                let directory = self.open_directory()?;
+                let at = open_dir_beneath(directory, &at.to_string_lossy())?;
+                move_mount(run.layer(&Layer::Root)?, at, "")?;
+            }
+            Step::KillCgroup { path } => self.cgroup.kill(path)?,
+            Step::Unmount { at } => self.unmount(at)?,
+            Step::RemoveSlot { slave } => self.remove_slot(slave)?,
+            Step::RemoveCgroup { path } => self.cgroup.remove(path)?,
+            Step::Empty { directory, ids } => self.empty(directory, *ids)?,
+        }
+        Ok(())
+    }
+
+    fn open_directory(&self) -> Result<OwnedFd> {
+        crate::namespace::open(&self.directory, OFlags::PATH | OFlags::DIRECTORY)
+    }
+
+    fn slaves(&self) -> Result<OwnedFd> {
+        open_dir_beneath(self.open_directory()?, "slaves")
+    }
+
+    fn make_slot(&self, slave: &SlaveName, held: bool) -> Result<()> {
+        let slaves = self.slaves()?;
+        let mark = held.then(|| format!("{slave}/{HELD_MARK}"));
+        for path in
+            [Some(slave.to_string()), Some(format!("{slave}/root")), mark].into_iter().flatten()
+        {
+            match rustix::fs::mkdirat(&slaves, &path, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed("mkdirat", path)(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_slot(&self, slave: &SlaveName) -> Result<()> {
+        let slaves = self.slaves()?;
+        for path in [format!("{slave}/root"), format!("{slave}/{HELD_MARK}"), slave.to_string()] {
+            match rustix::fs::unlinkat(&slaves, &path, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed("rmdir", path)(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn clone_image(&mut self, image: &ImageName, ids: Ids, suid: bool) -> Result<OwnedFd> {
+        let namespace = self.namespace(ids)?.as_fd().try_clone_to_owned();
+        let namespace = namespace.map_err(crate::io_failed("dup", "user namespace"))?;
+        let Some(mount) = self.images.get(image) else {
+            return Err(Error::new("image", image.to_string(), Errno::NOENT.raw_os_error()));
+        };
+        let change = Change {
+            set: attr::RDONLY | attr::NODEV,
+            clear: if suid { attr::NOSUID } else { 0 },
+            idmap: Some(namespace.as_fd()),
+            private: false,
+        };
+        open_tree_attr(mount, "", change)
+    }
+
+    fn namespace(&mut self, ids: Ids) -> Result<&OwnedFd> {
+        let at = match self.namespaces.iter().position(|(known, _)| *known == ids) {
+            Some(at) => at,
+            None => {
+                self.namespaces.push((ids, user_namespace(ids)?));
+                self.namespaces.len() - 1
+            }
+        };
+        Ok(&self.namespaces[at].1)
+    }
+
+    /// Unmounts by a single name in its parent directory, which is opened without following links:
+    /// names further up are in trees that the slave or the master may have been able to rearrange.
+    fn unmount(&self, at: &Path) -> Result<()> {
+        let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
+            return Err(Error::new(
+                "umount2",
+                at.display().to_string(),
+                Errno::INVAL.raw_os_error(),
+            ));
+        };
+        let parent = open_dir_beneath(self.slaves()?, &parent.to_string_lossy())?;
+        rustix::process::fchdir(&parent).map_err(failed("fchdir", describe_fd(&parent)))?;
+        drop(parent);
+        let outcome = umount_patiently(&name.to_string_lossy());
+        rustix::process::chdir("/").map_err(failed("chdir", "/"))?;
+        outcome
+    }
+
+    fn empty(&mut self, directory: &Path, ids: Ids) -> Result<()> {
+        let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
+            return Ok(());
+        };
+        let name = name.to_string_lossy().into_owned();
+        let flags = (OFlags::RDONLY | OFlags::DIRECTORY).bits() as i32;
+        let opened = open_absolute(parent)
+            .and_then(|parent| openat2(parent, &name, flags, 0, resolve::STRICT));
+        match opened {
+            Ok(directory) => crate::remove::empty_as(&directory, self.namespace(ids)?),
+            Err(error) if error.errno() == Errno::NOENT.raw_os_error() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Run {
+    fn layer(&self, layer: &Layer) -> Result<&OwnedFd> {
+        let absent = || Error::new("layer", layer.to_string(), Errno::BADF.raw_os_error());
+        self.layers.get(layer).ok_or_else(absent)
+    }
+}
+
+fn kind(step: &Step, error: &Error) -> FailureKind {
+    match (step, Errno::from_raw_os_error(error.errno())) {
+        (Step::Graft { at, .. }, Errno::NOENT | Errno::NOTDIR) => {
+            FailureKind::NoMountPoint(at.clone())
+        }
+        (Step::Overlay { .. }, Errno::NOENT) => FailureKind::NoMountPoint("var".into()),
+        (Step::Unmount { .. }, Errno::BUSY) => FailureKind::Busy,
+        _ => FailureKind::Fault,
+    }
+}
+
+/// Unmounts; killed processes may need a moment to let go of the last references.
+fn umount_patiently(name: &str) -> Result<()> {
+    const ATTEMPTS: u32 = 20;
+    for attempt in 1.. {
+        match umount(name, false) {
+            Err(error) if error.errno() == Errno::BUSY.raw_os_error() && attempt < ATTEMPTS => {
+                std::thread::sleep(std::time::Duration::from_millis(attempt.into()));
+            }
+            outcome => return outcome,
+        }
+    }
+    Ok(())
+}
+
+fn owned_by(owner: u32) -> (Option<Uid>, Option<Gid>) {
+    (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
+}
+
+fn make_owned(directory: impl AsFd, name: &str, mode: u32, owner: u32) -> Result<()> {
+    match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(mode)) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Ok(()),
+        Err(errno) => return Err(failed("mkdirat", name)(errno)),
+    }
+    let (uid, gid) = owned_by(owner);
+    rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(failed("chownat", name))
+}
+
+/// The upper and work directories of an overlay on `layer`, by name.
+fn upper_names(layer: &Layer) -> (&'static str, &'static str) {
+    match layer {
+        Layer::Root => ("root", "root-work"),
+        _ => ("upper", "work"),
+    }
+}
+
+fn scratch(owner: u32, size_bytes: u64, inodes: u64) -> Result<OwnedFd> {
+    let tmpfs = FsContext::open("tmpfs")?;
+    tmpfs.string("size", &size_bytes.to_string())?;
+    tmpfs.string("nr_inodes", &inodes.to_string())?;
+    tmpfs.string("mode", "0700")?;
+    let mount = tmpfs.mount(attr::NODEV)?;
+    for layer in [Layer::Root, Layer::Var] {
+        let (upper, work) = upper_names(&layer);
+        make_owned(&mount, upper, 0o755, owner)?;
+        make_owned(&mount, work, 0o755, owner)?;
+    }
+    Ok(mount)
+}
+
+fn overlay(run: &Run, layer: &Layer, upper: &Upper, owner: u32, suid: bool) -> Result<OwnedFd> {
+    let root = run.layer(&Layer::Root)?;
+    let lower = match layer {
+        Layer::Root => None,
+        _ => Some(open_dir_beneath(root, "var")?),
+    };
+    let lower = lower.as_ref().unwrap_or(root);
+    let context = FsContext::open("overlay")?;
+    let kept;
+    let base = match (upper, &run.scratch) {
+        (Upper::Scratch, Some(scratch)) => {
+            context.flag("volatile")?; // what dies with the attach need not reach a disk
+            scratch
+        }
+        (Upper::Scratch, None) => return Err(missing_scratch()),
+        (Upper::Kept(path), _) => {
+            kept = kept_directory(path, owner)?;
+            &kept
+        }
+    };
+    let (upper, work) = upper_names(layer);
+    context.descriptor("lowerdir+", lower)?;
+    context.descriptor("upperdir", open_dir_beneath(base, upper)?)?;
+    context.descriptor("workdir", open_dir_beneath(base, work)?)?;
+    context.mount(attr::NODEV | if suid { 0 } else { attr::NOSUID })
+}
+
+fn missing_scratch() -> Error {
+    Error::new("layer", "scratch", Errno::BADF.raw_os_error())
+}
+
+fn kept_directory(path: &Path, owner: u32) -> Result<OwnedFd> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path);
+    made.map_err(crate::io_failed("mkdir", path.display().to_string()))?;
+    let directory = open_absolute(path)?;
+    make_owned(&directory, "upper", 0o755, owner)?;
+    make_owned(&directory, "work", 0o755, owner)?;
+    Ok(directory)
+}
+
+/// Opens a directory of the host that the policy names; its ancestors are root's alone.
+fn open_absolute(path: &Path) -> Result<OwnedFd> {
+    let flags = (OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32;
+    openat2(cwd(), &path.to_string_lossy(), flags, 0, resolve::NO_SYMLINKS)
+}
+
+fn private_clone(fd: &OwnedFd, attributes: u64) -> Result<OwnedFd> {
+    let mount = open_tree(fd, "", false)?;
+    let change = Change { set: attributes, private: true, ..Change::default() };
+    mount_setattr(&mount, false, change)?;
+    Ok(mount)
+}
+
+fn bind_directory(path: &Path, owner: u32) -> Result<OwnedFd> {
+    let fd = match open_absolute(path) {
+        Err(error) if error.errno() == Errno::NOENT.raw_os_error() => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(error);
+            };
+            make_owned(open_absolute(parent)?, &name.to_string_lossy(), 0o755, owner)?;
+            open_absolute(path)?
+        }
+        outcome => outcome?,
+    };
+    let found = rustix::fs::fstat(&fd).map_err(failed("fstat", describe_fd(&fd)))?;
+    if found.st_uid != owner {
+        let what = format!("{} of id {}, not {owner}", path.display(), found.st_uid);
+        return Err(Error::new("fstat", what, Errno::PERM.raw_os_error()));
+    }
+    private_clone(&fd, attr::NODEV | attr::NOSUID)
+}
+
+fn shares<'a>(names: impl Iterator<Item = &'a str>, owner: u32) -> Result<OwnedFd> {
+    let tmpfs = FsContext::open("tmpfs")?;
+    tmpfs.string("size", "4k")?;
+    tmpfs.string("nr_inodes", "256")?;
+    tmpfs.string("mode", "0755")?;
+    tmpfs.string("uid", &owner.to_string())?;
+    tmpfs.string("gid", &owner.to_string())?;
+    let mount = tmpfs.mount(attr::NODEV | attr::NOSUID | attr::NOEXEC)?;
+    for name in names {
+        make_owned(&mount, name, 0o755, owner)?;
+    }
+    mount_setattr(&mount, false, Change { set: attr::RDONLY, ..Change::default() })?;
+    Ok(mount)
+}
