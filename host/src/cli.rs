@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use djinni_api::ImageName;
+use djinni_api::{ImageName, MasterName};
 use djinni_plan::places::Places;
 
 use crate::image::{self, Order, format::Format};
+use crate::master::{self, Start};
 use crate::problem::{Exit, Problem, Result};
 
 mod report;
@@ -44,6 +45,31 @@ enum Command {
     /// Root file systems for masters and slaves
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Start a master's container
+    #[command(after_help = "Example:\n  bhost start bmaster")]
+    Start(StartArguments),
+    /// Stop a master's container; what djinnid keeps for it stays
+    Stop {
+        /// Which master
+        name: MasterName,
+    },
+    /// Show how a master stands
+    Status {
+        /// Which master
+        name: MasterName,
+    },
+}
+
+#[derive(Debug, Args)]
+struct StartArguments {
+    /// Which master
+    name: MasterName,
+    /// Stay until it ends and write its log to standard error, as a service manager wants it
+    #[arg(long)]
+    foreground: bool,
+    /// Directory of bmaster, start-build, djinni and mach [default: where bhost is]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,6 +130,22 @@ impl Bhost {
         let places = self.places()?;
         match self.command {
             Command::Image(command) => command.act(&places, self.json),
+            Command::Start(arguments) => {
+                must_be_root()?;
+                let StartArguments { name, foreground, programs } = arguments;
+                eprintln!("{}", master::start(&places, &name, &Start { programs, foreground })?);
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Stop { name } => {
+                must_be_root()?;
+                eprintln!("{}", master::stop(&places, &name)?);
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Status { name } => {
+                must_be_root()?;
+                report::standing(&master::status(&places, &name)?, self.json);
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 

@@ -16,6 +16,7 @@
 
 pub mod cli;
 pub mod image;
+pub mod master;
 pub mod problem;
 pub mod progress;
 pub mod registry;

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 /// How `bhost` ends when it cannot do what it was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// Refused, or it failed: 1.
     Failed,
@@ -26,7 +28,7 @@ impl Exit {
 }
 
 /// An error as a person reads it: `SUBJECT: FAILURE: REMEDY`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     subject: String,
     failure: String,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::image::{Built, Listed, Verdict};
+use crate::master::Standing;
 
 /// Prints `value` as JSON, or what `text` makes of it.
 fn print<T: Serialize + ?Sized>(value: &T, json: bool, text: impl FnOnce(&T) -> String) {
@@ -54,6 +55,27 @@ pub fn verdicts(verdicts: &[Verdict], json: bool) {
         verdicts.iter().map(line).collect()
     });
 }
+
+/// How a master stands.
+pub fn standing(standing: &Standing, json: bool) {
+    print(standing, json, |standing| {
+        let container = match (standing.running, standing.answers) {
+            (false, _) => "not running",
+            (true, false) => "running, but bmaster does not answer",
+            (true, true) => "running",
+        };
+        let mut text = format!("{}: {container}; djinnid: {}\n", standing.name, standing.djinnid);
+        for session in &standing.sessions {
+            let command = slave_api::printable(&session.command_line, COMMAND_LIMIT_CHARS);
+            let user = slave_api::printable(&session.user, COMMAND_LIMIT_CHARS);
+            text += &format!("  {}: {user}: {command}\n", session.slave);
+        }
+        let log = standing.log.iter().map(|log| format!("  log: {}\n", log.display()));
+        text + &log.collect::<String>()
+    });
+}
+
+const COMMAND_LIMIT_CHARS: usize = 80;
 
 fn mebibytes(size_bytes: Option<u64>) -> String {
     size_bytes.map_or("missing".into(), |bytes| format!("{} MiB", bytes >> 20))

@@ -1,0 +1,120 @@
+//! What a master's container is, as data.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use djinni_api::MasterName;
+use djinni_plan::config::Ids;
+use slave_cell::{Attr, Cell, IdMap, Mount, MountPoint, Network, Source, Stdio};
+
+/// What is put together to a container.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The master's name, which is also its host name.
+    pub name: &'a MasterName,
+    /// All its ids, its slaves' included.
+    pub ids: Ids,
+    /// Its root, as djinnid composed it, `/var` included.
+    pub root: PathBuf,
+    /// What it sees at `/run/djinni`: its runtime directory, without what is mounted below.
+    pub shown: PathBuf,
+    /// The tmpfs of its slaves' trees.
+    pub slaves: PathBuf,
+    /// Its cgroup, slaves' included.
+    pub cgroup: PathBuf,
+    /// Where its own first process is born.
+    pub init: OwnedFd,
+    /// Programs of ours, open, by name.
+    pub programs: &'a [(&'static str, OwnedFd)],
+    /// Other descriptors that its first process is started with.
+    pub keep: Vec<RawFd>,
+}
+
+const MIB: u64 = 1 << 20;
+const RUN: Source = Source::Tmpfs { mode: 0o755, size_bytes: 16 * MIB, inodes: 4096 };
+const TMP: Source = Source::Tmpfs { mode: 0o1777, size_bytes: 256 * MIB, inodes: 65_536 };
+/// Holds mount points and nothing else.
+const SKELETON: Source = Source::Tmpfs { mode: 0o755, size_bytes: 65_536, inodes: 64 };
+
+/// Where our programs are in every container.
+pub const PROGRAMS: &str = "/usr/local/bin";
+
+/// The container made of `parts`.
+pub fn cell(parts: Parts<'_>) -> Cell {
+    let Parts { name, ids, root, shown, slaves, cgroup, init, programs, keep } = parts;
+    let shown_only = Attr { noexec: true, ..Attr::SHOWN };
+    let mut mounts = vec![
+        Mount::new(Source::Proc, "/proc", Attr::INERT),
+        Mount::new(Source::Sys, "/sys", Attr::INERT),
+        Mount::new(Source::Devices, "/dev", Attr { nosuid: true, noexec: true, ..Attr::default() }),
+        Mount::new(RUN, "/run", Attr::SCRATCH),
+        Mount::new(TMP, "/tmp", Attr::SCRATCH),
+        below("/run/djinni", shown, shown_only),
+        // Not read-only: bmaster moves slaves into cgroups. Which files it may write is the files' mode.
+        Mount::new(Source::Path(cgroup), "/run/djinni/cgroup", Attr::INERT),
+        Mount::new(SKELETON, "/mnt", Attr::SCRATCH),
+        // Slaves' roots keep the flags that djinnid gave each of them.
+        below("/mnt/slaves", slaves, Attr { nosuid: true, nodev: true, ..Attr::default() }),
+        Mount::new(SKELETON, PROGRAMS, Attr::SCRATCH),
+    ];
+    mounts.extend(programs.iter().map(|(program, file)| program_mount(program, file)));
+    let opened = programs.iter().map(|(_, file)| file.as_raw_fd());
+    Cell {
+        root_attr: Attr::SHOWN,
+        mounts,
+        ids: Some(IdMap { inside: 0, outside: ids.first, count: ids.count }),
+        network: Network::New,
+        cgroup: Some(init),
+        stdio: Stdio::Inherit,
+        keep_fds: keep.into_iter().chain(opened).collect(),
+        ..Cell::new(root, name.as_str())
+    }
+}
+
+fn below(at: &str, path: PathBuf, attr: Attr) -> Mount {
+    Mount { make: MountPoint::Directory(0o755), ..Mount::new(Source::Path(path), at, attr) }
+}
+
+/// By descriptor: the directories above may be closed to the container's root, whose ids the clone
+/// already has when it opens what it mounts.
+fn program_mount(program: &str, file: &OwnedFd) -> Mount {
+    let path = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
+    let at = format!("{PROGRAMS}/{program}");
+    Mount { make: MountPoint::File, ..Mount::new(Source::Path(path), at, Attr::SHOWN) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn a_container_is_what_the_design_says() {
+        let open = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let programs = [("bmaster", open())];
+        let number = programs[0].1.as_raw_fd();
+        let cell = cell(Parts {
+            name: &"m".parse().unwrap(),
+            ids: Ids { first: 1_000_000, count: 131_072 },
+            root: "/r/m/root".into(),
+            shown: "/r/m/cgroup".into(),
+            slaves: "/r/m/slaves".into(),
+            cgroup: "/c/m".into(),
+            init: open(),
+            programs: &programs,
+            keep: vec![17],
+        });
+        let places: Vec<&str> = cell.mounts.iter().map(|mount| mount.at.as_str()).collect();
+        assert_eq!(
+            places.join(" "),
+            "/proc /sys /dev /run /tmp /run/djinni /run/djinni/cgroup /mnt /mnt/slaves \
+             /usr/local/bin /usr/local/bin/bmaster"
+        );
+        assert_eq!(cell.ids, Some(IdMap { inside: 0, outside: 1_000_000, count: 131_072 }));
+        assert_eq!(cell.network, Network::New);
+        assert!(cell.root_attr.read_only && cell.root_attr.nodev);
+        assert_eq!(cell.keep_fds, [17, number]);
+        assert!(cell.mounts.iter().all(|mount| mount.attr.nosuid));
+    }
+}

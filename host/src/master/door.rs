@@ -1,0 +1,163 @@
+//! What `bhost` says to a running bmaster at its `admin` socket, and the sockets themselves.
+
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::Mode;
+use slave_api::FrameReader;
+use slave_api::door::{DoorCall, DoorReply};
+
+use crate::problem::{Concerning, Problem, Result};
+
+/// Binds a listening socket at `path`, in place of what a killed supervisor left there.
+/// Only root may connect until [`open_to`] says more.
+pub fn bind(path: &Path) -> Result<UnixListener> {
+    remove(path)?;
+    // The mode counts from the moment the name exists; bind(2) takes it from the umask.
+    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    bound.concerning("listen at", path)
+}
+
+/// Lets the members of group `gid` connect.
+pub fn open_to(path: &Path, gid: u32) -> Result<()> {
+    chown(path, None, Some(gid)).concerning("chgrp", path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o660)).concerning("chmod", path)
+}
+
+/// Removes a socket, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.concerning("remove", path),
+    }
+}
+
+/// Connects to the socket at `path` and makes one call; the answer must come within `patience`.
+/// The connection is returned with it: after `Opened` it carries a command.
+pub fn call(path: &Path, call: &DoorCall, patience: Duration) -> Result<(UnixStream, DoorReply)> {
+    let mut stream = UnixStream::connect(path).concerning("connect to", path)?;
+    let mut bytes = Vec::new();
+    call.encode(&mut bytes).map_err(|error| confused(path, error))?;
+    stream.write_all(&bytes).concerning("write to", path)?;
+    let reply = answer(&mut stream, path, Instant::now() + patience)?;
+    stream.set_read_timeout(None).concerning("use", path)?;
+    Ok((stream, reply))
+}
+
+fn answer(stream: &mut UnixStream, path: &Path, deadline: Instant) -> Result<DoorReply> {
+    let mut reader = FrameReader::new();
+    loop {
+        if let Some(frame) = reader.next_frame().map_err(|error| confused(path, error))? {
+            return DoorReply::decode(frame).map_err(|error| confused(path, error));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(silent(path));
+        }
+        stream.set_read_timeout(Some(left)).concerning("use", path)?;
+        // A byte at a time: what follows the answer belongs to whoever gets the stream.
+        let room = reader.room();
+        let end = room.len().min(1);
+        match stream.read(&mut room[..end]) {
+            Ok(0) => return Err(Problem::new(path.display(), "bmaster hung up", SEE_LOG)),
+            Ok(count) => reader.filled(count),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(silent(path)),
+            Err(error) => return Err(error).concerning("read from", path),
+        }
+    }
+}
+
+const SENTENCE_LIMIT_CHARS: usize = 1000;
+const SEE_LOG: &str = "see its log ('bhost status' says where)";
+
+fn silent(path: &Path) -> Problem {
+    Problem::new(path.display(), "bmaster does not answer", SEE_LOG)
+}
+
+fn confused(path: &Path, error: impl std::fmt::Display) -> Problem {
+    let remedy = "bhost and bmaster must be of one version: restart the master";
+    Problem::new(path.display(), format!("bmaster's answer is none ({error})"), remedy)
+}
+
+/// What an answer means that is not the one hoped for.
+pub fn unexpected(path: &Path, reply: &DoorReply) -> Problem {
+    match reply {
+        DoorReply::Refused(refused) => {
+            let sentence = slave_api::printable(&refused.sentence, SENTENCE_LIMIT_CHARS);
+            Problem::new(path.display(), "bmaster refuses", sentence)
+        }
+        other => confused(path, format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn served(answer: Vec<u8>) -> (tempfile::TempDir, std::thread::JoinHandle<Vec<u8>>) {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = bind(&directory.path().join("admin")).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = vec![0u8; 5];
+            stream.read_exact(&mut asked).unwrap();
+            stream.write_all(&answer).unwrap();
+            asked
+        });
+        (directory, server)
+    }
+
+    #[test]
+    fn an_answer_is_read_and_what_follows_is_left() {
+        let mut answer = Vec::new();
+        DoorReply::Opened.encode(&mut answer).unwrap();
+        answer.extend(b"more");
+        let (directory, server) = served(answer);
+        let path = directory.path().join("admin");
+        let (mut stream, reply) = call(&path, &DoorCall::Enter, PATIENCE).unwrap();
+        assert_eq!(reply, DoorReply::Opened);
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "more");
+        let mut asked = Vec::new();
+        DoorCall::Enter.encode(&mut asked).unwrap();
+        assert_eq!(server.join().unwrap(), asked);
+    }
+
+    #[test]
+    fn no_answer_and_no_sense_are_told_apart() {
+        let (directory, server) = served(Vec::new());
+        let path = directory.path().join("admin");
+        let error = call(&path, &DoorCall::Stop, PATIENCE).unwrap_err();
+        assert!(error.to_string().contains("hung up"), "{error}");
+        server.join().unwrap();
+        let (directory, server) = served(b"\xff\xff\xff\xff\xff".to_vec());
+        let path = directory.path().join("admin");
+        let error = call(&path, &DoorCall::Stop, PATIENCE).unwrap_err();
+        assert!(error.to_string().contains("one version"), "{error}");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_socket_begins_as_roots_own_and_replaces_a_stale_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        drop(bind(&path).unwrap());
+        let _listener = bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        open_to(&path, rustix::process::getgid().as_raw()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+    }
+}

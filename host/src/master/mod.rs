@@ -1,0 +1,51 @@
+//! Masters' containers: started, stopped, looked at and entered.
+//!
+//! ```text
+//! bhost start NAME
+//!   ask djinnid for the master (its namespace, its root, its cgroup)
+//!   lock RUNTIME/NAME, bind its sockets `users` and `admin`
+//!   fork ──▶ the supervisor ─────────────────────────────────────────────┐
+//!              enter the pinned mount namespace, leave for a copy of it  │
+//!              spawn the cell: bmaster is its process 1                  │
+//!              return to the host's namespace; the copy is gone          │
+//!              bmaster answers on `admin`: ready ──▶ `bhost start` ends  │
+//!              relay what bmaster writes; wait; SIGTERM: stop in order   │
+//!   the master dies with its supervisor (PDEATHSIG), whatever ended it ◀─┘
+//! ```
+//!
+//! A master runs exactly while its supervisor holds the lock on `RUNTIME/NAME`: no pid file, nothing
+//! to clean up after a `kill -9`.
+//!
+//! Architecture invariant: no process of ours runs in a container's namespaces but the cell's own.
+
+mod accounts;
+mod cgroup;
+mod container;
+mod door;
+mod lock;
+mod log;
+mod notify;
+mod start;
+mod status;
+mod stop;
+mod supervise;
+
+pub use accounts::groups;
+pub use start::{Start, start};
+pub use status::{Standing, status};
+pub use stop::stop;
+
+use std::path::PathBuf;
+
+use djinni_api::MasterName;
+use djinni_plan::places::Places;
+
+/// The socket of those who may ask the master for builds.
+fn users_socket(places: &Places, name: &MasterName) -> PathBuf {
+    places.master(name).join("users")
+}
+
+/// The administrator's socket into the master.
+fn admin_socket(places: &Places, name: &MasterName) -> PathBuf {
+    places.master(name).join("admin")
+}

@@ -1,0 +1,214 @@
+//! `bhost start`: everything that is decided and checked before a container is made.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use djinni_api::MasterName;
+use djinni_api::client::{CallError, HostClient};
+use djinni_plan::config::{self, Master};
+use djinni_plan::places::Places;
+use djinni_raw::Cloned;
+
+use crate::master::cgroup::MasterCgroup;
+use crate::master::lock::Lock;
+use crate::master::log::Log;
+use crate::master::supervise::{Plan, supervise};
+use crate::master::{accounts, notify};
+use crate::problem::{Concerning, Problem, Result};
+
+/// How a master is to be started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Directory of bmaster, start-build, djinni and mach; none: where this program is.
+    pub programs: Option<PathBuf>,
+    /// Stay, as a service manager wants it.
+    pub foreground: bool,
+}
+
+/// Our programs that every master's container shows, the first of them being its process 1.
+pub const PROGRAMS: [&str; 4] = ["bmaster", "start-build", "djinni", "mach"];
+
+/// How long processes that a killed supervisor left may take to be gone.
+const REMAINS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts the master `name`; returns what there is to say. With `foreground`, when it has ended.
+pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String> {
+    let policy = policy_of(places, name)?;
+    let programs = directory_of_programs(order.programs.as_deref())?;
+    let users_gid = policy.users.as_deref().map(accounts::group_id).transpose()?;
+    have_made(places, name)?;
+    let Some(lock) = Lock::take(&places.master(name))? else {
+        return match order.foreground {
+            false => Ok(format!("{name}: already running")),
+            true => Err(Problem::new(name, "it runs already", format!("bhost stop {name}"))),
+        };
+    };
+    let cgroup = MasterCgroup::find(places, name)?.ok_or_else(|| {
+        let remedy = format!("djinni drop {name} --force; then start it again");
+        Problem::new(name, "djinnid has made no cgroup for it", remedy)
+    })?;
+    cgroup.kill_init(REMAINS_PATIENCE)?;
+    let plan = Plan { places, name, ids: policy.ids, users_gid, programs, cgroup, lock };
+    match order.foreground {
+        true => supervise(plan, Log::StandardError, notify::ready),
+        false => detach(plan),
+    }
+}
+
+/// The master's policy, from files that djinnid would take too.
+fn policy_of(places: &Places, name: &MasterName) -> Result<Master> {
+    let mut config = config::load(&places.config).map_err(|error| {
+        let subject = match error.line {
+            0 => error.file.display().to_string(),
+            line => format!("{}:{line}", error.file.display()),
+        };
+        Problem::new(subject, error.reason, error.remedy)
+    })?;
+    config.masters.remove(name).ok_or_else(|| {
+        let file = places.config.join("masters").join(format!("{name}.toml"));
+        let known: Vec<&str> = config.masters.keys().map(MasterName::as_str).collect();
+        let remedy = match known.is_empty() {
+            true => "write it".to_owned(),
+            false => format!("write it; there is {}", known.join(", ")),
+        };
+        Problem::new(
+            name,
+            format!("no master of this name is configured ({})", file.display()),
+            remedy,
+        )
+    })
+}
+
+/// Where our programs are, checked to be there and to be runnable by the container's root.
+fn directory_of_programs(given: Option<&Path>) -> Result<PathBuf> {
+    let directory = match given {
+        Some(directory) => std::path::absolute(directory).concerning("find", directory)?,
+        None => {
+            let own = std::env::current_exe().concerning("find", Path::new("/proc/self/exe"))?;
+            own.parent().unwrap_or(Path::new("/")).to_owned()
+        }
+    };
+    for program in PROGRAMS {
+        let path = directory.join(program);
+        let remedy =
+            "build or install all programs of djinni, or name their directory with --programs";
+        let metadata = std::fs::metadata(&path)
+            .map_err(|_| Problem::new(path.display(), "this program is not there", remedy))?;
+        if !metadata.is_file() || metadata.permissions().mode() & 0o005 != 0o005 {
+            let remedy = format!("chmod 0755 {}", path.display());
+            return Err(Problem::new(path.display(), "not everybody can run it", remedy));
+        }
+    }
+    Ok(directory)
+}
+
+/// Sees to it that djinnid has made the master's namespace, root and cgroup.
+fn have_made(places: &Places, name: &MasterName) -> Result<()> {
+    let socket = places.host_socket();
+    let mut djinnid = HostClient::connect(&socket).map_err(|error| {
+        Problem::new("djinnid", error, "or as a service: systemctl start djinnid")
+    })?;
+    let made = match djinnid.status(name) {
+        Ok(master) => master.state != "configured",
+        Err(CallError::Refused(djinni_api::host::Refusal::NoSuchMaster { .. })) => false,
+        Err(error) => return Err(refused(name, error)),
+    };
+    match made {
+        true => Ok(()),
+        false => djinnid.new_master(name).map(drop).map_err(|error| refused(name, error)),
+    }
+}
+
+fn refused<R: std::fmt::Display>(name: &MasterName, error: CallError<R>) -> Problem {
+    let remedy = "djinnid's log has the rest; 'djinni reload' after a change of configuration";
+    Problem::new(name, error, remedy)
+}
+
+/// Supervises in a process of its own; returns when the master is ready, or why it is not.
+fn detach(plan: Plan<'_>) -> Result<String> {
+    let name = plan.name.clone();
+    let path = log_path(plan.places, plan.name);
+    let log = Log::bounded(&path)?;
+    let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .concerning("make a pipe for", plan.lock.directory())?;
+    match djinni_raw::fork().concerning("fork for", plan.lock.directory())? {
+        Cloned::Child => {
+            drop(ours);
+            djinni_raw::exit_now(daemon(plan, log, theirs))
+        }
+        Cloned::Parent { .. } => drop(theirs),
+    }
+    let mut verdict = String::new();
+    File::from(ours)
+        .read_to_string(&mut verdict)
+        .concerning("hear from the supervisor of", &path)?;
+    match verdict.as_str() {
+        READY => Ok(format!("{name}: running; its log is {}", path.display())),
+        other => Err(serde_json::from_str(other).unwrap_or_else(|_| {
+            Problem::new(name, "its supervisor ended without a word", "see the kernel's log: dmesg")
+        })),
+    }
+}
+
+const READY: &str = "ready";
+
+/// Where what a master writes goes when nobody's terminal or journal takes it.
+pub fn log_path(places: &Places, name: &MasterName) -> PathBuf {
+    places.state.join("log").join(format!("{name}.log"))
+}
+
+/// The life of a supervisor nobody waits for. It says `READY`, or its problem as JSON, once.
+fn daemon(plan: Plan<'_>, log: Log, verdict: OwnedFd) -> i32 {
+    let mut verdict = Some(File::from(verdict));
+    let mut say = |text: &str| {
+        if let Some(mut listener) = verdict.take() {
+            // A caller that was killed meanwhile does not want to know.
+            let _ = listener.write_all(text.as_bytes());
+        }
+    };
+    let begun = leave_terminal().concerning("leave the terminal for", Path::new("/dev/null"));
+    match begun.and_then(|()| supervise(plan, log, || say(READY))) {
+        Ok(_) => 0,
+        Err(problem) => {
+            say(&serde_json::to_string(&problem).unwrap_or_default());
+            i32::from(problem.exit().code())
+        }
+    }
+}
+
+fn leave_terminal() -> djinni_raw::Result<()> {
+    let failed = |call| {
+        move |error: std::io::Error| {
+            djinni_raw::Error::new(call, "", error.raw_os_error().unwrap_or(0))
+        }
+    };
+    rustix::process::setsid().map_err(std::io::Error::from).map_err(failed("setsid"))?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(failed("open"))?;
+    (0..=2).try_for_each(|number| djinni_raw::place_descriptor(&null, number))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_must_be_there_and_runnable_by_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory_of_programs(Some(directory.path())).unwrap_err();
+        assert!(missing.to_string().contains("--programs"), "{missing}");
+        for program in PROGRAMS {
+            let file = File::create(directory.path().join(program)).unwrap();
+            file.set_permissions(std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        assert_eq!(directory_of_programs(Some(directory.path())).unwrap(), directory.path());
+        let closed = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(directory.path().join("mach"), closed).unwrap();
+        let closed = directory_of_programs(Some(directory.path())).unwrap_err();
+        assert!(closed.to_string().contains("chmod 0755"), "{closed}");
+    }
+}

@@ -1,0 +1,74 @@
+//! `bhost status`: how a master stands, asked of djinnid and of the master itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use djinni_api::MasterName;
+use djinni_api::client::HostClient;
+use djinni_plan::places::Places;
+use serde::Serialize;
+use slave_api::door::{DoorCall, DoorReply, SessionState};
+
+use crate::master::cgroup::MasterCgroup;
+use crate::master::lock::Lock;
+use crate::master::start::log_path;
+use crate::master::{admin_socket, door};
+use crate::problem::{Problem, Result};
+
+/// How a master stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// Its name.
+    pub name: String,
+    /// What djinnid says of it (`configured`, `ready`, `running`, `draining`), or why it says nothing.
+    pub djinnid: String,
+    /// Whether its container runs.
+    pub running: bool,
+    /// Whether bmaster answers.
+    pub answers: bool,
+    /// Slaves in use, as bmaster tells.
+    pub sessions: Vec<SessionState>,
+    /// Its cgroup, where it has one.
+    pub cgroup: Option<PathBuf>,
+    /// Its log, where it was started without a service manager.
+    pub log: Option<PathBuf>,
+}
+
+/// How `name` stands. An error only when nobody knows such a master.
+pub fn status(places: &Places, name: &MasterName) -> Result<Standing> {
+    let (known, djinnid) = ask_djinnid(places, name);
+    let directory = places.master(name);
+    if !known && !directory.is_dir() {
+        return Err(Problem::new(name, djinnid, "'djinni list' shows the masters there are"));
+    }
+    let running = directory.is_dir() && Lock::take(&directory)?.is_none();
+    let sessions = if running { sessions(places, name) } else { None };
+    Ok(Standing {
+        name: name.to_string(),
+        djinnid,
+        running,
+        answers: sessions.is_some(),
+        sessions: sessions.unwrap_or_default(),
+        cgroup: MasterCgroup::find(places, name)?.map(|cgroup| cgroup.path().to_owned()),
+        log: Some(log_path(places, name)).filter(|path| path.exists()),
+    })
+}
+
+fn ask_djinnid(places: &Places, name: &MasterName) -> (bool, String) {
+    let mut djinnid = match HostClient::connect(&places.host_socket()) {
+        Ok(djinnid) => djinnid,
+        Err(error) => return (false, error.to_string()),
+    };
+    match djinnid.status(name) {
+        Ok(master) => (true, master.state),
+        Err(error) => (false, error.to_string()),
+    }
+}
+
+fn sessions(places: &Places, name: &MasterName) -> Option<Vec<SessionState>> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    match door::call(&admin_socket(places, name), &DoorCall::Status, PATIENCE) {
+        Ok((_, DoorReply::Standing(standing))) => Some(standing.sessions),
+        _ => None,
+    }
+}

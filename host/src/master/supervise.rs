@@ -1,0 +1,295 @@
+//! The process that a master hangs on: makes its container, relays what it writes, ends with it.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use djinni_api::MasterName;
+use djinni_plan::config::Ids;
+use djinni_plan::places::Places;
+use djinni_raw::{self as raw, attr, cwd, ns};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
+use slave_api::door::{DoorCall, DoorReply};
+use slave_cell::{Cell, Exit, Running};
+
+use crate::master::cgroup::MasterCgroup;
+use crate::master::container::{self, Parts};
+use crate::master::lock::Lock;
+use crate::master::log::Log;
+use crate::master::start::PROGRAMS;
+use crate::master::{admin_socket, door, users_socket};
+use crate::problem::{Concerning, Problem, Result};
+
+/// What is to be supervised; everything in it was checked.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// Where things are.
+    pub places: &'a Places,
+    /// Which master.
+    pub name: &'a MasterName,
+    /// Its ids, its slaves' included.
+    pub ids: Ids,
+    /// Group of those who may ask it for builds.
+    pub users_gid: Option<u32>,
+    /// Directory of our programs.
+    pub programs: PathBuf,
+    /// Its cgroup.
+    pub cgroup: MasterCgroup,
+    /// Held for as long as the master runs.
+    pub lock: Lock,
+}
+
+/// How long bmaster may take until it answers.
+const READY_PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take to end its sessions when it is told to stop.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs the master to its end. `ready` is called when it answers.
+pub fn supervise(plan: Plan<'_>, mut log: Log, ready: impl FnOnce()) -> Result<String> {
+    let directory = plan.lock.directory().to_owned();
+    std::env::set_current_dir("/").concerning("go to", Path::new("/"))?;
+    let signals = raw::signal_descriptor(&[SIGTERM, SIGINT, SIGHUP])
+        .concerning("take signals for", &directory)?;
+    let (output, running) = make(&plan)?;
+    let admin = admin_socket(plan.places, plan.name);
+    let outcome = match await_ready(&admin) {
+        Ok(()) => {
+            ready();
+            let ended = relay(&running, output, &signals, &admin, &mut log);
+            ended.concerning("watch the master of", &directory).map(|exit| told(plan.name, exit))
+        }
+        Err(problem) => Err(failed_to_start(plan.name, running, output, problem)),
+    };
+    door::remove(&users_socket(plan.places, plan.name))?;
+    door::remove(&admin)?;
+    outcome?
+}
+
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+fn told(name: &MasterName, exit: Exit) -> Result<String> {
+    match exit {
+        Exit::Code(0) => Ok(format!("{name}: stopped")),
+        Exit::Signal(signal) => {
+            let what = format!("its first process was killed by signal {signal}");
+            Err(Problem::new(name, what, format!("bhost start {name}")))
+        }
+        Exit::Code(code) => {
+            let what = format!("bmaster ended with status {code}");
+            Err(Problem::new(name, what, "its log says why"))
+        }
+    }
+}
+
+/// Makes the container; returns what it writes, and it.
+fn make(plan: &Plan<'_>) -> Result<(OwnedFd, Running)> {
+    let directory = plan.lock.directory();
+    let users_path = users_socket(plan.places, plan.name);
+    let users = OwnedFd::from(door::bind(&users_path)?);
+    if let Some(gid) = plan.users_gid {
+        door::open_to(&users_path, gid)?;
+    }
+    let admin = OwnedFd::from(door::bind(&admin_socket(plan.places, plan.name))?);
+    let (output, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .concerning("make a pipe for", directory)?;
+    let keep = [&users, &admin, &writer].map(|fd| fd.as_raw_fd());
+    let host = open(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY)?;
+    let shown = enter_copy_of_pinned(plan.places, plan.name)?;
+    let made = (|| {
+        let programs = open_programs(&plan.programs)?;
+        let cell = container::cell(Parts {
+            name: plan.name,
+            ids: plan.ids,
+            root: plan.places.master_root(plan.name),
+            shown,
+            slaves: plan.places.slaves(plan.name),
+            cgroup: plan.cgroup.path().to_owned(),
+            init: open(&plan.cgroup.init(), OFlags::RDONLY | OFlags::DIRECTORY)?,
+            programs: &programs,
+            keep: keep.to_vec(),
+        });
+        spawn(&cell, plan.name, &users, &admin, &writer)
+    })();
+    // The copy of the namespace would keep the master's root mounted; it is of no further use.
+    raw::setns(&host, ns::MOUNT).concerning("return from the namespace of", directory)?;
+    Ok((output, made?))
+}
+
+fn spawn(
+    cell: &Cell,
+    name: &MasterName,
+    users: &OwnedFd,
+    admin: &OwnedFd,
+    output: &OwnedFd,
+) -> Result<Running> {
+    slave_cell::spawn(cell, || become_bmaster(users, admin, output)).map_err(|error| {
+        Problem::new(name, format!("its container cannot be made: {error}"), "see 'bhost check'")
+    })
+}
+
+fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).concerning("open", path)
+}
+
+/// Our programs, opened in the mount namespace that the container is made from.
+fn open_programs(directory: &Path) -> Result<Vec<(&'static str, OwnedFd)>> {
+    let opened = |program| Ok((program, open(&directory.join(program), OFlags::PATH)?));
+    PROGRAMS.into_iter().map(opened).collect()
+}
+
+/// Goes to a copy of the namespace that djinnid pinned for the master, and makes there what cannot be
+/// cloned out of it inside the container: the runtime directory *without* the mounts below it (in a
+/// user namespace these are locked on it). Returns where that is.
+fn enter_copy_of_pinned(places: &Places, name: &MasterName) -> Result<PathBuf> {
+    const MS_REC_SLAVE: u64 = 1 << 14 | 1 << 19;
+    let directory = places.master(name);
+    let pin = open(&places.pin(name), OFlags::RDONLY)?;
+    let shown = directory.join("cgroup");
+    let enter = || {
+        raw::setns(&pin, ns::MOUNT)?;
+        raw::unshare(ns::MOUNT)?;
+        // Of djinnid's mounts we take part in the coming and going, and send none back.
+        raw::mount("", "/", "", MS_REC_SLAVE, "")?;
+        let tree = raw::open_tree(cwd(), &directory.to_string_lossy(), false)?;
+        let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        raw::mount_setattr(&tree, false, raw::Change { set, ..raw::Change::default() })?;
+        raw::move_mount(&tree, cwd(), &shown.to_string_lossy())
+    };
+    enter().concerning("enter a copy of the namespace pinned at", &places.pin(name))?;
+    Ok(shown)
+}
+
+/// The container's first process, from here to bmaster.
+fn become_bmaster(users: &OwnedFd, admin: &OwnedFd, output: &OwnedFd) -> i32 {
+    let prepare = || {
+        raw::reset_signals()?;
+        let null = raw::openat2(cwd(), "/dev/null", OFlags::RDONLY.bits() as i32, 0, 0)?;
+        raw::place_descriptor(&null, 0)?;
+        raw::place_descriptor(output, 1)?;
+        raw::place_descriptor(output, 2)?;
+        [users, admin].into_iter().try_for_each(|fd| raw::place_descriptor(fd, fd.as_raw_fd()))
+    };
+    let path = format!("{}/{}", container::PROGRAMS, PROGRAMS[0]);
+    let numbers = [users, admin].map(|fd| fd.as_raw_fd().to_string());
+    let arguments = [&path, "--users-fd", &numbers[0], "--admin-fd", &numbers[1]].map(c_string);
+    let environment = ENVIRONMENT.map(c_string);
+    let error = match prepare() {
+        Ok(()) => raw::execve(&c_string(&path), &arguments, &environment),
+        Err(error) => error,
+    };
+    let _ = rustix::io::write(output, format!("{path}: {error}\n").as_bytes());
+    127
+}
+
+const ENVIRONMENT: [&str; 4] = [
+    "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin",
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "container=djinni",
+];
+
+/// None of ours holds a NUL: then it would be cut to nothing.
+fn c_string(text: &str) -> CString {
+    CString::new(text).unwrap_or_default()
+}
+
+fn await_ready(admin: &Path) -> Result<()> {
+    match door::call(admin, &DoorCall::Status, READY_PATIENCE)? {
+        (_, DoorReply::Standing(_)) => Ok(()),
+        (_, other) => Err(door::unexpected(admin, &other)),
+    }
+}
+
+/// Ends a master that never answered, and tells what it said.
+fn failed_to_start(
+    name: &MasterName,
+    running: Running,
+    output: OwnedFd,
+    problem: Problem,
+) -> Problem {
+    const SAID_LIMIT_BYTES: u64 = 4096;
+    // It may have ended by itself, which is what is wanted.
+    let _ = running.kill(Signal::KILL);
+    let ended = running.wait().map_or(-1, Exit::shell_status);
+    let mut said = Vec::new();
+    let _ = File::from(output).take(SAID_LIMIT_BYTES).read_to_end(&mut said);
+    let said = String::from_utf8_lossy(&said);
+    let what = match said.trim() {
+        "" => format!("bmaster does not come up ({problem}); its status is {ended}"),
+        said => format!("bmaster does not come up (status {ended}), saying\n  {said}\n"),
+    };
+    Problem::new(name, what, "mend what it says; 'bhost check' looks at the host")
+}
+
+/// Passes on what the master writes until it has ended; a signal to us ends it in order.
+fn relay(
+    running: &Running,
+    output: OwnedFd,
+    signals: &OwnedFd,
+    admin: &Path,
+    log: &mut Log,
+) -> raw::Result<Exit> {
+    let mut output = File::from(output);
+    let mut kill_at: Option<Instant> = None;
+    loop {
+        let [written, signalled, ended] =
+            wait_for_any([output.as_fd(), signals.as_fd(), running.as_fd()], kill_at);
+        if written {
+            copy_piece(&mut output, log);
+        }
+        if signalled && raw::next_signal(signals).is_some() {
+            kill_at = Some(match kill_at {
+                None if ask_to_stop(admin) => Instant::now() + STOP_PATIENCE,
+                _ => Instant::now(),
+            });
+        }
+        if ended {
+            while copy_piece(&mut output, log) {}
+            return running.wait();
+        }
+        if kill_at.is_some_and(|moment| Instant::now() >= moment) {
+            // It may have ended this very moment.
+            let _ = running.kill(Signal::KILL);
+        }
+    }
+}
+
+/// Which of three descriptors are ready, waiting for one of them or for `until`.
+fn wait_for_any(fds: [std::os::fd::BorrowedFd<'_>; 3], until: Option<Instant>) -> [bool; 3] {
+    let mut entries = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let left = until.map(|moment| moment.saturating_duration_since(Instant::now()));
+    // At least a moment, so that a master that cannot be killed is not asked in a tight loop.
+    let left = left.map(|left| left.max(Duration::from_millis(10)));
+    let timeout = left.and_then(|left| rustix::time::Timespec::try_from(left).ok());
+    match poll(&mut entries, timeout.as_ref()) {
+        Ok(_) => entries.map(|entry| !entry.revents().is_empty()),
+        Err(_) => [false; 3], // interrupted: ask again
+    }
+}
+
+/// Copies one piece to the log; whether there was any.
+fn copy_piece(output: &mut File, log: &mut Log) -> bool {
+    const PIECE_BYTES: usize = 8192;
+    let mut piece = [0u8; PIECE_BYTES];
+    match output.read(&mut piece) {
+        Ok(0) | Err(_) => false,
+        Ok(count) => {
+            log.write(&piece[..count]);
+            true
+        }
+    }
+}
+
+/// Whether bmaster has said that it is stopping.
+pub fn ask_to_stop(admin: &Path) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let answer = door::call(admin, &DoorCall::Stop, PATIENCE);
+    matches!(answer, Ok((_, DoorReply::Stopping)))
+}
