@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use slave_api::{FrameReader, FromSlave, ToSlave};
+use slave_api::{Frame, FrameError, FrameReader, FromSlave, ToSlave};
 
 /// What a relay runs between, and what ends it early.
 #[derive(Debug)]
@@ -56,6 +56,16 @@ pub fn relay(ends: &Ends<'_>, heard: FrameReader) -> io::Result<End> {
     ends.slave.set_nonblocking(true)?;
     let mut inward = Flow::new(heard);
     let mut outward = Flow::new(FrameReader::new());
+    let end = pass_on(ends, &mut inward, &mut outward)?;
+    // Whoever speaks to the caller next must not speak in the middle of a frame.
+    match &end {
+        End::Caller | End::Slave { .. } => Ok(end),
+        End::Taken | End::Stopped | End::Nonsense(_) if outward.finish(ends.caller) => Ok(end),
+        End::Taken | End::Stopped | End::Nonsense(_) => Ok(End::Caller),
+    }
+}
+
+fn pass_on(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result<End> {
     let mut last_word = Vec::new();
     loop {
         if inward.fill(|frame| ToSlave::decode(frame).map(|_| true)).is_err() {
@@ -74,7 +84,7 @@ pub fn relay(ends: &Ends<'_>, heard: FrameReader) -> io::Result<End> {
         if outward.is_over() {
             return Ok(End::Slave { last_word });
         }
-        if let Some(end) = turn(ends, &mut inward, &mut outward)? {
+        if let Some(end) = turn(ends, inward, outward)? {
             return Ok(end);
         }
     }
@@ -150,14 +160,18 @@ impl Flow {
         self.ended && (self.waiting.is_empty() || self.broken)
     }
 
+    /// Writes what waits, within the write deadline of the socket; whether that was possible.
+    fn finish(&mut self, mut target: &UnixStream) -> bool {
+        !self.broken
+            && target.set_nonblocking(false).is_ok()
+            && target.write_all(&self.waiting[self.passed..]).is_ok()
+    }
+
     /// Makes the frame that was read wait to be written, if `passes` says so.
-    fn fill<E>(
+    fn fill(
         &mut self,
-        mut passes: impl FnMut(slave_api::Frame<'_>) -> Result<bool, E>,
-    ) -> Result<(), E>
-    where
-        E: From<slave_api::FrameError>,
-    {
+        mut passes: impl FnMut(Frame<'_>) -> Result<bool, FrameError>,
+    ) -> Result<(), FrameError> {
         while self.waiting.is_empty() {
             let Some(frame) = self.reader.next_frame()? else {
                 return Ok(());
@@ -199,3 +213,7 @@ impl Flow {
 fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;
