@@ -181,7 +181,7 @@ pub enum Refusal {
     /// It runs, or holds slaves.
     #[serde(rename = "io.djinni.Host.MasterRunning")]
     MasterRunning { name: MasterName, holds: Vec<SlaveName> },
-    /// The configuration has an error; the one before stays in force.
+    /// The configuration has an error; the one before stays in force. Line 0: it is about the whole file.
     #[serde(rename = "io.djinni.Host.InvalidConfiguration")]
     InvalidConfiguration { file: String, line: u32, reason: String, remedy: String },
     /// Ours, not theirs: the whole story is in the log under this reference.
@@ -219,6 +219,9 @@ impl fmt::Display for Refusal {
                     "{name}: still running, holds {}: stop it with 'bhost stop {name}', or use --force to kill it",
                     holds.join(", ")
                 )
+            }
+            Self::InvalidConfiguration { file, line: 0, reason, remedy } => {
+                write!(f, "{file}: {reason}: {remedy}")
             }
             Self::InvalidConfiguration { file, line, reason, remedy } => {
                 write!(f, "{file}:{line}: {reason}: {remedy}")

@@ -132,6 +132,17 @@ fn each_refusal_to_an_administrator() {
 }
 
 #[test]
+fn an_error_about_a_whole_file_names_no_line() {
+    let refusal = HostRefusal::InvalidConfiguration {
+        file: "/etc/djinni/images.toml".to_owned(),
+        line: 0,
+        reason: "cannot be read".to_owned(),
+        remedy: "create it".to_owned(),
+    };
+    assert_eq!(refusal.to_string(), "/etc/djinni/images.toml: cannot be read: create it");
+}
+
+#[test]
 fn each_error_that_all_interfaces_share() {
     let text = |text: &str| text.to_owned();
     let cases = [

@@ -1,0 +1,256 @@
+//! The command line. `etc/man/djinni.1` must name all of it; a test below sees to that.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use djinni_api::{MasterName, SlaveName, host};
+
+/// Ask the djinni: on the host for masters, inside a master for slaves.
+#[derive(Debug, Parser)]
+#[command(
+    name = "djinni",
+    version,
+    max_term_width = 100,
+    after_help = "Exit status: 0 done, 1 refused or failed, 2 usage, 75 busy: try again.\n\
+                  \n\
+                  Examples:\n  \
+                  djinni check                       is the configuration in order?\n  \
+                  djinni list                        which masters are there?\n  \
+                  djinni describe                    which slaves do I have? (inside a master)\n  \
+                  djinni describe --master bmaster   the same, asked on the host"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub places: Places,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Where to ask and how to answer.
+#[derive(Debug, Args)]
+pub struct Places {
+    /// Where djinnid's sockets are
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/djinni")]
+    pub runtime: PathBuf,
+    /// Where the configuration is (for 'check')
+    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/djinni")]
+    pub config: PathBuf,
+    /// Print one JSON document instead of text ('monitor': one a line)
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Read and judge the configuration, without djinnid
+    #[command(after_help = "Example:\n  djinni check --config /etc/djinni")]
+    Check,
+    #[command(flatten)]
+    Host(HostVerb),
+    #[command(flatten)]
+    Master(MasterVerb),
+    /// Print a completion script
+    #[command(
+        hide = true,
+        after_help = "Example:\n  djinni completions bash > /usr/share/bash-completion/completions/djinni"
+    )]
+    Completions {
+        /// Which shell's
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What an administrator asks at RUNTIME/host.socket.
+#[derive(Debug, Subcommand)]
+pub enum HostVerb {
+    /// Make a configured master's namespace, cgroup and socket
+    #[command(
+        name = "new_bmaster",
+        visible_alias = "new-bmaster",
+        after_help = "Example:\n  djinni new_bmaster bmaster"
+    )]
+    NewMaster {
+        /// The master: masters/NAME.toml of the configuration
+        name: MasterName,
+    },
+    /// List all masters
+    #[command(after_help = "Example:\n  djinni list --json")]
+    List,
+    /// Show one master
+    #[command(after_help = "Example:\n  djinni status bmaster")]
+    Status {
+        /// The master
+        name: MasterName,
+    },
+    /// Take a master away
+    #[command(after_help = "Example:\n  djinni drop bmaster --force")]
+    Drop {
+        /// The master
+        name: MasterName,
+        /// Even while it runs or holds slaves: kill all of it first
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print the steps of a request, without taking them
+    #[command(after_help = "Example:\n  djinni explain attach bslave-1 --master bmaster")]
+    Explain {
+        /// The request
+        request: Explained,
+        /// The slave it would be about
+        slave: SlaveName,
+        /// The master who would ask
+        #[arg(long, value_name = "NAME")]
+        master: MasterName,
+    },
+    /// Have djinnid read its configuration again: all of it or, on any error, none of it
+    #[command(after_help = "Example:\n  djinni check && djinni reload")]
+    Reload,
+}
+
+/// A request that can be explained.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Explained {
+    /// Compose a slave's tree
+    Attach,
+    /// Take it down
+    Detach,
+}
+
+impl From<Explained> for host::Explained {
+    fn from(explained: Explained) -> Self {
+        match explained {
+            Explained::Attach => Self::Attach,
+            Explained::Detach => Self::Detach,
+        }
+    }
+}
+
+/// Which master's djinni.
+#[derive(Debug, Args)]
+pub struct Whose {
+    /// On the host, as root: ask for this master (inside a master: leave it out)
+    #[arg(long, value_name = "NAME")]
+    pub master: Option<MasterName>,
+}
+
+/// One slave of a master.
+#[derive(Debug, Args)]
+pub struct Slave {
+    /// The slave
+    pub slave: SlaveName,
+    #[command(flatten)]
+    pub whose: Whose,
+}
+
+/// What a master asks at RUNTIME/socket, or root for it at RUNTIME/NAME/socket.
+#[derive(Debug, Subcommand)]
+pub enum MasterVerb {
+    /// Show the master's slaves and what state each is in
+    #[command(after_help = "Example:\n  djinni describe")]
+    Describe(Whose),
+    /// Have a slave's tree composed at /mnt/slaves/SLAVE/root, held until it is detached
+    #[command(
+        visible_aliases = ["new_bslave", "new-bslave"],
+        after_help = "Rub more often than the lease, or it is taken away again.\n\n\
+                      Example:\n  djinni attach bslave-1"
+    )]
+    Attach(Slave),
+    /// Kill what runs in a slave and take its tree down; its working area stays
+    #[command(
+        visible_aliases = ["stop_bslave", "stop-bslave"],
+        after_help = "Example:\n  djinni detach bslave-1"
+    )]
+    Detach(Slave),
+    /// Detach a slave, then empty its caches, its layers and a kept /var; its results stay
+    #[command(after_help = "Example:\n  djinni reset bslave-1")]
+    Reset(Slave),
+    /// Renew everything this master holds
+    #[command(after_help = "Example:\n  djinni rub")]
+    Rub(Whose),
+    /// Print each change of state until the djinni ends
+    #[command(after_help = "Example:\n  djinni monitor --json")]
+    Monitor(Whose),
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::*;
+
+    /// The verbs of a user, not clap's own `help`.
+    fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
+        command.get_subcommands().filter(|verb| verb.get_name() != "help")
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn each_verb_has_an_example() {
+        for verb in verbs(&Arguments::command()) {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("djinni {}", verb.get_name());
+            assert!(help.contains("Example") && help.contains(&example), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn names_of_2004_and_their_dashed_forms_are_the_same_verbs() {
+        for name in ["attach", "new_bslave", "new-bslave"] {
+            let verb = Arguments::parse_from(["djinni", name, "bslave-1"]).verb;
+            assert!(matches!(verb, Verb::Master(MasterVerb::Attach(_))), "{name}");
+        }
+        for name in ["detach", "stop_bslave", "stop-bslave"] {
+            let verb = Arguments::parse_from(["djinni", name, "bslave-1"]).verb;
+            assert!(matches!(verb, Verb::Master(MasterVerb::Detach(_))), "{name}");
+        }
+        for name in ["new_bmaster", "new-bmaster"] {
+            let verb = Arguments::parse_from(["djinni", name, "bmaster"]).verb;
+            assert!(matches!(verb, Verb::Host(HostVerb::NewMaster { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_exit_with_2_and_say_what_a_name_is() {
+        let wrong = [
+            vec!["djinni"],
+            vec!["djinni", "attach"],
+            vec!["djinni", "attach", "../x"],
+            vec!["djinni", "status", "host.socket"],
+            vec!["djinni", "explain", "attach", "bslave-1"],
+            vec!["djinni", "explain", "reset", "bslave-1", "--master", "bmaster"],
+            vec!["djinni", "describe", "--unknown"],
+        ];
+        for arguments in wrong {
+            let error = Arguments::try_parse_from(&arguments).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+        let error = Arguments::try_parse_from(["djinni", "attach", "Bslave"]).unwrap_err();
+        assert!(error.to_string().contains("use 1 to 64 of a-z 0-9 . _ -"), "{error}");
+    }
+
+    #[test]
+    fn the_man_page_names_every_verb_alias_and_flag() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../etc/man/djinni.1");
+        let page = std::fs::read_to_string(path).unwrap().replace("\\-", "-").replace("\\&", "");
+        let command = Arguments::command();
+        let shown = |command: &Command| !command.is_hide_set();
+        for verb in verbs(&command).filter(|verb| shown(verb)) {
+            let name = verb.get_name();
+            let heads = [format!(".B {name}"), format!(".BI {name} ")];
+            let entry = |line: &str| line == heads[0] || line.starts_with(&heads[1]);
+            assert!(page.lines().any(entry), "the man page lacks an entry for the verb {name}");
+            for alias in verb.get_visible_aliases() {
+                assert!(page.contains(&format!(" {alias}")), "the man page lacks {alias}");
+            }
+        }
+        let all = verbs(&command).chain(std::iter::once(&command));
+        for flag in all.flat_map(Command::get_arguments).filter_map(|flag| flag.get_long()) {
+            assert!(page.contains(&format!("--{flag}")), "the man page lacks --{flag}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What went wrong, in one sentence, and the exit code it gives.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use djinni_api::client::{CallError, ClientError};
+use djinni_api::{host, master};
+
+use crate::output;
+
+/// Refused, or failed.
+const FAILED: u8 = 1;
+/// Busy: asking again later may well succeed (`EX_TEMPFAIL` of sysexits.h).
+const TRY_AGAIN: u8 = 75;
+
+/// Why the command did not do what it was told.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// One sentence of three parts (what failed, on what, what to do) and the exit code.
+    Told { sentence: String, exit_code: u8 },
+    /// Whoever read our output has enough of it: there is nobody to tell.
+    OutputClosed,
+}
+
+impl Failure {
+    /// A failure that another try will not mend.
+    pub fn new(sentence: impl fmt::Display) -> Self {
+        Self::Told { sentence: sentence.to_string(), exit_code: FAILED }
+    }
+
+    /// Says it on standard error; gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Told { sentence, exit_code } => {
+                eprintln!("djinni: {}", output::printable(sentence));
+                ExitCode::from(*exit_code)
+            }
+            Self::OutputClosed => ExitCode::from(FAILED),
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<CallError<master::Refusal>> for Failure {
+    fn from(error: CallError<master::Refusal>) -> Self {
+        let sentence = error.to_string();
+        match error {
+            CallError::Refused(refusal) if refusal.is_temporary() => {
+                Self::Told { sentence, exit_code: TRY_AGAIN }
+            }
+            _ => Self::Told { sentence, exit_code: FAILED },
+        }
+    }
+}
+
+impl From<CallError<host::Refusal>> for Failure {
+    fn from(error: CallError<host::Refusal>) -> Self {
+        Self::new(error)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn code(refusal: master::Refusal) -> u8 {
+        match Failure::from(CallError::Refused(refusal)) {
+            Failure::Told { exit_code, .. } => exit_code,
+            Failure::OutputClosed => panic!("a refusal is told"),
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_worth_another_try() {
+        let slave = || "bslave-1".parse().unwrap();
+        assert_eq!(code(master::Refusal::SlaveBusy { slave: slave(), held_by: "x".into() }), 75);
+        assert_eq!(code(master::Refusal::Draining { slave: slave(), holders: vec![] }), 75);
+        assert_eq!(code(master::Refusal::NoSuchSlave { slave: slave() }), 1);
+        assert_eq!(code(master::Refusal::NotPermitted { rule: "x".into() }), 1);
+    }
+}

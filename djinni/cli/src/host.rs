@@ -1,0 +1,100 @@
+//! What an administrator asks: one function a verb.
+
+use djinni_api::client::{CallError, ClientError, HostClient, Trouble};
+use djinni_api::host::{Explanation, MasterState, Masters, Status};
+use djinni_api::{MasterName, ServiceError, SlaveName, host};
+use serde_json::json;
+
+use crate::arguments::{HostVerb, Places};
+use crate::failure::Failure;
+use crate::output;
+
+/// Does what `verb` says.
+pub fn run(places: &Places, verb: HostVerb) -> Result<(), Failure> {
+    let mut djinni = HostClient::connect(&places.runtime.join("host.socket"))?;
+    let json = places.json;
+    match verb {
+        HostVerb::NewMaster { name } => new_master(&mut djinni, &name, json),
+        HostVerb::List => list(&mut djinni, json),
+        HostVerb::Status { name } => status(&mut djinni, &name, json),
+        HostVerb::Drop { name, force } => {
+            djinni.drop_master(&name, force)?;
+            done(json)
+        }
+        HostVerb::Explain { request, slave, master } => {
+            explain(&mut djinni, &master, request.into(), &slave, json)
+        }
+        HostVerb::Reload => {
+            djinni.reload()?;
+            done(json)
+        }
+    }
+}
+
+/// Silence, or a document that says no more.
+fn done(json: bool) -> Result<(), Failure> {
+    if json { output::json(&json!({})) } else { Ok(()) }
+}
+
+fn new_master(djinni: &mut HostClient, name: &MasterName, json: bool) -> Result<(), Failure> {
+    let made = djinni.new_master(name)?;
+    if json {
+        return output::json(&made);
+    }
+    output::facts(&[("socket", made.socket), ("namespace", made.namespace)])
+}
+
+fn list(djinni: &mut HostClient, json: bool) -> Result<(), Failure> {
+    let masters = djinni.list()?;
+    if json {
+        return output::json(&Masters { masters });
+    }
+    let row = |master: &MasterState| {
+        [master.name.to_string(), master.state.clone(), held(master), master.socket.clone()]
+    };
+    let rows: Vec<_> = masters.iter().map(row).collect();
+    output::table(["MASTER", "STATE", "HOLDS", "SOCKET"], &rows)
+}
+
+fn status(djinni: &mut HostClient, name: &MasterName, json: bool) -> Result<(), Failure> {
+    let master = djinni.status(name)?;
+    if json {
+        return output::json(&Status { master });
+    }
+    output::facts(&[
+        ("master", master.name.to_string()),
+        ("state", master.state.clone()),
+        ("holds", held(&master)),
+        ("socket", master.socket),
+        ("namespace", master.namespace),
+    ])
+}
+
+/// The slaves that are attached.
+fn held(master: &MasterState) -> String {
+    let names: Vec<&str> = master.slaves.iter().map(SlaveName::as_str).collect();
+    names.join(",")
+}
+
+fn explain(
+    djinni: &mut HostClient,
+    master: &MasterName,
+    request: host::Explained,
+    slave: &SlaveName,
+    json: bool,
+) -> Result<(), Failure> {
+    let steps = djinni.explain(master, request, slave).map_err(|error| match error {
+        // The interface has no refusal for it: djinnid says which parameter it cannot follow.
+        CallError::Connection(ClientError::Call {
+            trouble: Trouble::Service(ServiceError::InvalidParameter { parameter }),
+            ..
+        }) if parameter == "slave" => Failure::new(format_args!(
+            "{slave}: master {master} has no such slave: add [slave.{slave}] to masters/{master}.toml and 'djinni reload'"
+        )),
+        other => Failure::from(other),
+    })?;
+    if json {
+        return output::json(&Explanation { steps });
+    }
+    steps.iter().try_for_each(|step| output::line(&format!("{:3}  {}", step.number, step.text)))
+}

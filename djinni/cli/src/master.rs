@@ -1,0 +1,149 @@
+//! What a master asks: one function a verb.
+
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
+
+use djinni_api::client::{ClientError, MasterClient};
+use djinni_api::master::{Attached, Description, Event, Hold, Root, Slave, SlaveState};
+use djinni_api::{ShareName, SlaveName};
+use serde_json::json;
+
+use crate::arguments::{self, MasterVerb, Places, Whose};
+use crate::failure::Failure;
+use crate::output;
+
+/// Does what `verb` says.
+pub fn run(places: &Places, verb: MasterVerb) -> Result<(), Failure> {
+    let json = places.json;
+    match verb {
+        MasterVerb::Describe(whose) => describe(&mut connect(places, &whose)?, json),
+        MasterVerb::Attach(arguments::Slave { slave, whose }) => {
+            attach(&mut connect(places, &whose)?, &slave, json)
+        }
+        MasterVerb::Detach(arguments::Slave { slave, whose }) => {
+            connect(places, &whose)?.detach(&slave)?;
+            done(json)
+        }
+        MasterVerb::Reset(arguments::Slave { slave, whose }) => {
+            connect(places, &whose)?.reset(&slave)?;
+            done(json)
+        }
+        MasterVerb::Rub(whose) => rub(&mut connect(places, &whose)?, json),
+        MasterVerb::Monitor(whose) => monitor(&mut connect(places, &whose)?, json),
+    }
+}
+
+/// The djinni of the master this runs in or, with `--master`, of that master of this host.
+fn connect(places: &Places, whose: &Whose) -> Result<MasterClient, Failure> {
+    let socket = match &whose.master {
+        Some(name) => places.runtime.join(name.as_str()).join("socket"),
+        None => places.runtime.join("socket"),
+    };
+    MasterClient::connect(&socket).map_err(|error| {
+        let is_host = places.runtime.join("host.socket").exists();
+        explain_absence(&error, whose, is_host).unwrap_or_else(|| error.into())
+    })
+}
+
+/// What to do about a master's socket that is not there, where more is known than that it is not.
+fn explain_absence(error: &ClientError, whose: &Whose, is_host: bool) -> Option<Failure> {
+    let ClientError::Connect { socket, source } = error else { return None };
+    if !is_host || source.kind() != ErrorKind::NotFound {
+        return None;
+    }
+    let socket = socket.display();
+    Some(match &whose.master {
+        Some(name) => Failure::new(format_args!(
+            "{name}: no djinni at {socket}: the master has not been made: 'djinni new_bmaster {name}'"
+        )),
+        None => Failure::new(format_args!(
+            "no djinni at {socket}: this is a host: say for which master with --master NAME ('djinni list' shows them)"
+        )),
+    })
+}
+
+/// Silence, or a document that says no more.
+fn done(json: bool) -> Result<(), Failure> {
+    if json { output::json(&json!({})) } else { Ok(()) }
+}
+
+fn describe(djinni: &mut MasterClient, json: bool) -> Result<(), Failure> {
+    let description = djinni.describe()?;
+    if json {
+        return output::json(&description);
+    }
+    let Description { master, ids_first, ids_count, lease_seconds, slaves } = description;
+    let ids_last = u64::from(ids_first) + u64::from(ids_count).saturating_sub(1);
+    output::line(&format!("{master}: ids {ids_first} to {ids_last}, lease {lease_seconds} s"))?;
+    let rows: Vec<_> = slaves.into_iter().map(row).collect();
+    output::table(
+        ["SLAVE", "STATE", "IMAGE", "ROOT", "SLICE", "ADDRESS", "SINCE", "HELD BY"],
+        &rows,
+    )
+}
+
+fn row(slave: Slave) -> [String; 8] {
+    let Slave { name, image, slice, root, state, held_by, address, since } = slave;
+    let state = match state {
+        SlaveState::Free => "free",
+        SlaveState::Attached => "attached",
+        SlaveState::Draining => "draining",
+        SlaveState::Broken => "broken",
+    };
+    let root = match root {
+        Root::Readonly => "readonly",
+        Root::Throwaway => "throwaway",
+    };
+    let (name, image, slice) = (name.to_string(), image.to_string(), slice.to_string());
+    [
+        name,
+        state.into(),
+        image,
+        root.into(),
+        slice,
+        address.unwrap_or_default(),
+        since.unwrap_or_default(),
+        held_by.unwrap_or_default(),
+    ]
+}
+
+fn attach(djinni: &mut MasterClient, slave: &SlaveName, json: bool) -> Result<(), Failure> {
+    let attached = djinni.attach(slave, Hold::Master)?;
+    if json {
+        return output::json(&attached);
+    }
+    let Attached { path, host_id_first, id_count, cgroup, mounts, generation } = attached;
+    let shares: Vec<&str> = mounts.shares.iter().map(ShareName::as_str).collect();
+    output::facts(&[
+        ("path", path),
+        ("root", mounts.root),
+        ("var", mounts.var),
+        ("area", mounts.area),
+        ("shares", shares.join(",")),
+        ("host ids", format!("{host_id_first}, {id_count} of them")),
+        ("cgroup", cgroup),
+        ("generation", generation.to_string()),
+    ])
+}
+
+fn rub(djinni: &mut MasterClient, json: bool) -> Result<(), Failure> {
+    let rubbed = djinni.rub()?;
+    if json {
+        return output::json(&rubbed);
+    }
+    output::line(&format!("renewed for {} s", rubbed.lease_seconds))
+}
+
+fn monitor(djinni: &mut MasterClient, json: bool) -> Result<(), Failure> {
+    let mut written = Ok(());
+    djinni.monitor(|event| {
+        written = if json { output::json_line(&event) } else { show(&event) };
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    written
+}
+
+fn show(event: &Event) -> Result<(), Failure> {
+    let Event { event, slave, detail } = event;
+    output::line(format!("{slave:20} {event:10} {detail}").trim_end())
+}
