@@ -1,2 +1,229 @@
+//! `start-build`: a command, or a shell, in a slave.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use djinni_api::{MasterName, SlaveName};
+use master::client::{self, ClientError, Inputs, Job, OWN_FAILURE, Outputs, Place};
+use master::session;
+use slave_api::door::{DoorCall, Open, VERSION};
+use slave_api::{COMMAND_LINE_LIMIT_CHARS, Variable, printable};
+
+/// What passes from our environment without being asked for.
+const PASSED_ON: [&str; 2] = ["LANG", "SOURCE_DATE_EPOCH"];
+
+/// Run a command, or a login shell, in a clean slave.
+///
+/// Works inside a master and, for members of its group of users, on the host. Exits with the
+/// command's own status (128+N when signal N ended it), 125 for a failure of its own, 75 when the
+/// slave is in use.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  start-build bslave-1
+  start-build bslave-1 --in hello.src.rpm --out results -- mach -r debian-12-rpm rebuild hello.src.rpm
+  start-build bslave-1 -- sh -c 'make test' < /dev/null"
+)]
+struct Arguments {
+    /// Put this regular file into /build/in, where the command then starts (repeatable)
+    #[arg(long = "in", value_name = "FILE")]
+    inputs: Vec<PathBuf>,
+    /// Put what the command leaves new in /build/results into this directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Set a variable for the command; without a value, pass ours on (repeatable)
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Give the command a terminal, although it is a command or ours is none
+    #[arg(short = 't', long)]
+    tty: bool,
+    /// Give it none, although it is a shell and ours is one
+    #[arg(short = 'T', long, conflicts_with = "tty")]
+    no_tty: bool,
+    /// Which master, on a host with several
+    #[arg(long, value_name = "NAME")]
+    master: Option<MasterName>,
+    /// Where the sockets are
+    #[arg(long, value_name = "DIR", default_value = "/run/djinni")]
+    runtime: PathBuf,
+    /// Print a completion script
+    #[arg(long, value_name = "SHELL", exclusive = true, hide = true)]
+    completions: Option<clap_complete::Shell>,
+    /// Which slave
+    slave: SlaveName,
+    /// The command and its arguments; none: a login shell
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let matches = Arguments::command().get_matches();
+    if let Some(shell) = matches.get_one::<clap_complete::Shell>("completions") {
+        clap_complete::generate(
+            *shell,
+            &mut Arguments::command(),
+            "start-build",
+            &mut std::io::stdout(),
+        );
+        return ExitCode::SUCCESS;
+    }
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let status = match build(&arguments) {
+        Ok(status) => status,
+        Err(Failure { sentence, exit }) => {
+            // Nobody is left to tell when standard error is closed; the status still says it.
+            let _ = writeln!(std::io::stderr(), "start-build: {sentence}");
+            exit
+        }
+    };
+    ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
+}
+
+/// Why there is no status of the command.
+struct Failure {
+    sentence: String,
+    exit: i32,
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self { sentence: error.to_string(), exit: error.exit_status() }
+    }
+}
+
+impl From<session::SessionError> for Failure {
+    fn from(error: session::SessionError) -> Self {
+        Self { sentence: error.to_string(), exit: error.exit_status() }
+    }
+}
+
+fn build(arguments: &Arguments) -> Result<i32, Failure> {
+    let job = job(arguments)?;
+    match Place::find(&arguments.runtime, arguments.master.as_ref())? {
+        Place::Master => build_here(arguments, job),
+        Place::Host(socket) => {
+            let link = client::open(&socket, &call(arguments)?)?;
+            client::drive_link(link, job).map_err(|error| of_slave(arguments, error))
+        }
+    }
+}
+
+/// In a master: the slave is ours as long as the session is.
+fn build_here(arguments: &Arguments, job: Job) -> Result<i32, Failure> {
+    let who = client::caller_name();
+    let session = session::open(&arguments.slave, &who, &command_line(arguments))?;
+    let socket = session.socket.try_clone().map_err(|error| Failure {
+        sentence: format!("{}: dup = {error}: try again", arguments.slave),
+        exit: OWN_FAILURE,
+    })?;
+    let driven = client::drive(OwnedFd::from(socket), job);
+    let closed = session.close();
+    let status = driven.map_err(|error| match (&error, &closed) {
+        // Why the socket ended, the session knows better.
+        (ClientError::Lost, Err(taken)) => {
+            Failure { sentence: taken.to_string(), exit: taken.exit_status() }
+        }
+        _ => of_slave(arguments, error),
+    })?;
+    if let Err(error) = closed {
+        let _ = writeln!(std::io::stderr(), "start-build: after the command: {error}");
+    }
+    Ok(status)
+}
+
+fn of_slave(arguments: &Arguments, error: ClientError) -> Failure {
+    let exit = error.exit_status();
+    Failure { sentence: format!("{}: {error}", arguments.slave), exit }
+}
+
+/// All that can be wrong with the request itself is found here, before a slave is taken.
+fn job(arguments: &Arguments) -> Result<Job, ClientError> {
+    let terminal = rustix::termios::isatty(rustix::stdio::stdin());
+    let shell = arguments.command.is_empty();
+    let tty = !arguments.no_tty && (arguments.tty || (shell && terminal));
+    Ok(Job {
+        argv: arguments.command.clone(),
+        env: variables(&arguments.env, tty)?,
+        tty,
+        inputs: Inputs::open(&arguments.inputs)?,
+        outputs: arguments.out.as_deref().map(Outputs::open).transpose()?,
+    })
+}
+
+fn variables(given: &[String], tty: bool) -> Result<Vec<Variable>, ClientError> {
+    let mut variables = Vec::new();
+    for name in PASSED_ON.into_iter().chain(tty.then_some("TERM")) {
+        if let Ok(value) = std::env::var(name) {
+            variables.extend(Variable::new(name.into(), value));
+        }
+    }
+    for text in given {
+        let refused =
+            |why: &str| ClientError::Here(format!("--env {}: {why}", printable(text, 80)));
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, value.to_string()),
+            None => {
+                let unset = |_| refused("not set here (or not UTF-8): give NAME=VALUE");
+                (text.as_str(), std::env::var(text).map_err(unset)?)
+            }
+        };
+        let variable = Variable::new(name.into(), value);
+        let variable =
+            variable.ok_or_else(|| refused("a name has letters, digits and '_' only"))?;
+        variables.retain(|other: &Variable| other.name() != variable.name());
+        variables.push(variable);
+    }
+    Ok(variables)
+}
+
+fn call(arguments: &Arguments) -> Result<DoorCall, ClientError> {
+    let label = |fault| ClientError::Here(format!("{fault}"));
+    Ok(DoorCall::Open(Open {
+        version: VERSION,
+        slave: arguments.slave.to_string().try_into().map_err(label)?,
+        user: client::caller_name(),
+        command_line: command_line(arguments),
+    }))
+}
+
+/// What others are told when this keeps them waiting.
+fn command_line(arguments: &Arguments) -> String {
+    let command = arguments.command.join(" ");
+    let shown = if command.is_empty() { "a login shell" } else { &command };
+    printable(shown, COMMAND_LINE_LIMIT_CHARS)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_after_the_dashes_is_the_command() {
+        let parsed = Arguments::parse_from(["start-build", "s", "--", "sh", "-c", "x", "--in"]);
+        assert_eq!(parsed.command, ["sh", "-c", "x", "--in"]);
+        assert!(Arguments::try_parse_from(["start-build", "s", "make"]).is_err());
+        assert!(Arguments::try_parse_from(["start-build", "-t", "-T", "s"]).is_err());
+        assert!(Arguments::try_parse_from(["start-build", "../s"]).is_err());
+    }
+
+    #[test]
+    fn variables_are_passed_on_or_given_and_the_last_counts() {
+        let given = |list: &[&str]| {
+            let list: Vec<String> = list.iter().map(|text| text.to_string()).collect();
+            variables(&list, false).map_err(|error| error.to_string())
+        };
+        let found = given(&["LANG=x", "LANG=y"]).unwrap();
+        let lang: Vec<_> =
+            found.iter().filter(|v| v.name() == "LANG").map(Variable::value).collect();
+        assert_eq!(lang, ["y"]);
+        assert!(given(&["NO_SUCH_VARIABLE_HERE"]).unwrap_err().contains("not set here"));
+        assert!(given(&["A-B=c"]).unwrap_err().contains("letters, digits"));
+        assert!(given(&["=c"]).is_err());
+    }
+}

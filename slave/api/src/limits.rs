@@ -21,7 +21,7 @@ pub const VARIABLES_LIMIT: usize = 64;
 pub const STDIN_WINDOW_BYTES: usize = 256 * 1024;
 
 /// Most files that go into a slave with one command.
-pub const INPUT_LIMIT_FILES: u32 = 1000;
+pub const INPUT_LIMIT_FILES: u32 = 500;
 /// Most bytes that go into a slave with one command.
 pub const INPUT_LIMIT_BYTES: u64 = 8 << 30;
 /// Most files that come out of a slave after one command.

@@ -1,11 +1,12 @@
 //! While the command runs: bytes, signals and sizes, each to where it belongs.
 
 use crate::command::{Command, resize};
-use crate::link::{Fault, Link};
+use crate::fault::Fault;
+use crate::link::Link;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use slave_api::{FromSlave, STDIN_WINDOW_BYTES, ToSlave};
+use slave_api::{FromSlave, PAYLOAD_LIMIT_BYTES, STDIN_WINDOW_BYTES, ToSlave};
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -41,8 +42,7 @@ struct Carrier<'a> {
 
 /// Carry until the command's process has ended; gives its exit status, 128+N after signal N.
 pub fn carry(link: &mut Link, command: &mut Command) -> Result<u8, Fault> {
-    let own = |error: djinni_raw::Error| Fault::Own(error.to_string());
-    let children = djinni_raw::signal_descriptor(&[SIGCHLD]).map_err(own)?;
+    let children = djinni_raw::signal_descriptor(&[SIGCHLD])?;
     let mut carrier = Carrier { link, command, children, ahead: Ahead::default() };
     carrier.command.wires.stdin.iter().for_each(never_wait);
     // It may have ended before there was a descriptor to hear of it.
@@ -58,6 +58,14 @@ pub fn carry(link: &mut Link, command: &mut Command) -> Result<u8, Fault> {
 fn never_wait(fd: &OwnedFd) {
     if let Ok(flags) = fcntl_getfl(fd) {
         let _ = fcntl_setfl(fd, flags | OFlags::NONBLOCK);
+    }
+}
+
+/// To the whole group, as a terminal does it: a shell may wait for its child to react.
+fn send_signal(pid: i32, number: i32) {
+    if djinni_raw::kill(-pid, number).is_err() {
+        // The child has not made its group yet; it has ended at worst, and then this is nothing.
+        let _ = djinni_raw::kill(pid, number);
     }
 }
 
@@ -118,8 +126,8 @@ impl Carrier<'_> {
     /// Follow every message that has arrived.
     fn obey(&mut self) -> Result<(), Fault> {
         let (ahead, command) = (&mut self.ahead, &mut *self.command);
-        while let Some(message) = self.link.next_message()? {
-            match message {
+        while let Some(frame) = self.link.next_frame()? {
+            match ToSlave::decode(frame)? {
                 ToSlave::Stdin(bytes) if command.wires.stdin.is_some() => ahead.put(bytes)?,
                 // The command does not read any more. Without an acknowledgement the caller stops
                 // after a window of bytes that nobody wants.
@@ -130,10 +138,7 @@ impl Carrier<'_> {
                         let _ = resize(terminal, size);
                     }
                 }
-                // To the whole group, as a terminal does it: a shell may wait for its child to react.
-                ToSlave::Signal(signal) => {
-                    let _ = djinni_raw::kill(-command.pid, signal.number());
-                }
+                ToSlave::Signal(signal) => send_signal(command.pid, signal.number()),
                 ToSlave::Run(_) | ToSlave::InputFile { .. } | ToSlave::InputData(_) => {
                     return Err(Fault::Peer("a second command".into()));
                 }
@@ -170,7 +175,7 @@ impl Carrier<'_> {
             return Ok(());
         }
         self.ahead.taken_bytes -= taken as usize;
-        self.link.send(&FromSlave::StdinTaken { bytes: taken })
+        Ok(self.link.send(&FromSlave::StdinTaken { bytes: taken })?)
     }
 
     /// Send on what the command has written, once.
@@ -182,8 +187,8 @@ impl Carrier<'_> {
         let wires = &mut self.command.wires;
         let wire = if kind == FromSlave::STDOUT { &mut wires.stdout } else { &mut wires.stderr };
         let Some(fd) = &*wire else { return Ok(()) };
-        match self.link.forward(kind, fd) {
-            Ok(count) if count > 0 => self.link.flush_what_goes(),
+        match self.link.forward(kind, fd, PAYLOAD_LIMIT_BYTES) {
+            Ok(count) if count > 0 => Ok(self.link.flush_what_goes()?),
             Err(Errno::INTR | Errno::AGAIN) => Ok(()),
             _ => {
                 *wire = None;
@@ -196,9 +201,8 @@ impl Carrier<'_> {
     /// it is among them.
     fn reap(&mut self) -> Result<Option<u8>, Fault> {
         while djinni_raw::next_signal(&self.children).is_some() {}
-        let own = |error: djinni_raw::Error| Fault::Own(error.to_string());
         let mut ended = None;
-        while let Some((pid, status)) = djinni_raw::reap_any().map_err(own)? {
+        while let Some((pid, status)) = djinni_raw::reap_any()? {
             if pid == self.command.pid {
                 ended = Some(djinni_raw::shell_status(status).try_into().unwrap_or(u8::MAX));
             }

@@ -1,6 +1,6 @@
 //! The command's process: from a [`Run`] to its first instruction.
 
-use crate::link::Fault;
+use crate::fault::Fault;
 use crate::place::{PATH, Place, shell};
 use djinni_raw::Cloned;
 use rustix::fs::{Access, access};

@@ -1,11 +1,12 @@
 //! After the command: nothing of it stays, and nothing that it wrote is lost.
 
 use crate::command::Wires;
-use crate::link::{Fault, Link};
+use crate::fault::Fault;
+use crate::link::Link;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::getpid;
-use slave_api::FromSlave;
+use slave_api::{FromSlave, PAYLOAD_LIMIT_BYTES};
 use std::os::fd::AsFd;
 
 const SIGKILL: i32 = 9;
@@ -41,7 +42,7 @@ fn drain_one(link: &mut Link, kind: u8, source: impl AsFd) -> Result<(), Fault> 
     }
     loop {
         link.flush()?;
-        match link.forward(kind, &source) {
+        match link.forward(kind, &source, PAYLOAD_LIMIT_BYTES) {
             Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
             // EIO: a terminal without anybody at its other end.

@@ -1,6 +1,7 @@
 //! Files that come in before the command starts.
 
-use crate::link::{Fault, Link};
+use crate::fault::Fault;
+use crate::link::Link;
 use crate::place::{Place, failed, make_directory};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -61,8 +62,8 @@ fn step(
     run: &mut Run,
     current: &mut Option<Current>,
 ) -> Result<Option<Step>, Fault> {
-    let Some(message) = link.next_message()? else { return Ok(None) };
-    match (message, current) {
+    let Some(frame) = link.next_frame()? else { return Ok(None) };
+    match (ToSlave::decode(frame)?, current) {
         (ToSlave::InputFile { name, size }, None) => Ok(Some(Step::Begin(name, size))),
         (ToSlave::InputData(bytes), Some(current)) => {
             current.write(bytes)?;

@@ -19,13 +19,15 @@
 mod carry;
 mod command;
 mod ending;
+mod fault;
 mod inputs;
-mod link;
+pub mod link;
 mod place;
 mod results;
 
+use fault::Fault;
 use inputs::Taken;
-use link::{Fault, Link};
+use link::Link;
 use place::Place;
 use rustix::time::{ClockId, clock_gettime};
 use slave_api::{FromSlave, Run, ToSlave};
@@ -48,16 +50,15 @@ pub fn run_in_master(socket: OwnedFd) -> i32 {
 }
 
 fn serve(socket: OwnedFd, place: &Place) -> i32 {
-    let status = Link::new(socket).and_then(|mut link| {
-        let outcome = attend(&mut link, place);
-        if let Err(fault @ (Fault::Peer(_) | Fault::Own(_))) = &outcome {
-            ending::kill_all(None);
-            link.send(&FromSlave::Failed { what: fault.to_string() })?;
-            link.flush()?;
-        }
-        outcome
-    });
-    status.unwrap_or(OWN_FAILURE).into()
+    let Ok(mut link) = Link::new(socket) else { return OWN_FAILURE.into() };
+    let outcome = attend(&mut link, place);
+    if let Err(fault @ (Fault::Peer(_) | Fault::Own(_))) = &outcome {
+        ending::kill_all(None);
+        // A master that does not hear this sees the socket end without an Exited.
+        let _ = link.send(&FromSlave::Failed { what: fault.to_string() });
+        let _ = link.flush();
+    }
+    outcome.unwrap_or(OWN_FAILURE).into()
 }
 
 /// The whole life, in order.
@@ -83,7 +84,7 @@ fn attend(link: &mut Link, place: &Place) -> Result<u8, Fault> {
 
 fn take_run(link: &mut Link) -> Result<Run, Fault> {
     loop {
-        match link.next_message()? {
+        match link.next_frame()?.map(ToSlave::decode).transpose()? {
             Some(ToSlave::Run(run)) => return Ok(run),
             Some(_) => return Err(Fault::Peer("something else before a command".into())),
             None => link.receive()?,

@@ -1,45 +1,72 @@
-//! Our end of the socket: whole messages in, one bounded buffer of bytes out.
+//! One end of a socket that carries frames: whole frames in, one bounded buffer of bytes out.
+//! The slave's first process and the caller's side (`master::client`) both stand on it.
 
+use djinni_raw::Error;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use slave_api::door::{DoorCall, DoorReply};
 use slave_api::{
-    FRAME_LIMIT_BYTES, Frame, FrameError, FrameReader, FromSlave, HEADER_BYTES, ToSlave,
+    FRAME_LIMIT_BYTES, Frame, FrameError, FrameReader, FromSlave, HEADER_BYTES,
+    PAYLOAD_LIMIT_BYTES, ToSlave,
 };
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Why we cannot go on.
+/// Why a link is of no further use.
 #[derive(Debug)]
-pub enum Fault {
-    /// The master is gone: nobody is left to tell.
-    Gone,
-    /// The master sent what it must not.
-    Peer(String),
-    /// Something here failed; the text says what, on what, and what to do.
-    Own(String),
+pub enum LinkError {
+    /// The other end is closed.
+    Ended,
+    /// The other end sent, or we were about to send, what is no frame of this protocol.
+    Frame(FrameError),
+    /// A system call failed.
+    Call(Error),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gone => f.write_str("the master is gone"),
-            Self::Peer(what) => write!(f, "the master sent what it must not: {what}"),
-            Self::Own(what) => f.write_str(what),
+            Self::Ended => f.write_str("the other end is closed"),
+            Self::Frame(error) => error.fmt(f),
+            Self::Call(error) => error.fmt(f),
         }
     }
 }
 
-impl From<FrameError> for Fault {
+impl std::error::Error for LinkError {}
+
+impl From<FrameError> for LinkError {
     fn from(error: FrameError) -> Self {
-        Self::Peer(error.to_string())
+        Self::Frame(error)
     }
 }
+
+fn call(name: &'static str, errno: Errno) -> LinkError {
+    LinkError::Call(Error::new(name, "a link's socket", errno.raw_os_error()))
+}
+
+/// A message that a link can send.
+pub trait Message {
+    /// Append the message's frame to `out`.
+    fn encode_to(&self, out: &mut Vec<u8>) -> Result<(), FrameError>;
+}
+
+macro_rules! message {
+    ($($kind:ty),*) => {
+        $(impl Message for $kind {
+            fn encode_to(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+                self.encode(out)
+            }
+        })*
+    };
+}
+message!(ToSlave<'_>, FromSlave<'_>, DoorCall, DoorReply);
 
 /// Room for one data frame and the small messages that may stand behind it.
 const OUT_LIMIT_BYTES: usize = 2 * FRAME_LIMIT_BYTES;
 
-/// The socket to the master. Never holds more than a frame inwards and two outwards.
+/// A connected stream socket. Never holds more than a frame inwards and two outwards.
 pub struct Link {
     socket: OwnedFd,
     reader: FrameReader,
@@ -50,45 +77,37 @@ pub struct Link {
 
 impl Link {
     /// Take over a connected stream socket; it is not kept across exec.
-    pub fn new(socket: OwnedFd) -> Result<Self, Fault> {
+    pub fn new(socket: OwnedFd) -> Result<Self, LinkError> {
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)
-            .map_err(|e| Fault::Own(format!("the socket to the master: fcntl = {e}")))?;
+            .map_err(|errno| call("fcntl", errno))?;
         let out = vec![0; OUT_LIMIT_BYTES];
         Ok(Self { socket, reader: FrameReader::new(), out, from: 0, to: 0 })
     }
 
-    /// The socket, for poll.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// The next frame that has arrived whole.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, LinkError> {
+        Ok(self.reader.next_frame()?)
     }
 
-    /// The next message that has arrived whole.
-    pub fn next_message(&mut self) -> Result<Option<ToSlave<'_>>, Fault> {
-        match self.reader.next_frame()? {
-            Some(frame) => Ok(Some(ToSlave::decode(frame)?)),
-            None => Ok(None),
-        }
-    }
-
-    /// Wait for bytes from the master. Call when [`Link::next_message`] has given `None`.
-    pub fn receive(&mut self) -> Result<(), Fault> {
+    /// Wait for bytes from the other end. Call when [`Link::next_frame`] has given `None`.
+    pub fn receive(&mut self) -> Result<(), LinkError> {
         self.receive_with(RecvFlags::empty())
     }
 
     /// Take the bytes that are there, if any.
-    pub fn receive_what_is_there(&mut self) -> Result<(), Fault> {
+    pub fn receive_what_is_there(&mut self) -> Result<(), LinkError> {
         self.receive_with(RecvFlags::DONTWAIT)
     }
 
-    fn receive_with(&mut self, flags: RecvFlags) -> Result<(), Fault> {
+    fn receive_with(&mut self, flags: RecvFlags) -> Result<(), LinkError> {
         match recv(&self.socket, self.reader.room(), flags) {
-            Ok((_, 0)) => Err(Fault::Gone),
+            Ok((_, 0)) => Err(LinkError::Ended),
             Ok((_, count)) => {
                 self.reader.filled(count);
                 Ok(())
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-            Err(_) => Err(Fault::Gone),
+            Err(_) => Err(LinkError::Ended),
         }
     }
 
@@ -98,9 +117,9 @@ impl Link {
     }
 
     /// Send a message, waiting for room if there is none.
-    pub fn send(&mut self, message: &FromSlave<'_>) -> Result<(), Fault> {
+    pub fn send(&mut self, message: &impl Message) -> Result<(), LinkError> {
         let mut bytes = Vec::new();
-        message.encode(&mut bytes)?;
+        message.encode_to(&mut bytes)?;
         if self.out.len() - self.to < bytes.len() {
             self.flush()?;
         }
@@ -109,11 +128,17 @@ impl Link {
         self.flush_what_goes()
     }
 
-    /// Read once from `source` and send it on as a data frame of `kind`. Gives how many bytes came.
-    /// Call only while [`Link::is_idle`], so that what is held stays bounded.
-    pub fn forward(&mut self, kind: u8, source: impl AsFd) -> Result<usize, Errno> {
+    /// Read at most `most_bytes` from `source`, once, and queue them as a data frame of `kind`.
+    /// Gives how many bytes came. Call only while [`Link::is_idle`], so that what is held stays
+    /// bounded, and flush afterwards.
+    pub fn forward(
+        &mut self,
+        kind: u8,
+        source: impl AsFd,
+        most_bytes: usize,
+    ) -> Result<usize, Errno> {
         let start = self.to + HEADER_BYTES;
-        let end = (self.to + FRAME_LIMIT_BYTES).min(self.out.len());
+        let end = (start + most_bytes.min(PAYLOAD_LIMIT_BYTES)).min(self.out.len());
         let count = rustix::io::read(source, &mut self.out[start..end])?;
         if let (true, Ok(header)) = (count > 0, Frame::header(kind, count)) {
             self.out[self.to..start].copy_from_slice(&header);
@@ -123,14 +148,17 @@ impl Link {
     }
 
     /// Send what goes without waiting.
-    pub fn flush_what_goes(&mut self) -> Result<(), Fault> {
+    pub fn flush_what_goes(&mut self) -> Result<(), LinkError> {
         while !self.is_idle() {
             let waiting = &self.out[self.from..self.to];
             match send(&self.socket, waiting, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(count) => self.from += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(()),
-                Err(_) => return Err(Fault::Gone),
+                Err(_) => {
+                    (self.from, self.to) = (0, 0);
+                    return Err(LinkError::Ended);
+                }
             }
         }
         (self.from, self.to) = (0, 0);
@@ -138,7 +166,7 @@ impl Link {
     }
 
     /// Send all that waits, waiting with it.
-    pub fn flush(&mut self) -> Result<(), Fault> {
+    pub fn flush(&mut self) -> Result<(), LinkError> {
         loop {
             self.flush_what_goes()?;
             if self.is_idle() {
@@ -147,8 +175,15 @@ impl Link {
             let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(Fault::Own(format!("poll = {errno}"))),
+                Err(errno) => return Err(call("poll", errno)),
             }
         }
+    }
+}
+
+impl AsFd for Link {
+    /// The socket, for poll.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

@@ -1,6 +1,6 @@
 //! Where a command runs: its directories and what its environment starts with.
 
-use crate::link::Fault;
+use crate::fault::Fault;
 use rustix::fs::{Access, Mode, access, mkdir};
 use rustix::io::Errno;
 use slave_api::{Run, Variable};

@@ -3,7 +3,8 @@
 //! Nothing else is alive by now, so nothing changes under the walk; links are still never followed,
 //! because the command chose every name here.
 
-use crate::link::{Fault, Link};
+use crate::fault::Fault;
+use crate::link::Link;
 use crate::place::failed;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ pub fn send(link: &mut Link, directory: &Path, since: Timespec) -> Result<(), Fa
         Ok(fd) => walk.directory(fd, "")?,
         Err(errno) => return Err(failed("openat", directory, errno)),
     }
-    walk.link.send(&FromSlave::OutputEnd)
+    Ok(walk.link.send(&FromSlave::OutputEnd)?)
 }
 
 struct Walk<'a> {
@@ -126,7 +127,7 @@ impl Walk<'_> {
                 Err(errno) => return Err(broken(errno.to_string())),
             }
         }
-        self.link.flush()
+        Ok(self.link.flush()?)
     }
 
     fn count(&mut self, size: u64) -> Result<(), Fault> {
@@ -150,13 +151,13 @@ impl Walk<'_> {
 
     fn skip_for(&mut self, fault: slave_api::PathFault) -> Result<(), Fault> {
         let sentence = format!("bslave: result {fault}: not sent\n");
-        self.link.send(&FromSlave::Stderr(sentence.as_bytes()))
+        Ok(self.link.send(&FromSlave::Stderr(sentence.as_bytes()))?)
     }
 
     fn skip(&mut self, path: &str, reason: &str) -> Result<(), Fault> {
         let path = printable(path, 300);
         let sentence = format!("bslave: result {path:?}: {reason}: not sent\n");
-        self.link.send(&FromSlave::Stderr(sentence.as_bytes()))
+        Ok(self.link.send(&FromSlave::Stderr(sentence.as_bytes()))?)
     }
 }
 

@@ -1,0 +1,413 @@
+//! While a command runs: our standard input, output and error, our signals, our terminal's size.
+//!
+//! ```text
+//! Sending ── all inputs went, Started came ──▶ Running ── first result ──▶ Ending ── Exited ──▶ status
+//!    signal: give up                          signal: pass on          signal: give up
+//! ```
+//!
+//! One thing is always enough to wait for: what the slave sent is written out before more is read,
+//! what we send is gone before more standard input is read.
+
+use super::inputs::Input;
+use super::terminal::{Raw, size};
+use super::{ClientError, Inputs, Job, Outputs};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use rustix::stdio::{stderr, stdin, stdout};
+use slave_api::{FromSlave, PAYLOAD_LIMIT_BYTES, STDIN_WINDOW_BYTES, Signal, ToSlave};
+use slave_init::link::{Link, LinkError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const SIGTSTP: i32 = 20;
+const SIGWINCH: i32 = 28;
+/// The exit status of a program whose output nobody reads any more (128 + SIGPIPE).
+const PIPE_CLOSED: i32 = 141;
+/// What a pipe that is said to be writable takes without blocking (`PIPE_BUF`).
+const PIPE_PIECE_BYTES: usize = 4096;
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Stage {
+    Sending,
+    Running,
+    Ending,
+}
+
+/// Where bytes of the slave go.
+#[derive(Clone, Copy)]
+enum Sink {
+    Stdout,
+    Stderr,
+}
+
+impl Sink {
+    fn fd(self) -> BorrowedFd<'static> {
+        match self {
+            Self::Stdout => stdout(),
+            Self::Stderr => stderr(),
+        }
+    }
+}
+
+/// Bytes of the slave that are not written yet; at most one frame's.
+struct Pending {
+    bytes: Vec<u8>,
+    written: usize,
+    sink: Sink,
+}
+
+/// What may wake us.
+#[derive(Clone, Copy)]
+enum Source {
+    Signals,
+    Socket,
+    Stdin,
+    Sink,
+}
+
+pub struct Carrier {
+    link: Link,
+    signals: OwnedFd,
+    tty: bool,
+    raw: Option<Raw>,
+    stage: Stage,
+    inputs: Inputs,
+    sending: Option<(Input, u64)>,
+    outputs: Option<Outputs>,
+    outputs_ended: bool,
+    stdin_open: bool,
+    ahead_bytes: usize,
+    pending: Pending,
+    /// The other end reads no more; what it said last is still to be read.
+    unheard: bool,
+    status: Option<i32>,
+}
+
+impl Carrier {
+    /// Ask for the command.
+    pub fn start(mut link: Link, job: Job) -> Result<Self, ClientError> {
+        let run = job.run();
+        let forwarded = Signal::FORWARDED.iter().map(|signal| signal.number());
+        // Without a terminal of the slave's, stopping us is our own shell's business alone.
+        let terminal = if job.tty { &[SIGWINCH, SIGTSTP][..] } else { &[] };
+        let signals: Vec<i32> = forwarded.chain(terminal.iter().copied()).collect();
+        let signals = djinni_raw::signal_descriptor(&signals)?;
+        link.send(&ToSlave::Run(run)).map_err(|error| match error {
+            LinkError::Frame(error) => ClientError::Here(format!(
+                "the command line: {error}: shorten it, or put it into a script and give that with --in"
+            )),
+            other => other.into(),
+        })?;
+        Ok(Self {
+            link,
+            signals,
+            tty: job.tty,
+            raw: None,
+            stage: Stage::Sending,
+            inputs: job.inputs,
+            sending: None,
+            outputs: job.outputs,
+            outputs_ended: false,
+            stdin_open: true,
+            ahead_bytes: 0,
+            pending: Pending { bytes: vec![], written: 0, sink: Sink::Stdout },
+            unheard: false,
+            status: None,
+        })
+    }
+
+    /// Carry until the command's status is known and all it wrote is written.
+    pub fn run(mut self) -> Result<i32, ClientError> {
+        loop {
+            self.hear()?;
+            if let (Some(status), true) = (self.status, self.pending.is_empty()) {
+                return Ok(status);
+            }
+            self.send_inputs()?;
+            for source in self.wait()? {
+                match source {
+                    Source::Signals => self.take_signals()?,
+                    Source::Socket => self.exchange()?,
+                    Source::Stdin => self.send_stdin()?,
+                    Source::Sink => self.write_out()?,
+                }
+            }
+        }
+    }
+
+    /// Wait; the sources that are ready.
+    fn wait(&self) -> Result<Vec<Source>, ClientError> {
+        let mut sources = Vec::with_capacity(4);
+        let mut fds = Vec::with_capacity(4);
+        let (signals, socket) = (self.signals.as_fd(), self.link.as_fd());
+        let sending = !self.link.is_idle() || (self.owes_inputs() && !self.unheard);
+        let writing = !self.pending.is_empty();
+        let mut add = |source, fd, flags| {
+            sources.push(source);
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
+        };
+        add(Source::Signals, signals, PollFlags::IN);
+        // A closed socket is always ready, so it may be waited for only when it can be attended to.
+        match (writing, sending) {
+            (false, false) => add(Source::Socket, socket, PollFlags::IN),
+            (false, true) => add(Source::Socket, socket, PollFlags::IN | PollFlags::OUT),
+            (true, true) => add(Source::Socket, socket, PollFlags::OUT),
+            (true, false) => {}
+        }
+        if writing {
+            add(Source::Sink, self.pending.sink.fd(), PollFlags::OUT);
+        }
+        if self.may_read_stdin() {
+            add(Source::Stdin, stdin(), PollFlags::IN);
+        }
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(vec![]),
+            Err(errno) => return Err(ClientError::Here(format!("poll = {errno}: try again"))),
+        }
+        let ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        Ok(sources.iter().zip(ready).filter_map(|(s, ready)| ready.then_some(*s)).collect())
+    }
+
+    fn may_read_stdin(&self) -> bool {
+        self.stage == Stage::Running
+            && self.stdin_open
+            && !self.unheard
+            && self.link.is_idle()
+            && self.ahead_bytes < STDIN_WINDOW_BYTES
+    }
+
+    /// Send what waits, take what came.
+    fn exchange(&mut self) -> Result<(), ClientError> {
+        let sent = self.link.flush_what_goes();
+        self.note(sent)?;
+        match self.pending.is_empty() {
+            true => Ok(self.link.receive_what_is_there()?),
+            false => Ok(()),
+        }
+    }
+
+    /// A slave that has ended cannot be sent anything, but what it said before that is still there.
+    fn note(&mut self, sent: Result<(), LinkError>) -> Result<(), ClientError> {
+        match sent {
+            Err(LinkError::Ended) => {
+                self.unheard = true;
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn say(&mut self, message: &ToSlave<'_>) -> Result<(), ClientError> {
+        if self.unheard {
+            return Ok(());
+        }
+        let sent = self.link.send(message);
+        self.note(sent)
+    }
+
+    /// Follow what has come, until something is to be written out first.
+    fn hear(&mut self) -> Result<(), ClientError> {
+        while self.pending.is_empty() && self.status.is_none() {
+            let Some(frame) = self.link.next_frame()? else { return Ok(()) };
+            match FromSlave::decode(frame)? {
+                FromSlave::Stdout(bytes) => self.pending.put(bytes, Sink::Stdout),
+                FromSlave::Stderr(bytes) => self.pending.put(bytes, Sink::Stderr),
+                FromSlave::OutputData(bytes) => {
+                    wanted(&mut self.outputs, self.outputs_ended)?.write(bytes)?;
+                }
+                FromSlave::OutputFile(file) => {
+                    self.stage = Stage::Ending;
+                    wanted(&mut self.outputs, self.outputs_ended)?.begin(file)?;
+                }
+                FromSlave::OutputEnd => {
+                    self.stage = Stage::Ending;
+                    wanted(&mut self.outputs, self.outputs_ended)?.end()?;
+                    self.outputs_ended = true;
+                }
+                FromSlave::StdinTaken { bytes } => {
+                    let left = self.ahead_bytes.checked_sub(bytes as usize);
+                    let what = "it took more input than it was given";
+                    self.ahead_bytes = left.ok_or(ClientError::Violation(what.into()))?;
+                }
+                FromSlave::Started => self.started()?,
+                FromSlave::Exited { status } => self.exited(status)?,
+                FromSlave::Failed { what } => return Err(ClientError::Slave(what)),
+            }
+        }
+        Ok(())
+    }
+
+    fn started(&mut self) -> Result<(), ClientError> {
+        if self.stage != Stage::Sending || self.owes_inputs() {
+            return Err(ClientError::Violation("a start out of turn".into()));
+        }
+        self.stage = Stage::Running;
+        if self.tty {
+            self.raw = Raw::enter()
+                .map_err(|errno| ClientError::Here(format!("the terminal: {errno}: try -T")))?;
+        }
+        Ok(())
+    }
+
+    fn exited(&mut self, status: u8) -> Result<(), ClientError> {
+        if self.stage == Stage::Sending {
+            return Err(ClientError::Violation("an end before the start".into()));
+        }
+        if self.outputs.is_some() && !self.outputs_ended {
+            return Err(ClientError::Violation("an end before all results".into()));
+        }
+        self.status = Some(status.into());
+        Ok(())
+    }
+
+    fn owes_inputs(&self) -> bool {
+        self.inputs.count() > 0 || self.sending.as_ref().is_some_and(|(_, left)| *left > 0)
+    }
+
+    /// Send the next piece of the input files, if what went before is gone.
+    fn send_inputs(&mut self) -> Result<(), ClientError> {
+        while self.stage == Stage::Sending && !self.unheard && self.link.is_idle() {
+            match self.sending.take() {
+                Some((_, 0)) => {}
+                Some((input, left)) => {
+                    let sent = self.send_input(&input, left)?;
+                    self.sending = Some((input, left - sent));
+                }
+                None => {
+                    let Some(input) = self.inputs.take_first() else { return Ok(()) };
+                    let (name, size) = (input.name.clone(), input.size);
+                    self.say(&ToSlave::InputFile { name, size })?;
+                    self.sending = Some((input, size));
+                }
+            }
+            // A failure of the slave, or a signal, should not wait for gigabytes.
+            if !self.link.is_idle() || self.sending.as_ref().is_some_and(|(_, left)| *left > 0) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn send_input(&mut self, input: &Input, left: u64) -> Result<u64, ClientError> {
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let broken = |why: &str| ClientError::Here(format!("--in {}: {why}", input.name));
+        match self.link.forward(ToSlave::INPUT_DATA, &input.file, most) {
+            Ok(0) => Err(broken("became shorter while it was sent: try again")),
+            Ok(count) => {
+                let sent = self.link.flush_what_goes();
+                self.note(sent)?;
+                Ok(count as u64)
+            }
+            Err(Errno::INTR) => Ok(0),
+            Err(errno) => Err(broken(&errno.to_string())),
+        }
+    }
+
+    fn send_stdin(&mut self) -> Result<(), ClientError> {
+        let room = STDIN_WINDOW_BYTES - self.ahead_bytes;
+        match self.link.forward(ToSlave::STDIN, stdin(), room) {
+            Err(Errno::INTR | Errno::AGAIN) => Ok(()),
+            Ok(count) if count > 0 => {
+                self.ahead_bytes += count;
+                let sent = self.link.flush_what_goes();
+                self.note(sent)
+            }
+            // The end, or nothing that could be read (a directory, a terminal that is gone).
+            _ => {
+                self.stdin_open = false;
+                self.say(&ToSlave::StdinEnd)
+            }
+        }
+    }
+
+    /// Write what one sink takes now.
+    fn write_out(&mut self) -> Result<(), ClientError> {
+        match self.pending.write() {
+            Ok(()) | Err(Errno::INTR | Errno::AGAIN) => Ok(()),
+            Err(errno) => match (self.pending.sink, errno) {
+                // As it would end the command here. The socket closes behind us, and with it the slave ends.
+                (Sink::Stdout, Errno::PIPE) => {
+                    self.pending.clear();
+                    (self.status, self.stage) = (Some(PIPE_CLOSED), Stage::Ending);
+                    Ok(())
+                }
+                (Sink::Stderr, _) => {
+                    self.pending.clear();
+                    Ok(())
+                }
+                (Sink::Stdout, errno) => Err(ClientError::Here(format!(
+                    "standard output: {errno}: the command was ended, for its output is lost"
+                ))),
+            },
+        }
+    }
+
+    fn take_signals(&mut self) -> Result<(), ClientError> {
+        while let Some(number) = djinni_raw::next_signal(&self.signals) {
+            match (number, self.stage) {
+                (SIGWINCH, _) => self.say(&ToSlave::Resize(size()))?,
+                (SIGTSTP, _) => self.stop()?,
+                (_, Stage::Running) => {
+                    if let Some(signal) = Signal::from_number(number) {
+                        self.say(&ToSlave::Signal(signal))?;
+                    }
+                }
+                // There is no command to tell: we end, the socket closes, and the slave ends.
+                (_, Stage::Sending | Stage::Ending) => {
+                    self.pending.clear();
+                    self.status = Some(128 + number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Be stopped as by ^Z, with the terminal as it was meanwhile.
+    fn stop(&mut self) -> Result<(), ClientError> {
+        self.raw.iter().for_each(Raw::pause);
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+        if let Some(raw) = &self.raw {
+            let _ = raw.again();
+        }
+        self.say(&ToSlave::Resize(size()))
+    }
+}
+
+/// The directory of results, if one was asked for and not all were sent.
+fn wanted(outputs: &mut Option<Outputs>, ended: bool) -> Result<&mut Outputs, ClientError> {
+    match (outputs, ended) {
+        (Some(outputs), false) => Ok(outputs),
+        (Some(_), true) => Err(ClientError::Violation("a result after the last".into())),
+        (None, _) => Err(ClientError::Violation("a result that nobody asked for".into())),
+    }
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.written == self.bytes.len()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.written = 0;
+    }
+
+    fn put(&mut self, bytes: &[u8], sink: Sink) {
+        self.clear();
+        self.bytes.extend_from_slice(bytes);
+        self.sink = sink;
+    }
+
+    /// Write as much as does not block: we must stay able to pass signals on.
+    fn write(&mut self) -> Result<(), Errno> {
+        let fd = self.sink.fd();
+        let regular = fstat(fd)
+            .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::RegularFile);
+        let piece = if regular { PAYLOAD_LIMIT_BYTES } else { PIPE_PIECE_BYTES };
+        let end = self.bytes.len().min(self.written + piece);
+        self.written += rustix::io::write(fd, &self.bytes[self.written..end])?;
+        Ok(())
+    }
+}

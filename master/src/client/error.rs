@@ -1,0 +1,86 @@
+//! What may go wrong for a caller that is not the command's own doing.
+
+use slave_api::{SENTENCE_LIMIT_CHARS, printable};
+use slave_init::link::LinkError;
+use std::fmt;
+
+/// Exit status of a failure that is not the command's own.
+pub const OWN_FAILURE: i32 = 125;
+/// Exit status when the same may succeed later.
+pub const TRY_AGAIN: i32 = 75;
+
+/// Why there is no exit status of a command.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The socket ended before the command did.
+    Lost,
+    /// The slave, or the master, sent what it must not.
+    Violation(String),
+    /// The slave's own first process failed.
+    Slave(String),
+    /// The master refused; the sentence is its own.
+    Refused {
+        /// What it says.
+        sentence: String,
+        /// The exit status it suggests: 1, 75 or 125.
+        exit: i32,
+    },
+    /// Something here failed: what, on what, what to do.
+    Here(String),
+}
+
+impl ClientError {
+    /// The exit status that belongs to it.
+    pub fn exit_status(&self) -> i32 {
+        match self {
+            Self::Refused { exit: TRY_AGAIN, .. } => TRY_AGAIN,
+            _ => OWN_FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clean = |text: &str| printable(text, SENTENCE_LIMIT_CHARS);
+        match self {
+            Self::Lost => f.write_str(
+                "the slave ended (killed, or its lease was lost): \
+                 see 'djinni status' on the host, then try again",
+            ),
+            Self::Violation(what) => {
+                write!(
+                    f,
+                    "the slave sent what it must not: {}: nothing of that was kept",
+                    clean(what)
+                )
+            }
+            Self::Slave(what) => write!(f, "the slave's first process failed: {}", clean(what)),
+            Self::Refused { sentence, .. } => f.write_str(&clean(sentence)),
+            Self::Here(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<LinkError> for ClientError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Ended => Self::Lost,
+            LinkError::Frame(error) => Self::Violation(error.to_string()),
+            LinkError::Call(error) => Self::Here(format!("{error}: try again")),
+        }
+    }
+}
+
+impl From<slave_api::FrameError> for ClientError {
+    fn from(error: slave_api::FrameError) -> Self {
+        Self::Violation(error.to_string())
+    }
+}
+
+impl From<djinni_raw::Error> for ClientError {
+    fn from(error: djinni_raw::Error) -> Self {
+        Self::Here(format!("{error}: try again"))
+    }
+}

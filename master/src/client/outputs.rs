@@ -1,0 +1,180 @@
+//! Where results go. The slave says what a file is called; nothing it says leads out of here.
+
+use super::ClientError;
+use djinni_raw::{openat2, resolve};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use slave_api::{OUTPUT_LIMIT_BYTES, OUTPUT_LIMIT_FILES, OutputFile};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A directory that takes results.
+///
+/// Each file is written under a temporary name and renamed when it is whole, so it replaces what
+/// had its name before (never a directory), and what is broken off leaves nothing.
+#[derive(Debug)]
+pub struct Outputs {
+    shown: PathBuf,
+    directory: OwnedFd,
+    current: Option<Current>,
+    files: u32,
+    bytes: u64,
+}
+
+/// The file that is being written.
+#[derive(Debug)]
+struct Current {
+    directory: OwnedFd,
+    temporary: String,
+    file: OwnedFd,
+    result: OutputFile,
+    left_bytes: u64,
+    whole: bool,
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        if !self.whole {
+            // Nothing more can be done about a directory that does not let go of it.
+            let _ = unlinkat(&self.directory, &self.temporary, AtFlags::empty());
+        }
+    }
+}
+
+impl Outputs {
+    /// Open the directory `path`, made if its parent is there.
+    pub fn open(path: &Path) -> Result<Self, ClientError> {
+        let refused = |what: &str, errno: Errno| {
+            let remedy = "give a directory that is there, or can be made";
+            ClientError::Here(format!("--out {}: {what}: {errno}: {remedy}", path.display()))
+        };
+        match mkdirat(rustix::fs::CWD, path, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(refused("mkdir", errno)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(rustix::fs::CWD, path, flags, Mode::empty())
+            .map_err(|errno| refused("open", errno))?;
+        rustix::fs::accessat(&directory, ".", rustix::fs::Access::WRITE_OK, AtFlags::EACCESS)
+            .map_err(|errno| refused("write", errno))?;
+        Ok(Self { shown: path.to_owned(), directory, current: None, files: 0, bytes: 0 })
+    }
+
+    /// Begin a result, and end it when it is empty.
+    pub fn begin(&mut self, result: OutputFile) -> Result<(), ClientError> {
+        if let Some(current) = &self.current {
+            let what = format!("{:?} begins within {}", result.path.as_str(), current.result.path);
+            return Err(ClientError::Violation(what));
+        }
+        self.count(&result)?;
+        let current = self.create(result)?;
+        self.current = Some(current);
+        self.finish_when_whole()
+    }
+
+    /// The next bytes of the result that was begun last.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), ClientError> {
+        let Some(current) = &mut self.current else {
+            return Err(ClientError::Violation("bytes of a result that was not begun".into()));
+        };
+        let left = current.left_bytes.checked_sub(bytes.len() as u64);
+        current.left_bytes = left.ok_or_else(|| {
+            let OutputFile { path, size, .. } = &current.result;
+            ClientError::Violation(format!("{:?} is longer than its {size} bytes", path.as_str()))
+        })?;
+        while !bytes.is_empty() {
+            match rustix::io::write(&current.file, bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    let path = current.result.path.clone();
+                    return Err(self.failed("write", path.as_str(), errno));
+                }
+            }
+        }
+        self.finish_when_whole()
+    }
+
+    /// All results were sent: is none unfinished?
+    pub fn end(&self) -> Result<(), ClientError> {
+        match &self.current {
+            None => Ok(()),
+            Some(current) => {
+                let what = format!("{:?} is cut off", current.result.path.as_str());
+                Err(ClientError::Violation(what))
+            }
+        }
+    }
+
+    fn count(&mut self, result: &OutputFile) -> Result<(), ClientError> {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(result.size);
+        if self.files > OUTPUT_LIMIT_FILES || self.bytes > OUTPUT_LIMIT_BYTES {
+            let (path, limit) = (result.path.as_str(), OUTPUT_LIMIT_BYTES >> 30);
+            let what = format!("{path:?} is beyond {OUTPUT_LIMIT_FILES} files or {limit} GiB");
+            return Err(ClientError::Violation(what));
+        }
+        Ok(())
+    }
+
+    fn create(&self, result: OutputFile) -> Result<Current, ClientError> {
+        let directory = self.directory_of(&result)?;
+        let temporary = format!(".start-build-{}-{}.part", std::process::id(), self.files);
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // The owner can always read and replace it; nobody else can write it; no set-user-id.
+        let mode = Mode::from_raw_mode(result.mode & 0o755 | 0o600);
+        let file = openat(&directory, &temporary, flags, mode)
+            .map_err(|errno| self.failed("openat", result.path.as_str(), errno))?;
+        let left_bytes = result.size;
+        Ok(Current { directory, temporary, file, result, left_bytes, whole: false })
+    }
+
+    /// The directory that a result goes to, made where it is not there. A link that stands there,
+    /// from whomever, is not followed.
+    fn directory_of(&self, result: &OutputFile) -> Result<OwnedFd, ClientError> {
+        let path = result.path.as_str();
+        let failed = |call, errno| self.failed(call, path, errno);
+        let mut at = rustix::io::fcntl_dupfd_cloexec(&self.directory, 3)
+            .map_err(|errno| failed("fcntl", errno))?;
+        for name in result.path.split().0 {
+            match mkdirat(&at, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed("mkdirat", errno)),
+            }
+            let flags = (OFlags::RDONLY | OFlags::DIRECTORY).bits() as i32;
+            at = openat2(at.as_fd(), name, flags, 0, resolve::STRICT)
+                .map_err(|error| failed("openat2", Errno::from_raw_os_error(error.errno())))?;
+        }
+        Ok(at)
+    }
+
+    fn finish_when_whole(&mut self) -> Result<(), ClientError> {
+        if self.current.as_ref().is_none_or(|current| current.left_bytes > 0) {
+            return Ok(());
+        }
+        let Some(mut current) = self.current.take() else { return Ok(()) };
+        let name = current.result.path.split().1;
+        renameat(&current.directory, &current.temporary, &current.directory, name)
+            .map_err(|errno| self.failed("renameat", current.result.path.as_str(), errno))?;
+        current.whole = true;
+        Ok(())
+    }
+
+    fn failed(&self, call: &'static str, path: &str, errno: Errno) -> ClientError {
+        let error = djinni_raw::Error::new(call, format!("{path:?}"), errno.raw_os_error());
+        let remedy = match errno {
+            Errno::NOSPC | Errno::DQUOT => "free space there, or give another directory",
+            Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {
+                "something else of that name is there: give an empty directory"
+            }
+            _ => "give another directory",
+        };
+        ClientError::Here(format!("--out {}: {error}: {remedy}", self.shown.display()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "outputs_tests.rs"]
+mod tests;

@@ -1,0 +1,48 @@
+//! Why the first process of a slave cannot go on.
+
+use crate::link::LinkError;
+use slave_api::FrameError;
+use std::fmt;
+
+/// Whose fault it is.
+#[derive(Debug)]
+pub enum Fault {
+    /// The master is gone: nobody is left to tell.
+    Gone,
+    /// The master sent what it must not.
+    Peer(String),
+    /// Something here failed; the text says what, on what, and what to do.
+    Own(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the master is gone"),
+            Self::Peer(what) => write!(f, "the master sent what it must not: {what}"),
+            Self::Own(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        Self::Peer(error.to_string())
+    }
+}
+
+impl From<LinkError> for Fault {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Ended => Self::Gone,
+            LinkError::Frame(error) => error.into(),
+            LinkError::Call(error) => Self::Own(error.to_string()),
+        }
+    }
+}
+
+impl From<djinni_raw::Error> for Fault {
+    fn from(error: djinni_raw::Error) -> Self {
+        Self::Own(error.to_string())
+    }
+}

@@ -1,0 +1,170 @@
+//! A slave for tests: a cell on the running system's programs, and the master's side by hand.
+
+use slave_api::{FrameReader, FromSlave, OutputFile, Run, ToSlave};
+use slave_cell::{Attr, Cell, IdMap, Mount, MountPoint, Network, Running, Source, Stdio};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// A slave whose first process waits for a command.
+pub struct Slave {
+    socket: UnixStream,
+    reader: FrameReader,
+    running: Running,
+    _root: tempfile::TempDir,
+}
+
+/// All that a slave has said.
+#[derive(Default)]
+pub struct Heard {
+    pub started: bool,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub taken: usize,
+    pub files: Vec<(OutputFile, Vec<u8>)>,
+    pub output_ended: bool,
+    pub status: Option<u8>,
+    pub failed: Option<String>,
+}
+
+pub fn command(argv: &[&str]) -> Run {
+    let argv = argv.iter().map(|text| text.to_string()).collect();
+    Run { argv, env: vec![], tty: None, collect: false, inputs: 0 }
+}
+
+pub fn login() -> Run {
+    command(&[])
+}
+
+fn cell(root: &std::path::Path) -> Cell {
+    for directory in ["usr", "etc", "proc", "dev", "build", "tmp"] {
+        std::fs::create_dir(root.join(directory)).unwrap();
+    }
+    for link in ["bin", "sbin", "lib", "lib64"] {
+        symlink(format!("usr/{link}"), root.join(link)).unwrap();
+    }
+    let tmpfs = || Source::Tmpfs { mode: 0o755, size_bytes: 64 << 20, inodes: 10_000 };
+    let shown = |path: &str| Mount::new(Source::Path(path.into()), path, Attr::SHOWN);
+    let mut cell = Cell::new(root, "test-slave");
+    cell.mounts = vec![
+        shown("/usr"),
+        shown("/etc"),
+        Mount::new(Source::Proc, "/proc", Attr::INERT),
+        Mount::new(Source::Devices, "/dev", Attr::default()),
+        Mount::new(tmpfs(), "/build", Attr::SCRATCH),
+        Mount { make: MountPoint::Existing, ..Mount::new(tmpfs(), "/tmp", Attr::SCRATCH) },
+    ];
+    cell.ids = Some(IdMap { inside: 0, outside: 100_000, count: 65_536 });
+    cell.network = Network::New;
+    cell.stdio = Stdio::Null;
+    cell
+}
+
+impl Slave {
+    pub fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(root.path(), mode).unwrap();
+        let mut cell = cell(root.path());
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        // A test that hangs is a test that fails.
+        ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        ours.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        cell.keep_fds = vec![theirs.as_raw_fd()];
+        let running = slave_cell::spawn(&cell, || slave_init::run(OwnedFd::from(theirs)));
+        let running = running.unwrap_or_else(|error| panic!("this tier needs cells: {error}"));
+        Self { socket: ours, reader: FrameReader::new(), running, _root: root }
+    }
+
+    /// Run a command without input and hear all of it.
+    pub fn run(mut self, run: &Run) -> Heard {
+        self.say(&ToSlave::Run(run.clone()));
+        self.say(&ToSlave::StdinEnd);
+        self.hear_to_the_end()
+    }
+
+    pub fn say(&mut self, message: &ToSlave<'_>) {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes).unwrap();
+        self.say_bytes(&bytes);
+    }
+
+    pub fn say_bytes(&mut self, bytes: &[u8]) {
+        // A slave that refuses hangs up before it has read all; what it says is what is tested.
+        let _ = self.socket.write_all(bytes);
+    }
+
+    /// Hear one message; false at the end.
+    pub fn hear(&mut self, heard: &mut Heard) -> bool {
+        loop {
+            if let Some(frame) = self.reader.next_frame().unwrap() {
+                heard.add(FromSlave::decode(frame).unwrap());
+                return true;
+            }
+            match self.socket.read(self.reader.room()) {
+                Ok(0) => return false,
+                Ok(count) => self.reader.filled(count),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return false,
+                Err(error) => panic!("{error}; heard until then: {}", heard.stdout_text()),
+            }
+        }
+    }
+
+    pub fn hear_until(&mut self, heard: &mut Heard, text: &str) {
+        while !heard.stdout_text().contains(text) {
+            assert!(self.hear(heard), "ended before {text:?}: {}", heard.stdout_text());
+        }
+    }
+
+    /// Hear the rest; the last word must be the last, and the status the process's own.
+    pub fn hear_all(&mut self, heard: &mut Heard) {
+        while self.hear(heard) {}
+        let expected = heard.status.unwrap_or(125);
+        assert_eq!(self.running.wait().unwrap().shell_status(), i32::from(expected));
+    }
+
+    pub fn hear_to_the_end(mut self) -> Heard {
+        let mut heard = Heard::default();
+        self.hear_all(&mut heard);
+        heard
+    }
+
+    /// Close the master's end and wait for the slave to end.
+    pub fn leave(self) {
+        drop(self.socket);
+        self.running.wait().unwrap();
+    }
+
+    pub fn resident_bytes(&self) -> usize {
+        let path = format!("/proc/{}/statm", self.running.pid());
+        let text = std::fs::read_to_string(path).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+}
+
+impl Heard {
+    fn add(&mut self, message: FromSlave<'_>) {
+        assert!(self.status.is_none() && self.failed.is_none(), "the last word was not the last");
+        match message {
+            FromSlave::Started => self.started = true,
+            FromSlave::Stdout(bytes) => self.stdout.extend(bytes),
+            FromSlave::Stderr(bytes) => self.stderr.extend(bytes),
+            FromSlave::StdinTaken { bytes } => self.taken += bytes as usize,
+            FromSlave::OutputFile(file) => self.files.push((file, vec![])),
+            FromSlave::OutputData(bytes) => self.files.last_mut().unwrap().1.extend(bytes),
+            FromSlave::OutputEnd => self.output_ended = true,
+            FromSlave::Exited { status } => self.status = Some(status),
+            FromSlave::Failed { what } => self.failed = Some(what),
+        }
+    }
+
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
