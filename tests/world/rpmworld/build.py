@@ -19,7 +19,7 @@ from .archive import Archive
 HERE = Path(__file__).resolve().parent.parent
 TOP = HERE.parent.parent
 EPOCH_OF_OWN = 1_700_000_000
-"""The build time of the world's own packages, so that the same recipe gives the same RPMs."""
+"""The time of what has none of Debian's, so that the same recipe and .debs give the same world."""
 
 PROGRAMS = {"apt-get": "apt", "createrepo_c": "createrepo-c", "dpkg-deb": "dpkg", "rpmbuild": "rpm"}
 
@@ -216,7 +216,8 @@ class World:
 
     def _index(self):
         """The repository's metadata."""
-        command = ["createrepo_c", "--quiet", "--no-database", "--workers", str(self.jobs), str(self.repo)]
+        command = ["createrepo_c", "--quiet", "--no-database", "--workers", str(self.jobs)]
+        command += ["--revision", str(EPOCH_OF_OWN), "--set-timestamp-to-revision", str(self.repo)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise WorldError(f"createrepo_c failed on {self.repo}:\n  {done.stderr.strip()}")

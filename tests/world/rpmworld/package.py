@@ -37,13 +37,13 @@ DEFINES = {
 }
 
 
-def rpmbuild(arguments, top, epoch, defines=None):
-    """Run rpmbuild with nothing of the caller's configuration; raise WorldError with its last words."""
-    command = ["rpmbuild", "--quiet", "--define", f"_topdir {top}"]
-    for name, value in (defines or {}).items():
+def rpmbuild(arguments, top, epoch, defines):
+    """Run rpmbuild in `top` with nothing of the caller's configuration; raise WorldError with its last words."""
+    command = ["rpmbuild", "--quiet"]
+    for name, value in ({"_topdir": top} | defines).items():
         command += ["--define", f"{name} {value}"]
     environment = {"HOME": top, "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(epoch)}
-    done = subprocess.run(command + arguments, env=environment, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(command + arguments, cwd=top, env=environment, capture_output=True, text=True, errors="replace")
     if done.returncode:
         last = "\n  ".join(done.stderr.splitlines()[-12:])
         raise WorldError(f"rpmbuild failed on {arguments[-1]}:\n  {last}")
@@ -96,6 +96,8 @@ def build(spec, work, repo, epoch, options=()):
     rpms = os.path.join(work, "rpms")
     rpmbuild([*options, "-bb", spec], work, epoch, DEFINES | {"_rpmdir": rpms})
     for name in os.listdir(rpms):
+        # The repository's metadata hold this time.
+        os.utime(os.path.join(rpms, name), (epoch, epoch))
         os.rename(os.path.join(rpms, name), os.path.join(repo, name))
 
 

@@ -15,6 +15,9 @@ DEFINES = {
     "_source_payload": "w9.gzdio",
     "use_source_date_epoch_as_buildtime": "1",
     "debug_package": "%{nil}",
+    # Whoever makes it, wherever and whenever: the same SRPM (it carries the spec with its macros expanded).
+    "_topdir": ".",
+    "_srcdefattr": "(0644,root,root)",
 }
 
 
@@ -93,7 +96,10 @@ def make(source, tarballs, specs, checksums, srpms, work):
     with open(spec, "w") as file:
         file.write(spec_text(source, tarball, specs, checksums))
     made = os.path.join(work, "made")
-    rpmbuild(["-bs", spec], work, newest_in(tarball), DEFINES | {"_srcrpmdir": made})
+    newest = newest_in(tarball)
+    for path in (spec, os.path.join(work, "SOURCES", source["source0"])):
+        os.utime(path, (newest, newest))
+    rpmbuild(["-bs", spec], work, newest, DEFINES | {"_srcrpmdir": made})
     (name,) = os.listdir(made)
     os.rename(os.path.join(made, name), os.path.join(srpms, name))
     return os.path.join(srpms, name)
