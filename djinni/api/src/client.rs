@@ -26,8 +26,9 @@ pub use error::{CallError, ClientError, Trouble};
 pub use host::{HostClient, HostResult};
 pub use master::{MasterClient, MasterResult};
 
-/// How long one call may take. The longest is an `Attach` that checks the digest of a large image.
-pub const CALL_DEADLINE: Duration = Duration::from_secs(120);
+/// How long one call may take. The longest is an `Attach` that checks the digest of a large image, for which
+/// djinnid gives itself two minutes: whoever asks waits longer, and hears why it failed.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(150);
 
 /// One connection to a djinni.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Client {
     {
         let call = call_of(request, false);
         let deadline = Instant::now() + CALL_DEADLINE;
-        let outcome = self.send(&call).and_then(|()| self.receive(Some(deadline))).and_then(once);
+        let outcome = self.exchange(&call, Some(deadline)).and_then(once);
         self.conclude(&call, outcome.and_then(decode))
     }
 
@@ -90,10 +91,8 @@ impl Client {
         T: DeserializeOwned,
     {
         let call = call_of(request, true);
-        let sent = self.send(&call).map(Ok);
-        self.conclude(&call, sent)?;
+        let mut answer = self.exchange(&call, None);
         loop {
-            let answer = self.receive(None);
             let continues = answer.as_ref().is_ok_and(|answer| answer.continues == Some(true));
             let taken = take(self.conclude(&call, answer.and_then(decode))?);
             if taken.is_break() && continues {
@@ -102,14 +101,23 @@ impl Client {
             if taken.is_break() || !continues {
                 return Ok(());
             }
+            answer = self.receive(None);
         }
     }
 
-    fn send(&mut self, call: &Call) -> Result<(), Trouble> {
+    /// Sends a call and receives the first answer to it.
+    fn exchange(&mut self, call: &Call, deadline: Option<Instant>) -> Result<Answer, Trouble> {
         if !self.unread.is_empty() || self.framer.held_bytes() > 0 {
             return Err(Trouble::Malformed("an answer that nobody asked for".to_owned()));
         }
-        self.stream.write_all(&codec::encode_call(call)).map_err(Trouble::Broken)
+        match self.stream.write_all(&codec::encode_call(call)) {
+            Ok(()) => self.receive(deadline),
+            // Whoever refuses a connection says why and closes it, perhaps before anything was sent.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.receive(deadline).map_err(|_| Trouble::Broken(error))
+            }
+            Err(error) => Err(Trouble::Broken(error)),
+        }
     }
 
     fn receive(&mut self, deadline: Option<Instant>) -> Result<Answer, Trouble> {

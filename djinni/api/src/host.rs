@@ -96,13 +96,13 @@ impl Request {
 pub struct MasterState {
     /// Its name.
     pub name: MasterName,
-    /// Where it stands: `configured`, `ready`, `running`, `draining`.
+    /// Where it stands: `absent` (configured, not made), `ready` (made; its container does not run) or `running`.
     pub state: String,
     /// Its Varlink socket on the host.
     pub socket: String,
     /// Its pinned mount namespace on the host.
     pub namespace: String,
-    /// The slaves that are attached.
+    /// The slaves that are not free.
     pub slaves: Vec<SlaveName>,
 }
 

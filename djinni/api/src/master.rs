@@ -127,11 +127,11 @@ pub struct Slave {
     pub root: Root,
     /// Where it stands.
     pub state: SlaveState,
-    /// Who holds it, for people to read.
+    /// Who holds it or keeps it from being free, for people to read.
     pub held_by: Option<String>,
     /// Its network address, where it has one.
     pub address: Option<String>,
-    /// Since when it has been in this state (RFC 3339, UTC).
+    /// Since when it has been attached (RFC 3339, UTC).
     pub since: Option<String>,
 }
 
@@ -150,16 +150,16 @@ pub struct Description {
     pub slaves: Vec<Slave>,
 }
 
-/// What was mounted for a slave, in words (`image debian-12, read-only`).
+/// Where what was mounted for a slave is, as paths inside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounts {
-    /// What is at `/`.
+    /// The image, read-only or below a throw-away layer.
     pub root: String,
-    /// What is at `/var`.
+    /// The fresh or kept `/var`.
     pub var: String,
-    /// What is at `/build`.
+    /// The working area, which stays.
     pub area: String,
-    /// The shares at `/mnt/shares`.
+    /// The shares, each at `/mnt/shares/NAME`.
     pub shares: Vec<ShareName>,
 }
 
@@ -176,7 +176,7 @@ pub struct Attached {
     pub cgroup: String,
     /// What was mounted.
     pub mounts: Mounts,
-    /// Counts the attaches of this slave.
+    /// Counts the attaches of this slave since its djinni began to serve this master.
     pub generation: u64,
 }
 
@@ -190,7 +190,7 @@ pub struct Rubbed {
 /// One change of state, as `Monitor` reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// What happened: `attached`, `detached`, `reset`, `draining`, `broken`.
+    /// The state it is in now: `attached`, `detached` (free again), `draining`, `broken`.
     pub event: String,
     /// To which slave.
     pub slave: SlaveName,

@@ -236,6 +236,17 @@ fn what_is_no_answer_is_an_error_and_closes_the_connection() {
 }
 
 #[test]
+fn a_refusal_of_the_connection_itself_is_understood() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+    let mut client = MasterClient::connect(&directory.path().join("socket")).unwrap();
+    let quota = Refusal::QuotaExceeded { quota: "connections".to_owned(), limit: 128 };
+    listener.accept().unwrap().0.write_all(&quota.encode()).unwrap();
+    assert!(matches!(client.rub(), Err(CallError::Refused(refusal)) if refusal == quota));
+    assert!(matches!(trouble(client.rub()), Trouble::Broken(_)));
+}
+
+#[test]
 fn an_endless_answer_is_over_at_the_limit() {
     let server = Scripted::new(vec![vec![b'x'; 20 * MESSAGE_LIMIT_BYTES]]);
     let said = trouble(server.master().describe()).to_string();

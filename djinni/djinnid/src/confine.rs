@@ -11,12 +11,13 @@ use seccompiler::{
 
 /// What remains, and what for.
 ///
-/// Mounting and namespaces (`SYS_ADMIN`), giving sockets, cgroups and areas to their ids (`CHOWN`),
+/// Mounting and namespaces (`SYS_ADMIN`; entering a mount namespace also asks for `SYS_CHROOT`), giving sockets, cgroups and areas to their ids (`CHOWN`),
 /// naming those ids in user namespaces and becoming them to empty a directory (`SETUID`, `SETGID`).
 /// The kernel does a slave's writes to an overlay with the mounter's capabilities, so that copying a
 /// file up needs the rights that change owners, modes and capabilities of what a slave owns
 /// (`DAC_OVERRIDE`, `FOWNER`, `FSETID`, `SETFCAP`).
 const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
+    .union(CapabilitySet::SYS_CHROOT)
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID)
@@ -38,11 +39,6 @@ pub fn check_start(places: &Places) -> Result<(), String> {
     }
     if let Some(feature) = djinni_sys::probe::missing_feature() {
         return Err(format!("this kernel lacks {feature}: see 'bhost check'"));
-    }
-    let initial = std::fs::read_link("/proc/1/ns/mnt").ok();
-    if initial != std::fs::read_link("/proc/self/ns/mnt").ok() {
-        // Not fatal: pid 1 need not be the host's in a virtual machine's container.
-        crate::log::warning!("I am not in the mount namespace of process 1: pinning may fail");
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     Ok(())

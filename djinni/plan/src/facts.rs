@@ -6,8 +6,8 @@ use std::path::PathBuf;
 /// What the mount table of the pinned namespace says about one slave's slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlotFacts {
-    /// Mount points in the slot, relative to the slaves directory, in the order they were mounted.
-    /// The first is the slave's root. Empty: nothing is attached.
+    /// Mount points in the slot, relative to the slaves directory, parents before
+    /// children. The first is the slave's root. Empty: nothing is attached.
     pub mounts: Vec<PathBuf>,
     /// The slot carries the mark of a hold by the master, which outlives connections.
     pub held_by_master: bool,
@@ -15,7 +15,8 @@ pub struct SlotFacts {
     pub present: bool,
 }
 
-/// The mounts below `slaves/` of a pinned namespace, by the first part of their path: the slave.
+/// The mounts below `slaves/` of a pinned namespace, parents first, by the first part of their path:
+/// the slave.
 /// `mountinfo` is that namespace's (`proc_pid_mountinfo(5)`).
 pub fn slots(mountinfo: &str, slaves: &str) -> Vec<(String, Vec<PathBuf>)> {
     let mut slots: Vec<(String, Vec<PathBuf>)> = Vec::new();
@@ -27,6 +28,10 @@ pub fn slots(mountinfo: &str, slaves: &str) -> Vec<(String, Vec<PathBuf>)> {
             Some((_, mounts)) => mounts.push(below.into()),
             None => slots.push((slave, vec![below.into()])),
         }
+    }
+    // A tree that was composed before it was placed is not listed in the order of its depth.
+    for (_, mounts) in &mut slots {
+        mounts.sort_by_key(|path| path.components().count());
     }
     slots
 }

@@ -135,8 +135,10 @@ pub fn dismantle(places: &Places, directory: &Path) -> Result<()> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo")
         .map_err(io_failed("read", "/proc/self/mountinfo"))?;
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    let points: Vec<String> = points.map(djinni_plan::facts::unescape).collect();
-    for point in points.iter().rev().filter(|point| point.starts_with(&below)) {
+    let points = points.map(djinni_plan::facts::unescape);
+    let mut points: Vec<String> = points.filter(|point| point.starts_with(&below)).collect();
+    points.sort_by_key(|point| std::cmp::Reverse(Path::new(point).components().count()));
+    for point in &points {
         umount(point, false)?;
     }
     Ok(())
