@@ -1,0 +1,149 @@
+//! Every way a configuration can be wrong, with the file, line and remedy that it gets.
+#![allow(clippy::unwrap_used)]
+
+use djinni_plan::config::{Config, ConfigError, Files, parse};
+
+const IMAGES: &str = r#"[image.debian-12]
+source = { erofs = "/images/debian-12.erofs" }
+"#;
+
+const MASTER: &str = r#"root = { image = "debian-12" }
+var = { dir = "/srv/m/var" }
+ids = { first = 1_000_000, count = 1_048_576 }
+lease = "30s"
+users = "djinni"
+[share.world]
+dir = "/srv/world"
+[slave.one]
+image = "debian-12"
+slice = 1
+area = { dir = "/srv/m/areas/one" }
+shares = ["world"]
+network = "none"
+[slave.two]
+image = "debian-12"
+slice = 2
+root = "throwaway"
+var = "keep"
+suid = false
+area = { dir = "/srv/m/areas/two" }
+"#;
+
+fn files(images: &str, masters: &[(&str, &str)]) -> Files {
+    let path = |name: &str| format!("/etc/djinni/masters/{name}.toml").into();
+    Files {
+        images: Some(("/etc/djinni/images.toml".into(), images.into())),
+        masters: masters.iter().map(|(name, text)| (path(name), text.to_string())).collect(),
+        subordinate_ids: vec![("/etc/subuid".into(), "alice:100000:65536\n".into())],
+    }
+}
+
+fn with(text: &str) -> Result<Config, ConfigError> {
+    parse(&files(IMAGES, &[("bm", text)]))
+}
+
+/// The error of the good master file after one replacement.
+fn broken(from: &str, to: &str) -> ConfigError {
+    assert!(MASTER.contains(from), "{from:?} is not in the sample");
+    with(&MASTER.replacen(from, to, 1)).expect_err(to)
+}
+
+#[track_caller]
+fn says(error: &ConfigError, line: usize, reason: &str) {
+    let shown = error.to_string();
+    assert_eq!(error.line, line, "{shown}");
+    assert!(error.reason.contains(reason), "{shown}");
+    assert!(!error.remedy.is_empty(), "{shown}");
+    assert!(error.file.starts_with("/etc"), "{shown}");
+}
+
+#[test]
+fn a_good_configuration_is_read_whole() {
+    let config = with(MASTER).unwrap();
+    let master = &config.masters[&"bm".parse().unwrap()];
+    assert_eq!(master.slaves.len(), 2);
+    assert_eq!(master.slaves[&"two".parse().unwrap()].ids.first, 1_131_072);
+    assert_eq!(master.lease.as_secs(), 30);
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn syntax_and_keys_are_named_by_line() {
+    says(&broken("lease = \"30s\"", "lease = "), 4, "");
+    says(&broken("lease = \"30s\"", "leese = \"30s\""), 4, "leese");
+    says(&broken("slice = 1", "slice = \"1\""), 10, "");
+    says(&broken("slice = 1", "slice = -1"), 10, "");
+    says(&broken("shares = [\"world\"]", "sharez = []"), 12, "sharez");
+    says(&with("root = 1").unwrap_err(), 1, "");
+    says(&with("").unwrap_err(), 1, "");
+}
+
+#[test]
+fn what_cannot_be_enforced_is_refused_or_warned_about() {
+    let limits = "limits = { memory = \"4G\" }";
+    says(&broken("lease = \"30s\"", limits), 4, "not enforced");
+    says(&broken("network = \"none\"", limits), 13, "not enforced");
+    let sized = "area = { dir = \"/srv/m/areas/one\", size = \"20G\" }";
+    says(&broken("area = { dir = \"/srv/m/areas/one\" }", sized), 11, "not enforced");
+    says(&broken("network = \"none\"", "network = \"open\""), 13, "open");
+    let bridge = "network = { address = \"10.90.0.2/24\", bridge = \"djinni0\" }";
+    says(&broken("lease = \"30s\"", bridge), 4, "network");
+    let lax = MASTER.replacen("lease = \"30s\"", &format!("strict = false\n{limits}"), 1);
+    let config = with(&lax).unwrap();
+    assert_eq!(config.warnings.len(), 1);
+    assert_eq!(config.warnings[0].line, 5);
+}
+
+#[test]
+fn ids_and_slices_are_kept_apart() {
+    says(&broken("first = 1_000_000", "first = 1000"), 3, "host's own users");
+    says(&broken("count = 1_048_576", "count = 4294967295"), 3, "fewer");
+    says(&broken("count = 1_048_576", "count = 1"), 3, "less than one slice");
+    says(&broken("slice = 2", "slice = 1"), 16, "slice 1 like one");
+    says(&broken("slice = 2", "slice = 0"), 16, "not in the master's ids");
+    says(&broken("slice = 2", "slice = 16"), 16, "not in the master's ids");
+    let error = broken("first = 1_000_000", "first = 150_000");
+    says(&error, 0, "overlap those of alice");
+    let other = MASTER.replace("/srv/m", "/srv/n").replace("1_000_000", "1_500_000");
+    let both = parse(&files(IMAGES, &[("bm", MASTER), ("bn", &other)]));
+    says(&both.unwrap_err(), 0, "overlap those of master bm");
+}
+
+#[test]
+fn directories_are_kept_apart() {
+    says(&broken("/srv/m/areas/one", "srv/m"), 11, "not absolute");
+    says(&broken("/srv/m/areas/one", "/srv/m/../x"), 11, "'..'");
+    says(&broken("/srv/m/areas/two", "/srv/m/areas/one/x"), 20, "overlap");
+    says(&broken("/srv/m/areas/two", "/srv/m/var"), 20, "overlap");
+    says(&broken("/srv/m/areas/two", "/srv/world/x"), 20, "overlap");
+    says(&broken("/srv/m/var", "/srv"), 2, "overlap");
+    let other = MASTER.replace("/srv/m/", "/srv/n/").replace("1_000_000", "3_000_000");
+    let other = other.replace("/srv/n/areas/two", "/srv/m/areas");
+    let both = parse(&files(IMAGES, &[("bm", MASTER), ("bn", &other)]));
+    says(&both.unwrap_err(), 0, "of master bm");
+}
+
+#[test]
+fn names_and_references_must_exist() {
+    says(&broken("[slave.one]", "[slave.One]"), 8, "no name of a slave");
+    says(&broken("shares = [\"world\"]", "shares = [\"moon\"]"), 12, "\"moon\" is not defined");
+    says(&broken("root = { image = \"debian-12\" }", "root = { image = \"fedora\" }"), 1, "fedora");
+    says(&broken("lease = \"30s\"", "lease = \"1s\""), 4, "lease");
+    says(&broken("lease = \"30s\"", "lease = \"99999999999s\""), 4, "lease");
+    says(&broken("root = \"throwaway\"", "root = \"writable\""), 17, "writable");
+    let named = |name| parse(&files(IMAGES, &[(name, MASTER)])).unwrap_err();
+    says(&named("host.socket"), 0, "administrator's socket");
+    says(&named("Master"), 0, "no name of a master");
+}
+
+#[test]
+fn images_of_unknown_kind_are_refused() {
+    let image = |text: &str| parse(&files(&format!("[image.x]\n{text}\n"), &[])).unwrap_err();
+    says(&image("source = { lvm = \"vg0/x\" }"), 2, "lvm");
+    says(&image("source = { nfs = \"h:/x\" }"), 2, "nfs");
+    says(&image("source = { loop = \"/x\" }"), 2, "exactly one source");
+    says(&image("source = { loop = \"/x\", fs = \"xfs\" }"), 2, "xfs");
+    says(&image("source = { erofs = \"x\" }"), 2, "not absolute");
+    says(&image("source = { erofs = \"/x\" }\ndigest = \"md5:1\""), 3, "sha256");
+    says(&image("source = { erofs = \"/x\" }\nvar = \"/x.tar\""), 3, "not enforced");
+}
