@@ -45,6 +45,9 @@ pub fn carry(link: &mut Link, command: &mut Command) -> Result<u8, Fault> {
     let children = djinni_raw::signal_descriptor(&[SIGCHLD])?;
     let mut carrier = Carrier { link, command, children, ahead: Ahead::default() };
     carrier.command.wires.stdin.iter().for_each(never_wait);
+    // What came in one piece with the command itself will not wake us again.
+    carrier.obey()?;
+    carrier.acknowledge()?;
     // It may have ended before there was a descriptor to hear of it.
     let mut ended = carrier.reap()?;
     loop {

@@ -19,6 +19,7 @@ const TESTS: &[Test] = &[
     ("userns_input_passes_whole_through_its_window", input_through_the_window),
     ("userns_more_input_than_the_window_is_refused", input_beyond_the_window),
     ("userns_a_signal_passes_a_command_that_reads_nothing", signal_beside_full_input),
+    ("userns_a_signal_at_once_is_not_lost", signal_at_once),
     ("userns_what_is_left_is_killed_and_nothing_written_is_lost", leftovers),
     ("userns_orphans_are_reaped", orphans),
     ("userns_a_slow_reader_slows_the_command", backpressure),
@@ -116,6 +117,18 @@ fn signal_beside_full_input() {
     }
     slave.say(&ToSlave::Signal(Signal::from_number(15).unwrap()));
     assert_eq!(slave.hear_to_the_end().status, Some(128 + 15));
+}
+
+fn signal_at_once() {
+    // All in one piece, and perhaps before the command's process has a group of its own.
+    for _ in 0..20 {
+        let mut slave = Slave::new();
+        let mut bytes = Vec::new();
+        ToSlave::Run(command(&["sleep", "1000"])).encode(&mut bytes).unwrap();
+        ToSlave::Signal(Signal::from_number(15).unwrap()).encode(&mut bytes).unwrap();
+        slave.say_bytes(&bytes);
+        assert_eq!(slave.hear_to_the_end().status, Some(128 + 15));
+    }
 }
 
 fn leftovers() {
