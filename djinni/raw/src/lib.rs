@@ -106,7 +106,12 @@ fn c_string(call: &'static str, text: &str) -> Result<CString> {
 }
 
 fn number(result: i64, call: &'static str, arguments: impl FnOnce() -> String) -> Result<i64> {
-    if result < 0 { Err(Error::last(call, arguments())) } else { Ok(result) }
+    if result >= 0 {
+        return Ok(result);
+    }
+    // errno first: putting the arguments into words makes system calls of its own.
+    let failed = Error::last(call, String::new());
+    Err(Error { arguments: arguments(), ..failed })
 }
 
 fn descriptor(
