@@ -1,7 +1,7 @@
 //! What a master's container is, as data.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use djinni_api::MasterName;
 use djinni_plan::config::Ids;
@@ -24,8 +24,8 @@ pub struct Parts<'a> {
     pub cgroup: PathBuf,
     /// Where its own first process is born.
     pub init: OwnedFd,
-    /// Programs of ours, open, by name.
-    pub programs: &'a [(&'static str, OwnedFd)],
+    /// A directory of our programs.
+    pub programs: PathBuf,
     /// Other descriptors that its first process is started with.
     pub keep: Vec<RawFd>,
 }
@@ -43,7 +43,7 @@ pub const PROGRAMS: &str = "/usr/local/bin";
 pub fn cell(parts: Parts<'_>) -> Cell {
     let Parts { name, ids, root, shown, slaves, cgroup, init, programs, keep } = parts;
     let shown_only = Attr { noexec: true, ..Attr::SHOWN };
-    let mut mounts = vec![
+    let mounts = vec![
         Mount::new(Source::Proc, "/proc", Attr::INERT),
         Mount::new(Source::Sys, "/sys", Attr::INERT),
         Mount::new(Source::Devices, "/dev", Attr { nosuid: true, noexec: true, ..Attr::default() }),
@@ -55,10 +55,8 @@ pub fn cell(parts: Parts<'_>) -> Cell {
         Mount::new(SKELETON, "/mnt", Attr::SCRATCH),
         // Slaves' roots keep the flags that djinnid gave each of them.
         below("/mnt/slaves", slaves, Attr { nosuid: true, nodev: true, ..Attr::default() }),
-        Mount::new(SKELETON, PROGRAMS, Attr::SCRATCH),
+        Mount::new(Source::Path(programs), PROGRAMS, Attr::SHOWN),
     ];
-    mounts.extend(programs.iter().map(|(program, file)| program_mount(program, file)));
-    let opened = programs.iter().map(|(_, file)| file.as_raw_fd());
     Cell {
         root_attr: Attr::SHOWN,
         mounts,
@@ -66,21 +64,13 @@ pub fn cell(parts: Parts<'_>) -> Cell {
         network: Network::New,
         cgroup: Some(init),
         stdio: Stdio::Inherit,
-        keep_fds: keep.into_iter().chain(opened).collect(),
+        keep_fds: keep,
         ..Cell::new(root, name.as_str())
     }
 }
 
 fn below(at: &str, path: PathBuf, attr: Attr) -> Mount {
     Mount { make: MountPoint::Directory(0o755), ..Mount::new(Source::Path(path), at, attr) }
-}
-
-/// By descriptor: the directories above may be closed to the container's root, whose ids the clone
-/// already has when it opens what it mounts.
-fn program_mount(program: &str, file: &OwnedFd) -> Mount {
-    let path = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
-    let at = format!("{PROGRAMS}/{program}");
-    Mount { make: MountPoint::File, ..Mount::new(Source::Path(path), at, Attr::SHOWN) }
 }
 
 #[cfg(test)]
@@ -92,29 +82,27 @@ mod tests {
     #[test]
     fn a_container_is_what_the_design_says() {
         let open = || OwnedFd::from(File::open("/dev/null").unwrap());
-        let programs = [("bmaster", open())];
-        let number = programs[0].1.as_raw_fd();
         let cell = cell(Parts {
             name: &"m".parse().unwrap(),
             ids: Ids { first: 1_000_000, count: 131_072 },
             root: "/r/m/root".into(),
-            shown: "/r/m/cgroup".into(),
+            shown: "/r/m/cgroup/shown".into(),
             slaves: "/r/m/slaves".into(),
             cgroup: "/c/m".into(),
             init: open(),
-            programs: &programs,
+            programs: "/r/m/cgroup/programs".into(),
             keep: vec![17],
         });
         let places: Vec<&str> = cell.mounts.iter().map(|mount| mount.at.as_str()).collect();
         assert_eq!(
             places.join(" "),
             "/proc /sys /dev /run /tmp /run/djinni /run/djinni/cgroup /mnt /mnt/slaves \
-             /usr/local/bin /usr/local/bin/bmaster"
+             /usr/local/bin"
         );
         assert_eq!(cell.ids, Some(IdMap { inside: 0, outside: 1_000_000, count: 131_072 }));
         assert_eq!(cell.network, Network::New);
         assert!(cell.root_attr.read_only && cell.root_attr.nodev);
-        assert_eq!(cell.keep_fds, [17, number]);
+        assert_eq!(cell.keep_fds, [17]);
         assert!(cell.mounts.iter().all(|mount| mount.attr.nosuid));
     }
 }

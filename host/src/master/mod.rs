@@ -25,6 +25,7 @@ mod door;
 mod lock;
 mod log;
 mod notify;
+mod stage;
 mod start;
 mod status;
 mod stop;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use djinni_api::MasterName;
-use djinni_api::client::{CallError, HostClient};
+use djinni_api::client::HostClient;
 use djinni_plan::config::{self, Master};
 use djinni_plan::places::Places;
 use djinni_raw::Cloned;
@@ -112,18 +112,11 @@ fn have_made(places: &Places, name: &MasterName) -> Result<()> {
     let mut djinnid = HostClient::connect(&socket).map_err(|error| {
         Problem::new("djinnid", error, "or as a service: systemctl start djinnid")
     })?;
-    let made = match djinnid.status(name) {
-        Ok(master) => master.state != "configured",
-        Err(CallError::Refused(djinni_api::host::Refusal::NoSuchMaster { .. })) => false,
-        Err(error) => return Err(refused(name, error)),
-    };
-    match made {
-        true => Ok(()),
-        false => djinnid.new_master(name).map(drop).map_err(|error| refused(name, error)),
-    }
+    // One that is made already is no error: so there is nothing to ask beforehand.
+    djinnid.new_master(name).map(drop).map_err(|error| refused(name, error))
 }
 
-fn refused<R: std::fmt::Display>(name: &MasterName, error: CallError<R>) -> Problem {
+fn refused(name: &MasterName, error: impl std::fmt::Display) -> Problem {
     let remedy = "djinnid's log has the rest; 'djinni reload' after a change of configuration";
     Problem::new(name, error, remedy)
 }

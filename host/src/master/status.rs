@@ -20,7 +20,7 @@ use crate::problem::{Problem, Result};
 pub struct Standing {
     /// Its name.
     pub name: String,
-    /// What djinnid says of it (`configured`, `ready`, `running`, `draining`), or why it says nothing.
+    /// What djinnid says of it (`absent`, `ready`, `running`), or why it says nothing.
     pub djinnid: String,
     /// Whether its container runs.
     pub running: bool,

@@ -3,24 +3,25 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use djinni_api::MasterName;
 use djinni_plan::config::Ids;
 use djinni_plan::places::Places;
-use djinni_raw::{self as raw, attr, cwd, ns};
+use djinni_raw::{self as raw, cwd};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use slave_api::door::{DoorCall, DoorReply};
-use slave_cell::{Cell, Exit, Running};
+use slave_cell::{Exit, Running};
 
 use crate::master::cgroup::MasterCgroup;
 use crate::master::container::{self, Parts};
 use crate::master::lock::Lock;
 use crate::master::log::Log;
+use crate::master::stage::{self, Stage};
 use crate::master::start::PROGRAMS;
 use crate::master::{admin_socket, door, users_socket};
 use crate::problem::{Concerning, Problem, Result};
@@ -100,70 +101,34 @@ fn make(plan: &Plan<'_>) -> Result<(OwnedFd, Running)> {
     let (output, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .concerning("make a pipe for", directory)?;
     let keep = [&users, &admin, &writer].map(|fd| fd.as_raw_fd());
-    let host = open(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY)?;
-    let shown = enter_copy_of_pinned(plan.places, plan.name)?;
-    let made = (|| {
-        let programs = open_programs(&plan.programs)?;
-        let cell = container::cell(Parts {
-            name: plan.name,
-            ids: plan.ids,
-            root: plan.places.master_root(plan.name),
-            shown,
-            slaves: plan.places.slaves(plan.name),
-            cgroup: plan.cgroup.path().to_owned(),
-            init: open(&plan.cgroup.init(), OFlags::RDONLY | OFlags::DIRECTORY)?,
-            programs: &programs,
-            keep: keep.to_vec(),
-        });
-        spawn(&cell, plan.name, &users, &admin, &writer)
-    })();
+    let stage = Stage::enter(plan.places, plan.name, &plan.programs)?;
+    let made = spawn_on(&stage, plan, keep.to_vec(), || become_bmaster(&users, &admin, &writer));
     // The copy of the namespace would keep the master's root mounted; it is of no further use.
-    raw::setns(&host, ns::MOUNT).concerning("return from the namespace of", directory)?;
+    stage.leave()?;
     Ok((output, made?))
 }
 
-fn spawn(
-    cell: &Cell,
-    name: &MasterName,
-    users: &OwnedFd,
-    admin: &OwnedFd,
-    output: &OwnedFd,
+fn spawn_on(
+    stage: &Stage,
+    plan: &Plan<'_>,
+    keep: Vec<RawFd>,
+    main: impl FnOnce() -> i32,
 ) -> Result<Running> {
-    slave_cell::spawn(cell, || become_bmaster(users, admin, output)).map_err(|error| {
-        Problem::new(name, format!("its container cannot be made: {error}"), "see 'bhost check'")
+    let cell = container::cell(Parts {
+        name: plan.name,
+        ids: plan.ids,
+        root: plan.places.master_root(plan.name),
+        shown: stage.shown.clone(),
+        programs: stage.programs.clone(),
+        slaves: plan.places.slaves(plan.name),
+        cgroup: plan.cgroup.path().to_owned(),
+        init: stage::open(&plan.cgroup.init(), OFlags::RDONLY | OFlags::DIRECTORY)?,
+        keep,
+    });
+    slave_cell::spawn(&cell, main).map_err(|error| {
+        let what = format!("its container cannot be made: {error}");
+        Problem::new(plan.name, what, "'bhost check' looks at the host")
     })
-}
-
-fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).concerning("open", path)
-}
-
-/// Our programs, opened in the mount namespace that the container is made from.
-fn open_programs(directory: &Path) -> Result<Vec<(&'static str, OwnedFd)>> {
-    let opened = |program| Ok((program, open(&directory.join(program), OFlags::PATH)?));
-    PROGRAMS.into_iter().map(opened).collect()
-}
-
-/// Goes to a copy of the namespace that djinnid pinned for the master, and makes there what cannot be
-/// cloned out of it inside the container: the runtime directory *without* the mounts below it (in a
-/// user namespace these are locked on it). Returns where that is.
-fn enter_copy_of_pinned(places: &Places, name: &MasterName) -> Result<PathBuf> {
-    const MS_REC_SLAVE: u64 = 1 << 14 | 1 << 19;
-    let directory = places.master(name);
-    let pin = open(&places.pin(name), OFlags::RDONLY)?;
-    let shown = directory.join("cgroup");
-    let enter = || {
-        raw::setns(&pin, ns::MOUNT)?;
-        raw::unshare(ns::MOUNT)?;
-        // Of djinnid's mounts we take part in the coming and going, and send none back.
-        raw::mount("", "/", "", MS_REC_SLAVE, "")?;
-        let tree = raw::open_tree(cwd(), &directory.to_string_lossy(), false)?;
-        let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        raw::mount_setattr(&tree, false, raw::Change { set, ..raw::Change::default() })?;
-        raw::move_mount(&tree, cwd(), &shown.to_string_lossy())
-    };
-    enter().concerning("enter a copy of the namespace pinned at", &places.pin(name))?;
-    Ok(shown)
 }
 
 /// The container's first process, from here to bmaster.
