@@ -213,6 +213,26 @@ mod tests {
     }
 
     #[test]
+    fn the_definition_is_sound_and_the_man_page_has_all_of_it() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/man/start-build.1");
+        let page = std::fs::read_to_string(path).unwrap().replace("\\-", "-");
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            let short = argument.get_short().map(|letter| format!("-{letter}"));
+            let long = argument.get_long().map(|name| format!("--{name}"));
+            for flag in short.into_iter().chain(long) {
+                let entry = |line: &str| line.starts_with(".B") && line.contains(&flag);
+                let listed = page
+                    .split("\n.TP\n")
+                    .skip(1)
+                    .any(|part| part.lines().next().is_some_and(entry));
+                assert!(listed, "the man page has no entry for {flag}");
+            }
+        }
+    }
+
+    #[test]
     fn variables_are_passed_on_or_given_and_the_last_counts() {
         let given = |list: &[&str]| {
             let list: Vec<String> = list.iter().map(|text| text.to_string()).collect();

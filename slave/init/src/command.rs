@@ -176,7 +176,10 @@ impl Plan {
             None => (127, format!("{name}: command not found")),
             Some((program, error)) => {
                 let program = program.to_string_lossy();
-                let reason = std::io::Error::from_raw_os_error(error.errno());
+                let reason = match Errno::from_raw_os_error(error.errno()) {
+                    Errno::NOENT => "the interpreter that it names is not there".into(),
+                    errno => errno.to_string(),
+                };
                 (126, format!("{program}: cannot be executed: {reason}"))
             }
         }

@@ -1,10 +1,12 @@
 //! A slave for tests: a cell on the running system's programs, and the master's side by hand.
 
+#[path = "cell.rs"]
+mod cell;
+
 use slave_api::{FrameReader, FromSlave, OutputFile, Run, ToSlave};
-use slave_cell::{Attr, Cell, IdMap, Mount, MountPoint, Network, Running, Source, Stdio};
+use slave_cell::Running;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -38,36 +40,10 @@ pub fn login() -> Run {
     command(&[])
 }
 
-fn cell(root: &std::path::Path) -> Cell {
-    for directory in ["usr", "etc", "proc", "dev", "build", "tmp"] {
-        std::fs::create_dir(root.join(directory)).unwrap();
-    }
-    for link in ["bin", "sbin", "lib", "lib64"] {
-        symlink(format!("usr/{link}"), root.join(link)).unwrap();
-    }
-    let tmpfs = || Source::Tmpfs { mode: 0o755, size_bytes: 64 << 20, inodes: 10_000 };
-    let shown = |path: &str| Mount::new(Source::Path(path.into()), path, Attr::SHOWN);
-    let mut cell = Cell::new(root, "test-slave");
-    cell.mounts = vec![
-        shown("/usr"),
-        shown("/etc"),
-        Mount::new(Source::Proc, "/proc", Attr::INERT),
-        Mount::new(Source::Devices, "/dev", Attr::default()),
-        Mount::new(tmpfs(), "/build", Attr::SCRATCH),
-        Mount { make: MountPoint::Existing, ..Mount::new(tmpfs(), "/tmp", Attr::SCRATCH) },
-    ];
-    cell.ids = Some(IdMap { inside: 0, outside: 100_000, count: 65_536 });
-    cell.network = Network::New;
-    cell.stdio = Stdio::Null;
-    cell
-}
-
 impl Slave {
     pub fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(root.path(), mode).unwrap();
-        let mut cell = cell(root.path());
+        let mut cell = cell::on(root.path());
         let (ours, theirs) = UnixStream::pair().unwrap();
         // A test that hangs is a test that fails.
         ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
