@@ -1,6 +1,6 @@
 //! The command line of `bhost`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -9,7 +9,7 @@ use djinni_plan::places::Places;
 
 use crate::image::{self, Order, format::Format};
 use crate::master::{self, Start};
-use crate::problem::{Exit, Problem, Result};
+use crate::problem::{Concerning, Exit, Problem, Result};
 
 mod report;
 
@@ -132,6 +132,7 @@ impl Bhost {
             Command::Image(command) => command.act(&places, self.json),
             Command::Start(arguments) => {
                 must_be_root()?;
+                disinherit()?;
                 let StartArguments { name, foreground, programs } = arguments;
                 eprintln!("{}", master::start(&places, &name, &Start { programs, foreground })?);
                 Ok(ExitCode::SUCCESS)
@@ -191,6 +192,12 @@ impl From<BuildArguments> for Order {
         let BuildArguments { name, from, include, format, sources, replace } = arguments;
         Order { name, base: from, packages: include, format, sources, replace }
     }
+}
+
+/// Closes what the caller's shell left open: a supervisor would hold it for as long as its master runs.
+fn disinherit() -> Result<()> {
+    // Nothing in this process owns a descriptor above 2 yet.
+    djinni_raw::close_from(3).concerning("close what was inherited by", Path::new("bhost"))
 }
 
 fn must_be_root() -> Result<()> {
