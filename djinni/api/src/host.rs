@@ -206,18 +206,16 @@ impl fmt::Display for Refusal {
                     "{name}: there is no such master: see 'djinni list', or write masters/{name}.toml and 'djinni reload'"
                 )
             }
-            Self::MasterRunning { name, holds } if holds.is_empty() => {
-                write!(
-                    f,
-                    "{name}: still running: stop it with 'bhost stop {name}', or use --force to kill it"
-                )
-            }
             Self::MasterRunning { name, holds } => {
                 let holds: Vec<&str> = holds.iter().map(SlaveName::as_str).collect();
+                let what = if holds.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", holds.join(", "))
+                };
                 write!(
                     f,
-                    "{name}: still running, holds {}: stop it with 'bhost stop {name}', or use --force to kill it",
-                    holds.join(", ")
+                    "{name}: it runs or holds slaves{what}: 'bhost stop {name}' first, or use --force to kill it"
                 )
             }
             Self::InvalidConfiguration { file, line: 0, reason, remedy } => {
@@ -227,7 +225,7 @@ impl fmt::Display for Refusal {
                 write!(f, "{file}:{line}: {reason}: {remedy}")
             }
             Self::Fault { reference, step } => {
-                write!(f, "djinnid failed at {step}: its log has the whole story under {reference}")
+                write!(f, "djinnid failed: {step}: its log has the whole story under {reference}")
             }
         }
     }

@@ -307,7 +307,7 @@ impl fmt::Display for Refusal {
                 write!(f, "invalid request: {field}: {reason}")
             }
             Self::Fault { reference, step } => {
-                write!(f, "djinnid failed at {step}: its log has the whole story under {reference}")
+                write!(f, "djinnid failed: {step}: its log has the whole story under {reference}")
             }
         }
     }

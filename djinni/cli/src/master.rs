@@ -116,9 +116,7 @@ fn attach(djinni: &mut MasterClient, slave: &SlaveName, json: bool) -> Result<()
     let shares: Vec<&str> = mounts.shares.iter().map(ShareName::as_str).collect();
     output::facts(&[
         ("path", path),
-        ("root", mounts.root),
-        ("var", mounts.var),
-        ("area", mounts.area),
+        ("mounts", [mounts.root, mounts.var, mounts.area].join(", ")),
         ("shares", shares.join(",")),
         ("host ids", format!("{host_id_first}, {id_count} of them")),
         ("cgroup", cgroup),
