@@ -144,11 +144,11 @@ impl Bmaster {
                 self.stoppers.push(administrator);
                 self.stopping = true;
             }
-            Some(Child::Keeper) => {
+            Some(Child::Keeper) if !self.stopping => {
                 log!("the keeper ended with status {status}: a new one is started");
                 self.keeper_after = Instant::now() + KEEPER_PAUSE;
             }
-            Some(Child::Caller(_)) | None => {}
+            Some(_) | None => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! One caller, from its first word to its end: the life of a child.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -11,7 +11,7 @@ use slave_api::{FrameReader, FromSlave, SENTENCE_LIMIT_CHARS, printable};
 
 use super::log;
 use crate::door::{self, Door, DoorError, End, Ends};
-use crate::session::{self, Session};
+use crate::session::{self, Session, SessionError};
 
 /// Exit status of a child whose caller asked the master to stop.
 pub(super) const STOP: i32 = 64;
@@ -101,6 +101,7 @@ fn serve(mut stream: UnixStream, reader: FrameReader, open: &Open) -> i32 {
     }
 }
 
+/// Passes frames on until the end, and gives the slave back.
 fn converse(mut stream: UnixStream, reader: FrameReader, session: Session) -> i32 {
     let slave = session.slave().clone();
     let end = door::answer(&mut stream, &DoorReply::Opened).and_then(|()| {
@@ -114,10 +115,10 @@ fn converse(mut stream: UnixStream, reader: FrameReader, session: Session) -> i3
         };
         door::relay(&ends, reader)
     });
-    let (word, how) = last_word(&slave, end);
+    let (word, how) = last_word(end);
     match session.close() {
-        Ok(exit) => log!("{slave}: ended, {how}, status {}", exit.shell_status()),
-        Err(error) => log!("{slave}: ended, {how}, and not given back: {error}"),
+        Ok(_) | Err(SessionError::Taken { .. }) => log!("{slave}: {how}"),
+        Err(error) => log!("{slave}: {how}; not given back: {error}"),
     }
     // After the slave was given back: who hears this may ask for it again at once.
     if let Err(error) = say(&mut stream, &word) {
@@ -126,35 +127,41 @@ fn converse(mut stream: UnixStream, reader: FrameReader, session: Session) -> i3
     0
 }
 
-/// What the caller is told last, and how a session ended, for the log.
-fn last_word(slave: &SlaveName, end: std::io::Result<End>) -> (Vec<u8>, String) {
-    let failed = |what: String| {
-        let mut word = Vec::new();
-        let message = FromSlave::Failed { what: printable(&what, SENTENCE_LIMIT_CHARS) };
-        // A sentence of this length fits into a frame.
-        let _ = message.encode(&mut word);
-        (word, what)
-    };
-    match end {
-        Ok(End::Slave { last_word }) if !last_word.is_empty() => (last_word, "by itself".into()),
-        Ok(End::Slave { .. }) => failed(format!(
-            "{slave}: its first process was killed: see the limits of this slave, and djinnid's log"
-        )),
-        Ok(End::Caller) => (Vec::new(), "left by its caller".into()),
-        Ok(End::Taken) => failed(format!(
-            "{slave}: the djinni has taken it away: if djinnid was restarted, try again"
-        )),
-        Ok(End::Stopped) => {
-            failed(format!("{slave}: its master is being stopped: try again when it is started"))
+/// What the caller is told last, and how the session ended, for the log.
+fn last_word(end: io::Result<End>) -> (Vec<u8>, String) {
+    let what = match end {
+        Ok(End::Slave { last_word }) if !last_word.is_empty() => {
+            let how = outcome(&last_word);
+            return (last_word, how);
         }
-        Ok(End::Nonsense(what)) => failed(format!(
-            "{slave}: its first process broke the protocol ({what}): something in it was tampered with"
-        )),
-        Err(error) => failed(format!("{slave}: the connection to it failed: {error}: try again")),
+        Ok(End::Caller) => return (Vec::new(), "ended, left by its caller".into()),
+        Ok(End::Slave { .. }) => "killed: see the slave's limits, and djinnid's log".into(),
+        Ok(End::Taken) => "taken away by the djinni: if djinnid was restarted, try again".into(),
+        Ok(End::Stopped) => "its master is being stopped: try again when it is started".into(),
+        Ok(End::Nonsense(what)) => {
+            format!("it broke the protocol ({what}): something in it was tampered with")
+        }
+        Err(error) => format!("the connection to it failed ({error}): try again"),
+    };
+    let what = printable(&what, SENTENCE_LIMIT_CHARS);
+    let mut word = Vec::new();
+    // A sentence of this length fits into a frame.
+    let _ = FromSlave::Failed { what: what.clone() }.encode(&mut word);
+    (word, what)
+}
+
+/// A last word, in words.
+fn outcome(word: &[u8]) -> String {
+    let mut reader = FrameReader::new();
+    reader.feed(word);
+    match reader.next_frame().map(|frame| frame.map(FromSlave::decode)) {
+        Ok(Some(Ok(FromSlave::Exited { status }))) => format!("ended with status {status}"),
+        Ok(Some(Ok(FromSlave::Failed { what }))) => format!("failed: {}", printable(&what, 200)),
+        _ => "ended".into(),
     }
 }
 
-fn say(stream: &mut UnixStream, word: &[u8]) -> std::io::Result<()> {
+fn say(stream: &mut UnixStream, word: &[u8]) -> io::Result<()> {
     if word.is_empty() {
         return Ok(());
     }
