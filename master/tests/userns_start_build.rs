@@ -26,6 +26,7 @@ const TESTS: &[Test] = &[
     ("userns_much_passes_both_ways", much),
     ("userns_output_that_nobody_reads_ends_the_command", closed_output),
     ("userns_files_go_in_and_come_out", files),
+    ("userns_a_full_working_area_is_told", full),
     ("userns_signals_are_passed_on", signals),
     ("userns_a_terminal_is_proxied_and_restored", terminal),
     ("userns_a_lost_slave_is_told_and_leaves_the_terminal_as_it_was", lost),
@@ -167,6 +168,20 @@ fn files() {
     let output = door.run(&["--out", out_text, "--", "sh", "-c", script]);
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(std::fs::read_to_string(out.join("log")).unwrap(), "half\n");
+}
+
+fn full() {
+    let door = Door::new();
+    let input = door.path("large");
+    // The slave's working area has 64 MiB.
+    std::fs::File::create(&input).unwrap().set_len(80 << 20).unwrap();
+    let output = door.run(&["--in", input.to_str().unwrap(), "--", "true"]);
+    assert_eq!(output.status.code(), Some(125));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("/build/in/large") && told.contains("the working area is full"),
+        "{told}"
+    );
 }
 
 fn signals() {

@@ -72,6 +72,7 @@ fn attend(link: &mut Link, place: &Place) -> Result<u8, Fault> {
     let since = clock_gettime(ClockId::RealtimeCoarse);
     let mut command = command::start(&run, place)?;
     link.send(&FromSlave::Started)?;
+    place.name_process();
     let carried = carry::carry(link, &mut command);
     ending::kill_all(Some(command.pid));
     let status = carried?;

@@ -38,6 +38,13 @@ impl Place {
         Ok(())
     }
 
+    /// Call this process what it is, for whoever lists them; not before the command is on its way.
+    pub fn name_process(&self) {
+        if self.area.is_some() {
+            djinni_raw::set_process_name(c"bslave");
+        }
+    }
+
     /// Where inputs go.
     pub fn inputs(&self) -> Result<PathBuf, Fault> {
         self.within("in")
