@@ -16,6 +16,7 @@ mod error;
 mod inputs;
 mod outputs;
 mod place;
+mod sink;
 mod terminal;
 
 pub use door::{enter, open};

@@ -2,22 +2,22 @@
 #![allow(clippy::unwrap_used)]
 //! `start-build` as a user runs it, against a door and a slave made here.
 //!
-//! A program with a `main` of its own, because a cell is made by a process of one thread. It takes
-//! the harness's ways of choosing: substrings of names, `--skip SUBSTRING`, `--exact`, `--list`.
+//! A program with a `main` of its own, because a cell is made by a process of one thread.
 
 #[path = "../../slave/init/tests/slave/cell.rs"]
 mod cell;
+#[path = "../../slave/init/tests/slave/choose.rs"]
+mod choose;
 #[path = "start_build/mod.rs"]
 mod start_build;
 
+use choose::Test;
 use rustix::process::{Pid, Signal, kill_process};
 use slave_api::door::{DoorReply, Refused};
 use slave_api::{FromSlave, Run};
 use start_build::{Door, Terminal, text};
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
-
-type Test = (&'static str, fn());
 
 const TESTS: &[Test] = &[
     ("userns_streams_and_status_pass_exactly", streams_and_status),
@@ -36,32 +36,7 @@ const TESTS: &[Test] = &[
 ];
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let exact = arguments.iter().any(|a| a == "--exact");
-    let matches = |name: &str, text: &str| if exact { name == text } else { name.contains(text) };
-    let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        match argument.as_str() {
-            "--skip" => unwanted.extend(rest.next()),
-            "--test-threads" | "--format" | "--color" => drop(rest.next()),
-            option if option.starts_with('-') => {}
-            _ => wanted.push(argument),
-        }
-    }
-    let chosen = TESTS.iter().filter(|(name, _)| {
-        (wanted.is_empty() || wanted.iter().any(|text| matches(name, text)))
-            && !unwanted.iter().any(|text| matches(name, text))
-    });
-    let list = arguments.iter().any(|a| a == "--list");
-    for (name, test) in chosen {
-        if list {
-            println!("{name}: test");
-        } else {
-            test();
-            println!("test {name} ... ok");
-        }
-    }
+    choose::run(TESTS);
 }
 
 fn signal(child: &Child, signal: Signal) {

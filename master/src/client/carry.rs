@@ -9,51 +9,26 @@
 //! what we send is gone before more standard input is read.
 
 use super::inputs::Input;
+use super::sink::{Pending, Sink};
 use super::terminal::{Raw, size};
 use super::{ClientError, Inputs, Job, Outputs};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
-use rustix::stdio::{stderr, stdin, stdout};
-use slave_api::{FromSlave, PAYLOAD_LIMIT_BYTES, STDIN_WINDOW_BYTES, Signal, ToSlave};
+use rustix::stdio::stdin;
+use slave_api::{FromSlave, STDIN_WINDOW_BYTES, Signal, ToSlave};
 use slave_init::link::{Link, LinkError};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 const SIGTSTP: i32 = 20;
 const SIGWINCH: i32 = 28;
 /// The exit status of a program whose output nobody reads any more (128 + SIGPIPE).
 const PIPE_CLOSED: i32 = 141;
-/// What a pipe that is said to be writable takes without blocking (`PIPE_BUF`).
-const PIPE_PIECE_BYTES: usize = 4096;
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Stage {
     Sending,
     Running,
     Ending,
-}
-
-/// Where bytes of the slave go.
-#[derive(Clone, Copy)]
-enum Sink {
-    Stdout,
-    Stderr,
-}
-
-impl Sink {
-    fn fd(self) -> BorrowedFd<'static> {
-        match self {
-            Self::Stdout => stdout(),
-            Self::Stderr => stderr(),
-        }
-    }
-}
-
-/// Bytes of the slave that are not written yet; at most one frame's.
-struct Pending {
-    bytes: Vec<u8>,
-    written: usize,
-    sink: Sink,
 }
 
 /// What may wake us.
@@ -110,7 +85,7 @@ impl Carrier {
             outputs_ended: false,
             stdin_open: true,
             ahead_bytes: 0,
-            pending: Pending { bytes: vec![], written: 0, sink: Sink::Stdout },
+            pending: Pending::default(),
             unheard: false,
             status: None,
         })
@@ -155,7 +130,7 @@ impl Carrier {
             (true, false) => {}
         }
         if writing {
-            add(Source::Sink, self.pending.sink.fd(), PollFlags::OUT);
+            add(Source::Sink, self.pending.fd(), PollFlags::OUT);
         }
         if self.may_read_stdin() {
             add(Source::Stdin, stdin(), PollFlags::IN);
@@ -325,7 +300,7 @@ impl Carrier {
     fn write_out(&mut self) -> Result<(), ClientError> {
         match self.pending.write() {
             Ok(()) | Err(Errno::INTR | Errno::AGAIN) => Ok(()),
-            Err(errno) => match (self.pending.sink, errno) {
+            Err(errno) => match (self.pending.sink(), errno) {
                 // As it would end the command here. The socket closes behind us, and with it the slave ends.
                 (Sink::Stdout, Errno::PIPE) => {
                     self.pending.clear();
@@ -381,33 +356,5 @@ fn wanted(outputs: &mut Option<Outputs>, ended: bool) -> Result<&mut Outputs, Cl
         (Some(outputs), false) => Ok(outputs),
         (Some(_), true) => Err(ClientError::Violation("a result after the last".into())),
         (None, _) => Err(ClientError::Violation("a result that nobody asked for".into())),
-    }
-}
-
-impl Pending {
-    fn is_empty(&self) -> bool {
-        self.written == self.bytes.len()
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.written = 0;
-    }
-
-    fn put(&mut self, bytes: &[u8], sink: Sink) {
-        self.clear();
-        self.bytes.extend_from_slice(bytes);
-        self.sink = sink;
-    }
-
-    /// Write as much as does not block: we must stay able to pass signals on.
-    fn write(&mut self) -> Result<(), Errno> {
-        let fd = self.sink.fd();
-        let regular = fstat(fd)
-            .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::RegularFile);
-        let piece = if regular { PAYLOAD_LIMIT_BYTES } else { PIPE_PIECE_BYTES };
-        let end = self.bytes.len().min(self.written + piece);
-        self.written += rustix::io::write(fd, &self.bytes[self.written..end])?;
-        Ok(())
     }
 }

@@ -2,17 +2,17 @@
 #![allow(clippy::unwrap_used)]
 //! The first process of a slave, in a real cell: own user, pid and mount namespaces.
 //!
-//! A program with a `main` of its own, because a cell is made by a process of one thread. It takes
-//! the harness's ways of choosing: substrings of names, `--skip SUBSTRING`, `--exact`, `--list`.
+//! A program with a `main` of its own, because a cell is made by a process of one thread.
 
+#[path = "slave/choose.rs"]
+mod choose;
 #[path = "slave/mod.rs"]
 mod slave;
 
+use choose::Test;
 use slave::{Heard, Slave, command, login};
 use slave_api::{FileName, Run, STDIN_WINDOW_BYTES, Signal, ToSlave, Winsize};
 use std::time::{Duration, Instant};
-
-type Test = (&'static str, fn());
 
 const TESTS: &[Test] = &[
     ("userns_streams_and_status_come_back", streams_and_status),
@@ -35,32 +35,7 @@ const TESTS: &[Test] = &[
 ];
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let exact = arguments.iter().any(|a| a == "--exact");
-    let matches = |name: &str, text: &str| if exact { name == text } else { name.contains(text) };
-    let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        match argument.as_str() {
-            "--skip" => unwanted.extend(rest.next()),
-            "--test-threads" | "--format" | "--color" => drop(rest.next()),
-            option if option.starts_with('-') => {}
-            _ => wanted.push(argument),
-        }
-    }
-    let chosen = TESTS.iter().filter(|(name, _)| {
-        (wanted.is_empty() || wanted.iter().any(|text| matches(name, text)))
-            && !unwanted.iter().any(|text| matches(name, text))
-    });
-    let list = arguments.iter().any(|a| a == "--list");
-    for (name, test) in chosen {
-        if list {
-            println!("{name}: test");
-        } else {
-            test();
-            println!("test {name} ... ok");
-        }
-    }
+    choose::run(TESTS);
 }
 
 fn sh(script: &str) -> Run {
