@@ -58,6 +58,15 @@ enum Command {
         /// Which master
         name: MasterName,
     },
+    /// Run a login shell, or a command, in a master
+    #[command(after_help = "Example:\n  bhost enter bmaster -- djinni describe")]
+    Enter {
+        /// Which master
+        name: MasterName,
+        /// The command and its arguments; none: a login shell
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +150,11 @@ impl Bhost {
                 must_be_root()?;
                 eprintln!("{}", master::stop(&places, &name)?);
                 Ok(ExitCode::SUCCESS)
+            }
+            Command::Enter { name, command } => {
+                must_be_root()?;
+                let status = master::enter(&places, &name, command)?;
+                Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
             }
             Command::Status { name } => {
                 must_be_root()?;

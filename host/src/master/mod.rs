@@ -22,6 +22,7 @@ mod accounts;
 mod cgroup;
 mod container;
 mod door;
+mod enter;
 mod lock;
 mod log;
 mod notify;
@@ -32,6 +33,7 @@ mod stop;
 mod supervise;
 
 pub use accounts::groups;
+pub use enter::enter;
 pub use start::{Start, start};
 pub use status::{Standing, status};
 pub use stop::stop;
