@@ -1,0 +1,157 @@
+//! What mach says when it cannot go on: what failed and on what, why, what to do.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use slave_cell::CellError;
+
+/// Whose doing a failure is; decides the exit status and stands in `record.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The command line, or a dist file.
+    Usage,
+    /// A source package is not one, or is damaged.
+    BadSource,
+    /// No package provides what the source needs.
+    UnmetRequirements,
+    /// The package manager could not make a root.
+    RootFailed,
+    /// rpmbuild ended with an error.
+    BuildFailed,
+    /// No room in the working area.
+    DiskFull,
+    /// Somebody else is at work on it.
+    Busy,
+    /// A call of the operating system failed.
+    Fault,
+}
+
+impl Cause {
+    /// The word in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::BadSource => "bad-source",
+            Self::UnmetRequirements => "unmet-requirements",
+            Self::RootFailed => "root-failed",
+            Self::BuildFailed => "build-failed",
+            Self::DiskFull => "disk-full",
+            Self::Busy => "busy",
+            Self::Fault => "fault",
+        }
+    }
+
+    /// The exit status of mach.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Busy => 75,
+            _ => 1,
+        }
+    }
+}
+
+/// A failure, as it is shown and recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Whose doing.
+    pub cause: Cause,
+    /// What failed, on what, and why; one line.
+    pub what: String,
+    /// Further lines: nearest names, last lines of a log.
+    pub details: Vec<String>,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Failure {
+    /// A failure without details.
+    pub fn new(cause: Cause, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { cause, what: what.into(), details: Vec::new(), remedy: remedy.into() }
+    }
+
+    /// The same with `details`.
+    #[must_use]
+    pub fn with_details(mut self, details: Vec<String>) -> Self {
+        self.details = details;
+        self
+    }
+
+    /// `step` (an infinitive: "make the directory") failed on `path`.
+    pub fn io(step: &str, path: &Path, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        let what = format!("cannot {step} {}: {error}", path.display());
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::new(
+                Cause::DiskFull,
+                format!("{what} (ENOSPC): the working area is full"),
+                DISK_FULL_REMEDY,
+            ),
+            _ => Self::new(
+                Cause::Fault,
+                what,
+                "look at the path and its owner; as a last resort 'mach clean --all' begins anew",
+            ),
+        }
+    }
+}
+
+/// What to do when the working area is full.
+pub const DISK_FULL_REMEDY: &str =
+    "free room with 'mach clean', remove old results, or give the slave a larger area";
+
+impl From<CellError> for Failure {
+    fn from(error: CellError) -> Self {
+        const ENOSPC: i32 = 28;
+        let cause = match error.errno() {
+            ENOSPC => Cause::DiskFull,
+            _ => Cause::Fault,
+        };
+        Self::new(cause, error.to_string(), "run mach as root of a slave")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mach: {}", self.what)?;
+        for line in &self.details {
+            write!(f, "\n  {line}")?;
+        }
+        write!(f, "\n  to do: {}", self.remedy)
+    }
+}
+
+/// Names the step and the path of a failed call.
+pub trait OnPath<T> {
+    /// See [`Failure::io`].
+    fn on(self, step: &str, path: &Path) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<io::Error>> OnPath<T> for Result<T, E> {
+    fn on(self, step: &str, path: &Path) -> Result<T, Failure> {
+        self.map_err(|error| Failure::io(step, path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named() {
+        let error = io::Error::from_raw_os_error(28);
+        let failure = Failure::io("write", Path::new("/build/x"), error);
+        assert_eq!(failure.cause, Cause::DiskFull);
+        assert!(failure.to_string().contains("ENOSPC"), "{failure}");
+    }
+
+    #[test]
+    fn three_parts_are_shown() {
+        let failure = Failure::new(Cause::Usage, "no dist \"x\"", "name one")
+            .with_details(vec!["known: y".to_owned()]);
+        let text = "mach: no dist \"x\"\n  known: y\n  to do: name one";
+        assert_eq!(failure.to_string(), text);
+        assert_eq!(failure.cause.exit_status(), 2);
+    }
+}

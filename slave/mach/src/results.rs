@@ -1,0 +1,144 @@
+//! Results: taken out of a build's directory, which a hostile build has arranged, and published.
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::area::Area;
+use crate::digest;
+use crate::failure::{Cause, Failure, OnPath};
+use crate::record::ResultFile;
+use crate::srpm::{self, PackageName};
+use crate::time::RunId;
+
+const RESULTS_LIMIT: usize = 10_000;
+
+/// Moves the packages below `topdir` (rpmbuild's `%_topdir`) into `out`.
+///
+/// Directories are opened without following links and files are judged by descriptor: what
+/// `RPMS/x86_64/x.rpm` says it is, the build has decided. Nothing of the build runs any more.
+pub fn take(topdir: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
+    let top = File::open(topdir).on("open", topdir)?;
+    let out_directory = File::open(out).on("open", out)?;
+    let mut taken = Vec::new();
+    for (place, path) in places(&top, topdir)? {
+        for name in names(&place, &path)? {
+            if !name.ends_with(".rpm") || taken.len() == RESULTS_LIMIT {
+                continue;
+            }
+            taken.push(take_one(&place, &path, &name, &out_directory)?);
+        }
+    }
+    taken.sort_by(|one, two| one.name.cmp(&two.name));
+    Ok(taken)
+}
+
+/// The directories in which rpmbuild leaves packages: `SRPMS`, and each below `RPMS`.
+fn places(top: &File, topdir: &Path) -> Result<Vec<(OwnedFd, PathBuf)>, Failure> {
+    let mut places = Vec::new();
+    if let Some(sources) = open_directory(top, "SRPMS", topdir)? {
+        places.push((sources, topdir.join("SRPMS")));
+    }
+    if let Some(binaries) = open_directory(top, "RPMS", topdir)? {
+        let path = topdir.join("RPMS");
+        for arch in names(&binaries, &path)? {
+            if let Some(place) = open_directory(&binaries, &arch, &path)? {
+                places.push((place, path.join(arch)));
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// A directory that is one; `None` when it is not there, or something else.
+fn open_directory(
+    parent: impl rustix::fd::AsFd,
+    name: &str,
+    path: &Path,
+) -> Result<Option<OwnedFd>, Failure> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(Failure::io("open the directory", &path.join(name), errno)),
+    }
+}
+
+/// The names in a directory that no path could be misled by, sorted.
+fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory).on("read the directory", path)? {
+        let entry = entry.on("read the directory", path)?;
+        if let Ok(name) = entry.file_name().to_str()
+            && srpm::is_plain(name)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn take_one(place: &OwnedFd, path: &Path, name: &str, out: &File) -> Result<ResultFile, Failure> {
+    let path = path.join(name);
+    let refuse = |why: &str| {
+        let what = format!("the build left {}, which {why}", path.display());
+        Failure::new(
+            Cause::BuildFailed,
+            what,
+            "no package is taken from such a build: mend its spec",
+        )
+    };
+    // NONBLOCK: a FIFO in its place must not make us wait.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(place, name, flags, Mode::empty())
+        .map_err(|errno| refuse(&format!("cannot be opened as a file: {errno}")))?;
+    let stat = rustix::fs::fstat(&file).on("look at", &path)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
+        return Err(refuse("is no regular file with one name"));
+    }
+    let mut file = File::from(file);
+    let nevra =
+        srpm::nevra_of(&mut file).map_err(|why| refuse(&format!("is no package: {why}")))?;
+    file.seek(SeekFrom::Start(0)).on("read", &path)?;
+    let (sha256, size_bytes) = digest::of_reader(&mut file).on("read", &path)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)).on("set the mode of", &path)?;
+    rustix::fs::fchown(&file, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT))
+        .on("set the owner of", &path)?;
+    rustix::fs::renameat_with(place, name, out, name, RenameFlags::NOREPLACE)
+        .on("move the result", &path)?;
+    Ok(ResultFile { name: name.to_owned(), nevra, sha256, size_bytes })
+}
+
+/// Makes `out` the results of `package` and `run`, in one rename; their directory.
+pub fn publish(
+    area: &Area,
+    package: &PackageName,
+    run: &RunId,
+    out: &Path,
+) -> Result<PathBuf, Failure> {
+    let parent = area.results().join(package.to_string());
+    fs::create_dir_all(&parent).on("make the directory", &parent)?;
+    let path = parent.join(run.as_str());
+    let cwd = rustix::fs::CWD;
+    rustix::fs::renameat_with(cwd, out, cwd, &path, RenameFlags::NOREPLACE)
+        .on("publish the results at", &path)?;
+    Ok(path)
+}
+
+/// Makes a result known in a second directory as well: by a hard link, never a copy.
+pub fn link(from: &Path, to: &Path) -> Result<(), Failure> {
+    let cwd = rustix::fs::CWD;
+    match rustix::fs::linkat(cwd, from, cwd, to, AtFlags::empty()) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(Failure::io("link", to, errno)),
+    }
+}
+
+#[cfg(test)]
+#[path = "results_tests.rs"]
+mod tests;

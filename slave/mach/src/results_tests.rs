@@ -1,0 +1,100 @@
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::header::{
+    tag,
+    tests::{header_bytes, lead},
+};
+
+fn package(name: &str) -> Vec<u8> {
+    let mut bytes = lead(false);
+    bytes.extend(header_bytes(&[], &[]));
+    bytes.extend(header_bytes(
+        &[
+            (tag::NAME, &[name]),
+            (tag::VERSION, &["1"]),
+            (tag::RELEASE, &["2"]),
+            (tag::ARCH, &["noarch"]),
+            (tag::SOURCE_RPM, &["x.src.rpm"]),
+        ],
+        &[],
+    ));
+    bytes
+}
+
+/// A build's directory with one good package, and an empty one for results.
+fn build() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let (top, out) = (directory.path().join("top"), directory.path().join("out"));
+    fs::create_dir_all(top.join("RPMS/noarch")).unwrap();
+    fs::create_dir(&out).unwrap();
+    fs::write(top.join("RPMS/noarch/good-1-2.noarch.rpm"), package("good")).unwrap();
+    (directory, top, out)
+}
+
+/// Only a root may give results to root; a test that is not one would fail for another reason.
+fn take_as_root(top: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
+    take(top, out)
+}
+
+#[test]
+fn root_packages_are_taken_with_their_digest() {
+    let (_directory, top, out) = build();
+    let taken = take_as_root(&top, &out).unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].nevra, "good-1-2.noarch");
+    assert_eq!(taken[0].sha256, digest::of_bytes(&package("good")));
+    assert!(out.join("good-1-2.noarch.rpm").exists());
+}
+
+#[test]
+fn links_in_place_of_packages_are_refused() {
+    let (directory, top, out) = build();
+    let secret = directory.path().join("secret");
+    fs::write(&secret, package("secret")).unwrap();
+    symlink(&secret, top.join("RPMS/noarch/bad.rpm")).unwrap();
+    let failure = take(&top, &out).unwrap_err();
+    assert!(failure.what.contains("bad.rpm"), "{failure}");
+    fs::remove_file(top.join("RPMS/noarch/bad.rpm")).unwrap();
+    fs::hard_link(&secret, top.join("RPMS/noarch/bad.rpm")).unwrap();
+    assert!(take(&top, &out).unwrap_err().what.contains("one name"));
+}
+
+#[test]
+fn links_in_place_of_directories_are_not_followed() {
+    let (directory, top, out) = build();
+    let elsewhere = directory.path().join("elsewhere");
+    fs::rename(top.join("RPMS"), &elsewhere).unwrap();
+    symlink(&elsewhere, top.join("RPMS")).unwrap();
+    assert!(take(&top, &out).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_no_package_is_refused() {
+    let (_directory, top, out) = build();
+    fs::write(top.join("RPMS/noarch/a.rpm"), "hello").unwrap();
+    assert!(take(&top, &out).unwrap_err().what.contains("no package"));
+    fs::remove_file(top.join("RPMS/noarch/a.rpm")).unwrap();
+    fs::create_dir(top.join("RPMS/noarch/a.rpm")).unwrap();
+    assert!(take(&top, &out).unwrap_err().what.contains("no regular file"));
+}
+
+#[test]
+fn results_are_never_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let area = Area::open(directory.path()).unwrap();
+    let bytes = package("good");
+    let file = directory.path().join("x.rpm");
+    fs::write(&file, bytes).unwrap();
+    let package = crate::srpm::PackageName::for_tests("good", "1", "2");
+    let run = RunId::now();
+    for (number, expected) in [(1, true), (2, false)] {
+        let out = directory.path().join(format!("out{number}"));
+        fs::create_dir(&out).unwrap();
+        fs::write(out.join("build.log"), "log").unwrap();
+        assert_eq!(publish(&area, &package, &run, &out).is_ok(), expected);
+    }
+    assert!(area.results().join("good-1-2").join(run.as_str()).join("build.log").exists());
+}
