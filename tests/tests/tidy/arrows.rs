@@ -1,0 +1,94 @@
+//! Who may import whom: the compiler holds the arrows once the manifests do.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::{none, workspace};
+
+/// Crates of ours and the crates of ours that each may import. The design's section 3 draws it.
+const ARROWS: [(&str, &[&str]); 13] = [
+    ("djinni-api", &[]),
+    ("djinni-plan", &["djinni-api"]),
+    ("djinni-raw", &[]),
+    ("djinni-sys", &["djinni-api", "djinni-plan", "djinni-raw"]),
+    ("djinnid", &["djinni-api", "djinni-plan", "djinni-raw", "djinni-sys"]),
+    ("djinni", &["djinni-api", "djinni-plan"]),
+    ("slave-api", &[]),
+    ("slave-cell", &["djinni-raw"]),
+    ("slave-init", &["djinni-raw", "slave-api"]),
+    ("mach", &["djinni-raw", "slave-api", "slave-cell"]),
+    ("master", &["djinni-api", "djinni-raw", "slave-api", "slave-cell", "slave-init"]),
+    ("host", &["djinni-api", "djinni-plan", "djinni-raw", "master", "slave-api", "slave-cell"]),
+    ("djinni-tests", &["djinni-api", "djinni-plan", "djinni-raw", "slave-api", "slave-cell"]),
+];
+
+/// What the privileged side may take from others.
+const PRIVILEGED: [&str; 6] =
+    ["djinni-api", "djinni-plan", "djinni-raw", "djinni-sys", "djinnid", "djinni"];
+const TRUSTED: [&str; 11] = [
+    "caps",
+    "clap",
+    "clap_complete",
+    "libc",
+    "nix",
+    "rustix",
+    "seccompiler",
+    "serde",
+    "serde_json",
+    "sha2",
+    "toml",
+];
+
+/// `cargo metadata` of the workspace, without what others depend on.
+pub fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The names of what each crate depends on, but for its tests.
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let of = |package: &Value| -> Vec<String> {
+        let all = package["dependencies"].as_array().unwrap().iter();
+        all.filter(|each| each["kind"].is_null()).map(|each| text(&each["name"])).collect()
+    };
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().unwrap();
+    packages.iter().map(|package| (text(&package["name"]), of(package))).collect()
+}
+
+#[test]
+fn tidy_imports_follow_the_design() {
+    let arrows: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
+    let mut odd = Vec::new();
+    for (package, imports) in dependencies() {
+        let Some(allowed) = arrows.get(package.as_str()) else {
+            odd.push(format!("{package}: not in the design"));
+            continue;
+        };
+        let ours = imports.iter().filter(|name| arrows.contains_key(name.as_str()));
+        let wrong = ours.filter(|name| !allowed.contains(&name.as_str()));
+        odd.extend(wrong.map(|name| format!("{package} imports {name}")));
+    }
+    none(odd, "imports that the design does not draw");
+}
+
+#[test]
+fn tidy_the_privileged_side_trusts_few_crates() {
+    let ours = |name: &str| ARROWS.iter().any(|(own, _)| *own == name);
+    let all = dependencies();
+    let privileged = all.iter().filter(|(package, _)| PRIVILEGED.contains(&package.as_str()));
+    let mut odd = Vec::new();
+    for (package, imports) in privileged {
+        let strange = |name: &&String| !ours(name) && !TRUSTED.contains(&name.as_str());
+        odd.extend(imports.iter().filter(strange).map(|name| format!("{package} uses {name}")));
+    }
+    none(odd, "crates the privileged side may not use");
+}

@@ -1,0 +1,86 @@
+//! Rules about Rust files: where `unsafe` stands, how long things are.
+
+use std::path::Path;
+
+use crate::{arrows, below, none, texts};
+
+/// Where `unsafe` may stand, which is also the one file that may be long.
+const UNSAFE: &str = "djinni/raw/src/lib.rs";
+/// Longest file, in lines; the house style asks for 100 to 400.
+const FILE_LINES: usize = 500;
+/// Longest function, in lines.
+const FUNCTION_LINES: usize = 70;
+
+#[test]
+fn tidy_unsafe_stands_in_one_file() {
+    let metadata = arrows::metadata();
+    let targets = metadata["packages"].as_array().unwrap().iter();
+    let targets = targets.flat_map(|package| package["targets"].as_array().unwrap());
+    let mut odd = Vec::new();
+    let mut found = 0;
+    for target in targets {
+        found += 1;
+        let path = Path::new(target["src_path"].as_str().unwrap());
+        let text = std::fs::read_to_string(path).unwrap();
+        let forbids = text.lines().any(|line| line == "#![forbid(unsafe_code)]");
+        if !forbids && below(path) != UNSAFE {
+            odd.push(below(path));
+        }
+    }
+    assert!(found > 15, "only {found} targets");
+    none(odd, "roots of crates without #![forbid(unsafe_code)]");
+}
+
+#[test]
+fn tidy_files_are_short_enough_to_read() {
+    let long = texts(".rs").into_iter().filter(|(path, _)| below(path) != UNSAFE);
+    let long = long.map(|(path, text)| (path, text.lines().count()));
+    let long = long.filter(|(_, lines)| *lines > FILE_LINES);
+    let long = long.map(|(path, lines)| format!("{}: {lines} lines", below(&path)));
+    none(long.collect(), "files to be split");
+}
+
+#[test]
+fn tidy_functions_are_short_enough_to_read() {
+    let mut odd = Vec::new();
+    for (path, text) in texts(".rs") {
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            if !begins_function(line.trim_start()) {
+                continue;
+            }
+            // Formatted source: the function ends with a brace in the column it began in.
+            let end = format!("{}}}", " ".repeat(indent));
+            let length = lines[at..].iter().position(|line| *line == end).unwrap_or(0) + 1;
+            if length > FUNCTION_LINES {
+                odd.push(format!("{}:{}: {length} lines", below(&path), at + 1));
+            }
+        }
+    }
+    none(odd, "functions to be split");
+}
+
+fn begins_function(line: &str) -> bool {
+    let words = ["pub ", "pub(crate) ", "pub(super) ", "const ", "unsafe ", "extern \"C\" "];
+    let mut rest = line;
+    while let Some(shorter) = words.iter().find_map(|word| rest.strip_prefix(word)) {
+        rest = shorter;
+    }
+    rest.starts_with("fn ") && !line.ends_with(';') && !line.ends_with('}')
+}
+
+#[test]
+fn tidy_no_crate_steers_by_allowing_lints_everywhere() {
+    let mut odd = Vec::new();
+    for (path, text) in texts(".rs") {
+        let inner = |line: &&str| line.starts_with("#![allow(");
+        let fine = |line: &&str| {
+            *line == "#![allow(clippy::unwrap_used)]" && below(&path).contains("tests")
+                || *line == "#![allow(unsafe_code)]" && below(&path) == UNSAFE
+        };
+        let wrong = text.lines().filter(inner).filter(|line| !fine(line));
+        odd.extend(wrong.map(|line| format!("{}: {line}", below(&path))));
+    }
+    none(odd, "lints that are allowed for a whole file");
+}

@@ -1,0 +1,65 @@
+//! What must stand in no file of ours: places of one machine, and hosts that packages come from.
+
+use crate::{below, files, none};
+
+/// Beginnings of paths that only one developer's machine has, put together so that this file does
+/// not hold them itself.
+fn private_places() -> Vec<String> {
+    ["work/main", "work/shared", "home/user", "var/tmp/target-", "root/.cargo", "root/.rustup"]
+        .iter()
+        .map(|place| format!("/{place}"))
+        .collect()
+}
+
+/// Where packages come from is the machine's business, not the project's.
+fn registries() -> Vec<String> {
+    [("index.crates", "io"), ("static.crates", "io"), ("pypi", "org"), ("deb.debian", "org")]
+        .iter()
+        .map(|(host, domain)| format!("{host}.{domain}"))
+        .collect()
+}
+
+#[test]
+fn tidy_no_file_names_a_place_of_one_machine_or_a_registry() {
+    let mut words = private_places();
+    words.extend(registries());
+    let mut odd = Vec::new();
+    for path in files() {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for (at, line) in text.lines().enumerate() {
+            let found = words.iter().filter(|word| line.contains(word.as_str()));
+            odd.extend(found.map(|word| format!("{}:{}: {word}", below(&path), at + 1)));
+        }
+    }
+    none(odd, "words that belong to one machine");
+}
+
+#[test]
+fn tidy_text_files_end_with_a_newline_and_lines_without_spaces() {
+    let mut odd = Vec::new();
+    for path in files() {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        if !text.is_empty() && !text.ends_with('\n') {
+            odd.push(format!("{}: no newline at the end", below(&path)));
+        }
+        let trailing = |line: &str| line.ends_with([' ', '\t']);
+        let lines = text.lines().enumerate().filter(|(_, line)| trailing(line));
+        odd.extend(lines.map(|(at, _)| format!("{}:{}: space at the end", below(&path), at + 1)));
+    }
+    none(odd, "untidy text");
+}
+
+#[test]
+fn tidy_scripts_can_be_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut odd = Vec::new();
+    for path in files() {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let script = text.starts_with("#!/");
+        let runs = path.metadata().unwrap().permissions().mode() & 0o111 != 0;
+        if script != runs {
+            odd.push(format!("{}: script: {script}, executable: {runs}", below(&path)));
+        }
+    }
+    none(odd, "scripts that are not executable, or the reverse");
+}
