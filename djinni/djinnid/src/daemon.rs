@@ -44,7 +44,7 @@ impl Daemon {
         only_one(&places)?;
         namespace::prepare_runtime(&places.runtime).map_err(|error| error.to_string())?;
         let socket = places.host_socket();
-        let server = Server::listen(&socket, 0, 0o600)
+        let server = Server::listen(&socket, 0, 0o600, Vec::new())
             .map_err(|error| format!("{}: {error}", socket.display()))?;
         let masters = Masters::new(places.clone(), cgroup);
         Ok(Daemon { places, config, server, masters, signals })
@@ -73,7 +73,7 @@ impl Daemon {
     }
 
     /// Serves until told to end.
-    pub fn serve(&mut self) -> Result<(), String> {
+    pub fn serve(mut self) -> Result<(), String> {
         notify_ready();
         log::info!("ready on {}", self.places.host_socket().display());
         loop {
@@ -85,7 +85,10 @@ impl Daemon {
                             log::error!("not reloaded: {error}");
                         }
                     }
-                    Some(signal) => return self.end(signal),
+                    Some(signal) => {
+                        self.end(signal);
+                        return Ok(());
+                    }
                     None => {}
                 }
             }
@@ -153,14 +156,19 @@ impl Daemon {
     }
 
     /// Ends this process. What is up stays up; with nothing up, nothing is left.
-    fn end(&mut self, signal: i32) -> Result<(), String> {
+    fn end(self, signal: i32) {
         log::info!("ending on signal {signal}");
-        if self.masters.names().is_empty() {
-            let _ = std::fs::remove_file(self.places.host_socket());
-            let _ = namespace::release_runtime(&self.places.runtime);
-            self.masters.remove_cgroup();
+        let Daemon { places, server, masters, .. } = self;
+        if !masters.names().is_empty() {
+            return;
         }
-        Ok(())
+        // A bound socket keeps the mount it is on busy until it is closed.
+        drop(server);
+        let _ = std::fs::remove_file(places.host_socket());
+        if let Err(error) = namespace::release_runtime(&places.runtime) {
+            log::warning!("{error}");
+        }
+        masters.remove_cgroup();
     }
 
     fn hear(&mut self, id: ConnectionId) {
@@ -174,6 +182,11 @@ impl Daemon {
                 }
                 Incoming::Broken(why) => {
                     log::warning!("the administrator's socket: {why}; connection closed");
+                    let parameter = format!("message ({why})");
+                    let error = service::ServiceError::InvalidParameter { parameter };
+                    if let Some(connection) = self.server.get(id) {
+                        let _ = connection.send(&error.encode());
+                    }
                     return self.server.close(id);
                 }
             };
@@ -194,12 +207,21 @@ impl Daemon {
             return service::ServiceError::PermissionDenied {}.encode();
         }
         match wire::Request::from_call(call) {
+            Ok(request) if self.names_unknown_slave(&request) => {
+                service::ServiceError::InvalidParameter { parameter: "slave".into() }.encode()
+            }
             Ok(request) => match self.decide(request) {
                 Ok(reply) => reply.encode(),
                 Err(refusal) => refusal.encode(),
             },
             Err(error) => error.encode(),
         }
+    }
+
+    /// The interface has no error of its own for a slave that a known master does not have.
+    fn names_unknown_slave(&self, request: &wire::Request) -> bool {
+        let wire::Request::Explain { master, slave, .. } = request else { return false };
+        self.config.masters.get(master).is_some_and(|known| !known.slaves.contains_key(slave))
     }
 
     fn decide(&mut self, request: wire::Request) -> Result<wire::Reply, wire::Refusal> {

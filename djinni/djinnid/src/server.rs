@@ -35,6 +35,7 @@ pub struct Server {
     listener: UnixListener,
     connections: Vec<Connection>,
     next: ConnectionId,
+    full: Vec<u8>,
 }
 
 /// What came from a connection.
@@ -47,21 +48,20 @@ pub enum Incoming {
 
 impl Server {
     /// Listens at `path`, where a socket of an earlier run may still be, for `owner`'s processes.
-    pub fn listen(path: &Path, owner: u32, mode: u32) -> std::io::Result<Self> {
+    /// `full` is what one connection too many is told before it is closed.
+    pub fn listen(path: &Path, owner: u32, mode: u32, full: Vec<u8>) -> std::io::Result<Self> {
         // Bound beside and renamed: there is no moment at which a client finds no socket.
         let fresh = path.with_extension("new");
-        for stale in [&fresh] {
-            match std::fs::remove_file(stale) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        match std::fs::remove_file(&fresh) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
         let listener = UnixListener::bind(&fresh)?;
         listener.set_nonblocking(true)?;
         std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))?;
         std::os::unix::fs::chown(&fresh, Some(owner), Some(owner))?;
         std::fs::rename(&fresh, path)?;
-        Ok(Server { listener, connections: Vec::new(), next: 1 })
+        Ok(Server { listener, connections: Vec::new(), next: 1, full })
     }
 
     /// What to poll: the listener first, then each connection in order.
@@ -83,11 +83,7 @@ impl Server {
             return;
         }
         if self.connections.len() >= CONNECTIONS {
-            let refusal = djinni_api::master::Refusal::QuotaExceeded {
-                quota: "connections".into(),
-                limit: CONNECTIONS as u64,
-            };
-            let _ = (&stream).write_all(&refusal.encode());
+            let _ = (&stream).write_all(&self.full);
             return;
         }
         let Ok(credentials) = rustix::net::sockopt::socket_peercred(&stream) else { return };

@@ -53,6 +53,7 @@ pub(crate) struct Worker {
     images: Link,
     statuses: Statuses,
     silent_after: Instant,
+    retry_after: Instant,
     init: Option<Events>,
     running: bool,
 }
@@ -116,7 +117,11 @@ fn put_up(start: &Start) -> Fallible<Parts> {
         stage.run(&plan::compose_master(master)).map_err(|failure| failure.to_string())?;
     }
     let socket = places.master_socket(&master.name);
-    let server = Server::listen(&socket, master.ids.first, 0o660)
+    let full = wire::Refusal::QuotaExceeded {
+        quota: "connections".into(),
+        limit: crate::server::CONNECTIONS as u64,
+    };
+    let server = Server::listen(&socket, master.ids.first, 0o660, full.encode())
         .map_err(|error| format!("{}: {error}", socket.display()))?;
     Ok(Parts { stage, server, init })
 }
@@ -135,6 +140,7 @@ impl Worker {
             images,
             statuses: Statuses::new(),
             silent_after,
+            retry_after: Instant::now(),
             init,
             running: false,
         }
@@ -204,7 +210,10 @@ impl Worker {
         if self.holds_for_master() && now >= self.silent_after {
             self.end_holds(Ending::Silence);
         }
-        self.drain();
+        if now >= self.retry_after {
+            self.retry_after = now + RETRY;
+            self.drain();
+        }
     }
 
     /// Reads from one connection and answers what came.

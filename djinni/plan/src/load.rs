@@ -29,6 +29,9 @@ pub fn load(directory: &Path) -> Result<Config> {
         }
     }
     let config = parse(&files)?;
+    for image in config.images.values() {
+        check_image(&directory.join("images.toml"), image.source.path())?;
+    }
     for master in config.masters.values() {
         let file = directory.join("masters").join(format!("{}.toml", master.name));
         check_directories(&file, master)?;
@@ -108,6 +111,16 @@ fn other_writer(found: &Metadata) -> Option<String> {
         return Some(format!("group {}", found.gid()));
     }
     (found.mode() & 0o002 != 0).then(|| "everybody".into())
+}
+
+/// An image is what every slave's root is made of: whoever can change its file is root in them all.
+/// One that is not there (yet) is no error here; attaching it is.
+fn check_image(file: &Path, image: &AbsolutePath) -> Result<()> {
+    let path = image.as_path();
+    match path.ancestors().find(|ancestor| fs::symlink_metadata(ancestor).is_ok()) {
+        Some(existing) => only_root_may_change(file, existing),
+        None => Ok(()),
+    }
 }
 
 /// Directories that a master's policy names: their parents root's alone and closed to other users,

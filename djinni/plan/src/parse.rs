@@ -30,6 +30,9 @@ pub struct Files {
     pub subordinate_ids: Vec<(PathBuf, String)>,
 }
 
+/// Slaves a master may have: as many as one answer to Describe has room for, and some to spare.
+const SLAVES: usize = 128;
+
 type Result<T> = std::result::Result<T, ConfigError>;
 type Text = Spanned<String>;
 
@@ -258,6 +261,10 @@ fn master(
         shares.insert(source.name("a share", key)?, source.path("share", &entry.dir)?);
     }
     let mut slaves = BTreeMap::new();
+    if let Some((key, _)) = file.slave.iter().nth(SLAVES) {
+        let reason = format!("more than {SLAVES} slaves");
+        return Err(source.error(key.span(), reason, "make another master for the rest"));
+    }
     for (key, entry) in &file.slave {
         let slave = slave(source, key, entry, ids, images, &shares, &mut unenforced)?;
         apart_from_siblings(source, entry, &slave, slaves.values())?;
