@@ -1,0 +1,144 @@
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+//! `bmaster` as the first process of a cell, its two doors, and a djinni that is there or not.
+//!
+//! A program with a `main` of its own, because a cell is made by a process of one thread.
+
+#[path = "bmaster/mod.rs"]
+mod bmaster;
+#[path = "../../slave/init/tests/slave/cell.rs"]
+mod cell;
+#[path = "../../slave/init/tests/slave/choose.rs"]
+mod choose;
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use bmaster::{Djinni, Master, call, hear, heard_end};
+use choose::Test;
+use rustix::process::Signal;
+use slave_api::door::{DoorCall, DoorReply, Open, Refused, Standing, VERSION};
+use slave_api::{FromSlave, Run, ToSlave};
+use slave_cell::Exit;
+
+const TESTS: &[Test] = &[
+    ("userns_without_a_djinni_a_slave_is_refused_and_the_rest_works", without_a_djinni),
+    ("userns_users_may_not_ask_what_is_the_administrators", not_for_users),
+    ("userns_what_is_no_call_is_refused", nonsense),
+    ("userns_users_beyond_the_limit_wait_and_the_administrator_does_not", limit),
+    ("userns_an_administrator_enters", enter),
+    ("userns_a_stop_is_heard_to_its_end", stop),
+    ("userns_a_signal_stops_it", signal),
+    ("userns_the_lamp_is_rubbed_also_by_a_djinni_that_was_restarted", rub),
+];
+
+fn main() {
+    choose::run(TESTS);
+}
+
+fn open(version: u32) -> DoorCall {
+    let slave = "bslave-1".to_owned().try_into().unwrap();
+    DoorCall::Open(Open { version, slave, user: "anna".into(), command_line: "true".into() })
+}
+
+fn refusal(reply: Option<DoorReply>) -> Refused {
+    match reply {
+        Some(DoorReply::Refused(refused)) => refused,
+        other => panic!("no refusal: {other:?}"),
+    }
+}
+
+fn without_a_djinni() {
+    let master = Master::start(None);
+    let refused = refusal(call(master.users(), &open(VERSION)));
+    assert_eq!((refused.code.as_str(), refused.exit), ("NoDjinni", 125));
+    assert!(refused.sentence.contains("/run/djinni/socket"), "{}", refused.sentence);
+    let nobody = DoorReply::Standing(Standing { sessions: vec![] });
+    assert_eq!(call(master.admin(), &DoorCall::Status), Some(nobody));
+    let refused = refusal(call(master.users(), &open(VERSION + 1)));
+    assert!(refused.sentence.contains("version"), "{}", refused.sentence);
+}
+
+fn not_for_users() {
+    let master = Master::start(None);
+    for asked in [DoorCall::Enter, DoorCall::Stop, DoorCall::Status] {
+        let refused = refusal(call(master.users(), &asked));
+        assert_eq!(refused.code, "NotPermitted");
+    }
+    assert!(call(master.admin(), &DoorCall::Status).is_some(), "it still serves");
+}
+
+fn nonsense() {
+    let master = Master::start(None);
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"O\x03\0\0\0{}}", b"O\xff\xff\xff\x7f"] {
+        let mut stream = master.users();
+        std::io::Write::write_all(&mut stream, bytes).unwrap();
+        assert_eq!(refusal(hear(&mut stream)).code, "InvalidRequest");
+        assert!(heard_end(stream));
+    }
+}
+
+fn limit() {
+    let master = Master::start(None);
+    let idle: Vec<_> = (0..master::bmaster::SESSIONS_LIMIT).map(|_| master.users()).collect();
+    let refused = refusal(hear(&mut master.users()));
+    assert_eq!((refused.code.as_str(), refused.exit), ("MasterBusy", 75));
+    assert!(call(master.admin(), &DoorCall::Status).is_some());
+    drop(idle);
+    // Each child sees by itself that its caller is gone.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while refusal(call(master.users(), &open(VERSION))).code == "MasterBusy" {
+        assert!(Instant::now() < deadline, "nobody was forgotten");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn enter() {
+    let master = Master::start(None);
+    let mut stream = master.admin();
+    bmaster::say(&mut stream, &DoorCall::Enter);
+    assert_eq!(hear(&mut stream), Some(DoorReply::Opened));
+    let argv = ["sh", "-c", "cd /; hostname; exit 5"].map(String::from).to_vec();
+    let run = Run { argv, env: vec![], tty: None, collect: false, inputs: 0 };
+    let mut bytes = Vec::new();
+    ToSlave::Run(run).encode(&mut bytes).unwrap();
+    std::io::Write::write_all(&mut stream, &bytes).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let mut expected = Vec::new();
+    FromSlave::Exited { status: 5 }.encode(&mut expected).unwrap();
+    assert!(answer.ends_with(&expected), "{:?}", String::from_utf8_lossy(&answer));
+    assert!(String::from_utf8_lossy(&answer).contains("test-slave\n"));
+}
+
+fn stop() {
+    let master = Master::start(None);
+    let idle = master.users();
+    let mut stream = master.admin();
+    bmaster::say(&mut stream, &DoorCall::Stop);
+    assert_eq!(hear(&mut stream), Some(DoorReply::Stopping));
+    assert!(heard_end(stream), "the socket ends with the master");
+    assert_eq!(master.wait(), Exit::Code(0));
+    assert!(heard_end(idle));
+}
+
+fn signal() {
+    let master = Master::start(None);
+    master.kill(Signal::TERM);
+    assert_eq!(master.wait(), Exit::Code(0));
+}
+
+fn rub() {
+    let djinni = Djinni::new();
+    let first = djinni.serve();
+    let master = Master::start(Some(&djinni));
+    djinni.await_rubs(2);
+    first.end();
+    let second = djinni.serve();
+    djinni.await_rubs(2);
+    let log = master.log();
+    assert!(log.contains("1 networks of slaves are pinned"), "{log}");
+    assert_eq!(log.matches("does not answer").count(), 1, "{log}");
+    assert_eq!(log.matches("answers again").count(), 1, "{log}");
+    second.end();
+}
