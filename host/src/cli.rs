@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use djinni_api::{ImageName, MasterName};
 use djinni_plan::places::Places;
 
+use crate::doctor::{self, Level};
 use crate::image::{self, Order, format::Format};
 use crate::master::{self, Start};
 use crate::problem::{Concerning, Exit, Problem, Result};
@@ -45,6 +46,9 @@ enum Command {
     /// Root file systems for masters and slaves
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Look at this host: kernel, ids, tools, configuration; each finding with its remedy
+    #[command(after_help = "Example:\n  bhost check --json")]
+    Check,
     /// Start a master's container
     #[command(after_help = "Example:\n  bhost start bmaster")]
     Start(StartArguments),
@@ -139,6 +143,12 @@ impl Bhost {
         let places = self.places()?;
         match self.command {
             Command::Image(command) => command.act(&places, self.json),
+            Command::Check => {
+                let findings = doctor::check(&places);
+                report::findings(&findings, self.json);
+                let bad = findings.iter().any(|finding| finding.level == Level::Error);
+                Ok(ExitCode::from(u8::from(bad)))
+            }
             Command::Start(arguments) => {
                 must_be_root()?;
                 disinherit()?;

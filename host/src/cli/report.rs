@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::doctor::{Finding, Level};
 use crate::image::{Built, Listed, Verdict};
 use crate::master::Standing;
 
@@ -53,6 +54,27 @@ pub fn verdicts(verdicts: &[Verdict], json: bool) {
             )
         };
         verdicts.iter().map(line).collect()
+    });
+}
+
+/// What `bhost check` found.
+pub fn findings(findings: &[Finding], json: bool) {
+    print(findings, json, |findings| {
+        let line = |finding: &Finding| {
+            let level = match finding.level {
+                Level::Ok => "ok     ",
+                Level::Warning => "WARNING",
+                Level::Error => "ERROR  ",
+            };
+            let remedy = finding.remedy.as_ref().map(|remedy| format!("\n         -> {remedy}"));
+            format!(
+                "{level}  {}: {}{}\n",
+                finding.subject,
+                finding.found,
+                remedy.unwrap_or_default()
+            )
+        };
+        findings.iter().map(line).collect()
     });
 }
 

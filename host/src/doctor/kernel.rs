@@ -1,0 +1,268 @@
+//! What the running kernel can do: asked of the kernel itself, not read off its version.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use djinni_plan::places::{Places, cgroup2_mount};
+use djinni_raw::{self as raw, Change, Cloned, FsContext, attr, cwd, ns};
+use rustix::fs::{Mode, OFlags};
+
+use crate::doctor::Finding;
+
+const ENOSYS: i32 = rustix::io::Errno::NOSYS.raw_os_error();
+const ENOTBLK: i32 = rustix::io::Errno::NOTBLK.raw_os_error();
+const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
+const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
+
+const NEWER: &str = "boot a kernel of at least 6.15";
+
+/// One finding for each feature.
+pub fn findings(places: &Places) -> Vec<Finding> {
+    let mut findings = vec![version(), initial_mount_namespace()];
+    if !rustix::process::geteuid().is_root() {
+        let what = "not asked: only root may use the calls in question";
+        findings.push(Finding::warning("kernel features", what, "run 'bhost check' as root"));
+        return findings;
+    }
+    findings.extend([
+        composing(),
+        overlay_layers(),
+        erofs(),
+        loops(),
+        user_namespaces(),
+        id_mapped_mounts(&places.state),
+    ]);
+    findings.extend(cgroups());
+    findings
+}
+
+fn version() -> Finding {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    Finding::ok("kernel", format!("Linux {release}"))
+}
+
+fn initial_mount_namespace() -> Finding {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let subject = "mount namespace";
+    match (namespace("self"), namespace("1")) {
+        (Some(ours), Some(first)) if ours == first => {
+            Finding::ok(subject, "the host's initial one")
+        }
+        _ => Finding::warning(
+            subject,
+            "this is not that of process 1: djinnid, started here, may fail to pin namespaces",
+            "start djinnid by its unit, or from a login of the host itself",
+        ),
+    }
+}
+
+/// A tree composed detached, of mounts restricted in the call that clones them.
+fn composing() -> Finding {
+    let compose = || {
+        let change = Change { set: attr::RDONLY | attr::NODEV, ..Change::default() };
+        raw::open_tree_attr(cwd(), "/", change)?;
+        let (outer, inner) = (tmpfs()?, tmpfs()?);
+        rustix::fs::mkdirat(&outer, "point", Mode::from_raw_mode(0o700))
+            .map_err(|errno| raw::Error::new("mkdirat", "\"point\"", errno.raw_os_error()))?;
+        raw::move_mount(&inner, &outer, "point")
+    };
+    verdict("open_tree_attr, composing detached trees (6.15)", compose(), NEWER)
+}
+
+fn tmpfs() -> raw::Result<OwnedFd> {
+    FsContext::open("tmpfs")?.mount(0)
+}
+
+fn verdict(subject: &str, outcome: raw::Result<()>, remedy: &str) -> Finding {
+    match outcome {
+        Ok(()) => Finding::ok(subject, "works"),
+        Err(error) if error.errno() == ENOSYS => {
+            Finding::error(subject, "this kernel lacks it", remedy)
+        }
+        Err(error) => Finding::error(subject, error, remedy),
+    }
+}
+
+/// Layers of an overlay given by descriptor.
+fn overlay_layers() -> Finding {
+    let subject = "overlay with layers by descriptor (6.13)";
+    let ask = || {
+        let root = File::open("/")
+            .map_err(|error| raw::Error::new("open", "\"/\"", error.raw_os_error().unwrap_or(0)))?;
+        FsContext::open("overlay")?.descriptor("lowerdir+", &root)
+    };
+    match ask() {
+        Err(error) if error.errno() == ENODEV => {
+            Finding::error(subject, "this kernel has no overlay file system", "modprobe overlay")
+        }
+        outcome => verdict(subject, outcome, NEWER),
+    }
+}
+
+/// Whether EROFS takes a regular file as its source. Ours is no EROFS, so EINVAL is a yes: a kernel
+/// that wants a block device says ENOTBLK before it looks into the file.
+fn erofs() -> Finding {
+    let subject = "EROFS straight from a file (6.12)";
+    let ask = || {
+        let program = File::open("/proc/self/exe").map_err(|error| {
+            raw::Error::new("open", "\"/proc/self/exe\"", error.raw_os_error().unwrap_or(0))
+        })?;
+        let context = FsContext::open("erofs")?;
+        context.flag("ro")?;
+        context.source(&program)?;
+        context.mount(attr::RDONLY).map(drop)
+    };
+    let remedy = "use --format ext4 or squashfs for images, or boot a kernel of at least 6.12";
+    match ask() {
+        Ok(()) => Finding::ok(subject, "works"),
+        Err(error) if error.errno() == EINVAL => Finding::ok(subject, "works"),
+        Err(error) if error.errno() == ENODEV => Finding::warning(
+            subject,
+            "this kernel has no EROFS",
+            format!("modprobe erofs; or {remedy}"),
+        ),
+        Err(error) if error.errno() == ENOTBLK => {
+            Finding::warning(subject, "this kernel's EROFS wants a block device", remedy)
+        }
+        Err(error) => Finding::warning(subject, error, remedy),
+    }
+}
+
+fn loops() -> Finding {
+    let (subject, control) = ("loop devices", Path::new("/dev/loop-control"));
+    match control.exists() {
+        true => Finding::ok(subject, control.display()),
+        false => Finding::warning(
+            subject,
+            "/dev/loop-control is not there: no ext4 or squashfs images",
+            "modprobe loop, or use EROFS images only",
+        ),
+    }
+}
+
+/// User namespaces, also such as an unprivileged user makes: a master makes one for each slave.
+fn user_namespaces() -> Finding {
+    let subject = "user namespaces";
+    let setting = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let forbidding = [
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
+    ];
+    for (path, bad, remedy) in forbidding {
+        if setting(path) == bad {
+            let found = format!("{path} is {bad}: a master could not make its slaves' namespaces");
+            return Finding::error(subject, found, format!("sysctl -w {remedy}"));
+        }
+    }
+    let made = in_user_namespace(|_| Ok(()));
+    verdict(subject, made, "boot a kernel with CONFIG_USER_NS")
+}
+
+/// Id-mapped mounts on the file system that the state is on.
+fn id_mapped_mounts(state: &Path) -> Finding {
+    let there = state.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    let subject = format!("id-mapped mounts on {}", there.display());
+    let outcome = in_user_namespace(|namespace| {
+        let tree = raw::open_tree(cwd(), &there.to_string_lossy(), false)?;
+        let idmap = Some(namespace.as_fd());
+        raw::mount_setattr(&tree, false, Change { idmap, ..Change::default() })
+    });
+    verdict(&subject, outcome, "put --state on ext4, xfs or btrfs")
+}
+
+/// Calls `act` with a user namespace that maps one id, and lets that go again.
+fn in_user_namespace(act: impl FnOnce(&OwnedFd) -> raw::Result<()>) -> raw::Result<()> {
+    const SIGKILL: i32 = 9;
+    let pid = match raw::clone3(ns::USER, None)? {
+        Cloned::Child => loop {
+            // It is ended by its parent, or with it.
+            let _ = raw::set_parent_death_signal(SIGKILL);
+            std::thread::park();
+        },
+        Cloned::Parent { pid, .. } => pid,
+    };
+    let outcome = mapped(pid).and_then(|namespace| act(&namespace));
+    raw::kill(pid, SIGKILL)?;
+    raw::wait_for(pid)?;
+    outcome
+}
+
+fn mapped(pid: i32) -> raw::Result<OwnedFd> {
+    const SOME_ID: u32 = 1_000_000;
+    for map in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{pid}/{map}");
+        fs::write(&path, format!("0 {SOME_ID} 1"))
+            .map_err(|error| raw::Error::new("write", path, error.raw_os_error().unwrap_or(0)))?;
+    }
+    raw::openat2(cwd(), &format!("/proc/{pid}/ns/user"), OFlags::RDONLY.bits() as i32, 0, 0)
+}
+
+fn cgroups() -> Vec<Finding> {
+    let subject = "control groups, version 2";
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let Some(mount) = cgroup2_mount(&table) else {
+        let remedy = "mount -t cgroup2 none /sys/fs/cgroup";
+        return vec![Finding::error(subject, "not mounted", remedy)];
+    };
+    vec![born_in_cgroup(subject, &mount), controllers(&mount)]
+}
+
+/// A process born in a cgroup, and `cgroup.kill`, in a cgroup that is removed again.
+fn born_in_cgroup(subject: &str, mount: &Path) -> Finding {
+    let probe = Probe(mount.join(format!("djinni-check-{}", std::process::id())));
+    if let Err(error) = fs::create_dir(&probe.0) {
+        let found = format!("{}: {error}", probe.0.display());
+        return Finding::error(subject, found, "delegate the hierarchy to this system");
+    }
+    if !probe.0.join("cgroup.kill").exists() {
+        return Finding::error(subject, "there is no cgroup.kill (5.14)", NEWER);
+    }
+    let born = || {
+        let flags = (OFlags::RDONLY | OFlags::DIRECTORY).bits() as i32;
+        let directory = raw::openat2(cwd(), &probe.0.to_string_lossy(), flags, 0, 0)?;
+        match raw::clone3(0, Some(directory.as_fd()))? {
+            Cloned::Child => raw::exit_now(0),
+            Cloned::Parent { pid, .. } => raw::wait_for(pid).map(drop),
+        }
+    };
+    match born() {
+        Ok(()) => Finding::ok(
+            subject,
+            format!("{}, with cgroup.kill and CLONE_INTO_CGROUP", mount.display()),
+        ),
+        Err(error) => Finding::error(subject, error, NEWER),
+    }
+}
+
+/// An empty cgroup that goes with its value.
+struct Probe(PathBuf);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // Empty, so that only the next boot could be bothered by it.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn controllers(mount: &Path) -> Finding {
+    let subject = "controllers of limits";
+    let there = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+    let missing: Vec<&str> = ["cpu", "memory", "pids"]
+        .into_iter()
+        .filter(|wanted| !there.split_whitespace().any(|found| found == *wanted))
+        .collect();
+    match missing.is_empty() {
+        true => Finding::ok(subject, there.trim()),
+        false => Finding::warning(
+            subject,
+            format!("no {}: 'limits' in a policy cannot be enforced", missing.join(", ")),
+            "boot with systemd.unified_cgroup_hierarchy=1, or cgroup_no_v1=all",
+        ),
+    }
+}

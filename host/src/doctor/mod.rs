@@ -1,0 +1,75 @@
+//! `bhost check`: what this host lacks, and what to do about it. It changes nothing.
+
+mod files;
+mod ids;
+mod kernel;
+mod tools;
+
+use std::fmt;
+
+use djinni_plan::places::Places;
+use serde::Serialize;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, but not for everything.
+    Warning,
+    /// Djinni does not work like this.
+    Error,
+}
+
+/// One thing looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub level: Level,
+    /// What was looked at.
+    pub subject: String,
+    /// What was found.
+    pub found: String,
+    /// What to do; none where it is as it should be.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(subject: impl fmt::Display, found: impl fmt::Display) -> Self {
+        Finding::new(Level::Ok, subject, found, None)
+    }
+
+    fn warning(
+        subject: impl fmt::Display,
+        found: impl fmt::Display,
+        remedy: impl fmt::Display,
+    ) -> Self {
+        Finding::new(Level::Warning, subject, found, Some(remedy.to_string()))
+    }
+
+    fn error(
+        subject: impl fmt::Display,
+        found: impl fmt::Display,
+        remedy: impl fmt::Display,
+    ) -> Self {
+        Finding::new(Level::Error, subject, found, Some(remedy.to_string()))
+    }
+
+    fn new(
+        level: Level,
+        subject: impl fmt::Display,
+        found: impl fmt::Display,
+        remedy: Option<String>,
+    ) -> Self {
+        Finding { level, subject: subject.to_string(), found: found.to_string(), remedy }
+    }
+}
+
+/// Looks at everything.
+pub fn check(places: &Places) -> Vec<Finding> {
+    let mut findings = kernel::findings(places);
+    findings.extend(tools::findings());
+    findings.extend(files::findings(places));
+    findings
+}
