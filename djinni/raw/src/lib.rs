@@ -784,9 +784,21 @@ pub fn next_signal(descriptor: impl AsFd) -> Option<i32> {
 
 /// Blocks no signal, and gives every signal its default action: what a command must start with.
 pub fn reset_signals() -> Result<()> {
+    // By the system call: glibc's function refuses the two signals that it keeps for itself, which an
+    // ignoring parent passes on all the same. All zero: default action, no flags, an empty mask.
+    let default = [0u64; 4]; // the kernel's `struct sigaction`: handler, flags, restorer, mask
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is valid for every signal; those that cannot be changed answer EINVAL.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: `default` has the layout and outlives the call; a null pointer means that the old
+        // action is not wanted. SIGKILL and SIGSTOP answer EINVAL, which changes nothing.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8usize,
+            )
+        };
     }
     let none = signal_set(&[]);
     // SAFETY: `none` is initialized.

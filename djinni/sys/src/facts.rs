@@ -38,12 +38,12 @@ fn mountinfo() -> Result<String> {
     fs::read_to_string("/proc/self/mountinfo").map_err(io_failed("read", "/proc/self/mountinfo"))
 }
 
-/// Processes that keep the mounts at `points` busy: by a descriptor, a directory, or a mount
-/// namespace of their own in which the device is mounted.
+/// Processes that keep the mounts at `points` busy, by a descriptor or a directory. The djinni's own
+/// (this one, and the daemon above it, which has the images open) are not meant.
 pub fn holders(points: &[std::path::PathBuf]) -> Vec<String> {
     let devices: BTreeSet<u64> =
         points.iter().filter_map(|p| Some(fs::metadata(p).ok()?.dev())).collect();
-    let ours = fs::read_link("/proc/self/ns/mnt").ok();
+    let ours = [std::process::id(), std::os::unix::process::parent_id()];
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids =
         processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -51,8 +51,7 @@ pub fn holders(points: &[std::path::PathBuf]) -> Vec<String> {
     for pid in pids {
         let uses = ["cwd", "root"].iter().any(|link| device_of(pid, link, &devices))
             || descriptors(pid).iter().any(|fd| device_of(pid, fd, &devices));
-        let own = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-        if uses && own != ours {
+        if uses && !ours.contains(&pid) {
             found.push(format!("{} (pid {pid})", process_name(pid)));
         }
     }
