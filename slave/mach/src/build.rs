@@ -90,14 +90,18 @@ fn rebuild_one(
     let mut gathered = Gathered::default();
     let outcome = work(workshop, source, chain, &mut gathered);
     let failure = outcome.as_ref().err();
-    let publishing = workshop.progress.phase("results");
+    if failure.is_some_and(|failure| failure.cause == Cause::DiskFull) {
+        // Room for the record; what cannot be removed now goes with the scratch.
+        for name in ["home", "root"] {
+            let _ = fs::remove_dir_all(workshop.run.path.join(name));
+        }
+    }
     let published =
         record::write(workshop, source, &chain.digests, &gathered, failure).and_then(|_| {
             results::publish(workshop.area, &source.package, &workshop.run.id, &workshop.out)
         });
     match (outcome, published) {
         (Ok(()), Ok(path)) => {
-            publishing.end(format!("{} files in {}", gathered.results.len(), path.display()));
             for file in &gathered.results {
                 println!("{}", path.join(&file.name).display());
             }
@@ -106,7 +110,6 @@ fn rebuild_one(
         (Ok(()), Err(failure)) => Err(failure),
         (Err(mut failure), published) => {
             if let Ok(path) = published {
-                publishing.end("failed");
                 failure.details.push(format!("logs and record: {}", path.display()));
             }
             Err(failure)
@@ -142,11 +145,13 @@ fn work(
         return Err(failure);
     }
     phase.end("built");
+    let phase = workshop.progress.phase("results");
     gathered.results = results::take(&home.join(TOPDIR), &workshop.out)?;
     if gathered.results.is_empty() {
         let what = format!("{}: rpmbuild ended well but left no package", source.package);
         return Err(Failure::new(Cause::BuildFailed, what, "does the spec have a %files?"));
     }
+    phase.end(format!("{} packages", gathered.results.len()));
     Ok(())
 }
 

@@ -32,6 +32,7 @@ pub struct Phase<'a> {
     progress: &'a Progress,
     name: String,
     begun: Instant,
+    ended: bool,
 }
 
 impl Progress {
@@ -52,7 +53,8 @@ impl Progress {
 
     /// Begins a phase.
     pub fn phase(&self, name: &str) -> Phase<'_> {
-        let phase = Phase { progress: self, name: name.to_owned(), begun: Instant::now() };
+        let name = name.to_owned();
+        let phase = Phase { progress: self, name, begun: Instant::now(), ended: false };
         phase.tick();
         phase
     }
@@ -96,13 +98,27 @@ impl Phase<'_> {
     }
 
     /// Ends it; `note` says what came of it.
-    pub fn end(self, note: impl Into<String>) {
-        let (note, seconds) = (note.into(), self.begun.elapsed().as_secs_f64());
+    pub fn end(mut self, note: impl Into<String>) {
+        self.conclude(note.into());
+    }
+
+    fn conclude(&mut self, note: String) {
+        self.ended = true;
+        let seconds = self.begun.elapsed().as_secs_f64();
         self.progress.clear();
         let text = line(&self.progress.subject, &self.name, seconds, &note);
         write_line(&format!("{text}\n"));
-        let name = self.name;
+        let name = std::mem::take(&mut self.name);
         self.progress.phases.borrow_mut().push(PhaseRecord { name, seconds, note });
+    }
+}
+
+impl Drop for Phase<'_> {
+    /// A phase that nobody ended is one that failed.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.conclude("failed".to_owned());
+        }
     }
 }
 
@@ -121,6 +137,13 @@ mod tests {
         progress.phase("build").end("3 packages");
         let names: Vec<String> = progress.phases().into_iter().map(|phase| phase.name).collect();
         assert_eq!(names, ["minimal root", "build"]);
+    }
+
+    #[test]
+    fn a_phase_that_is_left_has_failed() {
+        let progress = Progress::new("hello-1-1");
+        drop(progress.phase("BuildRequires"));
+        assert_eq!(progress.phases()[0].note, "failed");
     }
 
     #[test]
