@@ -1,4 +1,5 @@
 //! The codec against what anybody may send.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 use djinni_api::codec::{

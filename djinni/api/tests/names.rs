@@ -1,4 +1,5 @@
 //! Names: what is one, and what is none.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 use djinni_api::names::NameProblem;

@@ -1,4 +1,5 @@
 //! Every example of `etc/doc/PROTOCOL.md`, byte for byte.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 use djinni_api::codec::{Answer, Call, encode_call, encode_reply, parse_answer, parse_call};

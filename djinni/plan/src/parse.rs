@@ -3,6 +3,9 @@
 //! What serde reads is not what the rest uses: the structures here mirror the files, know keys that
 //! this version cannot enforce yet, and are converted once. An error names file, line and remedy.
 
+mod apart;
+mod images;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,8 +17,7 @@ use toml::Spanned;
 use djinni_api::{ImageName, MasterName, ShareName};
 
 use crate::config::{
-    AbsolutePath, Config, ConfigError, Ids, Image, ImageSource, LoopFs, Master, RootMode,
-    SLICE_IDS, Sha256, Slave, VarMode,
+    AbsolutePath, Config, ConfigError, Ids, Image, Master, RootMode, SLICE_IDS, Slave, VarMode,
 };
 use crate::places::HOST_SOCKET;
 
@@ -35,33 +37,6 @@ const SLAVES: usize = 128;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 type Text = Spanned<String>;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ImagesFile {
-    #[serde(default)]
-    image: BTreeMap<Text, ImageEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ImageEntry {
-    source: Spanned<SourceEntry>,
-    digest: Option<Text>,
-    var: Option<Text>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SourceEntry {
-    erofs: Option<Text>,
-    #[serde(rename = "loop")]
-    looped: Option<Text>,
-    fs: Option<Text>,
-    lvm: Option<toml::Value>,
-    nfs: Option<toml::Value>,
-    dir: Option<toml::Value>,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -154,72 +129,15 @@ impl Source<'_> {
 pub fn parse(files: &Files) -> Result<Config> {
     let mut config = Config::default();
     if let Some((path, text)) = &files.images {
-        config.images = images(&Source { path, text })?;
+        config.images = images::images(&Source { path, text })?;
     }
     for (path, text) in &files.masters {
         let source = Source { path, text };
         let master = master(&source, &config.images, &mut config.warnings)?;
-        against_others(&source, &master, config.masters.values(), files)?;
+        apart::from_others(&source, &master, config.masters.values(), files)?;
         config.masters.insert(master.name.clone(), master);
     }
     Ok(config)
-}
-
-fn images(source: &Source) -> Result<BTreeMap<ImageName, Image>> {
-    let file: ImagesFile = source.read()?;
-    file.image.iter().map(|(key, entry)| image(source, key, entry)).collect()
-}
-
-fn image(source: &Source, key: &Text, entry: &ImageEntry) -> Result<(ImageName, Image)> {
-    let name: ImageName = source.name("an image", key)?;
-    let digest = entry.digest.as_ref().map(|text| digest(source, text)).transpose()?;
-    if let Some(var) = &entry.var {
-        let reason = "key \"var\" is not enforced by this version";
-        return Err(source.error(var.span(), reason, "use an image that has a /var of its own"));
-    }
-    let image = Image { name: name.clone(), source: image_source(source, &entry.source)?, digest };
-    Ok((name, image))
-}
-
-fn image_source(source: &Source, entry: &Spanned<SourceEntry>) -> Result<ImageSource> {
-    let SourceEntry { erofs, looped, fs, lvm, nfs, dir } = entry.get_ref();
-    let later = [("lvm", lvm), ("nfs", nfs), ("dir", dir)];
-    if let Some((kind, _)) = later.iter().find(|(_, value)| value.is_some()) {
-        let reason = format!("images of kind \"{kind}\" are not known to this version");
-        return Err(source.error(entry.span(), reason, "use erofs = … or loop = …, fs = …"));
-    }
-    match (erofs, looped, fs) {
-        (Some(path), None, None) => Ok(ImageSource::Erofs(source.path("image", path)?)),
-        (None, Some(path), Some(fs)) => {
-            let kind = match fs.get_ref().as_str() {
-                "ext4" => LoopFs::Ext4,
-                "squashfs" => LoopFs::Squashfs,
-                other => {
-                    let reason = format!("file system {other:?} is not allowed in a loop image");
-                    return Err(source.error(fs.span(), reason, "use \"ext4\" or \"squashfs\""));
-                }
-            };
-            Ok(ImageSource::Loop(source.path("image", path)?, kind))
-        }
-        _ => Err(source.error(
-            entry.span(),
-            "an image has exactly one source",
-            "write { erofs = PATH } or { loop = PATH, fs = \"ext4\" }",
-        )),
-    }
-}
-
-fn digest(source: &Source, text: &Text) -> Result<Sha256> {
-    let parsed = text.get_ref().strip_prefix("sha256:").and_then(|hex| {
-        let mut bytes = [0u8; 32];
-        (hex.len() == 64 && hex.is_ascii()).then_some(())?;
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
-        }
-        Some(Sha256(bytes))
-    });
-    let reason = "the digest is not \"sha256:\" and 64 hexadecimal digits";
-    parsed.ok_or_else(|| source.error(text.span(), reason, "run 'sha256sum' on the image"))
 }
 
 /// Collects keys that are known but not enforced: an error, or a warning under `strict = false`.
@@ -267,7 +185,7 @@ fn master(
     }
     for (key, entry) in &file.slave {
         let slave = slave(source, key, entry, ids, images, &shares, &mut unenforced)?;
-        apart_from_siblings(source, entry, &slave, slaves.values())?;
+        apart::from_siblings(source, entry, &slave, slaves.values())?;
         slaves.insert(slave.name.clone(), slave);
     }
     let master = Master {
@@ -280,7 +198,7 @@ fn master(
         slaves,
         name,
     };
-    directories_apart(source, &file, &master)?;
+    apart::directories(source, &file, &master)?;
     Ok(master)
 }
 
@@ -414,89 +332,5 @@ fn one_of<T: Copy>(
         let reason = format!("{key} = {:?} is not known", text.get_ref());
         let remedy = format!("write \"{}\" or \"{}\"", values[0].0, values[1].0);
         source.error(text.span(), reason, &remedy)
-    })
-}
-
-fn apart_from_siblings<'a>(
-    source: &Source,
-    entry: &SlaveEntry,
-    slave: &Slave,
-    mut others: impl Iterator<Item = &'a Slave>,
-) -> Result<()> {
-    let Some(other) = others.find(|other| other.slice == slave.slice) else { return Ok(()) };
-    let reason = format!("{} has slice {} like {}", slave.name, slave.slice, other.name);
-    Err(source.error(entry.slice.span(), reason, "give each slave a slice of its own"))
-}
-
-/// No writable directory of a master lies in, or holds, another one or a share.
-fn directories_apart(source: &Source, file: &MasterFile, master: &Master) -> Result<()> {
-    let mut taken: Vec<(String, &AbsolutePath)> = vec![("var".into(), &master.var)];
-    taken.extend(master.shares.iter().map(|(name, path)| (format!("share {name}"), path)));
-    if let Some((what, _)) = taken[1..].iter().find(|(_, path)| path.overlaps(&master.var)) {
-        let reason = format!("var {} and {what} overlap", master.var);
-        return Err(source.error(file.var.dir.span(), reason, "use directories of their own"));
-    }
-    for (key, entry) in &file.slave {
-        let Some((name, slave)) =
-            master.slaves.iter().find(|(name, _)| name.as_str() == key.get_ref())
-        else {
-            continue;
-        };
-        if let Some((what, _)) = taken.iter().find(|(_, path)| path.overlaps(&slave.area)) {
-            let reason = format!("area {} of {name} and {what} overlap", slave.area);
-            return Err(source.error(
-                entry.area.dir.span(),
-                reason,
-                "use directories of their own",
-            ));
-        }
-        taken.push((format!("area of {name}"), &slave.area));
-    }
-    Ok(())
-}
-
-/// Ids, areas and `/var` of different masters are apart, and ids are nobody's subordinate ids.
-fn against_others<'a>(
-    source: &Source,
-    master: &Master,
-    others: impl Iterator<Item = &'a Master>,
-    files: &Files,
-) -> Result<()> {
-    let whole = |reason: String, remedy: &str| ConfigError {
-        file: source.path.into(),
-        line: 0,
-        reason,
-        remedy: remedy.into(),
-    };
-    for other in others {
-        if master.ids.overlaps(other.ids) {
-            let reason = format!("its ids overlap those of master {}", other.name);
-            return Err(whole(reason, "give each master a range of its own"));
-        }
-        let writable = |m: &'a Master| m.slaves.values().map(|s| &s.area).chain([&m.var]);
-        for mine in master.slaves.values().map(|s| &s.area).chain([&master.var]) {
-            let shared = |path: &&AbsolutePath| path.overlaps(mine);
-            if let Some(theirs) = writable(other).chain(other.shares.values()).find(shared) {
-                let reason = format!("{mine} overlaps {theirs} of master {}", other.name);
-                return Err(whole(reason, "use directories of their own"));
-            }
-        }
-    }
-    for (path, text) in &files.subordinate_ids {
-        if let Some(owner) = subordinate_owner(text, master.ids) {
-            let reason = format!("its ids overlap those of {owner} in {}", path.display());
-            return Err(whole(reason, "use a range that no line of that file has"));
-        }
-    }
-    Ok(())
-}
-
-/// Whose subordinate ids (`subuid(5)`: `name:first:count`) overlap `ids`.
-fn subordinate_owner(text: &str, ids: Ids) -> Option<&str> {
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (owner, first, count) = (fields.next()?, fields.next()?, fields.next()?);
-        let range = Ids { first: first.trim().parse().ok()?, count: count.trim().parse().ok()? };
-        range.overlaps(ids).then_some(owner)
     })
 }

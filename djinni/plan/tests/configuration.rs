@@ -1,4 +1,5 @@
 //! Every way a configuration can be wrong, with the file, line and remedy that it gets.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 use djinni_plan::config::{Config, ConfigError, Files, parse};

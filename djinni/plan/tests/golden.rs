@@ -1,4 +1,5 @@
 //! Every plan as text: what `djinni explain` prints, and what the executor is given.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 use djinni_api::master::{Hold, Refusal, Request};

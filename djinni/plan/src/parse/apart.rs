@@ -1,0 +1,90 @@
+//! What must not overlap: slices, directories and ids, within a master and between masters.
+
+use crate::config::{AbsolutePath, ConfigError, Ids, Master, Slave};
+
+use super::{Files, MasterFile, Result, SlaveEntry, Source};
+
+/// No other slave of the master has the same slice.
+pub(super) fn from_siblings<'a>(
+    source: &Source,
+    entry: &SlaveEntry,
+    slave: &Slave,
+    mut others: impl Iterator<Item = &'a Slave>,
+) -> Result<()> {
+    let Some(other) = others.find(|other| other.slice == slave.slice) else { return Ok(()) };
+    let reason = format!("{} has slice {} like {}", slave.name, slave.slice, other.name);
+    Err(source.error(entry.slice.span(), reason, "give each slave a slice of its own"))
+}
+
+/// No writable directory of a master lies in, or holds, another one or a share.
+pub(super) fn directories(source: &Source, file: &MasterFile, master: &Master) -> Result<()> {
+    let mut taken: Vec<(String, &AbsolutePath)> = vec![("var".into(), &master.var)];
+    taken.extend(master.shares.iter().map(|(name, path)| (format!("share {name}"), path)));
+    if let Some((what, _)) = taken[1..].iter().find(|(_, path)| path.overlaps(&master.var)) {
+        let reason = format!("var {} and {what} overlap", master.var);
+        return Err(source.error(file.var.dir.span(), reason, "use directories of their own"));
+    }
+    for (key, entry) in &file.slave {
+        let Some((name, slave)) =
+            master.slaves.iter().find(|(name, _)| name.as_str() == key.get_ref())
+        else {
+            continue;
+        };
+        if let Some((what, _)) = taken.iter().find(|(_, path)| path.overlaps(&slave.area)) {
+            let reason = format!("area {} of {name} and {what} overlap", slave.area);
+            return Err(source.error(
+                entry.area.dir.span(),
+                reason,
+                "use directories of their own",
+            ));
+        }
+        taken.push((format!("area of {name}"), &slave.area));
+    }
+    Ok(())
+}
+
+/// Ids, areas and `/var` of different masters are apart, and ids are nobody's subordinate ids.
+pub(super) fn from_others<'a>(
+    source: &Source,
+    master: &Master,
+    others: impl Iterator<Item = &'a Master>,
+    files: &Files,
+) -> Result<()> {
+    let whole = |reason: String, remedy: &str| ConfigError {
+        file: source.path.into(),
+        line: 0,
+        reason,
+        remedy: remedy.into(),
+    };
+    for other in others {
+        if master.ids.overlaps(other.ids) {
+            let reason = format!("its ids overlap those of master {}", other.name);
+            return Err(whole(reason, "give each master a range of its own"));
+        }
+        let writable = |m: &'a Master| m.slaves.values().map(|s| &s.area).chain([&m.var]);
+        for mine in master.slaves.values().map(|s| &s.area).chain([&master.var]) {
+            let shared = |path: &&AbsolutePath| path.overlaps(mine);
+            if let Some(theirs) = writable(other).chain(other.shares.values()).find(shared) {
+                let reason = format!("{mine} overlaps {theirs} of master {}", other.name);
+                return Err(whole(reason, "use directories of their own"));
+            }
+        }
+    }
+    for (path, text) in &files.subordinate_ids {
+        if let Some(owner) = subordinate_owner(text, master.ids) {
+            let reason = format!("its ids overlap those of {owner} in {}", path.display());
+            return Err(whole(reason, "use a range that no line of that file has"));
+        }
+    }
+    Ok(())
+}
+
+/// Whose subordinate ids (`subuid(5)`: `name:first:count`) overlap `ids`.
+fn subordinate_owner(text: &str, ids: Ids) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (owner, first, count) = (fields.next()?, fields.next()?, fields.next()?);
+        let range = Ids { first: first.trim().parse().ok()?, count: count.trim().parse().ok()? };
+        range.overlaps(ids).then_some(owner)
+    })
+}

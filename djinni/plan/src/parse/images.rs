@@ -1,0 +1,95 @@
+//! `images.toml`.
+
+use std::collections::BTreeMap;
+
+use djinni_api::ImageName;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Result, Source, Text};
+use crate::config::{Image, ImageSource, LoopFs, Sha256};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImagesFile {
+    #[serde(default)]
+    image: BTreeMap<Text, ImageEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImageEntry {
+    source: Spanned<SourceEntry>,
+    digest: Option<Text>,
+    var: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceEntry {
+    erofs: Option<Text>,
+    #[serde(rename = "loop")]
+    looped: Option<Text>,
+    fs: Option<Text>,
+    lvm: Option<toml::Value>,
+    nfs: Option<toml::Value>,
+    dir: Option<toml::Value>,
+}
+
+/// Reads the images of one file.
+pub(super) fn images(source: &Source) -> Result<BTreeMap<ImageName, Image>> {
+    let file: ImagesFile = source.read()?;
+    file.image.iter().map(|(key, entry)| image(source, key, entry)).collect()
+}
+
+fn image(source: &Source, key: &Text, entry: &ImageEntry) -> Result<(ImageName, Image)> {
+    let name: ImageName = source.name("an image", key)?;
+    let digest = entry.digest.as_ref().map(|text| digest(source, text)).transpose()?;
+    if let Some(var) = &entry.var {
+        let reason = "key \"var\" is not enforced by this version";
+        return Err(source.error(var.span(), reason, "use an image that has a /var of its own"));
+    }
+    let image = Image { name: name.clone(), source: image_source(source, &entry.source)?, digest };
+    Ok((name, image))
+}
+
+fn image_source(source: &Source, entry: &Spanned<SourceEntry>) -> Result<ImageSource> {
+    let SourceEntry { erofs, looped, fs, lvm, nfs, dir } = entry.get_ref();
+    let later = [("lvm", lvm), ("nfs", nfs), ("dir", dir)];
+    if let Some((kind, _)) = later.iter().find(|(_, value)| value.is_some()) {
+        let reason = format!("images of kind \"{kind}\" are not known to this version");
+        return Err(source.error(entry.span(), reason, "use erofs = … or loop = …, fs = …"));
+    }
+    match (erofs, looped, fs) {
+        (Some(path), None, None) => Ok(ImageSource::Erofs(source.path("image", path)?)),
+        (None, Some(path), Some(fs)) => {
+            let kind = match fs.get_ref().as_str() {
+                "ext4" => LoopFs::Ext4,
+                "squashfs" => LoopFs::Squashfs,
+                other => {
+                    let reason = format!("file system {other:?} is not allowed in a loop image");
+                    return Err(source.error(fs.span(), reason, "use \"ext4\" or \"squashfs\""));
+                }
+            };
+            Ok(ImageSource::Loop(source.path("image", path)?, kind))
+        }
+        _ => Err(source.error(
+            entry.span(),
+            "an image has exactly one source",
+            "write { erofs = PATH } or { loop = PATH, fs = \"ext4\" }",
+        )),
+    }
+}
+
+fn digest(source: &Source, text: &Text) -> Result<Sha256> {
+    let parsed = text.get_ref().strip_prefix("sha256:").and_then(|hex| {
+        let mut bytes = [0u8; 32];
+        (hex.len() == 64 && hex.is_ascii()).then_some(())?;
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Sha256(bytes))
+    });
+    let reason = "the digest is not \"sha256:\" and 64 hexadecimal digits";
+    parsed.ok_or_else(|| source.error(text.span(), reason, "run 'sha256sum' on the image"))
+}
