@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use djinni_api::{ImageName, MasterName};
 use djinni_plan::places::Places;
 
@@ -61,6 +61,14 @@ enum Command {
     Status {
         /// Which master
         name: MasterName,
+    },
+    /// Print a completion script
+    #[command(
+        after_help = "Example:\n  bhost completions bash > /usr/share/bash-completion/completions/bhost"
+    )]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
     },
     /// Run a login shell, or a command, in a master
     #[command(after_help = "Example:\n  bhost enter bmaster -- djinni describe")]
@@ -161,6 +169,12 @@ impl Bhost {
                 eprintln!("{}", master::stop(&places, &name)?);
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Bhost::command(), "bhost", &mut script);
+                report::write(&script);
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Enter { name, command } => {
                 must_be_root()?;
                 let status = master::enter(&places, &name, command)?;
@@ -234,7 +248,6 @@ fn must_be_root() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -14,6 +14,8 @@ pub enum Exit {
     Usage,
     /// Somebody else is at it; the same command may succeed later: 75 (`EX_TEMPFAIL`, `sysexits.h`).
     TryAgain,
+    /// There is no status of the command that was to be run: 125, as in `start-build`.
+    NoStatus,
 }
 
 impl Exit {
@@ -23,6 +25,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::TryAgain => 75,
+            Exit::NoStatus => 125,
         }
     }
 }

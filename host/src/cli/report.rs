@@ -13,7 +13,13 @@ fn print<T: Serialize + ?Sized>(value: &T, json: bool, text: impl FnOnce(&T) -> 
         true => serde_json::to_string_pretty(value).unwrap_or_default() + "\n",
         false => text(value),
     };
-    print!("{output}");
+    write(output.as_bytes());
+}
+
+/// Writes results to standard output. A reader that went away (`| head`) is no error.
+pub fn write(output: &[u8]) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(output);
 }
 
 /// What was built.

@@ -1,13 +1,13 @@
 //! `bhost enter`: a shell in a master, asked of bmaster itself: no process of ours enters its namespaces.
 
-use ::master::client::{self, ClientError, Job};
+use ::master::client::{self, ClientError, Job, TRY_AGAIN};
 use djinni_api::MasterName;
 use djinni_plan::places::Places;
 use slave_api::Variable;
 
 use crate::master::admin_socket;
 use crate::master::lock::Lock;
-use crate::problem::{Problem, Result};
+use crate::problem::{Exit, Problem, Result};
 
 /// What passes from our environment to the shell.
 const PASSED_ON: [&str; 2] = ["LANG", "TERM"];
@@ -17,11 +17,13 @@ const PASSED_ON: [&str; 2] = ["LANG", "TERM"];
 pub fn enter(places: &Places, name: &MasterName, command: Vec<String>) -> Result<i32> {
     let directory = places.master(name);
     if !directory.is_dir() || Lock::take(&directory)?.is_some() {
-        return Err(Problem::new(name, "it does not run", format!("bhost start {name}")));
+        let problem = Problem::new(name, "it does not run", format!("bhost start {name}"));
+        return Err(problem.exiting(Exit::NoStatus));
     }
     let about = |error: ClientError| {
+        let exit = if error.exit_status() == TRY_AGAIN { Exit::TryAgain } else { Exit::NoStatus };
         let remedy = format!("'bhost status {name}' shows how it stands");
-        Problem::new(name, error, remedy)
+        Problem::new(name, error, remedy).exiting(exit)
     };
     let terminal = rustix::termios::isatty(rustix::stdio::stdin());
     let tty = command.is_empty() && terminal;

@@ -1,0 +1,100 @@
+//! What `etc/` holds for `bhost` is what `bhost` and djinnid understand.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use clap::{Command, CommandFactory};
+use djinni_plan::config::{Files, parse};
+use host::cli::Bhost;
+
+fn etc(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc").join(name)
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(etc(name)).unwrap()
+}
+
+#[test]
+fn the_example_configuration_is_taken_whole() {
+    let files = Files {
+        images: Some(("images.toml".into(), read("images.toml.example"))),
+        masters: vec![("masters/bmaster.toml".into(), read("masters/bmaster.toml.example"))],
+        subordinate_ids: Vec::new(),
+    };
+    let config = parse(&files).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.images.len(), 2);
+    let master = &config.masters[&"bmaster".parse().unwrap()];
+    assert_eq!(master.slaves.len(), 2);
+    assert_eq!(host::registry::entries(&read("images.toml.example")).unwrap().len(), 2);
+}
+
+#[test]
+fn every_command_and_flag_is_in_the_man_page() {
+    let page = read("man/bhost.8").replace("\\-", "-");
+    let mut pending = vec![Bhost::command()];
+    while let Some(command) = pending.pop() {
+        for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            assert!(page.contains(&format!("--{flag}")), "{}: --{flag}", command.get_name());
+        }
+        let subcommands: Vec<Command> = command.get_subcommands().cloned().collect();
+        for subcommand in &subcommands {
+            assert!(page.contains(subcommand.get_name()), "{}", subcommand.get_name());
+        }
+        pending.extend(subcommands);
+    }
+}
+
+/// Options that would take djinnid out of the host's initial mount namespace, or break its system calls.
+const FORBIDDEN: [&str; 14] = [
+    "ProtectSystem",
+    "ProtectHome",
+    "ProtectKernel",
+    "ProtectControlGroups",
+    "ProtectProc",
+    "PrivateTmp",
+    "PrivateDevices",
+    "PrivateNetwork",
+    "PrivateMounts",
+    "ReadOnlyPaths",
+    "BindPaths",
+    "DynamicUser",
+    "RestrictNamespaces",
+    "RestrictSUIDSGID",
+];
+
+#[test]
+fn units_stay_in_the_initial_mount_namespace() {
+    for unit in ["units/djinnid.service", "units/djinni-master@.service"] {
+        let text = read(unit);
+        let options = text.lines().filter(|line| !line.starts_with('#'));
+        for option in options.filter_map(|line| line.split_once('=')).map(|(key, _)| key) {
+            assert!(!FORBIDDEN.iter().any(|bad| option.starts_with(bad)), "{unit}: {option}");
+        }
+    }
+    let djinnid = read("units/djinnid.service");
+    for wanted in [
+        "Delegate=yes",
+        "KillMode=process",
+        "RuntimeDirectoryPreserve=yes",
+        "Type=notify",
+        "RestrictAddressFamilies=AF_UNIX\n",
+        "IPAddressDeny=any",
+        "NoNewPrivileges=yes",
+    ] {
+        assert!(djinnid.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn a_masters_unit_has_no_filter_that_its_builds_would_inherit() {
+    let text = read("units/djinni-master@.service");
+    let options: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    for inherited in
+        ["SystemCallFilter", "NoNewPrivileges", "RestrictAddressFamilies", "LockPersonality"]
+    {
+        assert!(!options.iter().any(|line| line.starts_with(inherited)), "{inherited}");
+    }
+}
