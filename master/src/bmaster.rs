@@ -14,6 +14,7 @@ mod children;
 mod keeper;
 mod networks;
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -38,9 +39,15 @@ const SIGCHLD: i32 = 17;
 
 /// Writes one line to the log.
 macro_rules! log {
-    ($($text:tt)*) => { eprintln!("bmaster: {}", format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::bmaster::write_line(format_args!($($text)*)) };
 }
 use log;
+
+/// In one piece: children log to the same place.
+fn write_line(text: std::fmt::Arguments<'_>) {
+    // There is nobody to tell that the log cannot be written.
+    let _ = std::io::stderr().write_all(format!("bmaster: {text}\n").as_bytes());
+}
 
 /// The first process of a master.
 #[derive(Debug)]
