@@ -44,7 +44,7 @@ pub enum Step {
     /// Clone the image's mount, read-only, nodev, owners mapped to `ids`; fills `Root`.
     CloneImage { image: ImageName, ids: Ids, suid: bool },
     /// Make a tmpfs for upper layers.
-    MakeScratch { owner: u32, size_bytes: u64, inodes: u64 },
+    MakeScratch { size_bytes: u64, inodes: u64 },
     /// Lay a writable layer over `Root` (throw-away) or over `Root`'s `/var`; fills `layer`.
     Overlay { layer: Layer, upper: Upper, owner: u32, suid: bool },
     /// Clone a host directory, made if missing, private, nodev and nosuid; fills `layer`.
@@ -107,9 +107,9 @@ impl fmt::Display for Step {
                     suid_word(*suid)
                 )
             }
-            Step::MakeScratch { owner, size_bytes, inodes } => write!(
+            Step::MakeScratch { size_bytes, inodes } => write!(
                 f,
-                "scratch := tmpfs of {} MiB and {inodes} inodes, owner {owner}",
+                "scratch := tmpfs of {} MiB and {inodes} inodes",
                 size_bytes / (1024 * 1024)
             ),
             Step::Overlay { layer, upper, owner, suid } => {

@@ -58,7 +58,7 @@ fn attach_of_a_readonly_slave_with_fresh_var_and_a_share() {
         "make cgroup slaves/a, cgroup.procs for 1000000\n\
          make slot slaves/a\n\
          root := clone of image i, ids 0..65536 as 1065536.., ro,nodev\n\
-         scratch := tmpfs of 2048 MiB and 400000 inodes, owner 1065536\n\
+         scratch := tmpfs of 2048 MiB and 400000 inodes\n\
          var := overlay of scratch on root:/var, owner 1065536, nodev\n\
          area := /srv/areas/a (made for 1065536 if missing), private,nodev,nosuid\n\
          graft var at root:/var\n\
@@ -79,7 +79,7 @@ fn attach_of_a_throwaway_slave_with_kept_var() {
         "make cgroup slaves/b, cgroup.procs for 1000000\n\
          make slot slaves/b, marked as held by the master\n\
          root := clone of image i, ids 0..65536 as 1131072.., ro,nodev,nosuid\n\
-         scratch := tmpfs of 2048 MiB and 400000 inodes, owner 1131072\n\
+         scratch := tmpfs of 2048 MiB and 400000 inodes\n\
          var := overlay of /state/var/bm/b on root:/var, owner 1131072, nodev,nosuid\n\
          root := overlay of scratch on root, owner 1131072, nodev,nosuid\n\
          area := /srv/areas/b (made for 1131072 if missing), private,nodev,nosuid\n\

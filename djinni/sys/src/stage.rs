@@ -126,8 +126,8 @@ impl Stage {
                 let root = self.clone_image(image, *ids, *suid)?;
                 run.layers.insert(Layer::Root, root);
             }
-            Step::MakeScratch { owner, size_bytes, inodes } => {
-                run.scratch = Some(scratch(*owner, *size_bytes, *inodes)?);
+            Step::MakeScratch { size_bytes, inodes } => {
+                run.scratch = Some(scratch(*size_bytes, *inodes)?);
             }
             Step::Overlay { layer, upper, owner, suid } => {
                 let mount = overlay(run, layer, upper, *owner, *suid)?;
@@ -234,7 +234,7 @@ impl Stage {
             ));
         };
         let parent = open_dir_beneath(self.slaves()?, &parent.to_string_lossy())?;
-        rustix::process::fchdir(&parent).map_err(failed("fchdir", describe_fd(&parent)))?;
+        rustix::process::fchdir(&parent).map_err(failed("fchdir", at.to_string_lossy()))?;
         drop(parent);
         let outcome = umount_patiently(&name.to_string_lossy());
         rustix::process::chdir("/").map_err(failed("chdir", "/"))?;
@@ -312,18 +312,12 @@ fn upper_names(layer: &Layer) -> (&'static str, &'static str) {
     }
 }
 
-fn scratch(owner: u32, size_bytes: u64, inodes: u64) -> Result<OwnedFd> {
+fn scratch(size_bytes: u64, inodes: u64) -> Result<OwnedFd> {
     let tmpfs = FsContext::open("tmpfs")?;
     tmpfs.string("size", &size_bytes.to_string())?;
     tmpfs.string("nr_inodes", &inodes.to_string())?;
     tmpfs.string("mode", "0700")?;
-    let mount = tmpfs.mount(attr::NODEV)?;
-    for layer in [Layer::Root, Layer::Var] {
-        let (upper, work) = upper_names(&layer);
-        make_owned(&mount, upper, 0o755, owner)?;
-        make_owned(&mount, work, 0o755, owner)?;
-    }
-    Ok(mount)
+    tmpfs.mount(attr::NODEV)
 }
 
 fn overlay(run: &Run, layer: &Layer, upper: &Upper, owner: u32, suid: bool) -> Result<OwnedFd> {
@@ -342,11 +336,13 @@ fn overlay(run: &Run, layer: &Layer, upper: &Upper, owner: u32, suid: bool) -> R
         }
         (Upper::Scratch, None) => return Err(missing_scratch()),
         (Upper::Kept(path), _) => {
-            kept = kept_directory(path, owner)?;
+            kept = kept_directory(path)?;
             &kept
         }
     };
     let (upper, work) = upper_names(layer);
+    make_owned(base, upper, 0o755, owner)?;
+    make_owned(base, work, 0o755, owner)?;
     context.descriptor("lowerdir+", lower)?;
     context.descriptor("upperdir", open_dir_beneath(base, upper)?)?;
     context.descriptor("workdir", open_dir_beneath(base, work)?)?;
@@ -357,14 +353,11 @@ fn missing_scratch() -> Error {
     Error::new("layer", "scratch", Errno::BADF.raw_os_error())
 }
 
-fn kept_directory(path: &Path, owner: u32) -> Result<OwnedFd> {
+fn kept_directory(path: &Path) -> Result<OwnedFd> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path);
     made.map_err(crate::io_failed("mkdir", path.display().to_string()))?;
-    let directory = open_absolute(path)?;
-    make_owned(&directory, "upper", 0o755, owner)?;
-    make_owned(&directory, "work", 0o755, owner)?;
-    Ok(directory)
+    open_absolute(path)
 }
 
 /// Opens a directory of the host that the policy names; its ancestors are root's alone.
@@ -391,7 +384,7 @@ fn bind_directory(path: &Path, owner: u32) -> Result<OwnedFd> {
         }
         outcome => outcome?,
     };
-    let found = rustix::fs::fstat(&fd).map_err(failed("fstat", describe_fd(&fd)))?;
+    let found = rustix::fs::fstat(&fd).map_err(failed("fstat", path.to_string_lossy()))?;
     if found.st_uid != owner {
         let what = format!("{} of id {}, not {owner}", path.display(), found.st_uid);
         return Err(Error::new("fstat", what, Errno::PERM.raw_os_error()));
