@@ -22,15 +22,12 @@ use crate::workshop::{RepositoryState, Workshop, look_at_repositories, open_log}
 /// Below the builder's home: rpmbuild's `%_topdir`.
 const TOPDIR: &str = "build";
 
-/// Builds `paths` in this order; prints the path of each result. The first failure ends it.
-pub fn rebuild(area: &Area, dist: &Dist, paths: &[PathBuf]) -> Result<(), Failure> {
+/// Builds `sources` in this order; prints the path of each result. The first failure ends it.
+pub fn rebuild(area: &Area, dist: &Dist, sources: &[Source]) -> Result<(), Failure> {
     roots::check_arch(dist)?;
-    // All of them before anything is made: a damaged third must not cost the time of two.
-    let sources: Vec<Source> =
-        paths.iter().map(|path| Source::read(path)).collect::<Result<_, _>>()?;
     let repositories = look_at_repositories(dist)?;
     let chain_run = if sources.len() > 1 { Some(area.new_run()?) } else { None };
-    let outcome = rebuild_all(area, dist, &repositories, &sources, chain_run.as_ref());
+    let outcome = rebuild_all(area, dist, &repositories, sources, chain_run.as_ref());
     if let Some(run) = chain_run {
         run.remove();
     }

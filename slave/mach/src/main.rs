@@ -1,43 +1,16 @@
-//! mach: makes build roots and builds packages in them, inside a slave.
-//!
-//! `rebuild` in one line: read and check the sources; find or make the minimal layer, then the layer
-//! of BuildRequires; lay a throw-away overlay over them; run rpmbuild in a cell of its own as a plain
-//! user without network; take what it left; publish it in one rename.
-//!
-//! Architecture invariant: mach holds no state but files under their final names. Scratch is locked
-//! by its run and swept by the next; mounts are in namespaces that end with mach.
+//! The command line of mach; the work is in the library beside it.
 #![forbid(unsafe_code)]
-
-mod area;
-mod build;
-mod cells;
-mod digest;
-mod dist;
-mod dnf;
-mod evr;
-mod explain;
-mod failure;
-mod header;
-mod layers;
-mod overlay;
-mod progress;
-mod record;
-mod resolve;
-mod results;
-mod roots;
-mod srpm;
-mod time;
-mod verbs;
-mod workshop;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use area::Area;
-use dist::Dist;
-use failure::{Cause, Failure};
+use mach::area::Area;
+use mach::dist::Dist;
+use mach::failure::{Cause, Failure};
+use mach::srpm::Source;
+use mach::{build, overlay, verbs};
 
 /// Makes build roots and builds packages in them, inside a slave.
 #[derive(Debug, Parser)]
@@ -111,8 +84,11 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.verb {
         Verb::Rebuild { sources } => {
+            // Before anything is made, and all of them: a damaged third must not cost two builds.
+            let read = |path: &PathBuf| Source::read(path);
+            let sources = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             let (dist, area) = prepare(arguments)?;
-            build::rebuild(&area, &dist, sources).map(|()| 0)
+            build::rebuild(&area, &dist, &sources).map(|()| 0)
         }
         Verb::Setup => {
             let (dist, area) = prepare(arguments)?;
@@ -178,6 +154,27 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    // A dash is written `\-` in a man page.
+    #[test]
+    fn the_man_page_knows_every_verb_and_flag() {
+        let page = include_str!("../../../etc/man/mach.1").replace("\\-", "-");
+        let command = <Arguments as clap::CommandFactory>::command();
+        let mut words: Vec<String> = flags(&command);
+        for verb in command.get_subcommands() {
+            words.push(verb.get_name().to_owned());
+            words.extend(flags(verb));
+        }
+        words.extend(LATER.iter().map(|(name, _)| (*name).to_owned()));
+        for word in words {
+            assert!(page.contains(&word), "etc/man/mach.1 does not mention {word}");
+        }
+    }
+
+    fn flags(command: &clap::Command) -> Vec<String> {
+        let long = |argument: &clap::Arg| argument.get_long().map(|flag| format!("--{flag}"));
+        command.get_arguments().filter_map(long).collect()
     }
 
     #[test]

@@ -1,0 +1,31 @@
+//! mach: makes build roots and builds packages in them, inside a slave.
+//!
+//! `rebuild` in one line: read and check the sources; find or make the minimal layer, then the layer
+//! of BuildRequires; lay a throw-away overlay over them; run rpmbuild in a cell of its own as a plain
+//! user without network; take what it left; publish it in one rename.
+//!
+//! Architecture invariant: mach holds no state but files under their final names. Scratch is locked
+//! by its run and swept by the next; mounts are in namespaces that end with mach.
+#![forbid(unsafe_code)]
+
+pub mod area;
+pub mod build;
+pub mod cells;
+pub mod digest;
+pub mod dist;
+pub mod dnf;
+pub mod evr;
+pub mod explain;
+pub mod failure;
+pub mod header;
+pub mod layers;
+pub mod overlay;
+pub mod progress;
+pub mod record;
+pub mod resolve;
+pub mod results;
+pub mod roots;
+pub mod srpm;
+pub mod time;
+pub mod verbs;
+pub mod workshop;

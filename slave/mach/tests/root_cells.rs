@@ -1,0 +1,185 @@
+//! The cells of mach, made for real: as root, or as root of a user namespace with many ids.
+//!
+//! A program with a `main` of its own, because a cell is made by a process of one thread.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use mach::cells::{self, Program, Streams};
+use mach::overlay::{self, Overlay};
+
+type Test = (&'static str, fn(&Path));
+
+const TESTS: &[Test] = &[
+    ("root_an_installer_sees_its_layer_and_no_area", installer_sees_only_its_layer),
+    ("root_an_installer_cannot_write_what_it_is_shown", installer_cannot_write),
+    ("root_a_builder_is_a_plain_user_without_network", builder_is_plain),
+    ("root_a_cell_ends_with_its_program", orphans_end),
+    ("root_statuses_are_as_a_shell_shows_them", statuses),
+    ("root_an_overlay_that_is_dropped_is_unmounted", dropped_overlay),
+];
+
+fn main() {
+    let (chosen, only_list) = choose(std::env::args().skip(1));
+    if only_list {
+        chosen.iter().for_each(|(name, _)| println!("{name}: test"));
+        return;
+    }
+    if chosen.is_empty() {
+        return;
+    }
+    overlay::enter_own_namespace().unwrap();
+    for (name, test) in chosen {
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        test(directory.path());
+        println!("test {name} ... ok");
+    }
+}
+
+/// The tests that libtest would choose, and whether they are only to be listed.
+fn choose(mut arguments: impl Iterator<Item = String>) -> (Vec<&'static Test>, bool) {
+    let (mut wanted, mut unwanted, mut exact, mut list) = (Vec::new(), Vec::new(), false, false);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--skip" => unwanted.extend(arguments.next()),
+            "--test-threads" | "--format" | "--color" => drop(arguments.next()),
+            "--exact" => exact = true,
+            "--list" => list = true,
+            option if option.starts_with('-') => {}
+            _ => wanted.push(argument),
+        }
+    }
+    let matches =
+        |name: &str, text: &String| if exact { name == text } else { name.contains(text) };
+    let any = |name: &str, texts: &[String]| texts.iter().any(|text| matches(name, text));
+    let is_chosen =
+        |(name, _): &&Test| (wanted.is_empty() || any(name, &wanted)) && !any(name, &unwanted);
+    (TESTS.iter().filter(is_chosen).collect(), list)
+}
+
+/// Runs a shell script in `cell`; its status and what it said.
+fn run(cell: slave_cell::Cell, mut program: Program, script: &str, area: &Path) -> (i32, String) {
+    program.argv = ["/bin/sh", "-c", script].map(str::to_owned).into();
+    let path = area.join("said");
+    let log = File::create(&path).unwrap();
+    let streams = Streams::log(&log, &path).unwrap();
+    let status = cells::run(cell, &program, streams, &mut || ()).unwrap();
+    (status, String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned())
+}
+
+fn root_program() -> Program {
+    Program::as_root(["unset"], "/")
+}
+
+/// An installer cell on an empty layer, in an area that holds a secret.
+fn installer(area: &Path) -> (slave_cell::Cell, PathBuf) {
+    fs::write(area.join("secret"), "of another layer").unwrap();
+    let [empty, cache, repository] = ["empty", "cache", "repository"].map(|name| area.join(name));
+    for directory in [&empty, &cache, &repository] {
+        fs::create_dir(directory).unwrap();
+    }
+    fs::write(repository.join("package"), "x").unwrap();
+    let skeleton = area.join("skeleton");
+    cells::make_skeleton(&skeleton, &[("dnf.conf", "[main]\n".to_owned())]).unwrap();
+    let layer = area.join("layer");
+    fs::create_dir(&layer).unwrap();
+    let repositories = [("world".to_owned(), repository)];
+    (cells::installer(&skeleton, &layer, &repositories, &cache), layer)
+}
+
+fn installer_sees_only_its_layer(area: &Path) {
+    let (cell, layer) = installer(area);
+    let secret = area.join("secret");
+    let script = format!(
+        "cat {HOME}/dnf.conf {REPOSITORIES}/world/package; echo made >{LAYER}/made; \
+         cat {secret}; umount -l /var /tmp /run; cat {secret} /proc/1/root{secret}; \
+         grep -c : /proc/net/dev",
+        secret = secret.display(),
+        HOME = cells::HOME,
+        REPOSITORIES = cells::REPOSITORIES,
+        LAYER = cells::LAYER,
+    );
+    let (_, said) = run(cell, root_program(), &script, area);
+    assert!(said.starts_with("[main]\nx"), "{said}");
+    assert!(!said.contains("of another layer"), "{said}");
+    assert!(said.ends_with("\n1\n"), "more than lo in the network: {said}");
+    assert_eq!(fs::read_to_string(layer.join("made")).unwrap(), "made\n");
+}
+
+fn installer_cannot_write(area: &Path) {
+    let (cell, _) = installer(area);
+    let script = "touch /usr/mach-was-here /etc/mach-was-here /repositories/world/mach-was-here";
+    let (status, said) = run(cell, root_program(), script, area);
+    assert_ne!(status, 0);
+    assert_eq!(said.matches("Read-only file system").count(), 3, "{said}");
+    assert!(!Path::new("/usr/mach-was-here").exists());
+}
+
+/// A builder's cell over our own root, and the program that is the builder.
+fn builder(area: &Path) -> (slave_cell::Cell, Program, Overlay) {
+    let overlay = Overlay::mount(&[Path::new("/")], &area.join("root")).unwrap();
+    let home = area.join("home");
+    fs::create_dir(&home).unwrap();
+    chown(&home, Some(1000), Some(1000)).unwrap();
+    let cell = cells::builder(&overlay.at, "mach", &home, "/builddir");
+    let mut program = root_program();
+    program.user = Some(1000);
+    program.directory = "/builddir".to_owned();
+    (cell, program, overlay)
+}
+
+fn builder_is_plain(area: &Path) {
+    let (cell, program, overlay) = builder(area);
+    let script = "id -u; id -G; uname -n; pwd; touch mine && touch /usr/x; env | sort; \
+                  grep -E 'CapEff|NoNewPrivs' /proc/self/status; grep -c : /proc/net/dev";
+    let (_, said) = run(cell, program, script, area);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..4], ["1000", "1000", "mach", "/builddir"], "{said}");
+    assert!(lines[4].contains("/usr/x") && lines[4].contains("Permission denied"), "{said}");
+    let rest = lines[5..].join("\n");
+    assert_eq!(
+        rest,
+        "HOME=/\nLC_ALL=C.UTF-8\nPATH=/usr/bin:/usr/sbin:/bin:/sbin\nPWD=/builddir\n\
+         CapEff:\t0000000000000000\nNoNewPrivs:\t1\n1"
+    );
+    assert!(area.join("home/mine").exists());
+    overlay.unmount().unwrap();
+}
+
+fn orphans_end(area: &Path) {
+    let (cell, program, overlay) = builder(area);
+    // One orphan that ends, one that stays: both are the cell's to deal with.
+    let (status, _) = run(cell, program, "(true &) ; (sleep 1000 &) ; exit 3", area);
+    assert_eq!(status, 3);
+    // Busy, if a process of the cell were left.
+    overlay.unmount().unwrap();
+}
+
+fn statuses(area: &Path) {
+    let (cell, program, overlay) = builder(area);
+    assert_eq!(run(cell, program.clone(), "kill -SEGV $$", area).0, 128 + 11);
+    let mut missing = program;
+    missing.argv = vec!["/nonesuch".to_owned()];
+    let path = area.join("log");
+    let log = File::create(&path).unwrap();
+    let cell = cells::inside(&overlay.at, "mach");
+    missing.directory = "/".to_owned();
+    let streams = Streams::log(&log, &path).unwrap();
+    assert_eq!(cells::run(cell, &missing, streams, &mut || ()).unwrap(), 127);
+    let said = fs::read_to_string(&path).unwrap();
+    assert!(said.contains("mach: cannot start /nonesuch: No such file"), "{said}");
+    overlay.unmount().unwrap();
+}
+
+fn dropped_overlay(area: &Path) {
+    let table = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = table();
+    let overlay = Overlay::mount(&[Path::new("/usr")], &area.join("root")).unwrap();
+    assert_ne!(table(), before);
+    drop(overlay);
+    assert_eq!(table(), before);
+}
