@@ -62,7 +62,7 @@ fn attach(slave: &Slave, master: &Master, places: &Places, held_by_master: bool)
         Step::CloneImage { image: slave.image.clone(), ids: slave.ids, suid: slave.suid },
     ];
     if slave.root == RootMode::ThrowAway || slave.var == VarMode::Fresh {
-        steps.push(Step::MakeScratch { owner, size_bytes: SCRATCH_BYTES, inodes: SCRATCH_INODES });
+        steps.push(Step::MakeScratch { size_bytes: SCRATCH_BYTES, inodes: SCRATCH_INODES });
     }
     let overlay = |layer, upper| Step::Overlay { layer, upper, owner, suid: slave.suid };
     // Var goes first: its lower layer is the image's /var, whatever is laid over the root.

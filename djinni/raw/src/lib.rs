@@ -28,9 +28,11 @@ impl Error {
         Error { call, arguments: arguments.into(), errno }
     }
 
-    fn last(call: &'static str, arguments: String) -> Self {
+    /// The failure that errno tells of. errno is read first: putting the arguments into words may
+    /// make system calls of its own.
+    fn last(call: &'static str, arguments: impl FnOnce() -> String) -> Self {
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-        Error { call, arguments, errno }
+        Error { call, arguments: arguments(), errno }
     }
 
     /// The error number, as in `errno(3)`.
@@ -106,12 +108,7 @@ fn c_string(call: &'static str, text: &str) -> Result<CString> {
 }
 
 fn number(result: i64, call: &'static str, arguments: impl FnOnce() -> String) -> Result<i64> {
-    if result >= 0 {
-        return Ok(result);
-    }
-    // errno first: putting the arguments into words makes system calls of its own.
-    let failed = Error::last(call, String::new());
-    Err(Error { arguments: arguments(), ..failed })
+    if result < 0 { Err(Error::last(call, arguments)) } else { Ok(result) }
 }
 
 fn descriptor(
@@ -655,7 +652,7 @@ fn exec(
             flags,
         )
     };
-    Error::last("execveat", format!("{}, {path:?}", describe_fd(dir)))
+    Error::last("execveat", || format!("{}, {path:?}", describe_fd(dir)))
 }
 
 /// Makes descriptor number `number` a copy of `fd`, kept across exec.
@@ -735,7 +732,7 @@ pub fn wait_for(pid: i32) -> Result<i32> {
         if unsafe { libc::waitpid(pid, &mut status, 0) } >= 0 {
             return Ok(status);
         }
-        let error = Error::last("waitpid", pid.to_string());
+        let error = Error::last("waitpid", || pid.to_string());
         if error.errno != libc::EINTR {
             return Err(error);
         }
