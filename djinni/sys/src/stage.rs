@@ -10,8 +10,8 @@ use djinni_plan::config::Ids;
 use djinni_plan::plan::Plan;
 use djinni_plan::step::{Layer, Step, Upper};
 use djinni_raw::{
-    Change, Error, FsContext, Result, attr, cwd, describe_fd, mount_setattr, move_mount,
-    open_dir_beneath, open_tree, open_tree_attr, openat2, resolve, umount,
+    Change, Error, FsContext, Result, attr, cwd, mount_setattr, move_mount, open_dir_beneath,
+    open_tree, open_tree_attr, openat2, resolve, umount,
 };
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
