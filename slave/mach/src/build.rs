@@ -17,7 +17,7 @@ use crate::record::{self, Gathered};
 use crate::results;
 use crate::roots::{self, Chain};
 use crate::srpm::{Checked, Source};
-use crate::workshop::{RepositoryState, Workshop, look_at_repositories, open_log};
+use crate::workshop::{RepositoryState, Workshop, look_at_repositories, open_log, read_log_end};
 
 /// Below the builder's home: rpmbuild's `%_topdir`.
 const TOPDIR: &str = "build";
@@ -216,8 +216,7 @@ fn rpmbuild(
 
 fn build_failed(workshop: &Workshop<'_>, status: i32, section: &mut Option<String>) -> Failure {
     let path = workshop.out.join("build.log");
-    let log = fs::read(&path).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
+    let log = read_log_end(&path);
     *section = explain::failing_section(&log);
     let name = workshop.progress.subject();
     let place = section.as_ref().map_or(String::new(), |section| format!(" in {section}"));

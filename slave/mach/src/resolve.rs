@@ -9,7 +9,7 @@ use crate::evr::Capability;
 use crate::explain;
 use crate::failure::{Cause, Failure};
 use crate::layers::Layer;
-use crate::workshop::Workshop;
+use crate::workshop::{Workshop, read_log_end};
 
 /// Capabilities by name.
 struct Index<'a>(HashMap<&'a str, Vec<&'a Capability>>);
@@ -63,8 +63,7 @@ pub fn unmet(
     requirements: &[Capability],
     provides: &[Capability],
 ) -> Option<Failure> {
-    let log = std::fs::read(workshop.root_log()).unwrap_or_default();
-    let missing = missing(requirements, provides, &String::from_utf8_lossy(&log));
+    let missing = missing(requirements, provides, &read_log_end(&workshop.root_log()));
     let first = missing.first()?;
     let repositories: Vec<String> = workshop
         .repositories

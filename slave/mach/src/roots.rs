@@ -15,7 +15,7 @@ use crate::failure::{Cause, Failure, OnPath};
 use crate::layers::{self, Key, Layer, Made};
 use crate::overlay::Overlay;
 use crate::resolve;
-use crate::workshop::Workshop;
+use crate::workshop::{Workshop, read_log_end};
 
 /// The repository of a chain: where its packages are, and their digests.
 #[derive(Debug, Default, Clone)]
@@ -109,8 +109,7 @@ fn make_dependencies(
 }
 
 fn root_failed(workshop: &Workshop<'_>, what: &str) -> Failure {
-    let text = fs::read(workshop.root_log()).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
+    let text = read_log_end(&workshop.root_log());
     if let Some(failure) = explain::disk_full(workshop.area, &text, what) {
         return failure;
     }
