@@ -66,10 +66,10 @@ fn directory(subject: &str, path: &Path) -> Finding {
         let group_writes = found.mode() & 0o020 != 0 && found.gid() != 0;
         if found.uid() != 0 || group_writes || found.mode() & 0o002 != 0 {
             let what = format!("others than root can change {}", above.display());
-            let remedy = format!(
-                "chown root:root {0} && chmod go-w {0}, or choose another",
-                above.display()
-            );
+            let remedy = match found.mode() & 0o1000 {
+                0 => format!("chown root:root {0} && chmod go-w {0}", above.display()),
+                _ => "choose one elsewhere: that directory is everybody's on purpose".to_owned(),
+            };
             return Finding::error(subject, what, remedy);
         }
     }

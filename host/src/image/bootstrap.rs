@@ -1,6 +1,6 @@
 //! The root of an image out of Debian packages: one call of `mmdebstrap`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::image::confined::Confined;
@@ -13,8 +13,10 @@ use crate::progress::Progress;
 /// What every image has besides Debian's minimal base (`Priority: required` and apt).
 const ALWAYS: [&str; 3] = ["ca-certificates", "procps", "xz-utils"];
 
-/// What dpkg leaves out: a slave is no place to read manuals. Licences stay.
-const LEFT_OUT: [&str; 5] = [
+/// What dpkg leaves out: a slave is no place to read manuals. Licences stay. Nor does it wait for the
+/// disk after each file: a root that is lost in a crash is made again.
+const DPKG: [&str; 6] = [
+    "force-unsafe-io",
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/info/*",
@@ -37,10 +39,12 @@ pub fn bootstrap(
         "--format=directory",
         "--skip=cleanup/apt/lists", // read for the image's age, removed with the rest
         "--aptopt=Acquire::Languages \"none\"",
+        // The workshop is closed to apt's own user; what is downloaded is checked before it is used.
+        "--aptopt=APT::Sandbox::User \"root\"",
     ]
     .map(str::to_owned)
     .into();
-    arguments.extend(LEFT_OUT.iter().map(|rule| format!("--dpkgopt={rule}")));
+    arguments.extend(DPKG.iter().map(|rule| format!("--dpkgopt={rule}")));
     arguments.extend(host_options().iter().map(|option| format!("--aptopt={option}")));
     let wanted: Vec<&str> = ALWAYS.into_iter().chain(packages.iter().map(String::as_str)).collect();
     arguments.push(format!("--include={}", wanted.join(",")));
@@ -85,8 +89,10 @@ fn host_options() -> Vec<String> {
 }
 
 fn failure(status: i32, tail: &[String]) -> Problem {
-    let said = tail.iter().skip(tail.len().saturating_sub(15));
-    let said: String = said.map(|line| format!("\n  {line}")).collect();
+    const SAID_LINES: usize = 12;
+    let telling: Vec<&String> = tail.iter().filter(|line| !line.starts_with("I: ")).collect();
+    let last = telling.iter().skip(telling.len().saturating_sub(SAID_LINES));
+    let said: String = last.map(|line| format!("\n  {line}")).collect();
     let has = |text: &str| tail.iter().any(|line| line.contains(text));
     let remedy = match () {
         () if has("No space left on device") => {
@@ -118,12 +124,6 @@ pub fn checked_packages(packages: &[String]) -> Result<()> {
                 .exiting(crate::problem::Exit::Usage))
         }
     }
-}
-
-/// What the image counts as made at, in seconds since 1970: the time of the newest package index, or now.
-pub fn age(root: &Path) -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    crate::image::tree::age_of_indexes(root).unwrap_or_else(|| now.map_or(0, |time| time.as_secs()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::image::format::{BOOTSTRAP, Format};
 use crate::image::sources::Sources;
 use crate::image::tree::{self, Weight};
 use crate::image::workshop::{ImageDirectory, Workshop};
-use crate::image::{BASES, Base, bootstrap, digest, directory};
+use crate::image::{BASES, Base, age, bootstrap, digest, directory};
 use crate::problem::{Concerning, Exit, Problem, Result};
 use crate::progress::Progress;
 use crate::registry::{Entry, Registry};
@@ -126,7 +126,7 @@ fn make(
 ) -> Result<Made> {
     let root = bootstrap::bootstrap(workshop, base.suite, &order.packages, sources, progress)?;
     progress.step("clearing out what is this host's alone");
-    let age = bootstrap::age(&root);
+    let age = age::of_root(&root);
     tree::finish(&root)?;
     let weight = tree::settle(&root, age)?;
     progress.step(format!(
@@ -137,6 +137,8 @@ fn make(
     let file = workshop.join("image");
     let uuid = digest::uuid_of(&format!("{} {age} {}", base.name, order.packages.join(",")));
     make_file(order.format, &root, &file, &uuid, age, weight, progress)?;
+    // Before the image is written to disk: what is gone by then need not be.
+    std::fs::remove_dir_all(&root).concerning("remove", &root)?;
     progress.step("computing the digest");
     let digest = digest::of_file(&file, || progress.tick())?;
     Ok(Made { file, digest })

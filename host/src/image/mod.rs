@@ -1,5 +1,6 @@
 //! Images: made from Debian packages, listed, checked and removed.
 
+mod age;
 mod bootstrap;
 mod build;
 mod confined;

@@ -64,18 +64,6 @@ pub struct Weight {
     pub inodes: u64,
 }
 
-/// When the newest package index was made, in seconds since 1970: an image is as old as what it was
-/// made from. The indexes' modification times are the archive's (`apt-get update` keeps them).
-pub fn age_of_indexes(root: &Path) -> Option<u64> {
-    let lists = std::fs::read_dir(root.join("var/lib/apt/lists")).ok()?;
-    let of_release = |name: &str| name.ends_with("_InRelease") || name.ends_with("_Release");
-    lists
-        .flatten()
-        .filter(|entry| of_release(&entry.file_name().to_string_lossy()))
-        .filter_map(|entry| u64::try_from(entry.metadata().ok()?.mtime()).ok())
-        .max()
-}
-
 /// Empties, removes and adds what the lists above say.
 pub fn finish(root: &Path) -> Result<()> {
     for name in EMPTIED {
