@@ -95,13 +95,14 @@ impl Daemon {
             for id in ready.connections {
                 self.hear(id);
             }
-            for name in ready.images {
-                if !self.masters.deliver(&name, &self.config) {
-                    self.mourn(&name);
-                }
+            for name in &ready.dead {
+                self.mourn(name);
             }
-            for name in ready.dead {
-                self.mourn(&name);
+            // Both links of a dead worker are ready; its successor must not be taken for it.
+            for name in ready.images.iter().filter(|name| !ready.dead.contains(name)) {
+                if !self.masters.deliver(name, &self.config) {
+                    self.mourn(name);
+                }
             }
             if ready.listener {
                 self.server.accept();

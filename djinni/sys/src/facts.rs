@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use djinni_api::SlaveName;
 use djinni_plan::facts::{SlotFacts, slots, unescape};
 use djinni_raw::Result;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use crate::io_failed;
 
@@ -38,33 +38,62 @@ fn mountinfo() -> Result<String> {
     fs::read_to_string("/proc/self/mountinfo").map_err(io_failed("read", "/proc/self/mountinfo"))
 }
 
-/// Processes that keep the mounts at `points` busy, by a descriptor or a directory. The djinni's own
-/// (this one, and the daemon above it, which has the images open) are not meant.
+/// Processes that keep the mounts at `points` busy, by a descriptor or a directory.
+///
+/// They hold copies of our mounts in namespaces of their own, so mounts are matched by their device,
+/// as each process's mountinfo has it; a file's own `st_dev` will not do, since an overlay gives its
+/// lower files a private one.
 pub fn holders(points: &[std::path::PathBuf]) -> Vec<String> {
-    let devices: BTreeSet<u64> =
-        points.iter().filter_map(|p| Some(fs::metadata(p).ok()?.dev())).collect();
-    let ours = [std::process::id(), std::os::unix::process::parent_id()];
+    let ours = mountinfo().unwrap_or_default();
+    let devices: BTreeSet<&str> = mounts(&ours)
+        .filter(|mount| points.iter().any(|point| *point == Path::new(&unescape(mount.point))))
+        .map(|mount| mount.device)
+        .collect();
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids =
-        processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut found = Vec::new();
-    for pid in pids {
-        let uses = ["cwd", "root"].iter().any(|link| device_of(pid, link, &devices))
-            || descriptors(pid).iter().any(|fd| device_of(pid, fd, &devices));
-        if uses && !ours.contains(&pid) {
-            found.push(format!("{} (pid {pid})", process_name(pid)));
-        }
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| uses(*pid, &devices))
+        .map(|pid| format!("{} (pid {pid})", process_name(pid)))
+        .collect()
+}
+
+struct Mount<'a> {
+    id: u64,
+    device: &'a str,
+    point: &'a str,
+}
+
+fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount<'_>> {
+    mountinfo.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        let id = fields.next()?.parse().ok()?;
+        let device = fields.nth(1)?;
+        Some(Mount { id, device, point: fields.nth(1)? })
+    })
+}
+
+fn uses(pid: u32, devices: &BTreeSet<&str>) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let ids: BTreeSet<u64> = mounts(&text)
+        .filter(|mount| devices.contains(mount.device))
+        .map(|mount| mount.id)
+        .collect();
+    if ids.is_empty() {
+        return false;
     }
-    found
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let descriptors =
+        descriptors.map(|entry| format!("fd/{}", entry.file_name().to_string_lossy()));
+    let links = ["cwd".to_owned(), "root".to_owned()].into_iter().chain(descriptors);
+    let on = |link: String| mount_id(&format!("/proc/{pid}/{link}"));
+    links.filter_map(on).any(|id| ids.contains(&id))
 }
 
-fn device_of(pid: u32, link: &str, devices: &BTreeSet<u64>) -> bool {
-    fs::metadata(format!("/proc/{pid}/{link}")).is_ok_and(|found| devices.contains(&found.dev()))
-}
-
-fn descriptors(pid: u32) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
-    entries.flatten().map(|entry| format!("fd/{}", entry.file_name().to_string_lossy())).collect()
+/// The id of the mount that an open file or directory is on (`statx(2)`, Linux 5.8).
+fn mount_id(path: &str) -> Option<u64> {
+    let found = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    Some(found.stx_mnt_id)
 }
 
 /// A process's name for people: what it calls itself, made harmless and short.
