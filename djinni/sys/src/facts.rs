@@ -40,45 +40,54 @@ fn mountinfo() -> Result<String> {
 
 /// Processes that keep the mounts at `points` busy, by a descriptor or a directory.
 ///
-/// They hold copies of our mounts in namespaces of their own, so mounts are matched by their device,
-/// as each process's mountinfo has it; a file's own `st_dev` will not do, since an overlay gives its
-/// lower files a private one.
+/// They hold copies of our mounts in namespaces of their own. A copy is told from other mounts of
+/// the same image by its peer group: ours is `shared:N`, what propagated from it `master:N`
+/// (`mount_namespaces(7)`).
 pub fn holders(points: &[std::path::PathBuf]) -> Vec<String> {
     let ours = mountinfo().unwrap_or_default();
-    let devices: BTreeSet<&str> = mounts(&ours)
+    let groups: BTreeSet<&str> = mounts(&ours)
         .filter(|mount| points.iter().any(|point| *point == Path::new(&unescape(mount.point))))
-        .map(|mount| mount.device)
+        .flat_map(|mount| mount.groups())
         .collect();
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| uses(*pid, &devices))
+        .filter(|pid| uses(*pid, &groups))
         .map(|pid| format!("{} (pid {pid})", process_name(pid)))
         .collect()
 }
 
+/// One line of a mountinfo (`proc_pid_mountinfo(5)`).
 struct Mount<'a> {
     id: u64,
-    device: &'a str,
     point: &'a str,
+    /// Between the mount's options and the hyphen: its peer groups.
+    tags: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    /// Numbers of the peer groups it is in or receives from.
+    fn groups(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let number = |tag: &'a str| tag.strip_prefix("shared:").or(tag.strip_prefix("master:"));
+        self.tags.split(' ').filter_map(number)
+    }
 }
 
 fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount<'_>> {
     mountinfo.lines().filter_map(|line| {
-        let mut fields = line.split(' ');
+        let (before, _) = line.split_once(" - ")?;
+        let mut fields = before.splitn(7, ' ');
         let id = fields.next()?.parse().ok()?;
-        let device = fields.nth(1)?;
-        Some(Mount { id, device, point: fields.nth(1)? })
+        let point = fields.nth(3)?;
+        Some(Mount { id, point, tags: fields.nth(1).unwrap_or_default() })
     })
 }
 
-fn uses(pid: u32, devices: &BTreeSet<&str>) -> bool {
+fn uses(pid: u32, groups: &BTreeSet<&str>) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    let ids: BTreeSet<u64> = mounts(&text)
-        .filter(|mount| devices.contains(mount.device))
-        .map(|mount| mount.id)
-        .collect();
+    let copy = |mount: &Mount| mount.groups().any(|group| groups.contains(group));
+    let ids: BTreeSet<u64> = mounts(&text).filter(copy).map(|mount| mount.id).collect();
     if ids.is_empty() {
         return false;
     }
@@ -102,4 +111,18 @@ pub fn process_name(pid: u32) -> String {
     let name: String =
         unescape(name.trim()).chars().filter(|c| c.is_ascii_graphic()).take(16).collect();
     if name.is_empty() { "a process".into() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mounts_peer_groups_are_read_whatever_else_is_tagged() {
+        let text = "70 65 0:40 / /r/root ro,nodev shared:2 master:9 unbindable - erofs x ro\n\
+                    71 65 0:40 / /r/none rw - tmpfs x rw\n";
+        let found: Vec<(u64, &str, Vec<&str>)> =
+            mounts(text).map(|mount| (mount.id, mount.point, mount.groups().collect())).collect();
+        assert_eq!(found, [(70, "/r/root", vec!["2", "9"]), (71, "/r/none", vec![])]);
+    }
 }
