@@ -310,11 +310,20 @@ fn refused(dir: &Path, name: &str, spoil: impl FnOnce(&mut Cell)) -> CellError {
     spawn(&cell, || 0).unwrap_err()
 }
 
+/// Each case: what was spoilt, the step and errno that the error must name, the error.
+fn each_names_its_step(cases: Vec<(&str, Step, &str, CellError)>) {
+    for (what, step, errno, error) in cases {
+        assert_eq!(error.step(), step, "{what}: {error}");
+        assert!(error.to_string().contains(errno), "{what}: {error}");
+        println!("{error}");
+    }
+}
+
 #[test]
-fn userns_an_error_names_its_step_and_leaves_nothing() {
-    alone("userns_an_error_names_its_step_and_leaves_nothing", |dir| {
+fn userns_a_mount_that_cannot_be_is_named_and_leaves_nothing() {
+    alone("userns_a_mount_that_cannot_be_is_named_and_leaves_nothing", |dir| {
         let scratch = |at: &str| Mount::new(TMPFS, at, Attr::SCRATCH);
-        let cases: Vec<(&str, Step, &str, CellError)> = vec![
+        each_names_its_step(vec![
             ("root", Step::Root, "ENOENT", refused(dir, "a", |cell| cell.root.push("gone"))),
             (
                 "source",
@@ -354,6 +363,14 @@ fn userns_an_error_names_its_step_and_leaves_nothing() {
                     cell.mounts.push(Mount::new(Source::Sys, "/sys", Attr::INERT));
                 }),
             ),
+        ]);
+    });
+}
+
+#[test]
+fn userns_an_error_names_its_step_and_leaves_nothing() {
+    alone("userns_an_error_names_its_step_and_leaves_nothing", |dir| {
+        each_names_its_step(vec![
             (
                 "ids",
                 Step::IdMaps,
@@ -383,12 +400,7 @@ fn userns_an_error_names_its_step_and_leaves_nothing() {
                 "EBADF",
                 refused(dir, "j", |cell| cell.cgroup = Some(fs::File::open("/").unwrap().into())),
             ),
-        ];
-        for (what, step, errno, error) in cases {
-            assert_eq!(error.step(), step, "{what}: {error}");
-            assert!(error.to_string().contains(errno), "{what}: {error}");
-            println!("{error}");
-        }
+        ]);
     });
 }
 
