@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use djinni_api::client::HostClient;
 use djinni_api::{ImageName, MasterName};
 use djinni_plan::places::Places;
 
@@ -209,6 +210,7 @@ impl ImageCommand {
             ImageCommand::Build(arguments) => {
                 must_be_root()?;
                 report::built(&image::build(places, &arguments.into())?, json);
+                tell_djinnid(places);
             }
             ImageCommand::List => report::images(&image::list(places)?, json),
             ImageCommand::Verify { name } => {
@@ -219,6 +221,7 @@ impl ImageCommand {
             ImageCommand::Remove { name } => {
                 must_be_root()?;
                 eprintln!("{}", image::remove(places, &name)?);
+                tell_djinnid(places);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -236,6 +239,15 @@ impl From<BuildArguments> for Order {
 fn disinherit() -> Result<()> {
     // Nothing in this process owns a descriptor above 2 yet.
     djinni_raw::close_from(3).concerning("close what was inherited by", Path::new("bhost"))
+}
+
+/// Has a running djinnid read images.toml again. It goes on with what it had where that is refused.
+fn tell_djinnid(places: &Places) {
+    let Ok(mut djinnid) = HostClient::connect(&places.host_socket()) else { return };
+    match djinnid.reload() {
+        Ok(()) => eprintln!("djinnid: has read its configuration again"),
+        Err(error) => eprintln!("bhost: warning: djinnid goes on with what it had: {error}"),
+    }
 }
 
 fn must_be_root() -> Result<()> {

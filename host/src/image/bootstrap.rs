@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::image::build::Site;
 use crate::image::confined::Confined;
 use crate::image::format::{BOOTSTRAP, Tool};
 use crate::image::sources::{Sources, inherited_options};
 use crate::image::workshop::Workshop;
 use crate::problem::{Concerning, Problem, Result};
-use crate::progress::Progress;
 
 /// What every image has besides Debian's minimal base (`Priority: required` and apt).
 const ALWAYS: [&str; 3] = ["ca-certificates", "procps", "xz-utils"];
@@ -24,16 +24,39 @@ const DPKG: [&str; 6] = [
     "path-include=/usr/share/doc/*/copyright",
 ];
 
-/// Makes the root of `suite` with `packages` in `workshop` and returns where it is.
+/// Makes the root of `suite` with `packages` in the site's workshop and returns where it is.
 pub fn bootstrap(
-    workshop: &Workshop,
+    site: &mut Site,
     suite: &str,
     packages: &[String],
     sources: &Sources,
-    progress: &mut Progress,
 ) -> Result<PathBuf> {
+    let Site { workshop, interrupts, progress } = site;
     let root = workshop.join("root");
-    let mut arguments: Vec<String> = [
+    let mut arguments = options(packages);
+    arguments.extend([suite.to_owned(), root.display().to_string()]);
+    arguments.extend(write_sources(workshop, sources)?);
+    let scratch = workshop.join("scratch");
+    std::fs::create_dir(&scratch).concerning("make", &scratch)?;
+    let confined = Confined {
+        program: BOOTSTRAP.find()?,
+        arguments,
+        environment: vec![("TMPDIR".to_owned(), scratch.display().to_string())],
+    };
+    let ended =
+        confined.run(interrupts, |line| match line.and_then(|line| line.strip_prefix("I: ")) {
+            Some(what) if !what.starts_with("success in") => progress.step(what),
+            _ => progress.tick(),
+        })?;
+    match ended.status {
+        0 => Ok(root),
+        status => Err(failure(status, &ended.tail)),
+    }
+}
+
+/// What mmdebstrap is told besides what to make, where, and from which sources.
+fn options(packages: &[String]) -> Vec<String> {
+    let mut options: Vec<String> = [
         "--mode=root",
         "--variant=minbase",
         "--format=directory",
@@ -44,27 +67,11 @@ pub fn bootstrap(
     ]
     .map(str::to_owned)
     .into();
-    arguments.extend(DPKG.iter().map(|rule| format!("--dpkgopt={rule}")));
-    arguments.extend(host_options().iter().map(|option| format!("--aptopt={option}")));
+    options.extend(DPKG.iter().map(|rule| format!("--dpkgopt={rule}")));
+    options.extend(host_options().iter().map(|option| format!("--aptopt={option}")));
     let wanted: Vec<&str> = ALWAYS.into_iter().chain(packages.iter().map(String::as_str)).collect();
-    arguments.push(format!("--include={}", wanted.join(",")));
-    arguments.extend([suite.to_owned(), root.display().to_string()]);
-    arguments.extend(write_sources(workshop, sources)?);
-    let scratch = workshop.join("scratch");
-    std::fs::create_dir(&scratch).concerning("make", &scratch)?;
-    let confined = Confined {
-        program: BOOTSTRAP.find()?,
-        arguments,
-        environment: vec![("TMPDIR".to_owned(), scratch.display().to_string())],
-    };
-    let ended = confined.run(|line| match line.and_then(|line| line.strip_prefix("I: ")) {
-        Some(what) if !what.starts_with("success in") => progress.step(what),
-        _ => progress.tick(),
-    })?;
-    match ended.status {
-        0 => Ok(root),
-        status => Err(failure(status, &ended.tail)),
-    }
+    options.push(format!("--include={}", wanted.join(",")));
+    options
 }
 
 fn write_sources(workshop: &Workshop, sources: &Sources) -> Result<Vec<String>> {

@@ -8,8 +8,9 @@ use djinni_plan::places::Places;
 
 use crate::image::confined::Confined;
 use crate::image::format::{BOOTSTRAP, Format};
+use crate::image::interrupt::Interrupts;
 use crate::image::sources::Sources;
-use crate::image::tree::{self, Weight};
+use crate::image::tree;
 use crate::image::workshop::{ImageDirectory, Workshop};
 use crate::image::{BASES, Base, age, bootstrap, digest, directory};
 use crate::problem::{Concerning, Exit, Problem, Result};
@@ -60,12 +61,16 @@ pub fn build(places: &Places, order: &Order) -> Result<Built> {
     let sources = Sources::collect(base.suite, &order.sources)?;
     let images = ImageDirectory::lock(&directory(places))?;
     check_room(images.path())?;
-    let mut progress = Progress::new();
-    let workshop = images.workshop(order.name.as_str())?;
-    let made = make(&workshop, base, order, &sources, &mut progress)?;
+    let mut site = Site {
+        interrupts: Interrupts::hold_back()?,
+        workshop: images.workshop(order.name.as_str())?,
+        progress: Progress::new(),
+    };
+    let made = make(&mut site, base, order, &sources)?;
     let file = images.path().join(format!("{}.{}", order.name, order.format.name()));
-    let entry = publish(places, order, &made, &file, &mut progress)?;
+    let entry = publish(places, order, &made, &file, &mut site.progress)?;
     forget_old(old, &entry, images.path())?;
+    let Site { workshop, mut progress, .. } = site;
     workshop.close()?;
     progress.finish();
     let size_bytes = std::fs::metadata(&file).concerning("look at", &file)?.len();
@@ -111,61 +116,61 @@ fn check_room(images: &Path) -> Result<()> {
     Err(Problem::new(images.display(), what, "make room there, or choose another --state"))
 }
 
+/// Where one image is made.
+#[derive(Debug)]
+pub struct Site {
+    /// Its private directory.
+    pub workshop: Workshop,
+    /// What would end it before its time.
+    pub interrupts: Interrupts,
+    /// What is told of it.
+    pub progress: Progress,
+}
+
 /// The image as a file in the workshop, with its digest.
 struct Made {
     file: PathBuf,
     digest: String,
 }
 
-fn make(
-    workshop: &Workshop,
-    base: Base,
-    order: &Order,
-    sources: &Sources,
-    progress: &mut Progress,
-) -> Result<Made> {
-    let root = bootstrap::bootstrap(workshop, base.suite, &order.packages, sources, progress)?;
-    progress.step("clearing out what is this host's alone");
+fn make(site: &mut Site, base: Base, order: &Order, sources: &Sources) -> Result<Made> {
+    let root = bootstrap::bootstrap(site, base.suite, &order.packages, sources)?;
+    site.progress.step("clearing out what is this host's alone");
     let age = age::of_root(&root);
     tree::finish(&root)?;
     let weight = tree::settle(&root, age)?;
-    progress.step(format!(
-        "making the {} image ({} MiB)",
-        order.format.name(),
-        weight.size_bytes >> 20
-    ));
-    let file = workshop.join("image");
+    let (format, size_mib) = (order.format.name(), weight.size_bytes >> 20);
+    site.progress.step(format!("making the {format} image ({size_mib} MiB)"));
+    let file = site.workshop.join("image");
     let uuid = digest::uuid_of(&format!("{} {age} {}", base.name, order.packages.join(",")));
-    make_file(order.format, &root, &file, &uuid, age, weight, progress)?;
+    if order.format == Format::Ext4 {
+        let empty = File::create_new(&file).concerning("make", &file)?;
+        empty.set_len(weight.ext4_size_bytes()).concerning("enlarge", &file)?;
+    }
+    make_file(site, &mkfs(order.format, &root, &file, &uuid, age)?, order.format, &file)?;
     // Before the image is written to disk: what is gone by then need not be.
     std::fs::remove_dir_all(&root).concerning("remove", &root)?;
-    progress.step("computing the digest");
-    let digest = digest::of_file(&file, || progress.tick())?;
+    site.progress.step("computing the digest");
+    let digest = digest::of_file(&file, || site.progress.tick())?;
+    site.interrupts.check()?;
     Ok(Made { file, digest })
 }
 
-fn make_file(
-    format: Format,
-    root: &Path,
-    file: &Path,
-    uuid: &str,
-    age: u64,
-    weight: Weight,
-    progress: &mut Progress,
-) -> Result<()> {
-    if format == Format::Ext4 {
-        let empty = File::create_new(file).concerning("make", file)?;
-        empty.set_len(weight.ext4_size_bytes()).concerning("enlarge", file)?;
-    }
-    let confined = Confined {
+/// The program that makes `file` out of `root`.
+fn mkfs(format: Format, root: &Path, file: &Path, uuid: &str, age: u64) -> Result<Confined> {
+    Ok(Confined {
         program: format.tool().find()?,
         arguments: format.arguments(&root.to_string_lossy(), &file.to_string_lossy(), uuid),
         environment: vec![
             ("SOURCE_DATE_EPOCH".to_owned(), age.to_string()),
             ("E2FSPROGS_FAKE_TIME".to_owned(), age.to_string()),
         ],
-    };
-    confined.run_or_fail(file, |_| progress.tick())?;
+    })
+}
+
+fn make_file(site: &mut Site, mkfs: &Confined, format: Format, file: &Path) -> Result<()> {
+    let Site { interrupts, progress, .. } = site;
+    mkfs.run_or_fail(file, interrupts, |_| progress.tick())?;
     match Format::of_file(file)? {
         Some(found) if found == format => Ok(()),
         _ => Err(Problem::new(file.display(), "the file made is no image", "build it again")),

@@ -14,6 +14,7 @@ use djinni_raw::{Cloned, ns};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::image::format::SYSTEM_DIRECTORIES;
+use crate::image::interrupt::{Interrupts, interrupted};
 use crate::problem::{Concerning, Problem, Result};
 
 /// A program to be run: by path, with arguments, and with no more environment than is said here.
@@ -38,11 +39,17 @@ pub struct Ended {
 
 const TAIL_LINES: usize = 40;
 const TICK_MS: i64 = 200;
+const SIGKILL: i32 = 9;
 
 impl Confined {
     /// Runs it to its end. `on_line` is told each line it writes (standard output and error alike)
     /// and, with `None`, that time passes. The caller must have no second thread.
-    pub fn run(&self, mut on_line: impl FnMut(Option<&str>)) -> Result<Ended> {
+    /// It is killed, and an error, when one of `interrupts` comes.
+    pub fn run(
+        &self,
+        interrupts: &Interrupts,
+        mut on_line: impl FnMut(Option<&str>),
+    ) -> Result<Ended> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .concerning("make a pipe for", &self.program)?;
         let child = djinni_raw::clone3(ns::MOUNT | ns::PID | ns::IPC, None)
@@ -52,14 +59,30 @@ impl Confined {
             Cloned::Parent { pid, .. } => pid,
         };
         drop(writer);
-        let tail = follow(reader, &mut on_line);
+        let mut given_up = false;
+        let tail = follow(reader, |line| {
+            if !given_up && interrupts.has_come() {
+                given_up = true;
+                // It may have ended by itself this moment; with it ends all that it started.
+                let _ = djinni_raw::kill(pid, SIGKILL);
+            }
+            on_line(line);
+        });
         let status = djinni_raw::wait_for(pid).concerning("wait for", &self.program)?;
+        if given_up {
+            return Err(interrupted(&self.program.display().to_string()));
+        }
         Ok(Ended { status: djinni_raw::shell_status(status), tail })
     }
 
     /// [`Confined::run`], with a failure turned into a [`Problem`] about `subject`.
-    pub fn run_or_fail(&self, subject: &Path, on_line: impl FnMut(Option<&str>)) -> Result<()> {
-        let ended = self.run(on_line)?;
+    pub fn run_or_fail(
+        &self,
+        subject: &Path,
+        interrupts: &Interrupts,
+        on_line: impl FnMut(Option<&str>),
+    ) -> Result<()> {
+        let ended = self.run(interrupts, on_line)?;
         if ended.status == 0 {
             return Ok(());
         }
@@ -87,7 +110,8 @@ impl Confined {
     }
 
     fn enter(&self, output: &OwnedFd) -> djinni_raw::Result<(Vec<CString>, Vec<CString>)> {
-        djinni_raw::set_parent_death_signal(9)?;
+        djinni_raw::set_parent_death_signal(SIGKILL)?;
+        djinni_raw::reset_signals()?;
         let private = u64::from(
             (rustix::mount::MountPropagationFlags::PRIVATE
                 | rustix::mount::MountPropagationFlags::REC)
@@ -126,7 +150,7 @@ fn c_string(bytes: &[u8]) -> CString {
 }
 
 /// Reads lines until nobody can write any more; returns the last ones.
-fn follow(reader: OwnedFd, on_line: &mut impl FnMut(Option<&str>)) -> Vec<String> {
+fn follow(reader: OwnedFd, mut on_line: impl FnMut(Option<&str>)) -> Vec<String> {
     let tick = rustix::time::Timespec { tv_sec: 0, tv_nsec: TICK_MS * 1_000_000 };
     let (mut file, mut tail) = (File::from(reader), Tail::default());
     let mut buffer = [0u8; 4096];
@@ -138,12 +162,12 @@ fn follow(reader: OwnedFd, on_line: &mut impl FnMut(Option<&str>)) -> Vec<String
         }
         match file.read(&mut buffer) {
             Ok(0) => break,
-            Ok(count) => tail.take(&buffer[..count], on_line),
+            Ok(count) => tail.take(&buffer[..count], &mut on_line),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }
     }
-    tail.take(b"\n", on_line);
+    tail.take(b"\n", &mut on_line);
     tail.lines
 }
 

@@ -7,6 +7,7 @@ mod confined;
 pub mod digest;
 pub mod format;
 mod holders;
+mod interrupt;
 mod inventory;
 mod sources;
 mod tree;
