@@ -69,9 +69,10 @@ impl fmt::Display for NameProblem {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, given, reason } = self;
+        let article = if *kind == "image" { "an" } else { "a" };
         write!(
             f,
-            "{given:?} cannot name a {kind}: {reason}; use 1 to {NAME_LIMIT_BYTES} of a-z 0-9 . _ -, beginning with a letter or digit"
+            "{given:?} is no name of {article} {kind}: {reason}; use 1 to {NAME_LIMIT_BYTES} of a-z 0-9 . _ -, beginning with a letter or digit"
         )?;
         if *reason == NameProblem::Reserved {
             write!(

@@ -87,8 +87,14 @@ fn only_root_may_change(file: &Path, path: &Path) -> Result<()> {
             fs::symlink_metadata(ancestor).map_err(|problem| missing(file, ancestor, problem))?;
         if let Some(who) = other_writer(&found) {
             let reason = format!("{} can be changed by {who}", ancestor.display());
-            let remedy =
-                format!("run 'chown root: {0} && chmod go-w {0}', or move it", ancestor.display());
+            let remedy = match found.mode() & 0o1000 {
+                0 => format!(
+                    "run 'chown root: {0} && chmod go-w {0}', or move it",
+                    ancestor.display()
+                ),
+                // Such as /tmp: meant to be everybody's.
+                _ => "move it below a directory that only root can change, such as /var/lib".into(),
+            };
             return Err(error(file, reason, remedy));
         }
     }
