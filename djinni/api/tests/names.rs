@@ -49,7 +49,7 @@ fn a_name_that_would_be_a_file_of_ours_or_of_a_cgroup_is_reserved() {
 #[test]
 fn an_error_says_what_is_wrong_with_which_name() {
     let said = |text: &str| text.parse::<ShareName>().unwrap_err().to_string();
-    assert!(said("").starts_with("\"\" cannot name a share: it is empty; use 1 to 64 of a-z"));
+    assert!(said("").starts_with("\"\" is no name of a share: it is empty; use 1 to 64 of a-z"));
     assert!(said("World").contains("it holds 'W'"));
     assert!(said("-x").contains("it begins with '-'"));
     assert!(said("a/b").contains("it holds '/'"));
