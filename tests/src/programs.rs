@@ -1,6 +1,9 @@
-//! Where the programs under test are.
+//! Where the programs under test are, and what one of them did.
 
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 
 /// The directory of the programs under test: `DJINNI_PROGRAMS`, else the release build beside the
 /// build that this test belongs to.
@@ -28,4 +31,94 @@ pub fn program(name: &str) -> PathBuf {
     let remedy = "run tests/run, or 'cargo build --release --bins' first";
     assert!(path.is_file(), "{}: not built: {remedy}", path.display());
     path
+}
+
+/// What a program did.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// Its exit status as a shell shows it: 128+N when signal N ended it.
+    pub status: i32,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error, as text.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Itself, where it ended with 0.
+    ///
+    /// # Panics
+    /// With all it wrote, where it did not.
+    #[track_caller]
+    pub fn done(self) -> Self {
+        self.ended_with(0)
+    }
+
+    /// Itself, where it ended with `status`.
+    ///
+    /// # Panics
+    /// With all it wrote, where it did not.
+    #[track_caller]
+    pub fn ended_with(self, status: i32) -> Self {
+        let Ran { stderr, .. } = &self;
+        assert_eq!(self.status, status, "stderr: {stderr}\nstdout: {}", self.text());
+        self
+    }
+
+    /// Itself, where standard error holds all of `parts`.
+    ///
+    /// # Panics
+    /// Where it does not.
+    #[track_caller]
+    pub fn complains(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is not in: {}", self.stderr);
+        }
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let Output { status, stdout, stderr } = output;
+        let signal = || 128 + status.signal().unwrap_or(0);
+        Ran {
+            status: status.code().unwrap_or_else(signal),
+            stdout,
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs a command to its end, with nothing on standard input.
+///
+/// # Panics
+/// When it cannot be started.
+#[track_caller]
+pub fn run(command: &mut Command) -> Ran {
+    run_with(command, b"")
+}
+
+/// Runs a command to its end with `input` on standard input.
+///
+/// # Panics
+/// When it cannot be started.
+#[track_caller]
+pub fn run_with(command: &mut Command, input: &[u8]) -> Ran {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdin = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // A program that does not read its input to the end is no failure of ours.
+            let _ = stdin.map(|mut stdin| stdin.write_all(input));
+        });
+        child.wait_with_output()
+    });
+    output.unwrap_or_else(|error| panic!("{command:?}: {error}")).into()
 }

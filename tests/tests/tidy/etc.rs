@@ -15,10 +15,24 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", below(path)))
 }
 
+/// Examples are named so that nothing reads them before somebody has renamed them.
+fn is_toml(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(".example").ends_with(".toml")
+}
+
+/// The path of an example, as it is once it was renamed.
+fn renamed(path: &Path) -> PathBuf {
+    match path.extension() {
+        Some(extension) if extension == "example" => path.with_extension(""),
+        _ => path.to_owned(),
+    }
+}
+
 #[test]
 fn tidy_every_toml_file_of_etc_parses() {
     let mut odd = Vec::new();
-    for path in etc().iter().filter(|path| path.extension().is_some_and(|e| e == "toml")) {
+    for path in etc().iter().filter(|path| is_toml(path)) {
         if let Err(error) = read(path).parse::<toml::Table>() {
             odd.push(format!("{}: {error}", below(path)));
         }
@@ -29,13 +43,14 @@ fn tidy_every_toml_file_of_etc_parses() {
 #[test]
 fn tidy_every_example_of_a_configuration_is_accepted() {
     let etc = etc();
-    let tables: Vec<&PathBuf> = etc.iter().filter(|path| path.ends_with("images.toml")).collect();
+    let tables: Vec<&PathBuf> =
+        etc.iter().filter(|path| renamed(path).ends_with("images.toml")).collect();
     assert!(!tables.is_empty(), "etc/ shows no configuration: there is no images.toml");
     let mut odd = Vec::new();
     for images in tables {
         let directory = images.parent().unwrap().join("masters");
         let masters = etc.iter().filter(|path| path.parent() == Some(&directory));
-        let masters: Vec<_> = masters.map(|path| (path.clone(), read(path))).collect();
+        let masters: Vec<_> = masters.map(|path| (renamed(path), read(path))).collect();
         assert!(!masters.is_empty(), "{}: no example of a master", below(&directory));
         let files = Files {
             images: Some((images.clone(), read(images))),
@@ -111,7 +126,7 @@ fn tidy_units_parse_and_leave_djinnid_in_the_hosts_mount_namespace() {
 
 #[test]
 fn tidy_nothing_in_etc_is_of_an_unknown_kind() {
-    const KINDS: [&str; 8] = ["toml", "service", "target", "conf", "md", "1", "5", "8"];
+    const KINDS: [&str; 9] = ["toml", "example", "service", "target", "conf", "md", "1", "5", "8"];
     let known = |path: &PathBuf| {
         path.extension().is_some_and(|extension| KINDS.iter().any(|kind| extension == *kind))
     };

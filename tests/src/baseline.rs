@@ -1,0 +1,181 @@
+//! What of the host must be the same before and after a test.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::images;
+
+/// How long what was told to end may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The host's mount table, loop devices, cgroups and processes, as far as a djinni could change them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Baseline {
+    /// The mount table, sorted, without what counts up: ids, and groups of propagation.
+    pub mounts: Vec<String>,
+    /// Loop devices and the files behind them.
+    pub loops: Vec<String>,
+    /// Cgroups that a djinni has made.
+    pub cgroups: BTreeSet<PathBuf>,
+    /// Processes of a djinni and of its masters.
+    pub processes: Vec<String>,
+}
+
+impl Baseline {
+    /// How the host is now. `mark` is a text that the directories of one djinni have and no other's.
+    pub fn take(mark: &str) -> Self {
+        Baseline {
+            mounts: mounts("self"),
+            loops: loops(),
+            cgroups: cgroups(mark),
+            processes: processes(mark),
+        }
+    }
+
+    /// Waits until the host is again as it was. Where `CI` is set nobody else is at work, and
+    /// everything counts; elsewhere, what bears the name of this djinni or of our directories.
+    ///
+    /// # Panics
+    /// With the difference, when it is not after a while.
+    #[track_caller]
+    pub fn assert_restored(&self, mark: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let alone = std::env::var_os("CI").is_some();
+        let ours = images::base().display().to_string();
+        loop {
+            let mut difference = self.difference(&Baseline::take(mark));
+            difference.retain(|line| alone || line.contains(mark) || line.contains(&ours));
+            if difference.is_empty() {
+                return;
+            }
+            let shown = difference.join("\n");
+            assert!(Instant::now() < deadline, "the host is not as it was before:\n{shown}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What `now` has and this has not, and the reverse.
+    pub fn difference(&self, now: &Baseline) -> Vec<String> {
+        let lines = |baseline: &Baseline| -> Vec<String> {
+            let cgroups = baseline.cgroups.iter().map(|path| path.display().to_string());
+            let all = baseline.mounts.iter().chain(&baseline.loops).chain(&baseline.processes);
+            all.cloned().chain(cgroups).collect()
+        };
+        let (before, now) = (lines(self), lines(now));
+        let gone = before.iter().filter(|line| !now.contains(line)).map(|l| format!("  - {l}"));
+        let come = now.iter().filter(|line| !before.contains(line)).map(|l| format!("  + {l}"));
+        gone.chain(come).collect()
+    }
+}
+
+/// The mount table that process `pid` sees, sorted, without what counts up.
+pub fn mounts(pid: &str) -> Vec<String> {
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let steady = |line: &str| {
+        // proc_pid_mountinfo(5): ids first, then device, root, point, options, optional fields, "-".
+        let (before, after) = line.split_once(" - ").unwrap_or((line, ""));
+        let fields: Vec<&str> = before.split(' ').skip(2).take(4).collect();
+        format!("{} - {after}", fields.join(" "))
+    };
+    let mut lines: Vec<String> = table.lines().map(steady).collect();
+    lines.sort();
+    lines
+}
+
+/// Loop devices that have a file, and which.
+pub fn loops() -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Ok(file) = fs::read_to_string(entry.path().join("loop/backing_file")) {
+            found.push(format!("{name} {}", file.trim()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The mount point of cgroup v2.
+///
+/// # Panics
+/// When there is none: nothing of ours works without.
+pub fn cgroup_mount() -> PathBuf {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let found = djinni_plan::places::cgroup2_mount(&table);
+    found.unwrap_or_else(|| panic!("cgroup v2 is not mounted: see 'bhost check'"))
+}
+
+fn cgroups(mark: &str) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut left = vec![cgroup_mount()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                left.push(entry.path());
+                if entry.path().to_string_lossy().contains(mark) {
+                    found.insert(entry.path());
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Processes whose command line or cgroup has `mark` in it.
+fn processes(mark: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for pid in pids() {
+        let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let text = |name: &str| String::from_utf8_lossy(&read(name)).replace('\0', " ");
+        let (line, cgroup) = (text("cmdline"), text("cgroup"));
+        if pid != std::process::id() && (line.contains(mark) || cgroup.contains(mark)) {
+            found.push(format!("{} {line}", text("comm").trim()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// All processes.
+pub fn pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Children of a process.
+pub fn children(parent: u32) -> Vec<u32> {
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // proc_pid_stat(5): the name may hold anything, so what follows its last parenthesis counts.
+        let after = stat.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
+        after.split_whitespace().nth(1) == Some(&parent.to_string())
+    };
+    pids().into_iter().filter(is_child).collect()
+}
+
+/// Resident memory of a process, in KiB (`VmRSS`, proc_pid_status(5)).
+pub fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")).map_or(0, Iterator::count)
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not within `limit`.
+#[track_caller]
+pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,117 @@
+//! What an attacker inside a slave or a master would try, one system call a verb.
+//!
+//! Prints `OK`, or the name of the error that the kernel gave: what a test asserts.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use djinni_raw::{self as raw, Change, FsContext, attr, cwd, ns};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+const O_PATH: i32 = 0o10_000_000;
+const MS_REMOUNT: u64 = 32;
+const MS_BIND: u64 = 4096;
+const MS_REC: u64 = 16384;
+const MS_PRIVATE: u64 = 1 << 18;
+
+const USAGE: &str = "usage: attacker VERB [ARGUMENT]...
+  clear ro|nodev|nosuid PATH   clear that flag of the mount at PATH
+  clear-copy PATH              clone the mounts at PATH and clear all flags of the clone
+  remount PATH                 mount -o remount,bind,rw,dev,suid PATH
+  private PATH                 mount --make-rprivate PATH
+  umount PATH                  unmount what is mounted at PATH
+  mknod c|b PATH               make a device node
+  open PATH                    open for reading
+  write PATH                   open for writing, and write 1
+  mkdir PATH                   make a directory
+  join PATH                    put itself into the cgroup at PATH
+  mount KIND PATH              mount a new file system of this kind
+  userns                       make another user namespace
+  clock                        set the clock
+  ids                          print its effective user id
+Example: attacker clear ro /";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["clear", flag, path] => clear(flag, path),
+        ["clear-copy", path] => clear_copy(path),
+        ["remount", path] => raw::mount("", path, "", MS_REMOUNT | MS_BIND, ""),
+        ["private", path] => raw::mount("", path, "", MS_REC | MS_PRIVATE, ""),
+        ["umount", path] => raw::umount(path, false),
+        ["mknod", kind, path] => make_node(kind, path),
+        ["open", path] => open(path, 0).map(drop),
+        ["write", path] => told("write", fs::write(path, "1")),
+        ["mkdir", path] => told("mkdir", fs::create_dir(path)),
+        ["join", path] => {
+            let procs = Path::new(path).join("cgroup.procs");
+            told("write", fs::write(procs, std::process::id().to_string()))
+        }
+        ["mount", kind, path] => mount(kind, path),
+        ["userns"] => raw::unshare(ns::USER),
+        ["clock"] => told("clock_settime", set_clock()),
+        ["ids"] => return println!("{}", rustix::process::geteuid().as_raw()),
+        _ => {
+            eprintln!("{USAGE}");
+            std::process::exit(2);
+        }
+    };
+    match outcome {
+        Ok(()) => println!("OK"),
+        Err(error) => {
+            eprintln!("{error}");
+            println!("{}", raw::errno_name(error.errno()));
+        }
+    }
+}
+
+fn told<T>(call: &'static str, outcome: std::io::Result<T>) -> raw::Result<()> {
+    let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
+    outcome.map(drop).map_err(|error| raw::Error::new(call, "", errno(error)))
+}
+
+fn open(path: &str, flags: i32) -> raw::Result<OwnedFd> {
+    raw::openat2(cwd(), path, flags, 0, 0)
+}
+
+fn clear(flag: &str, path: &str) -> raw::Result<()> {
+    let clear = match flag {
+        "ro" => attr::RDONLY,
+        "nodev" => attr::NODEV,
+        _ => attr::NOSUID,
+    };
+    raw::mount_setattr(open(path, O_PATH)?, false, Change { clear, ..Change::default() })
+}
+
+fn clear_copy(path: &str) -> raw::Result<()> {
+    let copy = raw::open_tree(cwd(), path, true)?;
+    let clear = attr::RDONLY | attr::NODEV | attr::NOSUID;
+    raw::mount_setattr(copy, true, Change { clear, ..Change::default() })
+}
+
+fn make_node(kind: &str, path: &str) -> raw::Result<()> {
+    let (kind, device) = match kind {
+        "c" => (FileType::CharacterDevice, makedev(1, 3)),
+        _ => (FileType::BlockDevice, makedev(7, 0)),
+    };
+    let made = mknodat(CWD, path, kind, Mode::from_raw_mode(0o666), device);
+    told("mknodat", made.map_err(std::io::Error::from))
+}
+
+fn mount(kind: &str, path: &str) -> raw::Result<()> {
+    let kind = match kind {
+        "cgroup2" => "cgroup2",
+        "devtmpfs" => "devtmpfs",
+        "ext4" => "ext4",
+        _ => "tmpfs",
+    };
+    raw::move_mount(FsContext::open(kind)?.mount(0)?, cwd(), path)
+}
+
+fn set_clock() -> std::io::Result<()> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    rustix::time::clock_settime(rustix::time::ClockId::Realtime, now).map_err(Into::into)
+}

@@ -1,0 +1,487 @@
+//! A djinnid of one's own: configuration, state and runtime directories that nobody else has.
+//!
+//! ```text
+//! BASE/run.PID-N/etc, state, srv     private to root, as policy wants it
+//! /run/djinni-tests-PID-N            sockets: members of a group must be able to reach one
+//! ```
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use djinni_api::client::{HostClient, MasterClient};
+use djinni_api::{MasterName, SlaveName};
+use djinni_plan::places::Places;
+
+use crate::baseline::{Baseline, children, eventually};
+use crate::images;
+use crate::programs::{Ran, program, run};
+
+/// The master that every configuration here has.
+pub const MASTER: &str = "m";
+/// Its first host id; far from where hosts put their users and subordinate ids.
+pub const IDS_FIRST: u32 = 1_342_177_280;
+/// Group of the host whose members may ask the master for builds: one that every Debian has.
+pub const USERS: (&str, u32) = ("games", 60);
+
+/// The configuration of the images.
+const IMAGES: &str = r#"
+[image.erofs]
+source = { erofs = "TINY/tiny.erofs" }
+[image.ext4]
+source = { loop = "TINY/tiny.ext4", fs = "ext4" }
+[image.squashfs]
+source = { loop = "TINY/tiny.squashfs", fs = "squashfs" }
+"#;
+
+/// The configuration of the master: a slave of each kind.
+const POLICY: &str = r#"
+root = { image = "erofs" }
+var = { dir = "SRV/m" }
+ids = { first = FIRST, count = 1_048_576 }
+lease = "30s"
+users = "games"
+[share.tools]
+dir = "SRV/tools"
+[slave.erofs]
+image = "erofs"
+slice = 1
+area = { dir = "SRV/areas/erofs" }
+shares = ["tools"]
+[slave.ext4]
+image = "ext4"
+slice = 2
+area = { dir = "SRV/areas/ext4" }
+shares = ["tools"]
+[slave.squashfs]
+image = "squashfs"
+slice = 3
+area = { dir = "SRV/areas/squashfs" }
+[slave.throwaway]
+image = "erofs"
+slice = 4
+root = "throwaway"
+area = { dir = "SRV/areas/throwaway" }
+[slave.kept]
+image = "erofs"
+slice = 5
+var = "keep"
+area = { dir = "SRV/areas/kept" }
+[slave.nosuid]
+image = "erofs"
+slice = 6
+suid = false
+area = { dir = "SRV/areas/nosuid" }
+"#;
+
+/// A djinnid of one's own. What it left is a failure of the test, found by [`Djinni::finish`].
+#[derive(Debug)]
+pub struct Djinni {
+    /// Where its directories are.
+    pub places: Places,
+    base: PathBuf,
+    baseline: Baseline,
+    daemon: Option<Child>,
+    finished: bool,
+}
+
+impl Djinni {
+    /// Starts one with the usual configuration, and makes its master.
+    ///
+    /// # Panics
+    /// When that does not work: then no test can.
+    #[track_caller]
+    pub fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// Starts one whose directories `change` may have altered before.
+    ///
+    /// # Panics
+    /// When that does not work.
+    #[track_caller]
+    pub fn with(change: impl FnOnce(&Self)) -> Self {
+        let mut djinni = Self::configured();
+        change(&djinni);
+        djinni.start();
+        djinni.djinni(&["new_bmaster", MASTER]).done();
+        djinni
+    }
+
+    /// Its directories and configuration, nothing started.
+    ///
+    /// # Panics
+    /// When this is not root, or images cannot be made.
+    #[track_caller]
+    pub fn configured() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test needs root; exclude the tier root"
+        );
+        let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let base = images::base().join(format!("run.{name}"));
+        let places = Places {
+            config: base.join("etc"),
+            state: base.join("state"),
+            runtime: format!("/run/djinni-tests-{name}").into(),
+        };
+        for directory in ["etc/masters", "state", "srv/areas", "srv/tools"] {
+            make(&base.join(directory));
+        }
+        closed(&base);
+        let baseline = Baseline::take(&mark(&places));
+        let djinni = Djinni { places, base, baseline, daemon: None, finished: false };
+        djinni.write("etc/images.toml", IMAGES);
+        djinni.write("etc/masters/m.toml", POLICY);
+        djinni
+    }
+
+    /// Writes a file of its own, with TINY, SRV and FIRST replaced by what they stand for.
+    pub fn write(&self, path: &str, text: &str) {
+        must(fs::write(self.base.join(path), self.spelled_out(text)), path);
+    }
+
+    fn spelled_out(&self, text: &str) -> String {
+        let text = text.replace("TINY", &images::tiny().display().to_string());
+        let text = text.replace("SRV", &self.srv().display().to_string());
+        text.replace("FIRST", &IDS_FIRST.to_string())
+    }
+
+    /// Changes a file of its own; in both texts, words stand for places as in [`Djinni::write`].
+    pub fn edit(&self, path: &str, from: &str, to: &str) {
+        let text = must(fs::read_to_string(self.base.join(path)), path);
+        let from = self.spelled_out(from);
+        assert!(text.contains(&from), "{from:?} is not in {path}");
+        self.write(path, &text.replacen(&from, to, 1));
+    }
+
+    /// The directory that all of its own is in but sockets.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The directory of what its policy names: `m`, `areas/SLAVE`, `tools`.
+    pub fn srv(&self) -> PathBuf {
+        self.base.join("srv")
+    }
+
+    /// Puts a program where slaves see it, at `/mnt/shares/tools`, and the master, in `/var`.
+    pub fn lend(&self, name: &str) {
+        make(&self.srv().join("m"));
+        must(std::os::unix::fs::chown(self.srv().join("m"), Some(IDS_FIRST), Some(IDS_FIRST)), "m");
+        for directory in ["tools", "m"] {
+            let to = self.srv().join(directory).join(name);
+            must(fs::copy(program(name), to), name);
+        }
+    }
+
+    // --- the daemon -----------------------------------------------------------------------------
+
+    /// Starts djinnid and waits until it answers.
+    ///
+    /// # Panics
+    /// With its log, when it does not.
+    #[track_caller]
+    pub fn start(&mut self) {
+        let log = must(File::options().create(true).append(true).open(self.log_path()), "log");
+        let mut command = Command::new(program("djinnid"));
+        command.args(self.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.daemon = Some(must(command.spawn(), "djinnid"));
+        for _ in 0..500 {
+            let ended = self.daemon.as_mut().map(Child::try_wait);
+            if let Some(Ok(Some(status))) = ended {
+                panic!("djinnid has ended, {status}:\n{}", self.log());
+            }
+            if HostClient::connect(&self.places.host_socket()).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("djinnid does not answer:\n{}", self.log());
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn daemon(&self) -> u32 {
+        self.daemon.as_ref().map_or_else(|| panic!("djinnid does not run"), Child::id)
+    }
+
+    /// The process id of its master's worker.
+    ///
+    /// # Panics
+    /// When there is none, or more than one.
+    pub fn worker(&self) -> u32 {
+        match children(self.daemon())[..] {
+            [worker] => worker,
+            ref several => panic!("workers: {several:?}"),
+        }
+    }
+
+    /// Ends djinnid by a signal and waits for it.
+    pub fn end_daemon(&mut self, signal: i32) {
+        let Some(mut daemon) = self.daemon.take() else { return };
+        must(djinni_raw::kill(daemon.id() as i32, signal), "kill djinnid");
+        must(daemon.wait(), "wait for djinnid");
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.base.join("djinnid.log")
+    }
+
+    /// All that djinnid has written.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    // --- asking it ------------------------------------------------------------------------------
+
+    fn arguments(&self) -> Vec<String> {
+        let Places { config, state, runtime } = &self.places;
+        let pairs = [("--config", config), ("--state", state), ("--runtime", runtime)];
+        pairs
+            .iter()
+            .flat_map(|(flag, path)| [flag.to_string(), path.display().to_string()])
+            .collect()
+    }
+
+    /// Runs `djinni` on the host.
+    #[track_caller]
+    pub fn djinni(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(program("djinni"));
+        command.arg("--config").arg(&self.places.config);
+        command.arg("--runtime").arg(&self.places.runtime).args(arguments);
+        run(&mut command)
+    }
+
+    /// Runs `djinni` on the host as if in the master.
+    #[track_caller]
+    pub fn asks(&self, arguments: &[&str]) -> Ran {
+        self.djinni(&[arguments, &["--master", MASTER]].concat())
+    }
+
+    /// A `bhost` command of it.
+    pub fn bhost(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("bhost"));
+        command.args(self.arguments()).args(arguments);
+        command
+    }
+
+    /// A `start-build` command on the host.
+    pub fn start_build(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("start-build"));
+        command.arg("--runtime").arg(&self.places.runtime).args(arguments);
+        command
+    }
+
+    /// Runs a command in a slave.
+    #[track_caller]
+    pub fn in_slave(&self, slave: &str, argv: &[&str]) -> Ran {
+        run(&mut self.start_build(&[&[slave, "--"], argv].concat()))
+    }
+
+    /// Runs a command in the master's container.
+    #[track_caller]
+    pub fn in_master(&self, argv: &[&str]) -> Ran {
+        run(&mut self.bhost(&[&["enter", MASTER, "--"], argv].concat()))
+    }
+
+    /// Starts the master's container.
+    #[track_caller]
+    pub fn start_master(&self) {
+        run(&mut self.bhost(&["start", MASTER])).done();
+    }
+
+    /// A connection to the master's socket.
+    #[track_caller]
+    pub fn master(&self) -> MasterClient {
+        let socket = self.places.master_socket(&master_name());
+        MasterClient::connect(&socket).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A connection to the administrator's socket.
+    #[track_caller]
+    pub fn host(&self) -> HostClient {
+        HostClient::connect(&self.places.host_socket()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The first answer to a message on the master's socket, sent as it is.
+    #[track_caller]
+    pub fn says(&self, message: &str) -> String {
+        let socket = self.places.master_socket(&master_name());
+        let mut stream = must(UnixStream::connect(&socket), &socket);
+        must(stream.set_read_timeout(Some(Duration::from_secs(20))), &socket);
+        must(stream.write_all(format!("{message}\0").as_bytes()), &socket);
+        let mut answer = Vec::new();
+        must(BufReader::new(stream).read_until(0, &mut answer), &socket);
+        String::from_utf8_lossy(&answer).trim_end_matches('\0').to_owned()
+    }
+
+    /// What the master says of the state of a slave: `free`, `attached`, …
+    #[track_caller]
+    pub fn state(&self, slave: &str) -> String {
+        let text = self.asks(&["describe", "--json"]).done().text();
+        let found: serde_json::Value = must(serde_json::from_str(&text), "describe --json");
+        let slaves = found["slaves"].as_array().cloned().unwrap_or_default();
+        let slave = slaves.iter().find(|found| found["name"] == slave).cloned();
+        let state = slave.unwrap_or_else(|| panic!("no such slave in {text}"))["state"].clone();
+        state.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a slave is in a state.
+    #[track_caller]
+    pub fn becomes(&self, slave: &str, state: &str) {
+        let what = format!("{slave} is {state}");
+        eventually(&what, Duration::from_secs(15), || self.state(slave) == state);
+    }
+
+    /// A path in the attached tree of a slave, through the eyes of the worker.
+    pub fn tree(&self, slave: &str, path: &str) -> PathBuf {
+        let slaves = self.places.slaves(&master_name());
+        let root = format!("/proc/{}/root{}/{slave}/root", self.worker(), slaves.display());
+        PathBuf::from(root).join(path.trim_start_matches('/'))
+    }
+
+    /// What is mounted in the tree of a slave: mount point in the tree, and options.
+    pub fn mounted(&self, slave: &str) -> Vec<(String, String)> {
+        let table = fs::read_to_string(format!("/proc/{}/mountinfo", self.worker()));
+        let root = format!("{}/{slave}/root", self.places.slaves(&master_name()).display());
+        let lines = must(table, "mountinfo");
+        let found = lines.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let point = fields[4].strip_prefix(&root)?;
+            Some((if point.is_empty() { "/" } else { point }.to_owned(), fields[5].to_owned()))
+        });
+        found.collect()
+    }
+
+    /// The cgroup of its master.
+    pub fn cgroup(&self) -> PathBuf {
+        let slug = self.places.runtime.display().to_string().replace('/', "-");
+        crate::baseline::cgroup_mount().join(format!("djinni{slug}")).join(MASTER)
+    }
+
+    /// Processes in a cgroup below its master's.
+    pub fn processes(&self, cgroup: &str) -> Vec<i32> {
+        let path = self.cgroup().join(cgroup).join("cgroup.procs");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    // --- the end --------------------------------------------------------------------------------
+
+    /// Takes everything down in order, and holds the host against how it was before.
+    ///
+    /// # Panics
+    /// When something is left.
+    #[track_caller]
+    pub fn finish(self) {
+        if self.places.master(&master_name()).exists() {
+            run(&mut self.bhost(&["stop", MASTER])).done();
+            self.djinni(&["drop", MASTER]).done();
+        }
+        self.restored();
+    }
+
+    /// As [`Djinni::finish`], for a master that holds slaves.
+    ///
+    /// # Panics
+    /// When something is left.
+    #[track_caller]
+    pub fn finish_by_force(self) {
+        self.djinni(&["drop", MASTER, "--force"]).done();
+        self.restored();
+    }
+
+    /// Ends djinnid, its masters being gone, and holds the host against how it was before.
+    ///
+    /// # Panics
+    /// When something is left.
+    #[track_caller]
+    pub fn restored(mut self) {
+        const SIGTERM: i32 = 15;
+        self.end_daemon(SIGTERM);
+        let _ = fs::remove_dir(&self.places.runtime);
+        self.baseline.assert_restored(&mark(&self.places));
+        assert!(!self.places.runtime.exists(), "{:?} is not empty", self.places.runtime);
+        must(fs::remove_dir_all(&self.base), "remove what was private");
+        self.finished = true;
+    }
+
+    /// How the host was before.
+    pub fn baseline(&self) -> &Baseline {
+        &self.baseline
+    }
+
+    /// How the host is now.
+    pub fn baseline_now(&self) -> Baseline {
+        Baseline::take(&mark(&self.places))
+    }
+
+    /// Whatever is left of a test that failed, taken down by force.
+    fn clear(&mut self) {
+        const SIGKILL: i32 = 9;
+        let base = self.cgroup();
+        let _ = fs::write(base.join("cgroup.kill"), "1");
+        if self.daemon.is_some() {
+            let _ = self.djinni(&["drop", MASTER, "--force"]);
+        }
+        self.end_daemon(SIGKILL);
+        let _ = djinni_raw::umount(&self.places.pin(&master_name()).to_string_lossy(), true);
+        let _ = djinni_raw::umount(&self.places.runtime.to_string_lossy(), true);
+        let _ = fs::remove_dir_all(&self.places.runtime);
+        for cgroup in Baseline::take(&mark(&self.places)).cgroups.iter().rev() {
+            let _ = fs::remove_dir(cgroup);
+        }
+        let _ = fs::remove_dir_all(&self.base);
+    }
+}
+
+impl Drop for Djinni {
+    fn drop(&mut self) {
+        if !self.finished {
+            eprintln!("--- djinnid's log\n{}---", self.log());
+            self.clear();
+        }
+    }
+}
+
+/// What tells the cgroups and processes of this djinni from others'.
+fn mark(places: &Places) -> String {
+    let runtime = places.runtime.file_name().unwrap_or_default().to_string_lossy();
+    runtime.into_owned()
+}
+
+/// The name of the master.
+pub fn master_name() -> MasterName {
+    MASTER.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A slave's name.
+///
+/// # Panics
+/// When it is none.
+pub fn slave(name: &str) -> SlaveName {
+    name.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The value of what the harness itself cannot do without.
+#[track_caller]
+fn must<T, E: std::fmt::Display>(outcome: Result<T, E>, what: impl AsRef<Path>) -> T {
+    outcome.unwrap_or_else(|error| panic!("{}: {error}", what.as_ref().display()))
+}
+
+fn make(directory: &Path) {
+    must(fs::create_dir_all(directory), directory);
+}
+
+fn closed(directory: &Path) {
+    must(fs::set_permissions(directory, fs::Permissions::from_mode(0o700)), directory);
+}

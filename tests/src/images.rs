@@ -1,0 +1,52 @@
+//! Images and packages to test with. `tests/prepare` makes them, once, and keeps them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::programs;
+
+/// Where tests keep things: `DJINNI_TESTS`, else `/var/lib/djinni-tests`. Root's alone, with all
+/// directories above it, as djinnid wants it of what it is told to mount.
+pub fn base() -> PathBuf {
+    std::env::var_os("DJINNI_TESTS").map_or_else(|| "/var/lib/djinni-tests".into(), PathBuf::from)
+}
+
+fn prepare(what: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("prepare");
+    let mut command = Command::new(script);
+    command.arg(what).env("DJINNI_PROGRAMS", programs::directory());
+    programs::run(&mut command).done();
+}
+
+/// The directory of the small images: `tiny.erofs`, `tiny.ext4`, `tiny.squashfs`, `no-build.erofs`.
+///
+/// # Panics
+/// When they cannot be made, for example because this is not root.
+pub fn tiny() -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| prepare("tiny"));
+    base().join("cache/tiny")
+}
+
+/// What real packages are built with.
+#[derive(Debug)]
+pub struct Real {
+    /// An EROFS image of Debian 12 with rpm and dnf.
+    pub image: PathBuf,
+    /// The RPM world: `repo` and `srpms`.
+    pub world: PathBuf,
+}
+
+/// What real packages are built with; minutes, the first time.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn real() -> Real {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| prepare("build"));
+    let cache = base().join("cache");
+    let image = cache.join("host/state/images/debian-12.erofs");
+    assert!(image.is_file(), "{}: bhost has put it elsewhere", image.display());
+    Real { image, world: cache.join("world") }
+}

@@ -1,0 +1,188 @@
+//! `kill -9` of anything at any moment: nothing is lost, nothing is left, the next command works.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::io::Read;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use djinni_raw::kill;
+use djinni_tests::baseline::{children, eventually};
+use djinni_tests::djinni::Djinni;
+
+const SIGKILL: i32 = 9;
+
+/// A djinni with a command in the middle of its work in the slave `erofs`, holding files everywhere.
+struct Scene {
+    djinni: Djinni,
+    command: Child,
+}
+
+fn scene() -> Scene {
+    let djinni = Djinni::new();
+    djinni.start_master();
+    let script = "exec 3>/var/open 4>/build/home/open 5</bin/busybox; cd /build; \
+                  setsid sleep 1000 & sleep 1000 & echo up; wait";
+    let mut command = djinni.start_build(&["erofs", "--", "sh", "-c", script]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = command.spawn().unwrap();
+    let mut word = [0; 3];
+    command.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+    Scene { djinni, command }
+}
+
+impl Scene {
+    /// The command's own end, however that came; then the next one works and nothing is left.
+    #[track_caller]
+    fn goes_on(mut self) {
+        self.command.wait().unwrap();
+        self.djinni.becomes("erofs", "free");
+        self.djinni.in_slave("erofs", &["true"]).done();
+        assert!(self.djinni.processes("slaves/erofs").is_empty());
+        self.djinni.finish();
+    }
+
+    /// A process in the master's own cgroup whose name is so.
+    fn in_master(&self, what: impl Fn(&str) -> bool) -> i32 {
+        let is = |pid: &i32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+            status.is_ok_and(|status| what(&status))
+        };
+        self.djinni.processes("init").into_iter().find(is).unwrap()
+    }
+
+    /// The master's process 1, as the host numbers it.
+    fn init(&self) -> i32 {
+        let first = |status: &str| {
+            let line = status.lines().find(|line| line.starts_with("NSpid:")).unwrap_or_default();
+            line.ends_with("\t1")
+        };
+        self.in_master(first)
+    }
+}
+
+#[test]
+fn root_kill_start_build_in_the_middle() {
+    let mut scene = scene();
+    scene.command.kill().unwrap();
+    scene.goes_on();
+}
+
+#[test]
+fn root_kill_djinnid_in_the_middle() {
+    let mut scene = scene();
+    scene.djinni.end_daemon(SIGKILL);
+    scene.djinni.start();
+    scene.goes_on();
+}
+
+#[test]
+fn root_kill_djinnid_and_come_back_much_later() {
+    let mut scene = scene();
+    scene.djinni.end_daemon(SIGKILL);
+    assert_eq!(scene.command.wait().unwrap().code(), Some(125));
+    let refused = scene.djinni.in_slave("ext4", &["true"]).ended_with(125);
+    refused.complains(&["djinnid"]);
+    std::thread::sleep(Duration::from_secs(2));
+    scene.djinni.start();
+    scene.goes_on();
+}
+
+#[test]
+fn root_kill_a_worker_in_the_middle() {
+    let scene = scene();
+    // One that has just been started is not started again.
+    std::thread::sleep(Duration::from_millis(2100));
+    let worker = scene.djinni.worker();
+    kill(worker as i32, SIGKILL).unwrap();
+    let daemon = scene.djinni.daemon();
+    eventually("another worker serves", Duration::from_secs(5), || {
+        children(daemon).iter().any(|pid| *pid != worker)
+    });
+    scene.goes_on();
+}
+
+#[test]
+fn root_kill_the_masters_first_process_in_the_middle() {
+    let scene = scene();
+    kill(scene.init(), SIGKILL).unwrap();
+    // The service manager starts a master again; here, somebody does.
+    eventually("the master has ended", Duration::from_secs(10), || {
+        scene.djinni.processes("init").is_empty()
+    });
+    scene.djinni.start_master();
+    scene.goes_on();
+}
+
+#[test]
+fn root_kill_the_masters_supervisor_in_the_middle() {
+    let scene = scene();
+    let init = scene.init();
+    let status = std::fs::read_to_string(format!("/proc/{init}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("PPid:")).unwrap();
+    let supervisor: i32 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(supervisor > 1, "{status}");
+    kill(supervisor, SIGKILL).unwrap();
+    eventually("the master has ended", Duration::from_secs(10), || {
+        scene.djinni.processes("init").is_empty()
+    });
+    scene.djinni.start_master();
+    scene.goes_on();
+}
+
+#[test]
+fn root_kill_the_masters_session_in_the_middle() {
+    let scene = scene();
+    let init = scene.init();
+    // The session is that child of the master's first process which has a child of its own.
+    let session = children(init as u32).into_iter().find(|pid| !children(*pid).is_empty());
+    kill(session.unwrap() as i32, SIGKILL).unwrap();
+    scene.goes_on();
+}
+
+#[test]
+fn root_kill_the_slaves_first_process_in_the_middle() {
+    let mut scene = scene();
+    let slave = scene.djinni.processes("slaves/erofs")[0];
+    kill(slave, SIGKILL).unwrap();
+    assert_eq!(scene.command.wait().unwrap().code(), Some(125));
+    scene.goes_on();
+}
+
+#[test]
+fn root_kill_everything_at_once() {
+    let mut scene = scene();
+    let all: Vec<i32> =
+        ["init", "slaves/erofs"].iter().flat_map(|c| scene.djinni.processes(c)).collect();
+    scene.djinni.end_daemon(SIGKILL);
+    scene.command.kill().unwrap();
+    for pid in all {
+        // Some have ended with those before them.
+        let _ = kill(pid, SIGKILL);
+    }
+    scene.djinni.start();
+    scene.djinni.start_master();
+    scene.goes_on();
+}
+
+#[test]
+fn root_kill_djinnid_a_dozen_times_while_commands_run() {
+    let mut djinni = Djinni::new();
+    djinni.start_master();
+    for round in 0..12 {
+        let slave = ["erofs", "ext4", "throwaway"][round % 3];
+        let mut command = djinni.start_build(&[slave, "--", "sleep", "1000"]);
+        let mut command = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // At another moment each time: before, while and after the slave is made.
+        std::thread::sleep(Duration::from_millis(3 * round as u64));
+        djinni.end_daemon(SIGKILL);
+        command.kill().unwrap();
+        command.wait().unwrap();
+        djinni.start();
+    }
+    for slave in ["erofs", "ext4", "throwaway"] {
+        djinni.becomes(slave, "free");
+        djinni.in_slave(slave, &["true"]).done();
+    }
+    djinni.finish();
+}

@@ -1,0 +1,337 @@
+//! Each refusal and each fault of the protocol, provoked once.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use djinni_api::client::CallError;
+use djinni_api::master::{Hold, Refusal};
+use djinni_api::{host, master};
+use djinni_tests::baseline::eventually;
+use djinni_tests::djinni::{Djinni, IDS_FIRST, MASTER, master_name, slave};
+use djinni_tests::images;
+use djinni_tests::programs::{program, run};
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(outcome: Result<T, CallError<Refusal>>) -> Refusal {
+    match outcome {
+        Err(CallError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn refused_by_host<T: std::fmt::Debug>(
+    outcome: Result<T, CallError<host::Refusal>>,
+) -> host::Refusal {
+    match outcome {
+        Err(CallError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn root_an_unknown_slave_is_no_such_slave() {
+    let djinni = Djinni::new();
+    let mut master = djinni.master();
+    let wanted = Refusal::NoSuchSlave { slave: slave("nobody") };
+    assert_eq!(refused(master.attach(&slave("nobody"), Hold::Master)), wanted);
+    assert_eq!(refused(master.detach(&slave("nobody"))), wanted);
+    assert_eq!(refused(master.reset(&slave("nobody"))), wanted);
+    djinni.asks(&["attach", "nobody"]).ended_with(1).complains(&["nobody", "djinni describe"]);
+    drop(master);
+    djinni.finish();
+}
+
+#[test]
+fn root_a_slave_in_use_is_busy_and_by_whom() {
+    let djinni = Djinni::new();
+    let mut master = djinni.master();
+    master.attach(&slave("erofs"), Hold::Connection).unwrap();
+    match refused(djinni.master().attach(&slave("erofs"), Hold::Connection)) {
+        Refusal::SlaveBusy { held_by, .. } => {
+            assert!(held_by.contains(&format!("pid {}", std::process::id())), "{held_by}");
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(master);
+    djinni.becomes("erofs", "free");
+    djinni.finish();
+}
+
+/// The reason for which an image is not available after a change to the configuration.
+#[track_caller]
+fn unavailable(from: &str, to: &str) -> String {
+    let djinni = Djinni::with(|djinni| djinni.edit("etc/images.toml", from, to));
+    let refusal = refused(djinni.master().attach(&slave("ext4"), Hold::Master));
+    djinni.finish();
+    match refusal {
+        Refusal::ImageUnavailable { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn root_an_image_that_is_not_there_is_unavailable() {
+    let reason = unavailable("TINY/tiny.ext4", "TINY/none.ext4");
+    for part in ["none.ext4", "ENOENT", "bhost image build ext4"] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+}
+
+#[test]
+fn root_an_image_that_is_not_what_it_says_is_unavailable() {
+    let reason = unavailable("TINY/tiny.ext4", "TINY/tiny.squashfs");
+    assert!(
+        reason.contains("holds squashfs, not ext4") && reason.contains("images.toml"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn root_an_image_of_noise_is_unavailable() {
+    let noise = images::base().join("cache/tiny/.recipe");
+    let reason = unavailable("TINY/tiny.ext4", &noise.display().to_string());
+    assert!(reason.contains("nothing known"), "{reason}");
+}
+
+#[test]
+fn root_an_image_with_another_digest_is_unavailable() {
+    let digest = "0123456789abcdef".repeat(4);
+    let to = format!("fs = \"ext4\" }}\ndigest = \"sha256:{digest}\"");
+    let reason = unavailable("fs = \"ext4\" }", &to);
+    assert!(reason.contains("has digest sha256:") && reason.contains(&digest), "{reason}");
+}
+
+#[test]
+fn root_a_broken_file_system_is_unavailable() {
+    let broken = images::base().join(format!("broken.{}", std::process::id()));
+    // Its superblock is whole, so it is what it says; the rest is gone.
+    let mut bytes = fs::read(images::tiny().join("tiny.ext4")).unwrap();
+    bytes.truncate(64 * 1024);
+    fs::write(&broken, bytes).unwrap();
+    let reason = unavailable("TINY/tiny.ext4", &broken.display().to_string());
+    assert!(reason.contains("broken."), "{reason}");
+    fs::remove_file(broken).unwrap();
+}
+
+#[test]
+fn root_an_image_without_the_mount_point_is_unavailable_and_nothing_is_left() {
+    let djinni = Djinni::with(|djinni| {
+        djinni.edit(
+            "etc/images.toml",
+            "[image.ext4]",
+            "[image.bare]\nsource = { erofs = \"TINY/no-build.erofs\" }\n[image.ext4]",
+        );
+        djinni.edit("etc/masters/m.toml", "image = \"ext4\"", "image = \"bare\"");
+    });
+    match refused(djinni.master().attach(&slave("ext4"), Hold::Master)) {
+        Refusal::ImageUnavailable { reason, .. } => {
+            assert!(reason.contains("/build") && reason.contains("bhost image build"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!djinni.cgroup().join("slaves/ext4").exists(), "undone in reverse");
+    assert_eq!(djinni.state("ext4"), "free");
+    djinni.finish();
+}
+
+#[test]
+fn root_a_tree_that_is_in_use_is_draining_and_by_whom() {
+    // A file of the image below the overlay of /var has another device number than its directory.
+    for path in ["/var/lib", "/var/lib/from-the-image", "/build", "/bin/busybox"] {
+        in_use(path);
+    }
+}
+
+fn in_use(path: &str) {
+    let djinni = Djinni::new();
+    djinni.asks(&["attach", "erofs"]).done();
+    let held = fs::File::open(djinni.tree("erofs", path)).unwrap();
+    djinni.asks(&["detach", "erofs"]).ended_with(75).complains(&["erofs", "held by", "try again"]);
+    match refused(djinni.master().attach(&slave("erofs"), Hold::Master)) {
+        Refusal::Draining { holders, .. } => {
+            assert!(holders[0].contains(&std::process::id().to_string()), "{path}: {holders:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(djinni.state("erofs"), "draining");
+    drop(held);
+    djinni.becomes("erofs", "free");
+    djinni.finish();
+}
+
+#[test]
+fn root_one_connection_too_many_is_told_of_the_quota() {
+    const LIMIT: usize = 128;
+    let djinni = Djinni::new();
+    let mut held: Vec<_> = (0..LIMIT).map(|_| djinni.master()).collect();
+    for client in &mut held {
+        client.describe().unwrap();
+    }
+    match djinni.master().describe() {
+        Err(CallError::Refused(Refusal::QuotaExceeded { quota, limit })) => {
+            assert_eq!((quota.as_str(), limit), ("connections", LIMIT as u64));
+        }
+        // It may have hung up before the question came.
+        Err(CallError::Connection(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    drop(held);
+    eventually("there is room again", Duration::from_secs(5), || {
+        djinni.master().describe().is_ok()
+    });
+    djinni.finish();
+}
+
+#[test]
+fn root_who_is_not_the_master_is_not_permitted() {
+    let djinni = Djinni::new();
+    // The right group opens the socket; the user is still nobody's.
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--clear-groups", "--regid", &IDS_FIRST.to_string()]);
+    // A user may not even enter the directory of the build: what runs is what all may.
+    let copy = djinni.places.runtime.join("djinni");
+    fs::copy(program("djinni"), &copy).unwrap();
+    command.arg(&copy).arg("--runtime").arg(&djinni.places.runtime);
+    command.args(["describe", "--master", MASTER]);
+    run(&mut command).ended_with(1).complains(&["not permitted", "uid 65534"]);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--clear-groups", "--regid", "65534"]);
+    command.arg(&copy).arg("--runtime").arg(&djinni.places.runtime);
+    command.args(["describe", "--master", MASTER]);
+    run(&mut command).ended_with(1).complains(&["permission denied"]);
+    fs::remove_file(copy).unwrap();
+    djinni.finish();
+}
+
+#[test]
+fn root_a_fault_of_ours_has_a_reference_that_the_log_knows() {
+    let djinni = Djinni::new();
+    // Since the configuration was read, somebody has put a file where the area was to be.
+    fs::write(djinni.srv().join("areas/erofs"), "x").unwrap();
+    match refused(djinni.master().attach(&slave("erofs"), Hold::Master)) {
+        Refusal::Fault { reference, step } => {
+            assert!(step.contains("areas/erofs"), "{step}");
+            let log = djinni.log();
+            let line = log.lines().find(|line| line.contains(&reference)).unwrap();
+            assert!(line.contains("ENOTDIR"), "the call and its errno: {line}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(djinni.state("erofs"), "free");
+    djinni.finish();
+}
+
+#[test]
+fn root_an_unknown_master_is_no_such_master() {
+    let djinni = Djinni::new();
+    let name: djinni_api::MasterName = "nobody".parse().unwrap();
+    let wanted = host::Refusal::NoSuchMaster { name: name.clone() };
+    let mut host = djinni.host();
+    assert_eq!(refused_by_host(host.new_master(&name)), wanted);
+    assert_eq!(refused_by_host(host.status(&name)), wanted);
+    assert_eq!(refused_by_host(host.drop_master(&name, true)), wanted);
+    let explained = host.explain(&name, host::Explained::Attach, &slave("erofs"));
+    assert_eq!(refused_by_host(explained), wanted);
+    drop(host);
+    djinni.finish();
+}
+
+#[test]
+fn root_a_master_that_holds_slaves_is_not_dropped_unforced() {
+    let djinni = Djinni::new();
+    djinni.asks(&["attach", "erofs"]).done();
+    let refusal = refused_by_host(djinni.host().drop_master(&master_name(), false));
+    let holds = vec![slave("erofs")];
+    assert_eq!(refusal, host::Refusal::MasterRunning { name: master_name(), holds });
+    assert_eq!(djinni.state("erofs"), "attached");
+    djinni.finish_by_force();
+}
+
+#[test]
+fn root_a_broken_configuration_is_refused_whole_and_the_old_one_stays() {
+    let djinni = Djinni::new();
+    djinni.edit("etc/masters/m.toml", "slice = 2", "slice = 1");
+    match refused_by_host(djinni.host().reload()) {
+        host::Refusal::InvalidConfiguration { file, line, reason, remedy } => {
+            assert!(file.ends_with("masters/m.toml") && line > 0, "{file}:{line}");
+            assert!(reason.contains("slice 1") && remedy.contains("slice of its own"), "{remedy}");
+        }
+        other => panic!("{other:?}"),
+    }
+    djinni.asks(&["attach", "ext4"]).done();
+    djinni.asks(&["detach", "ext4"]).done();
+    djinni.edit("etc/masters/m.toml", "image = \"ext4\"\nslice = 1", "image = \"ext4\"\nslice = 2");
+    djinni.djinni(&["reload"]).done();
+    djinni.finish();
+}
+
+#[test]
+fn root_a_reload_brings_new_slaves_and_images() {
+    let djinni = Djinni::new();
+    let more =
+        "[slave.more]\nimage = \"squashfs\"\nslice = 7\narea = { dir = \"SRV/areas/more\" }\n";
+    djinni.edit("etc/masters/m.toml", "[slave.kept]", &format!("{more}[slave.kept]"));
+    djinni.djinni(&["reload"]).done();
+    djinni.asks(&["attach", "more"]).done();
+    djinni.asks(&["detach", "more"]).done();
+    let (old, new) = ("root = { image = \"erofs\" }", "root = { image = \"squashfs\" }");
+    djinni.edit("etc/masters/m.toml", old, new);
+    let refused = djinni.djinni(&["reload"]).ended_with(1);
+    refused.complains(&["m.toml", "cannot change", "djinni drop m"]);
+    djinni.edit("etc/masters/m.toml", new, old);
+    djinni.finish();
+}
+
+#[test]
+fn root_a_socket_that_is_not_there_is_told_with_what_to_do() {
+    let mut djinni = Djinni::configured();
+    let gone = djinni.djinni(&["list"]).ended_with(1);
+    gone.complains(&["host.socket", "no such socket", "start djinnid"]);
+    djinni.start();
+    djinni.asks(&["describe"]).ended_with(1).complains(&["djinni new_bmaster m"]);
+    djinni.restored();
+}
+
+/// What a call of `more` that is not known gives: the errors that all interfaces share.
+#[test]
+fn root_errors_of_varlink_itself_name_what_is_wrong() {
+    let djinni = Djinni::new();
+    let ask = |text: &str| djinni.says(text);
+    for (call, error, parameter) in [
+        (
+            r#"{"method":"io.djinni.Master.Attach","parameters":{"slave":"erofs","hold":"for ever"}}"#,
+            "InvalidParameter",
+            "hold",
+        ),
+        (
+            r#"{"method":"io.djinni.Master.Attach","parameters":{"slave":"../x","hold":"master"}}"#,
+            "InvalidParameter",
+            "slave",
+        ),
+        (
+            r#"{"method":"io.djinni.Master.Attach","parameters":{"slave":"erofs"}}"#,
+            "InvalidParameter",
+            "hold",
+        ),
+        (
+            r#"{"method":"io.djinni.Master.Detach","parameters":{"slave":"erofs","path":"/"}}"#,
+            "InvalidParameter",
+            "path",
+        ),
+        (r#"{"method":"io.djinni.Master.Umount"}"#, "MethodNotFound", "Umount"),
+        (r#"{"method":"io.djinni.Host.List"}"#, "InterfaceNotFound", "io.djinni.Host"),
+        (r#"{"method":"io.djinni.Master.Monitor"}"#, "ExpectedMore", ""),
+    ] {
+        let answer = ask(call);
+        assert!(answer.contains(&format!("org.varlink.service.{error}")), "{call}: {answer}");
+        assert!(answer.contains(parameter), "{call}: {answer}");
+    }
+    let description = ask(r#"{"method":"io.djinni.Master.Describe"}"#);
+    let found: serde_json::Value = serde_json::from_str(&description).unwrap();
+    let _: master::Description = serde_json::from_value(found["parameters"].clone()).unwrap();
+    djinni.finish();
+}
