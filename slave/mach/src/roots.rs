@@ -74,7 +74,8 @@ pub fn dependencies(
 ) -> Result<Option<Layer>, Failure> {
     let phase = workshop.progress.phase("BuildRequires");
     // With packages of a chain at hand dnf decides: one of them may be newer than the root's.
-    if chain.digests.is_empty() && resolve::root_meets_all(minimal, requirements) {
+    let dnf_decides = !requirements.is_empty() && !chain.digests.is_empty();
+    if !dnf_decides && resolve::root_meets_all(minimal, requirements) {
         phase.end(format!("{}, all in the minimal root", requirements.len()));
         return Ok(None);
     }
