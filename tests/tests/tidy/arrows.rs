@@ -21,7 +21,18 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("mach", &["djinni-raw", "slave-api", "slave-cell"]),
     ("master", &["djinni-api", "djinni-raw", "slave-api", "slave-cell", "slave-init"]),
     ("host", &["djinni-api", "djinni-plan", "djinni-raw", "master", "slave-api", "slave-cell"]),
-    ("djinni-tests", &["djinni-api", "djinni-plan", "djinni-raw", "slave-api", "slave-cell"]),
+    (
+        "djinni-tests",
+        &[
+            "djinni-api",
+            "djinni-plan",
+            "djinni-raw",
+            "master",
+            "slave-api",
+            "slave-cell",
+            "slave-init",
+        ],
+    ),
 ];
 
 /// What the privileged side may take from others.

@@ -1,0 +1,122 @@
+//! A slave's command, step by step, as `start-build` runs it inside a master: the same session, the same
+//! first process, the same messages.
+//!
+//! `bench-slave SLAVE RUNS STAMP`: STAMP is a `bench-stamp` as the slave sees it. Prints samples:
+//!
+//! ```text
+//! request ── session::open ── Run sent ── Started ── first instruction ── Exited ── dead ── Detach done
+//!  slave.first    ├─────────────────────────────────────────┤
+//!  slave.reaped   ├─────────────────────────────────────────────────────────────────┤
+//!  slave.detached ├───────────────────────────────────────────────────────────────────────────────┤
+//! ```
+//!
+//! and the steps between. Attach alone (no process in the slave) is measured in sessions of its own.
+#![forbid(unsafe_code)]
+
+#[path = "bench-common/mod.rs"]
+mod common;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use common::{now_ns, sample, stamp};
+use djinni_api::SlaveName;
+use djinni_api::client::MasterClient;
+use djinni_api::master::Hold;
+use master::session;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use slave_api::{FromSlave, Run, ToSlave};
+use slave_init::link::Link;
+
+type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Moments of one run, in nanoseconds.
+struct Moments {
+    request: u64,
+    opened: u64,
+    started: u64,
+    first: u64,
+    exited: u64,
+    dead: u64,
+    detached: u64,
+}
+
+fn main() -> Fallible<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [slave, runs, stamp] = &arguments[..] else {
+        eprintln!("usage: bench-slave SLAVE RUNS STAMP");
+        std::process::exit(2);
+    };
+    let slave: SlaveName = slave.parse()?;
+    // Warms caches up.
+    attach(&slave)?;
+    build(&slave, stamp)?;
+    for _ in 0..runs.parse::<usize>()? {
+        let [start, connected, attached, detached] = attach(&slave)?;
+        sample("step.connect", start, connected);
+        sample("step.attach", connected, attached);
+        sample("step.detach-empty", attached, detached);
+        print(&build(&slave, stamp)?);
+    }
+    Ok(())
+}
+
+fn print(moments: &Moments) {
+    let Moments { request, opened, started, first, exited, dead, detached } = *moments;
+    sample("slave.first", request, first);
+    sample("slave.reaped", request, dead);
+    sample("slave.detached", request, detached);
+    sample("step.open", request, opened);
+    sample("step.started", opened, started);
+    sample("step.exec", opened, first);
+    sample("step.exited", first, exited);
+    sample("step.dead", exited, dead);
+    sample("step.detach", dead, detached);
+}
+
+/// Attach and Detach, nothing in between: start, connected, attached, detached.
+fn attach(slave: &SlaveName) -> Fallible<[u64; 4]> {
+    let start = now_ns();
+    let mut djinni = MasterClient::connect(Path::new(session::DJINNI_SOCKET))?;
+    let connected = now_ns();
+    djinni.attach(slave, Hold::Connection)?;
+    let attached = now_ns();
+    djinni.detach(slave)?;
+    Ok([start, connected, attached, now_ns()])
+}
+
+/// One command, from the request to the slave's being free again.
+fn build(slave: &SlaveName, program: &str) -> Fallible<Moments> {
+    let request = now_ns();
+    let session = session::open(slave, "bench", program)?;
+    let opened = now_ns();
+    let mut link = Link::new(OwnedFd::from(session.socket.try_clone()?))?;
+    let argv = vec![program.to_owned()];
+    link.send(&ToSlave::Run(Run { argv, env: vec![], tty: None, collect: false, inputs: 0 }))?;
+    let mut printed = Vec::new();
+    let mut started = 0;
+    while step(&mut link, &mut printed, &mut started)?.is_none() {}
+    let exited = now_ns();
+    // Looks, and leaves the reaping to the session.
+    waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+    let dead = now_ns();
+    session.close()?;
+    let detached = now_ns();
+    let first = stamp(&printed).ok_or("the slave's command printed no stamp")?;
+    Ok(Moments { request, opened, started, first, exited, dead, detached })
+}
+
+/// Follows what the slave said; its command's status once it has ended.
+fn step(link: &mut Link, printed: &mut Vec<u8>, started: &mut u64) -> Fallible<Option<u8>> {
+    let Some(frame) = link.next_frame()? else {
+        link.receive()?;
+        return Ok(None);
+    };
+    match FromSlave::decode(frame)? {
+        FromSlave::Started => *started = now_ns(),
+        FromSlave::Stdout(bytes) => printed.extend_from_slice(bytes),
+        FromSlave::Exited { status: 0 } => return Ok(Some(0)),
+        other => return Err(format!("the slave said {other:?}").into()),
+    }
+    Ok(None)
+}
