@@ -50,3 +50,13 @@ pub fn real() -> Real {
     assert!(image.is_file(), "{}: bhost has put it elsewhere", image.display());
     Real { image, world: cache.join("world") }
 }
+
+/// A Python that has PyPI's Varlink client.
+///
+/// # Panics
+/// When it cannot be had.
+pub fn varlink_python() -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| prepare("varlink"));
+    base().join("cache/varlink/bin/python")
+}
