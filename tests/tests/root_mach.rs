@@ -16,8 +16,14 @@ const DIST: &str = "debian-12-rpm";
 
 /// A djinni with the slave `builder`: a real image, the RPM world as a share.
 fn builder() -> Djinni {
+    builder_with(|_| ())
+}
+
+/// As [`builder`]; `change` is called before anything is started.
+fn builder_with(change: impl FnOnce(&Djinni)) -> Djinni {
     let real = images::real();
     let djinni = Djinni::with(|djinni| {
+        change(djinni);
         let image = format!("[image.real]\nsource = {{ erofs = {:?} }}\n[image.ext4]", real.image);
         djinni.edit("etc/images.toml", "[image.ext4]", &image);
         let slave = format!(
@@ -177,19 +183,24 @@ fn root_failures_say_what_where_and_what_to_do() {
     djinni.finish();
 }
 
+/// Mounts a file system, too small for a build root, as the working area.
+fn small_disk(djinni: &Djinni, area: &Path) {
+    const SIZE_BYTES: u64 = 96 << 20;
+    let disk = djinni.base().join("small.ext4");
+    fs::create_dir(area).unwrap();
+    fs::File::create(&disk).unwrap().set_len(SIZE_BYTES).unwrap();
+    run(Command::new("mkfs.ext4").arg("-q").arg(&disk)).done();
+    run(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(area)).done();
+    fs::remove_dir(area.join("lost+found")).unwrap();
+    let owner = Some(IDS_FIRST + 9 * 65_536);
+    std::os::unix::fs::chown(area, owner, owner).unwrap();
+}
+
 #[test]
 fn root_a_full_working_area_is_told_and_left_usable() {
-    const SIZE: u64 = 96 << 20;
-    let djinni = builder();
+    // Before djinnid starts: what is mounted later need not reach its namespaces.
+    let djinni = builder_with(|djinni| small_disk(djinni, &djinni.srv().join("areas/builder")));
     let area = djinni.srv().join("areas/builder");
-    let disk = djinni.base().join("small.ext4");
-    fs::create_dir(&area).unwrap();
-    fs::File::create(&disk).unwrap().set_len(SIZE).unwrap();
-    run(Command::new("mkfs.ext4").arg("-q").arg(&disk)).done();
-    run(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(&area)).done();
-    let _ = fs::remove_dir(area.join("lost+found"));
-    let owner = Some(IDS_FIRST + 9 * 65_536);
-    std::os::unix::fs::chown(&area, owner, owner).unwrap();
     let out = djinni.base().join("out");
     let ran = rebuild(&djinni, &[source("diffstat")], &out);
     let used = djinni.in_slave("builder", &["mach", "clean"]);
