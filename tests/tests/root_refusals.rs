@@ -107,6 +107,20 @@ fn root_an_image_with_another_digest_is_unavailable() {
 }
 
 #[test]
+fn root_an_image_with_the_right_digest_is_attached() {
+    let djinni = Djinni::with(|djinni| {
+        let mut command = Command::new("sha256sum");
+        let line = run(command.arg(images::tiny().join("tiny.ext4"))).done().text();
+        let digest = line.split_whitespace().next().unwrap();
+        let to = format!("fs = \"ext4\" }}\ndigest = \"sha256:{digest}\"");
+        djinni.edit("etc/images.toml", "fs = \"ext4\" }", &to);
+    });
+    djinni.asks(&["attach", "ext4"]).done();
+    djinni.asks(&["detach", "ext4"]).done();
+    djinni.finish();
+}
+
+#[test]
 fn root_a_broken_file_system_is_unavailable() {
     let broken = images::base().join(format!("broken.{}", std::process::id()));
     // Its superblock is whole, so it is what it says; the rest is gone.
