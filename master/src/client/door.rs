@@ -3,7 +3,7 @@
 use super::{ClientError, Job, drive_link, place};
 use rustix::io::Errno;
 use slave_api::door::{DoorCall, DoorReply};
-use slave_init::link::Link;
+use slave_init::link::{Link, LinkError};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -20,7 +20,11 @@ pub fn ask(path: &Path, call: &DoorCall) -> Result<(DoorReply, Link), ClientErro
         let why = "the master ended before it had answered: see its log, then 'bhost start NAME'";
         ClientError::Here(format!("{}: {why}", path.display()))
     };
-    link.send(call).and_then(|()| link.flush()).map_err(silent)?;
+    match link.send(call).and_then(|()| link.flush()) {
+        // Refused before it was asked, for want of room: the answer is there all the same.
+        Ok(()) | Err(LinkError::Ended) => {}
+        Err(error) => return Err(error.into()),
+    }
     loop {
         if let Some(frame) = link.next_frame()? {
             return match DoorReply::decode(frame)? {
