@@ -96,7 +96,7 @@ impl Djinni {
     /// # Panics
     /// When that does not work: then no test can.
     #[track_caller]
-    pub fn new() -> Self {
+    pub fn started() -> Self {
         Self::with(|_| ())
     }
 

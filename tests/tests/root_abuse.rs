@@ -50,7 +50,7 @@ fn still_serves(path: &PathBuf, call: &[u8]) {
 
 #[test]
 fn root_what_is_no_message_ends_the_connection_and_no_other() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     for (path, call, process) in sockets(&djinni) {
         let before = descriptors(process);
         let upgrade = b"{\"method\":\"io.djinni.Host.List\",\"upgrade\":true}\0";
@@ -86,7 +86,7 @@ fn root_what_is_no_message_ends_the_connection_and_no_other() {
 #[test]
 fn root_an_endless_message_is_cut_before_it_costs_memory() {
     const PIECES: usize = 1024;
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     for (path, call, process) in sockets(&djinni) {
         let before = resident_kib(process);
         let mut stream = connect(&path);
@@ -103,7 +103,7 @@ fn root_an_endless_message_is_cut_before_it_costs_memory() {
 #[test]
 fn root_a_message_of_the_limit_is_read_and_one_byte_more_is_not() {
     const LIMIT: usize = 64 * 1024;
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     for (path, call, _) in sockets(&djinni) {
         let call = &call[..call.len() - 1];
         for (size, answered) in [(LIMIT, true), (LIMIT + 1, false)] {
@@ -124,7 +124,7 @@ fn root_a_message_of_the_limit_is_read_and_one_byte_more_is_not() {
 
 #[test]
 fn root_a_slow_message_is_given_up_and_others_do_not_wait() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     for (path, call, _) in sockets(&djinni) {
         let mut slow = connect(&path);
         let begun = Instant::now();
@@ -146,7 +146,7 @@ fn root_a_slow_message_is_given_up_and_others_do_not_wait() {
 
 #[test]
 fn root_who_says_nothing_may_stay_and_keeps_nobody() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     for (path, call, _) in sockets(&djinni) {
         let mut silent = connect(&path);
         std::thread::sleep(Duration::from_secs(6));
@@ -160,7 +160,7 @@ fn root_who_says_nothing_may_stay_and_keeps_nobody() {
 
 #[test]
 fn root_calls_in_one_piece_are_answered_in_order() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let calls = [
         r#"{"method":"io.djinni.Master.Detach","parameters":{"slave":"nobody"}}"#,
         r#"{"method":"io.djinni.Master.Attach","parameters":{"slave":"erofs","hold":"connection"}}"#,
@@ -183,7 +183,7 @@ fn root_calls_in_one_piece_are_answered_in_order() {
 
 #[test]
 fn root_who_asks_and_does_not_read_is_hung_up_and_keeps_nobody() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let [(path, call, process), _] = sockets(&djinni);
     let before = resident_kib(process);
     let mut deaf = connect(&path);
@@ -199,7 +199,7 @@ fn root_who_asks_and_does_not_read_is_hung_up_and_keeps_nobody() {
 
 #[test]
 fn root_a_hold_ends_with_a_connection_that_broke_the_protocol() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let mut stream = connect(&djinni.places.master_socket(&master_name()));
     let attach = r#"{"method":"io.djinni.Master.Attach","parameters":{"slave":"erofs","hold":"connection"}}"#;
     stream.write_all(format!("{attach}\0{{\0").as_bytes()).unwrap();

@@ -16,7 +16,7 @@ const SIGKILL: i32 = 9;
 
 /// Attaches a slave for the master, looks at it, takes it down.
 fn attach_and_detach(name: &str, slice: u32) {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.asks(&["attach", name]).done();
     assert_eq!(djinni.state(name), "attached");
     let owner = IDS_FIRST + slice * SLICE;
@@ -40,7 +40,7 @@ fn attach_and_detach(name: &str, slice: u32) {
 #[test]
 fn root_erofs_is_attached_without_a_loop_device_and_taken_down() {
     let before = baseline::loops();
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.asks(&["attach", "erofs"]).done();
     assert_eq!(baseline::loops(), before);
     djinni.finish_by_force();
@@ -59,7 +59,7 @@ fn root_squashfs_is_attached_and_taken_down() {
 
 #[test]
 fn root_nothing_shows_in_the_hosts_mount_table_but_the_pin() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     for name in ["erofs", "ext4", "throwaway", "kept"] {
         djinni.asks(&["attach", name]).done();
     }
@@ -75,7 +75,7 @@ fn root_nothing_shows_in_the_hosts_mount_table_but_the_pin() {
 
 #[test]
 fn root_a_throwaway_root_is_writable_and_fresh_each_time() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.asks(&["attach", "throwaway"]).done();
     fs::write(djinni.tree("throwaway", "/etc/written"), "x").unwrap();
     fs::write(djinni.tree("throwaway", "/var/written"), "x").unwrap();
@@ -88,7 +88,7 @@ fn root_a_throwaway_root_is_writable_and_fresh_each_time() {
 
 #[test]
 fn root_a_kept_var_stays_until_reset_and_so_do_results() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.asks(&["attach", "kept"]).done();
     fs::write(djinni.tree("kept", "/var/written"), "x").unwrap();
     for directory in ["mach/layers", "results/a"] {
@@ -113,7 +113,7 @@ fn root_a_kept_var_stays_until_reset_and_so_do_results() {
 
 #[test]
 fn root_a_hold_by_connection_ends_with_it() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let mut master = djinni.master();
     let attached = master.attach(&slave("erofs"), Hold::Connection).unwrap();
     assert_eq!((attached.host_id_first, attached.id_count), (IDS_FIRST + SLICE, SLICE));
@@ -151,7 +151,7 @@ fn root_a_hold_by_the_master_lasts_while_it_rubs() {
 #[test]
 fn root_monitor_tells_each_change() {
     use std::io::{BufRead, BufReader};
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let mut command = std::process::Command::new(djinni_tests::programs::program("djinni"));
     command.arg("--runtime").arg(&djinni.places.runtime);
     command.args(["monitor", "--json", "--master", "m"]).stdout(std::process::Stdio::piped());
@@ -181,7 +181,7 @@ fn root_monitor_tells_each_change() {
 
 #[test]
 fn root_explain_prints_steps_and_takes_none() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let before = djinni.baseline_now();
     let steps = djinni.djinni(&["explain", "attach", "erofs", "--master", "m"]).done().text();
     for part in ["make cgroup", "clone of image erofs", "place root at slaves/erofs/root"] {
@@ -196,7 +196,7 @@ fn root_explain_prints_steps_and_takes_none() {
 
 #[test]
 fn root_a_second_djinnid_in_the_same_place_is_told_so() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let mut command = std::process::Command::new(djinni_tests::programs::program("djinnid"));
     command.arg("--config").arg(&djinni.places.config).arg("--state").arg(&djinni.places.state);
     command.arg("--runtime").arg(&djinni.places.runtime);
@@ -208,7 +208,7 @@ fn root_a_second_djinnid_in_the_same_place_is_told_so() {
 
 #[test]
 fn root_two_djinnids_run_side_by_side() {
-    let one = Djinni::new();
+    let one = Djinni::started();
     // Their ids are apart, as configuration can only see to within one.
     let other = Djinni::with(|djinni| {
         let first = format!("first = {IDS_FIRST}");
@@ -225,7 +225,7 @@ fn root_two_djinnids_run_side_by_side() {
 
 #[test]
 fn root_hundreds_of_attaches_leave_no_descriptor_and_no_loop() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let mut master = djinni.master();
     let mut round = |count: u32| {
         for _ in 0..count {
@@ -250,7 +250,7 @@ fn root_hundreds_of_attaches_leave_no_descriptor_and_no_loop() {
 
 #[test]
 fn root_sockets_and_directories_belong_to_whom_they_are_for() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let look = |path: &std::path::Path| {
         let found = fs::symlink_metadata(path).unwrap();
         (found.uid(), found.gid(), found.permissions().mode() & 0o7777)
@@ -267,7 +267,7 @@ fn root_sockets_and_directories_belong_to_whom_they_are_for() {
 
 #[test]
 fn root_djinnid_killed_in_the_middle_is_taken_over() {
-    let mut djinni = Djinni::new();
+    let mut djinni = Djinni::started();
     djinni.asks(&["attach", "erofs"]).done();
     djinni.asks(&["attach", "ext4"]).done();
     let mut connection = djinni.master();
@@ -284,7 +284,7 @@ fn root_djinnid_killed_in_the_middle_is_taken_over() {
 
 #[test]
 fn root_a_killed_worker_is_replaced() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.asks(&["attach", "erofs"]).done();
     // A worker that died at once would only die again; this one has lived.
     std::thread::sleep(Duration::from_millis(2100));
@@ -301,7 +301,7 @@ fn root_a_killed_worker_is_replaced() {
 
 #[test]
 fn root_a_master_whose_policy_is_gone_is_taken_down_by_the_next_djinnid() {
-    let mut djinni = Djinni::new();
+    let mut djinni = Djinni::started();
     djinni.asks(&["attach", "erofs"]).done();
     djinni.end_daemon(SIGKILL);
     fs::remove_file(djinni.base().join("etc/masters/m.toml")).unwrap();

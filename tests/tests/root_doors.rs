@@ -12,7 +12,7 @@ use slave_api::FrameReader;
 use slave_api::door::{DoorCall, DoorReply, Open, Refused, VERSION};
 
 fn started() -> Djinni {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.start_master();
     djinni
 }

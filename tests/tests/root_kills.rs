@@ -19,7 +19,7 @@ struct Scene {
 }
 
 fn scene() -> Scene {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.start_master();
     let script = "exec 3>/var/open 4>/build/home/open 5</bin/busybox; cd /build; \
                   setsid sleep 1000 & sleep 1000 & echo up; wait";
@@ -167,7 +167,7 @@ fn root_kill_everything_at_once() {
 
 #[test]
 fn root_kill_djinnid_a_dozen_times_while_commands_run() {
-    let mut djinni = Djinni::new();
+    let mut djinni = Djinni::started();
     djinni.start_master();
     for round in 0..12 {
         let slave = ["erofs", "ext4", "throwaway"][round % 3];

@@ -35,7 +35,7 @@ fn refused_by_host<T: std::fmt::Debug>(
 
 #[test]
 fn root_an_unknown_slave_is_no_such_slave() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let mut master = djinni.master();
     let wanted = Refusal::NoSuchSlave { slave: slave("nobody") };
     assert_eq!(refused(master.attach(&slave("nobody"), Hold::Master)), wanted);
@@ -48,7 +48,7 @@ fn root_an_unknown_slave_is_no_such_slave() {
 
 #[test]
 fn root_a_slave_in_use_is_busy_and_by_whom() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let mut master = djinni.master();
     master.attach(&slave("erofs"), Hold::Connection).unwrap();
     match refused(djinni.master().attach(&slave("erofs"), Hold::Connection)) {
@@ -155,7 +155,7 @@ fn root_an_image_without_the_mount_point_is_unavailable_and_nothing_is_left() {
 
 #[test]
 fn root_a_tree_that_is_in_use_is_draining_and_by_whom() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.start_master();
     // A file of the image below the overlay of /var has another device number than its directory.
     for path in ["", "build", "var/lib", "var/lib/from-the-image", "bin/busybox"] {
@@ -187,7 +187,7 @@ fn in_use(djinni: &Djinni, path: &str) {
 #[test]
 fn root_one_connection_too_many_is_told_of_the_quota() {
     const LIMIT: usize = 128;
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let mut held: Vec<_> = (0..LIMIT).map(|_| djinni.master()).collect();
     for client in &mut held {
         client.describe().unwrap();
@@ -209,7 +209,7 @@ fn root_one_connection_too_many_is_told_of_the_quota() {
 
 #[test]
 fn root_who_is_not_the_master_is_not_permitted() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     // The right group opens the socket; the user is still nobody's.
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--clear-groups", "--regid", &IDS_FIRST.to_string()]);
@@ -230,7 +230,7 @@ fn root_who_is_not_the_master_is_not_permitted() {
 
 #[test]
 fn root_a_fault_of_ours_has_a_reference_that_the_log_knows() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     // Since the configuration was read, somebody has put a file where the area was to be.
     fs::write(djinni.srv().join("areas/erofs"), "x").unwrap();
     match refused(djinni.master().attach(&slave("erofs"), Hold::Master)) {
@@ -248,7 +248,7 @@ fn root_a_fault_of_ours_has_a_reference_that_the_log_knows() {
 
 #[test]
 fn root_an_unknown_master_is_no_such_master() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let name: djinni_api::MasterName = "nobody".parse().unwrap();
     let wanted = host::Refusal::NoSuchMaster { name: name.clone() };
     let mut host = djinni.host();
@@ -263,7 +263,7 @@ fn root_an_unknown_master_is_no_such_master() {
 
 #[test]
 fn root_a_master_that_holds_slaves_is_not_dropped_unforced() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.asks(&["attach", "erofs"]).done();
     let refusal = refused_by_host(djinni.host().drop_master(&master_name(), false));
     let holds = vec![slave("erofs")];
@@ -274,7 +274,7 @@ fn root_a_master_that_holds_slaves_is_not_dropped_unforced() {
 
 #[test]
 fn root_a_broken_configuration_is_refused_whole_and_the_old_one_stays() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     djinni.edit("etc/masters/m.toml", "slice = 2", "slice = 1");
     match refused_by_host(djinni.host().reload()) {
         host::Refusal::InvalidConfiguration { file, line, reason, remedy } => {
@@ -292,7 +292,7 @@ fn root_a_broken_configuration_is_refused_whole_and_the_old_one_stays() {
 
 #[test]
 fn root_a_reload_brings_new_slaves_and_images() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let more =
         "[slave.more]\nimage = \"squashfs\"\nslice = 7\narea = { dir = \"SRV/areas/more\" }\n";
     djinni.edit("etc/masters/m.toml", "[slave.kept]", &format!("{more}[slave.kept]"));
@@ -320,7 +320,7 @@ fn root_a_socket_that_is_not_there_is_told_with_what_to_do() {
 /// What a call of `more` that is not known gives: the errors that all interfaces share.
 #[test]
 fn root_errors_of_varlink_itself_name_what_is_wrong() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let ask = |text: &str| djinni.says(text);
     for (call, error, parameter) in [
         (

@@ -10,7 +10,7 @@ use djinni_tests::{images, programs};
 
 #[test]
 fn root_a_foreign_client_introspects_attaches_and_detaches() {
-    let djinni = Djinni::new();
+    let djinni = Djinni::started();
     let mut command = Command::new(images::varlink_python());
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/varlink/client.py"));
     command.arg(djinni.places.master_socket(&master_name())).arg("ext4");
