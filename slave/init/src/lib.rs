@@ -29,7 +29,6 @@ use fault::Fault;
 use inputs::Taken;
 use link::Link;
 use place::Place;
-use rustix::time::{ClockId, clock_gettime};
 use slave_api::{FromSlave, Run, ToSlave};
 use std::os::fd::OwnedFd;
 
@@ -68,8 +67,8 @@ fn attend(link: &mut Link, place: &Place) -> Result<u8, Fault> {
     if let Taken::Interrupted(signal) = inputs::take(link, &mut run, place)? {
         return exited(link, u8::try_from(128 + signal).unwrap_or(OWN_FAILURE));
     }
-    // File systems stamp with the coarse clock, so only it is never later than a stamp to come.
-    let since = clock_gettime(ClockId::RealtimeCoarse);
+    let results = if run.collect { Some(place.results()?) } else { None };
+    let since = results.as_deref().map(results::beginning);
     let mut command = command::start(&run, place)?;
     link.send(&FromSlave::Started)?;
     place.name_process();
@@ -77,8 +76,8 @@ fn attend(link: &mut Link, place: &Place) -> Result<u8, Fault> {
     ending::kill_all(Some(command.pid));
     let status = carried?;
     ending::drain(link, command.wires)?;
-    if run.collect {
-        results::send(link, &place.results()?, since)?;
+    if let (Some(results), Some(since)) = (results, since) {
+        results::send(link, &results, since)?;
     }
     exited(link, status)
 }

@@ -8,13 +8,33 @@ use crate::link::Link;
 use crate::place::failed;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
-use rustix::time::Timespec;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use slave_api::{
     FromSlave, OUTPUT_LIMIT_BYTES, OUTPUT_LIMIT_FILES, OutputFile, PAYLOAD_LIMIT_BYTES, ResultPath,
     printable,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+
+/// A time that no file of an earlier run below `directory` was changed at or after, and none of this
+/// run will have been changed before.
+///
+/// The file system itself is asked: it stamps with a clock that may lag behind every one we can read,
+/// but once a file's times were looked at, its next change is stamped finely and later than all
+/// stamps before (multigrain timestamps, Linux 6.13). Where no file can be made (a full disk) the
+/// coarse clock must do, and a file changed within one tick before may be sent again.
+pub fn beginning(directory: &Path) -> Timespec {
+    let stamp = || {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = openat(CWD, directory, flags, Mode::RUSR)?;
+        fstat(&file)?;
+        rustix::fs::fchmod(&file, Mode::RUSR)?;
+        let changed = fstat(&file)?;
+        let (tv_sec, tv_nsec) = (changed.st_ctime as _, changed.st_ctime_nsec as _);
+        Ok::<_, Errno>(Timespec { tv_sec, tv_nsec })
+    };
+    stamp().unwrap_or_else(|_| clock_gettime(ClockId::RealtimeCoarse))
+}
 
 /// Send every regular file below `directory` whose status changed at `since` or later, then
 /// `OutputEnd`. What cannot be sent (links, devices, names that no receiver would take) is named on
