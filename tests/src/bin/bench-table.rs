@@ -150,7 +150,7 @@ fn print(samples: &Samples) {
     }
     let medians = STEPS.iter().filter_map(|(name, what)| Some((median(samples, name)?, *what)));
     if let Some((time, what)) = medians.max_by(|one, other| one.0.total_cmp(&other.0)) {
-        println!("\nThe step that costs most: {what} ({time:.0} µs).");
+        println!("\nThe step that costs most: {what} ({time:.0} us).");
     }
 }
 
