@@ -198,7 +198,9 @@ impl Djinni {
             if let Some(Ok(Some(status))) = ended {
                 panic!("djinnid has ended, {status}:\n{}", self.log());
             }
-            if HostClient::connect(&self.places.host_socket()).is_ok() {
+            // It answers when it has taken over what it found, not as soon as it listens.
+            let host = HostClient::connect(&self.places.host_socket());
+            if host.is_ok_and(|mut host| host.list().is_ok()) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
