@@ -96,7 +96,9 @@ impl Daemon {
                 self.hear(id);
             }
             for name in &ready.dead {
-                self.mourn(name);
+                if self.masters.has_died(name) {
+                    self.mourn(name);
+                }
             }
             // Both links of a dead worker are ready; its successor must not be taken for it.
             for name in ready.images.iter().filter(|name| !ready.dead.contains(name)) {
@@ -338,7 +340,8 @@ impl Daemon {
         self.config = config;
         self.masters.prune_images(&self.config);
         for name in self.masters.names() {
-            if let Err(sentence) = self.masters.ask(&name, &Command::Reload, &self.config) {
+            let answer = self.masters.ask(&name, &Command::Reload, &self.config);
+            if let Ok(Answer::Failed(sentence)) | Err(sentence) = answer {
                 log::error!("{name}: not reloaded: {sentence}");
             }
         }
@@ -395,7 +398,8 @@ fn fault(name: &MasterName, sentence: String) -> wire::Refusal {
 fn masters_cgroup(places: &Places) -> Result<PathBuf, String> {
     let read =
         |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
-    let mount = cgroup2_mount(&read("/proc/self/mountinfo")?).ok_or("cgroup v2 is not mounted")?;
+    let mountinfo = djinni_sys::facts::mountinfo().map_err(|error| error.to_string())?;
+    let mount = cgroup2_mount(&mountinfo).ok_or("cgroup v2 is not mounted")?;
     let cgroups = read("/proc/self/cgroup")?;
     Ok(mount.join(places.cgroup(own_cgroup(&cgroups).unwrap_or("/"))))
 }

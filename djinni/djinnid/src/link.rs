@@ -71,6 +71,9 @@ pub enum Answer {
     Failed(String),
 }
 
+/// A message and the descriptor that came with it; `None` when the other end is gone.
+pub type Received<T> = Option<(T, Option<OwnedFd>)>;
+
 /// One end of a pair.
 #[derive(Debug)]
 pub struct Link(OwnedFd);
@@ -106,12 +109,21 @@ impl Link {
     }
 
     /// Receives one message and what descriptor came with it; `None` when the other end is gone.
-    pub fn receive<T: DeserializeOwned>(&self) -> std::io::Result<Option<(T, Option<OwnedFd>)>> {
+    pub fn receive<T: DeserializeOwned>(&self) -> std::io::Result<Received<T>> {
+        self.receive_with(RecvFlags::CMSG_CLOEXEC)
+    }
+
+    /// As [`Link::receive`], but an error of kind `WouldBlock` when nothing has come.
+    pub fn receive_now<T: DeserializeOwned>(&self) -> std::io::Result<Received<T>> {
+        self.receive_with(RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+    }
+
+    fn receive_with<T: DeserializeOwned>(&self, flags: RecvFlags) -> std::io::Result<Received<T>> {
         let mut bytes = vec![0u8; MESSAGE_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut slices = [IoSliceMut::new(&mut bytes)];
-        let received = recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let received = recvmsg(&self.0, &mut slices, &mut control, flags)?;
         if received.bytes == 0 {
             return Ok(None);
         }

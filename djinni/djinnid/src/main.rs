@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use djinni_plan::config;
 use djinni_plan::places::Places;
+use djinni_sys::namespace;
 
 /// Attaches slave images and composes slave roots for unprivileged masters, by name, under policy.
 ///
@@ -43,7 +44,10 @@ struct Arguments {
 /// Reads policy, gives up what is not needed, takes its house over as it finds it, serves.
 fn main() -> ExitCode {
     let Arguments { config, state, runtime } = Arguments::parse();
-    match serve(Places { config, state, runtime }) {
+    // Without doubled or trailing slashes: the kernel's mount table has none either.
+    let plain = |path: PathBuf| path.components().collect::<PathBuf>();
+    let places = Places { config: plain(config), state: plain(state), runtime: plain(runtime) };
+    match serve(places) {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
             log::error!("{sentence}");
@@ -52,8 +56,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(places: Places) -> Result<(), String> {
+fn serve(mut places: Places) -> Result<(), String> {
     confine::check_start(&places)?;
+    places.runtime = namespace::make_runtime(&places.runtime).map_err(|error| error.to_string())?;
     let config = config::load(&places.config).map_err(|error| error.to_string())?;
     confine::give_up_privileges().map_err(|error| format!("cannot confine myself: {error}"))?;
     let mut daemon = daemon::Daemon::start(places, config)?;

@@ -1,6 +1,7 @@
 //! The daemon's side of its workers: started, pinned, asked, buried.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -145,7 +146,23 @@ impl Masters {
         }
     }
 
+    /// Whether a worker has died. What it answered too late, when nobody waited for it any more, is
+    /// thrown away.
+    pub fn has_died(&self, name: &MasterName) -> bool {
+        let Some(handle) = self.handles.get(name) else { return false };
+        loop {
+            match handle.commands.receive_now::<Answer>() {
+                Ok(Some(_)) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Ok(None) | Err(_) => return true,
+            }
+        }
+    }
+
     fn tell(&self, name: &MasterName, command: &Command) -> Fallible<()> {
+        if self.has_died(name) {
+            return Err("its worker has died".into());
+        }
         let handle = self.handles.get(name).ok_or("it is not up")?;
         handle.commands.send(command).map_err(|error| format!("its worker is gone: {error}"))
     }
@@ -198,7 +215,12 @@ impl Masters {
     /// Answers one request for an image; `false` when the worker is gone.
     pub fn deliver(&mut self, name: &MasterName, config: &Config) -> bool {
         let Some(handle) = self.handles.get(name) else { return false };
-        let Ok(Some((WantImage(image), _))) = handle.images.receive() else { return false };
+        let image = match handle.images.receive_now() {
+            Ok(Some((WantImage(image), _))) => image,
+            // It was answered already, while we waited for something else of this worker.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+            Ok(None) | Err(_) => return false,
+        };
         let delivered: Delivered = self.mount_image(&image, config);
         let fd = self.images.get(&image).map(|mounted| &mounted.mount);
         let fd = fd.filter(|_| delivered.is_ok());

@@ -51,7 +51,9 @@ impl Server {
     /// `full` is what one connection too many is told before it is closed.
     pub fn listen(path: &Path, owner: u32, mode: u32, full: Vec<u8>) -> std::io::Result<Self> {
         // Bound beside and renamed: there is no moment at which a client finds no socket.
-        let fresh = path.with_extension("new");
+        // No master can have such a name.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let fresh = path.with_file_name(format!(".{name}.new"));
         match std::fs::remove_file(&fresh) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}

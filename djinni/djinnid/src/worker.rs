@@ -91,7 +91,7 @@ pub fn run(start: Start) -> i32 {
 
 fn enter(start: &Start) -> Fallible<()> {
     let entered = if start.recovered {
-        namespace::enter_pinned(&start.places.pin(&start.master.name))
+        namespace::enter_again(&start.places, &start.master)
     } else {
         namespace::enter_new(&start.places, &start.master)
     };
@@ -160,13 +160,15 @@ impl Worker {
             if ready.init {
                 self.note_master();
             }
+            // What was sent while we were at work must be read before silence is.
+            let idle = ready.connections.is_empty();
             for id in ready.connections {
                 self.hear(id);
             }
             if ready.listener {
                 self.server.accept();
             }
-            self.on_time();
+            self.on_time(idle);
         }
     }
 
@@ -201,13 +203,13 @@ impl Worker {
         retry.into_iter().chain(lease).min()
     }
 
-    fn on_time(&mut self) {
+    fn on_time(&mut self, idle: bool) {
         let now = Instant::now();
         for id in self.server.overdue(now) {
             log::warning!("{}: a message took too long; connection closed", self.master.name);
             self.hang_up(id);
         }
-        if self.holds_for_master() && now >= self.silent_after {
+        if idle && self.holds_for_master() && now >= self.silent_after {
             self.end_holds(Ending::Silence);
         }
         if now >= self.retry_after {

@@ -156,7 +156,12 @@ fn check_owned(file: &Path, what: &str, path: &AbsolutePath, ids: Ids) -> Result
         let reason = format!("{what} {path} is no directory");
         return Err(error(file, reason, "remove it; it is made when needed".into()));
     }
-    if found.uid() != ids.first {
+    // Its own root may have given it to any id of the slice; it is taken back at the next attach. One
+    // that is still root's was made and not given yet, if it is empty.
+    let own = ids.overlaps(Ids { first: found.uid(), count: 1 });
+    let unfinished = found.uid() == 0
+        && fs::read_dir(path.as_path()).is_ok_and(|mut entries| entries.next().is_none());
+    if !own && !unfinished {
         let reason = format!("{what} {path} belongs to id {}, not {}", found.uid(), ids.first);
         let remedy = format!("empty it and run 'chown {0}:{0} {path}', or use another", ids.first);
         return Err(error(file, reason, remedy));

@@ -104,6 +104,10 @@ fn shares(slave: &Slave, owner: u32) -> Vec<Step> {
 /// Kill, unmount children first, remove: the only order in which taking back is certain.
 fn detach(slave: &SlaveName, slot: &SlotFacts) -> Vec<Step> {
     let mut steps = vec![Step::KillCgroup { path: slave_cgroup(slave) }];
+    if slot.held_by_master {
+        // First: a djinni that comes after us must not take what is half down for what is to be kept.
+        steps.push(Step::RemoveMark { slave: slave.clone() });
+    }
     steps.extend(slot.mounts.iter().rev().map(|at| Step::Unmount { at: at.clone() }));
     if slot.present {
         steps.push(Step::RemoveSlot { slave: slave.clone() });

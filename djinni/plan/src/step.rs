@@ -61,6 +61,8 @@ pub enum Step {
     KillCgroup { path: PathBuf },
     /// Unmount one mount point below the slaves directory.
     Unmount { at: PathBuf },
+    /// Remove the mark of a hold by the master: from here on the slave is not to be kept.
+    RemoveMark { slave: SlaveName },
     /// Remove the slave's directory from the slaves tmpfs.
     RemoveSlot { slave: SlaveName },
     /// Remove a cgroup.
@@ -138,6 +140,7 @@ impl fmt::Display for Step {
                 write!(f, "kill cgroup {}, wait until empty", path.display())
             }
             Step::Unmount { at } => write!(f, "unmount slaves/{}", at.display()),
+            Step::RemoveMark { slave } => write!(f, "remove the mark of slaves/{slave}"),
             Step::RemoveSlot { slave } => write!(f, "remove slot slaves/{slave}"),
             Step::RemoveCgroup { path } => write!(f, "remove cgroup {}", path.display()),
             Step::Empty { directory, ids: map } => {

@@ -110,6 +110,17 @@ fn detach_kills_first_and_unmounts_children_before_parents() {
 }
 
 #[test]
+fn what_the_master_held_is_unmarked_before_it_comes_down() {
+    let slot = SlotFacts { mounts: vec!["a/root".into()], held_by_master: true, present: true };
+    let expected = "kill cgroup slaves/a, wait until empty\n\
+         remove the mark of slaves/a\n\
+         unmount slaves/a/root\n\
+         remove slot slaves/a\n\
+         remove cgroup slaves/a\n";
+    assert_eq!(planned(&Request::Detach { slave: "a".parse().unwrap() }, &slot), expected);
+}
+
+#[test]
 fn reset_empties_layers_and_kept_var_but_not_results() {
     let request = Request::Reset { slave: "b".parse().unwrap() };
     assert_eq!(

@@ -34,8 +34,11 @@ pub fn slot_names(slaves: &Path) -> Result<Vec<SlaveName>> {
     Ok(names.collect())
 }
 
-fn mountinfo() -> Result<String> {
-    fs::read_to_string("/proc/self/mountinfo").map_err(io_failed("read", "/proc/self/mountinfo"))
+/// This namespace's mount table. Somebody's mount point may be no UTF-8; ours all are.
+pub fn mountinfo() -> Result<String> {
+    let bytes =
+        fs::read("/proc/self/mountinfo").map_err(io_failed("read", "/proc/self/mountinfo"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Processes that keep the mounts at `points` busy, by a descriptor or a directory.
@@ -85,7 +88,8 @@ fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount<'_>> {
 }
 
 fn uses(pid: u32, groups: &BTreeSet<&str>) -> bool {
-    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let text = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let copy = |mount: &Mount| mount.groups().any(|group| groups.contains(group));
     let ids: BTreeSet<u64> = mounts(&text).filter(copy).map(|mount| mount.id).collect();
     if ids.is_empty() {

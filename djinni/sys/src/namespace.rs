@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use djinni_plan::config::Master;
 use djinni_plan::places::Places;
@@ -36,7 +36,7 @@ fn make_directory(path: &Path, mode: u32) -> Result<()> {
 
 /// Whether something is mounted exactly at `path` in this mount namespace.
 pub fn is_mount_point(path: &Path) -> bool {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mountinfo = crate::facts::mountinfo().unwrap_or_default();
     let wanted = text(path);
     mountinfo
         .lines()
@@ -44,9 +44,14 @@ pub fn is_mount_point(path: &Path) -> bool {
         .any(|point| djinni_plan::facts::unescape(point) == wanted)
 }
 
+/// Makes the runtime directory; its path with all links resolved, as the mount table has it.
+pub fn make_runtime(runtime: &Path) -> Result<PathBuf> {
+    make_directory(runtime, 0o755)?;
+    fs::canonicalize(runtime).map_err(io_failed("realpath", text(runtime)))
+}
+
 /// Makes the runtime directory a private mount of its own, which pins need.
 pub fn prepare_runtime(runtime: &Path) -> Result<()> {
-    make_directory(runtime, 0o755)?;
     let path = text(runtime);
     if !is_mount_point(runtime) {
         mount(&path, &path, "", MS_BIND, "")?;
@@ -91,6 +96,11 @@ pub fn remove_master_directory(directory: &Path) -> Result<()> {
 pub fn enter_new(places: &Places, master: &Master) -> Result<()> {
     unshare(ns::MOUNT)?;
     mount("", "/", "", MS_REC | MS_SLAVE, "")?;
+    mount_slaves(places, master)
+}
+
+/// Mounts the slaves tmpfs, shared.
+fn mount_slaves(places: &Places, master: &Master) -> Result<()> {
     let tmpfs = FsContext::open("tmpfs")?;
     tmpfs.string("source", "djinni")?;
     tmpfs.string("size", "4k")?;
@@ -106,6 +116,16 @@ pub fn enter_new(places: &Places, master: &Master) -> Result<()> {
 /// Enters the namespace pinned at `pin`.
 pub fn enter_pinned(pin: &Path) -> Result<()> {
     setns(open(pin, OFlags::RDONLY)?, ns::MOUNT)
+}
+
+/// Enters a master's pinned namespace. Where a djinni died while it dropped the master, the slaves
+/// tmpfs is gone; nothing of the master was left by then, so it begins anew.
+pub fn enter_again(places: &Places, master: &Master) -> Result<()> {
+    enter_pinned(&places.pin(&master.name))?;
+    if is_mount_point(&places.slaves(&master.name)) {
+        return Ok(());
+    }
+    mount_slaves(places, master)
 }
 
 /// Opens a path that only root can change.
@@ -132,14 +152,13 @@ pub fn unpin(pin: &Path) -> Result<()> {
 pub fn dismantle(places: &Places, directory: &Path) -> Result<()> {
     debug_assert!(directory.starts_with(&places.runtime));
     let below = format!("{}/", directory.display());
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo")
-        .map_err(io_failed("read", "/proc/self/mountinfo"))?;
+    let mountinfo = crate::facts::mountinfo()?;
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
     let points = points.map(djinni_plan::facts::unescape);
     let mut points: Vec<String> = points.filter(|point| point.starts_with(&below)).collect();
     points.sort_by_key(|point| std::cmp::Reverse(Path::new(point).components().count()));
     for point in &points {
-        umount(point, false)?;
+        crate::stage::umount_patiently(point)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use djinni_api::{ImageName, SlaveName};
-use djinni_plan::config::Ids;
+use djinni_plan::config::{Ids, SLICE_IDS};
 use djinni_plan::plan::Plan;
 use djinni_plan::step::{Layer, Step, Upper};
 use djinni_raw::{
@@ -41,6 +41,8 @@ pub enum FailureKind {
     NoMountPoint(PathBuf),
     /// Something still uses the tree that was to come down.
     Busy,
+    /// The tree is down, but a directory could not be emptied.
+    NotEmptied,
     /// Ours to explain.
     Fault,
 }
@@ -157,6 +159,9 @@ impl Stage {
             }
             Step::KillCgroup { path } => self.cgroup.kill(path)?,
             Step::Unmount { at } => self.unmount(at)?,
+            Step::RemoveMark { slave } => {
+                remove_directory(self.slaves()?, &format!("{slave}/{HELD_MARK}"))?;
+            }
             Step::RemoveSlot { slave } => self.remove_slot(slave)?,
             Step::RemoveCgroup { path } => self.cgroup.remove(path)?,
             Step::Empty { directory, ids } => self.empty(directory, *ids)?,
@@ -189,10 +194,7 @@ impl Stage {
     fn remove_slot(&self, slave: &SlaveName) -> Result<()> {
         let slaves = self.slaves()?;
         for path in [format!("{slave}/root"), format!("{slave}/{HELD_MARK}"), slave.to_string()] {
-            match rustix::fs::unlinkat(&slaves, &path, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(failed("rmdir", path)(errno)),
-            }
+            remove_directory(&slaves, &path)?;
         }
         Ok(())
     }
@@ -270,13 +272,16 @@ fn kind(step: &Step, error: &Error) -> FailureKind {
             FailureKind::NoMountPoint(at.clone())
         }
         (Step::Overlay { .. }, Errno::NOENT) => FailureKind::NoMountPoint("var".into()),
-        (Step::Unmount { .. }, Errno::BUSY) => FailureKind::Busy,
+        (Step::Unmount { .. }, Errno::BUSY) | (Step::KillCgroup { .. }, Errno::TIMEDOUT) => {
+            FailureKind::Busy
+        }
+        (Step::Empty { .. }, _) => FailureKind::NotEmptied,
         _ => FailureKind::Fault,
     }
 }
 
 /// Unmounts; killed processes may need a moment to let go of the last references.
-fn umount_patiently(name: &str) -> Result<()> {
+pub(crate) fn umount_patiently(name: &str) -> Result<()> {
     const ATTEMPTS: u32 = 20;
     for attempt in 1.. {
         match umount(name, false) {
@@ -289,6 +294,13 @@ fn umount_patiently(name: &str) -> Result<()> {
     Ok(())
 }
 
+fn remove_directory(parent: impl AsFd, path: &str) -> Result<()> {
+    match rustix::fs::unlinkat(parent, path, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(failed("rmdir", path)(errno)),
+    }
+}
+
 fn owned_by(owner: u32) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
 }
@@ -296,7 +308,14 @@ fn owned_by(owner: u32) -> (Option<Uid>, Option<Gid>) {
 fn make_owned(directory: impl AsFd, name: &str, mode: u32, owner: u32) -> Result<()> {
     match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(mode)) {
         Ok(()) => {}
-        Err(Errno::EXIST) => return Ok(()),
+        Err(Errno::EXIST) => {
+            let found = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(failed("fstatat", name))?;
+            if found.st_uid != 0 {
+                return Ok(());
+            }
+            // We died before we could give it away.
+        }
         Err(errno) => return Err(failed("mkdirat", name)(errno)),
     }
     let (uid, gid) = owned_by(owner);
@@ -386,10 +405,24 @@ fn bind_directory(path: &Path, owner: u32) -> Result<OwnedFd> {
     };
     let found = rustix::fs::fstat(&fd).map_err(failed("fstat", path.to_string_lossy()))?;
     if found.st_uid != owner {
-        let what = format!("{} of id {}, not {owner}", path.display(), found.st_uid);
-        return Err(Error::new("fstat", what, Errno::PERM.raw_os_error()));
+        take_back(&fd, path, found.st_uid, owner)?;
     }
     private_clone(&fd, attr::NODEV | attr::NOSUID)
+}
+
+/// Gives a directory back to the slice's root, who may have given it to another id of the slice; or
+/// gives it for the first time, when we died before we could. Anybody else's is left alone.
+fn take_back(fd: &OwnedFd, path: &Path, found: u32, owner: u32) -> Result<()> {
+    let own = Ids { first: owner, count: SLICE_IDS }.overlaps(Ids { first: found, count: 1 });
+    let unfinished =
+        || found == 0 && std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_none());
+    if !own && !unfinished() {
+        let what = format!("{} of id {found}, not {owner}", path.display());
+        return Err(Error::new("fstat", what, Errno::PERM.raw_os_error()));
+    }
+    let (uid, gid) = owned_by(owner);
+    rustix::fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)
+        .map_err(failed("fchownat", path.to_string_lossy()))
 }
 
 fn shares<'a>(names: impl Iterator<Item = &'a str>, owner: u32) -> Result<OwnedFd> {

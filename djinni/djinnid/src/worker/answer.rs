@@ -55,7 +55,9 @@ impl Worker {
                     at.display()
                 ),
             },
-            FailureKind::Busy | FailureKind::Fault => self.fault(&failure),
+            FailureKind::Busy | FailureKind::NotEmptied | FailureKind::Fault => {
+                self.fault(&failure)
+            }
         }
     }
 

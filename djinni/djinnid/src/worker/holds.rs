@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use djinni_api::{SlaveName, master as wire};
 use djinni_plan::config::Slave;
+use djinni_plan::facts::SlotFacts;
 use djinni_plan::lifecycle::{Ending, Holder, State, Status, released};
 use djinni_plan::plan::{self, Plan};
 use djinni_plan::policy::Grant;
@@ -50,17 +51,17 @@ impl Worker {
         grant: &Grant,
     ) -> Result<(), wire::Refusal> {
         let outcome = self.stage.run(&plan::quiesce(slave)).and_then(|()| {
-            let slot = self.slot(slave);
+            let slot = self.slot(slave)?;
             self.stage.run(&plan::plan(grant, &self.master, &self.places, &slot))
         });
         self.settle(slave, outcome)
     }
 
-    fn slot(&self, slave: &SlaveName) -> djinni_plan::facts::SlotFacts {
+    fn slot(&self, slave: &SlaveName) -> Result<SlotFacts, Failure> {
         let slaves = self.places.slaves(&self.master.name);
-        facts::slot(&slaves, slave).unwrap_or_else(|error| {
-            log::error!("{}: {slave}: its slot cannot be looked at: {error}", self.master.name);
-            Default::default()
+        facts::slot(&slaves, slave).map_err(|error| {
+            let step = format!("look at slot slaves/{slave}");
+            Failure { step, error, kind: FailureKind::Fault }
         })
     }
 
@@ -87,6 +88,11 @@ impl Worker {
             return Err(wire::Refusal::Draining { slave: slave.clone(), holders });
         }
         let refusal = self.fault(&failure);
+        if failure.kind == FailureKind::NotEmptied {
+            self.status(slave).state = State::Free;
+            self.announce("detached", slave, "free again, but not emptied");
+            return Err(refusal);
+        }
         if let wire::Refusal::Fault { reference, .. } = &refusal {
             self.status(slave).state = State::Broken { reference: reference.clone() };
             let detail = format!("fault {reference}");
@@ -97,7 +103,8 @@ impl Worker {
 
     fn mount_points(&self, slave: &SlaveName) -> Vec<std::path::PathBuf> {
         let slaves = self.places.slaves(&self.master.name);
-        self.slot(slave).mounts.iter().map(|mount| slaves.join(mount)).collect()
+        let slot = self.slot(slave).unwrap_or_default();
+        slot.mounts.iter().map(|mount| slaves.join(mount)).collect()
     }
 
     /// Takes down a slave by the djinni's own wish, whether or not policy still names it.
@@ -106,7 +113,7 @@ impl Worker {
             Some(grant) => self.take_down(slave, &grant),
             None => {
                 let outcome = self.stage.run(&plan::quiesce(slave)).and_then(|()| {
-                    let slot = self.slot(slave);
+                    let slot = self.slot(slave)?;
                     let plan: Plan = plan::clear(slave, &slot);
                     self.stage.run(&plan)
                 });
@@ -180,7 +187,7 @@ impl Worker {
             Vec::new()
         });
         for name in names {
-            let slot = self.slot(&name);
+            let slot = self.slot(&name).unwrap_or_default();
             let whole = slot.held_by_master && !slot.mounts.is_empty();
             if whole && self.master.slaves.contains_key(&name) {
                 let state =
