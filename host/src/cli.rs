@@ -189,7 +189,8 @@ impl Bhost {
         }
     }
 
-    /// The three directories, made absolute: other processes get them by name.
+    /// The three directories, made absolute: other processes get them by name. Links in the runtime
+    /// directory's path are resolved as djinnid resolves them: the cgroup is named after it.
     fn places(&self) -> Result<Places> {
         let absolute = |path: &PathBuf| {
             std::path::absolute(path).map_err(|error| {
@@ -199,7 +200,7 @@ impl Bhost {
         Ok(Places {
             config: absolute(&self.config)?,
             state: absolute(&self.state)?,
-            runtime: absolute(&self.runtime)?,
+            runtime: std::fs::canonicalize(&self.runtime).or_else(|_| absolute(&self.runtime))?,
         })
     }
 }
