@@ -70,9 +70,15 @@ impl Baseline {
     }
 }
 
+/// The mount table that process `pid` sees (`proc_pid_mountinfo(5)`). Mount points may be any bytes.
+pub fn mount_table(pid: &str) -> String {
+    let table = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    String::from_utf8_lossy(&table).into_owned()
+}
+
 /// The mount table that process `pid` sees, sorted, without what counts up.
 pub fn mounts(pid: &str) -> Vec<String> {
-    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let table = mount_table(pid);
     let steady = |line: &str| {
         // proc_pid_mountinfo(5): ids first, then device, root, point, options, optional fields, "-".
         let (before, after) = line.split_once(" - ").unwrap_or((line, ""));
@@ -102,7 +108,7 @@ pub fn loops() -> Vec<String> {
 /// # Panics
 /// When there is none: nothing of ours works without.
 pub fn cgroup_mount() -> PathBuf {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let table = mount_table("self");
     let found = djinni_plan::places::cgroup2_mount(&table);
     found.unwrap_or_else(|| panic!("cgroup v2 is not mounted: see 'bhost check'"))
 }

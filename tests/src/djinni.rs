@@ -29,6 +29,9 @@ pub const IDS_FIRST: u32 = 1_342_177_280;
 /// Group of the host whose members may ask the master for builds: one that every Debian has.
 pub const USERS: (&str, u32) = ("games", 60);
 
+/// Unmounts all below the directory `$1`, whatever its name is made of.
+const UNMOUNT_BELOW: &str = "umount -l \"$1\"/* \"$1\"/srv/areas/* 2>/dev/null";
+
 /// The configuration of the images.
 const IMAGES: &str = r#"
 [image.erofs]
@@ -353,9 +356,8 @@ impl Djinni {
 
     /// What is mounted in the tree of a slave: mount point in the tree, and options.
     pub fn mounted(&self, slave: &str) -> Vec<(String, String)> {
-        let table = fs::read_to_string(format!("/proc/{}/mountinfo", self.worker()));
+        let lines = crate::baseline::mount_table(&self.worker().to_string());
         let root = format!("{}/{slave}/root", self.places.slaves(&master_name()).display());
-        let lines = must(table, "mountinfo");
         let found = lines.lines().filter_map(|line| {
             let fields: Vec<&str> = line.split(' ').collect();
             let point = fields[4].strip_prefix(&root)?;
@@ -429,13 +431,14 @@ impl Djinni {
 
     /// Whatever is left of a test that failed, taken down by force.
     fn clear(&mut self) {
-        const SIGKILL: i32 = 9;
-        let base = self.cgroup();
-        let _ = fs::write(base.join("cgroup.kill"), "1");
-        if self.daemon.is_some() {
+        let _ = fs::write(self.cgroup().join("cgroup.kill"), "1");
+        if let Some(mut daemon) = self.daemon.take() {
             let _ = self.djinni(&["drop", MASTER, "--force"]);
+            let _ = daemon.kill();
+            let _ = daemon.wait();
         }
-        self.end_daemon(SIGKILL);
+        // What tests themselves have mounted.
+        let _ = run(Command::new("sh").args(["-c", UNMOUNT_BELOW, "sh"]).arg(&self.base));
         let _ = djinni_raw::umount(&self.places.pin(&master_name()).to_string_lossy(), true);
         let _ = djinni_raw::umount(&self.places.runtime.to_string_lossy(), true);
         let _ = fs::remove_dir_all(&self.places.runtime);

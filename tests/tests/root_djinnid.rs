@@ -4,11 +4,13 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::time::Duration;
 
 use djinni_api::master::Hold;
 use djinni_tests::baseline::{self, eventually};
-use djinni_tests::djinni::{Djinni, IDS_FIRST, slave};
+use djinni_tests::djinni::{Djinni, IDS_FIRST, MASTER, slave};
+use djinni_tests::programs::run;
 
 /// Host ids in a slice.
 const SLICE: u32 = 65_536;
@@ -152,7 +154,7 @@ fn root_a_hold_by_the_master_lasts_while_it_rubs() {
 fn root_monitor_tells_each_change() {
     use std::io::{BufRead, BufReader};
     let djinni = Djinni::started();
-    let mut command = std::process::Command::new(djinni_tests::programs::program("djinni"));
+    let mut command = Command::new(djinni_tests::programs::program("djinni"));
     command.arg("--runtime").arg(&djinni.places.runtime);
     command.args(["monitor", "--json", "--master", "m"]).stdout(std::process::Stdio::piped());
     let mut monitor = command.spawn().unwrap();
@@ -197,7 +199,7 @@ fn root_explain_prints_steps_and_takes_none() {
 #[test]
 fn root_a_second_djinnid_in_the_same_place_is_told_so() {
     let djinni = Djinni::started();
-    let mut command = std::process::Command::new(djinni_tests::programs::program("djinnid"));
+    let mut command = Command::new(djinni_tests::programs::program("djinnid"));
     command.arg("--config").arg(&djinni.places.config).arg("--state").arg(&djinni.places.state);
     command.arg("--runtime").arg(&djinni.places.runtime);
     let second = djinni_tests::programs::run(&mut command).ended_with(1);
@@ -221,6 +223,27 @@ fn root_two_djinnids_run_side_by_side() {
     other.djinni(&["drop", "m", "--force"]).done();
     other.restored();
     one.finish();
+}
+
+#[test]
+fn root_a_mount_point_that_is_no_text_disturbs_nobody() {
+    use std::os::unix::ffi::OsStrExt;
+    // Before djinnid starts: what is mounted later need not reach its namespaces.
+    let odd = |djinni: &Djinni| djinni.base().join(std::ffi::OsStr::from_bytes(b"odd \xff\n"));
+    let djinni = Djinni::with(|djinni| {
+        fs::create_dir(odd(djinni)).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "odd"]).arg(odd(djinni))).done();
+    });
+    djinni.start_master();
+    djinni.asks(&["attach", "ext4"]).done();
+    assert!(!djinni.mounted("ext4").is_empty());
+    djinni.asks(&["detach", "ext4"]).done();
+    assert_eq!(djinni.state("ext4"), "free");
+    djinni.in_slave("erofs", &["true"]).done();
+    run(&mut djinni.bhost(&["stop", MASTER])).done();
+    djinni.djinni(&["drop", MASTER]).done();
+    run(Command::new("umount").arg(odd(&djinni))).done();
+    djinni.restored();
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! States between two steps, and hosts that are odder than ours: what djinnid makes of them.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::process::Command;
+
+use djinni_tests::baseline::eventually;
+use djinni_tests::djinni::{Djinni, IDS_FIRST};
+use djinni_tests::programs::run;
+
+const SLICE: u32 = 65_536;
+const SIGKILL: i32 = 9;
+
+#[test]
+fn root_a_slave_that_gives_its_area_away_harms_nobody() {
+    let mut djinni = Djinni::started();
+    djinni.start_master();
+    djinni.in_slave("erofs", &["chown", "7:7", "/build"]).done();
+    let area = djinni.srv().join("areas/erofs");
+    assert_eq!(fs::metadata(&area).unwrap().uid(), IDS_FIRST + SLICE + 7);
+    djinni.djinni(&["reload"]).done();
+    djinni.end_daemon(SIGKILL);
+    djinni.start();
+    djinni.in_slave("erofs", &["touch", "/build/home/mine"]).done();
+    assert_eq!(fs::metadata(&area).unwrap().uid(), IDS_FIRST + SLICE, "given back to its root");
+    djinni.finish_by_force();
+}
+
+#[test]
+fn root_a_directory_made_but_not_given_yet_is_given() {
+    let djinni = Djinni::started();
+    let area = djinni.srv().join("areas/erofs");
+    fs::create_dir_all(&area).unwrap();
+    chown(&area, Some(0), Some(0)).unwrap();
+    djinni.asks(&["attach", "erofs"]).done();
+    assert_eq!(fs::metadata(&area).unwrap().uid(), IDS_FIRST + SLICE);
+    djinni.asks(&["detach", "erofs"]).done();
+    // One of root's that is in use is somebody's data, and stays.
+    fs::write(area.join("data"), "x").unwrap();
+    chown(&area, Some(0), Some(0)).unwrap();
+    djinni.asks(&["attach", "erofs"]).ended_with(1);
+    assert_eq!(fs::metadata(&area).unwrap().uid(), 0);
+    fs::remove_file(area.join("data")).unwrap();
+    djinni.finish();
+}
+
+#[test]
+fn root_a_mount_point_that_is_no_text_confuses_nobody() {
+    let mut djinni = Djinni::started();
+    djinni.asks(&["attach", "erofs"]).done();
+    let odd = djinni.base().join(OsStr::from_bytes(b"odd-\xff"));
+    fs::create_dir(&odd).unwrap();
+    run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&odd)).done();
+    djinni.end_daemon(SIGKILL);
+    djinni.start();
+    assert_eq!(djinni.state("erofs"), "attached");
+    djinni.asks(&["detach", "erofs"]).done();
+    assert!(djinni.mounted("erofs").is_empty());
+    run(Command::new("umount").arg(&odd)).done();
+    fs::remove_dir(&odd).unwrap();
+    djinni.finish();
+}
+
+#[test]
+fn root_a_slot_half_taken_down_is_not_kept() {
+    let mut djinni = Djinni::started();
+    djinni.asks(&["attach", "erofs"]).done();
+    djinni.end_daemon(SIGKILL);
+    // As a djinni leaves it that dies after the first unmount: no mark, and no area any more.
+    let pin = djinni.tree("erofs", "/");
+    let slot = pin.parent().unwrap().to_owned();
+    fs::remove_dir(slot.join("held")).unwrap();
+    djinni.start();
+    eventually("the slave is free", || djinni.state("erofs") == "free");
+    assert!(djinni.mounted("erofs").is_empty());
+    djinni.finish();
+}
