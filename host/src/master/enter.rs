@@ -6,7 +6,7 @@ use djinni_plan::places::Places;
 use slave_api::Variable;
 
 use crate::master::admin_socket;
-use crate::master::lock::Lock;
+use crate::master::lock;
 use crate::problem::{Exit, Problem, Result};
 
 /// What passes from our environment to the shell.
@@ -15,8 +15,7 @@ const PASSED_ON: [&str; 2] = ["LANG", "TERM"];
 /// Runs `command`, or a login shell where it is empty, in the master `name`; returns its status.
 /// A terminal of ours never gets in: it is proxied.
 pub fn enter(places: &Places, name: &MasterName, command: Vec<String>) -> Result<i32> {
-    let directory = places.master(name);
-    if !directory.is_dir() || Lock::take(&directory)?.is_some() {
+    if !lock::is_running(&places.master(name))? {
         let problem = Problem::new(name, "it does not run", format!("bhost start {name}"));
         return Err(problem.exiting(Exit::NoStatus));
     }

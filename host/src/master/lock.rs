@@ -1,63 +1,156 @@
 //! The lock that a master's supervisor holds for as long as the master runs.
 
-use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::io::Errno;
 
-use crate::problem::{Concerning, Result};
+use crate::problem::{Concerning, Exit, Problem, Result};
+
+/// The lock's file in a master's runtime directory. Whoever can open a file can lock it (`flock(2)`):
+/// so it is root's alone, and out of reach of the master, which sees that directory.
+const FILE: &str = "lock";
+
+/// How long those who only look at a lock, or end what a killed supervisor left, are waited for.
+const LOOKERS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long to wait between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Held: this master's container is ours to make.
 #[derive(Debug)]
 pub struct Lock {
     directory: PathBuf,
-    _file: File,
+    _file: OwnedFd,
+}
+
+/// Held: nobody makes this master's container, and none runs.
+#[derive(Debug)]
+pub struct Quiet {
+    _file: OwnedFd,
 }
 
 impl Lock {
-    /// Takes the lock on a master's runtime directory; `None` when somebody has it: the master runs.
+    /// Takes the lock in a master's runtime directory; `None` when somebody has it: the master runs.
+    ///
+    /// # Errors
+    /// One that may not come again, when somebody keeps it quiet for too long.
     pub fn take(directory: &Path) -> Result<Option<Lock>> {
-        let file = File::open(directory).concerning("open", directory)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock { directory: directory.to_owned(), _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(errno).concerning("lock", directory),
+        let deadline = Instant::now() + LOOKERS_PATIENCE;
+        loop {
+            if let Some(file) = locked(directory, FlockOperation::NonBlockingLockExclusive)? {
+                return Ok(Some(Lock { directory: directory.to_owned(), _file: file }));
+            }
+            if Quiet::look(directory)?.is_none() {
+                return Ok(None);
+            }
+            if Instant::now() >= deadline {
+                let remedy = "try again when 'bhost stop' has ended";
+                let problem = Problem::new(directory.display(), "it is being stopped", remedy);
+                return Err(problem.exiting(Exit::TryAgain));
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 
-    /// The same, but waits until `deadline` for whoever has it.
-    pub fn wait(directory: &Path, deadline: Instant) -> Result<Option<Lock>> {
+    /// The directory whose lock it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Quiet {
+    /// Keeps the master with this runtime directory from starting; `None` when it runs. Any number
+    /// may do so at a time.
+    pub fn look(directory: &Path) -> Result<Option<Quiet>> {
+        let file = locked(directory, FlockOperation::NonBlockingLockShared)?;
+        Ok(file.map(|file| Quiet { _file: file }))
+    }
+
+    /// The same, but waits until `deadline` for the master's end.
+    pub fn wait(directory: &Path, deadline: Instant) -> Result<Option<Quiet>> {
         loop {
-            if let Some(lock) = Lock::take(directory)? {
-                return Ok(Some(lock));
+            if let Some(quiet) = Quiet::look(directory)? {
+                return Ok(Some(quiet));
             }
             if Instant::now() >= deadline {
                 return Ok(None);
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(PAUSE);
         }
     }
+}
 
-    /// What it is a lock on.
-    pub fn directory(&self) -> &Path {
-        &self.directory
+/// Whether the master with this runtime directory runs.
+pub fn is_running(directory: &Path) -> Result<bool> {
+    Ok(directory.is_dir() && Quiet::look(directory)?.is_none())
+}
+
+fn locked(directory: &Path, way: FlockOperation) -> Result<Option<OwnedFd>> {
+    let path = directory.join(FILE);
+    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(CWD, &path, flags, Mode::RUSR | Mode::WUSR).concerning("open", &path)?;
+    match flock(&file, way) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(errno) => Err(errno).concerning("lock", &path),
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
     fn only_one_has_the_lock() {
         let directory = tempfile::tempdir().unwrap();
-        let held = Lock::take(directory.path()).unwrap().unwrap();
-        assert!(Lock::take(directory.path()).unwrap().is_none());
-        assert!(Lock::wait(directory.path(), Instant::now()).unwrap().is_none());
-        assert_eq!(held.directory(), directory.path());
+        let directory = directory.path();
+        let held = Lock::take(directory).unwrap().unwrap();
+        assert!(Lock::take(directory).unwrap().is_none());
+        assert!(Quiet::wait(directory, Instant::now()).unwrap().is_none());
+        assert!(is_running(directory).unwrap());
+        assert_eq!(held.directory(), directory);
         drop(held);
-        assert!(Lock::take(directory.path()).unwrap().is_some());
+        assert!(!is_running(directory).unwrap());
+        assert!(Lock::take(directory).unwrap().is_some());
+    }
+
+    #[test]
+    fn nobody_but_root_can_open_it_and_the_directory_does_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let stranger = File::open(directory.path()).unwrap();
+        flock(&stranger, FlockOperation::LockExclusive).unwrap();
+        let _held = Lock::take(directory.path()).unwrap().unwrap();
+        let metadata = std::fs::symlink_metadata(directory.path().join(FILE)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, directory.path().join(FILE)).unwrap();
+        assert!(Lock::take(directory.path()).is_err());
+        assert!(!elsewhere.exists());
+    }
+
+    #[test]
+    fn who_looks_delays_a_start_and_does_not_fail_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        let quiet = Quiet::look(&path).unwrap().unwrap();
+        assert!(!is_running(&path).unwrap());
+        let starts = std::thread::spawn(move || Lock::take(&path).unwrap().is_some());
+        std::thread::sleep(Duration::from_millis(100));
+        drop(quiet);
+        assert!(starts.join().unwrap());
+        let _quiet = Quiet::look(directory.path()).unwrap().unwrap();
+        assert_eq!(Lock::take(directory.path()).unwrap_err().exit(), Exit::TryAgain);
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use slave_api::door::{DoorCall, DoorReply, SessionState};
 
 use crate::master::cgroup::MasterCgroup;
-use crate::master::lock::Lock;
+use crate::master::lock;
 use crate::master::start::log_path;
 use crate::master::{admin_socket, door};
 use crate::problem::{Problem, Result};
@@ -41,7 +41,7 @@ pub fn status(places: &Places, name: &MasterName) -> Result<Standing> {
     if !known && !directory.is_dir() {
         return Err(Problem::new(name, djinnid, "'djinni list' shows the masters there are"));
     }
-    let running = directory.is_dir() && Lock::take(&directory)?.is_none();
+    let running = lock::is_running(&directory)?;
     let sessions = if running { sessions(places, name) } else { None };
     Ok(Standing {
         name: name.to_string(),

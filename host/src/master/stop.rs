@@ -7,7 +7,7 @@ use djinni_plan::places::Places;
 
 use crate::master::admin_socket;
 use crate::master::cgroup::MasterCgroup;
-use crate::master::lock::Lock;
+use crate::master::lock::Quiet;
 use crate::master::supervise::{STOP_PATIENCE, ask_to_stop};
 use crate::problem::{Problem, Result};
 
@@ -22,21 +22,21 @@ pub fn stop(places: &Places, name: &MasterName) -> Result<String> {
     }
     let cgroup = MasterCgroup::find(places, name)?;
     let kill = || cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.kill_init(KILL_PATIENCE));
-    if Lock::take(&directory)?.is_some() {
+    if let Some(_none_starts_meanwhile) = Quiet::look(&directory)? {
         // A supervisor that was killed takes its master along; this is for one that just was.
         kill()?;
         return Ok(format!("{name}: not running"));
     }
     let asked = ask_to_stop(&admin_socket(places, name));
     let patience = if asked { STOP_PATIENCE } else { Duration::ZERO };
-    if Lock::wait(&directory, Instant::now() + patience)?.is_some() {
+    if Quiet::wait(&directory, Instant::now() + patience)?.is_some() {
         return Ok(format!("{name}: stopped"));
     }
     kill()?;
-    match Lock::wait(&directory, Instant::now() + KILL_PATIENCE)? {
+    match Quiet::wait(&directory, Instant::now() + KILL_PATIENCE)? {
         Some(_) => Ok(format!("{name}: killed, as it did not stop when asked")),
         None => {
-            let remedy = format!("fuser -v {} shows who holds its lock", directory.display());
+            let remedy = format!("fuser -v {}/lock shows who holds it", directory.display());
             Err(Problem::new(name, "its supervisor does not end", remedy))
         }
     }
