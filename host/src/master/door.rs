@@ -8,6 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use slave_api::FrameReader;
 use slave_api::door::{DoorCall, DoorReply};
 
@@ -41,13 +43,35 @@ pub fn remove(path: &Path) -> Result<()> {
 /// Connects to the socket at `path` and makes one call; the answer must come within `patience`.
 /// The connection is returned with it: after `Opened` it carries a command.
 pub fn call(path: &Path, call: &DoorCall, patience: Duration) -> Result<(UnixStream, DoorReply)> {
-    let mut stream = UnixStream::connect(path).concerning("connect to", path)?;
+    let deadline = Instant::now() + patience;
+    let mut stream = connect(path)?;
+    stream.set_write_timeout(Some(patience)).concerning("use", path)?;
     let mut bytes = Vec::new();
     call.encode(&mut bytes).map_err(|error| confused(path, error))?;
-    stream.write_all(&bytes).concerning("write to", path)?;
-    let reply = answer(&mut stream, path, Instant::now() + patience)?;
+    match stream.write_all(&bytes) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(silent(path)),
+        other => other.concerning("write to", path)?,
+    }
+    let reply = answer(&mut stream, path, deadline)?;
     stream.set_read_timeout(None).concerning("use", path)?;
+    stream.set_write_timeout(None).concerning("use", path)?;
     Ok((stream, reply))
+}
+
+/// Connects without waiting: a bmaster that no longer accepts leaves its queue full, and connect(2)
+/// would wait for room in it without end.
+fn connect(path: &Path) -> Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .concerning("make a socket for", path)?;
+    let address = SocketAddrUnix::new(path).concerning("connect to", path)?;
+    match rustix::net::connect(&socket, &address) {
+        Err(Errno::AGAIN) => return Err(silent(path)),
+        other => other.concerning("connect to", path)?,
+    }
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false).concerning("use", path)?;
+    Ok(stream)
 }
 
 fn answer(stream: &mut UnixStream, path: &Path, deadline: Instant) -> Result<DoorReply> {
@@ -146,6 +170,27 @@ mod tests {
         let error = call(&path, &DoorCall::Stop, PATIENCE).unwrap_err();
         assert!(error.to_string().contains("one version"), "{error}");
         server.join().unwrap();
+    }
+
+    #[test]
+    fn one_that_accepts_nobody_does_not_hold_us_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin");
+        let listener = bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let queued: Vec<UnixStream> = std::iter::from_fn(|| connect(&path).ok()).collect();
+        assert!(!queued.is_empty());
+        let error = call(&path, &DoorCall::Status, PATIENCE).unwrap_err();
+        assert!(error.to_string().contains("does not answer"), "{error}");
+    }
+
+    #[test]
+    fn one_that_accepts_and_is_silent_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin");
+        let _listener = bind(&path).unwrap();
+        let error = call(&path, &DoorCall::Status, Duration::from_millis(50)).unwrap_err();
+        assert!(error.to_string().contains("does not answer"), "{error}");
     }
 
     #[test]
