@@ -23,11 +23,20 @@ pub(super) fn pin_all() -> Result<usize, String> {
     let own = File::open(OWN).map_err(|error| format!("{OWN}: {error}"))?;
     let pinned = slaves.iter().try_for_each(|slave| {
         let pin = format!("{NETWORKS}/{}", slave.name);
-        File::create(&pin).map_err(|error| format!("{pin}: {error}"))?;
-        pin_new(&pin).map_err(|error| error.to_string())
+        pin_at(&pin, || pin_new(&pin).map_err(|error| error.to_string()))
     });
     raw::setns(&own, raw::ns::NETWORK).map_err(|error| error.to_string())?;
     pinned.map(|()| slaves.len())
+}
+
+/// Makes the file `pin` for `mount` to cover. Where that fails it is removed: to a session a pin that is
+/// a plain file is a fault, and one that is absent a network to be made.
+fn pin_at(pin: &str, mount: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    File::create(pin).map_err(|error| format!("{pin}: {error}"))?;
+    mount().map_err(|error| match std::fs::remove_file(pin) {
+        Ok(()) => error,
+        Err(left) => format!("{error}; {pin}: {left}"),
+    })
 }
 
 /// Moves this process into a new network and pins that at `pin`.
@@ -35,4 +44,21 @@ fn pin_new(pin: &str) -> raw::Result<()> {
     raw::unshare(raw::ns::NETWORK)?;
     raw::loopback_up()?;
     raw::mount(OWN, pin, "", MS_BIND, "")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_that_failed_leaves_no_plain_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bslave-1");
+        let pin = path.to_str().unwrap();
+        assert_eq!(pin_at(pin, || Err("EPERM".to_owned())).unwrap_err(), "EPERM");
+        assert!(!path.exists());
+        pin_at(pin, || Ok(())).unwrap();
+        assert!(path.exists());
+    }
 }
