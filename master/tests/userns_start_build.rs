@@ -143,6 +143,22 @@ fn files() {
     let output = door.run(&["--out", out_text, "--", "sh", "-c", script]);
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(std::fs::read_to_string(out.join("log")).unwrap(), "half\n");
+    // What programs read unasked is left out and named; what is there already stays.
+    let script =
+        "cd /build/results; mkdir .git; echo x > .git/hook; echo x > .profile; echo new > new";
+    let output = door.run(&["--out", out_text, "--", "sh", "-c", script]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("\".git\"") && told.contains("\".profile\""), "{told}");
+    assert!(
+        out.join("new").exists() && !out.join(".git").exists() && !out.join(".profile").exists()
+    );
+    let script = "echo other > /build/results/log";
+    let output = door.run(&["--out", out_text, "--", "sh", "-c", script]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{told}");
+    assert!(told.contains("\"log\"") && told.contains("an empty directory"), "{told}");
+    assert_eq!(std::fs::read_to_string(out.join("log")).unwrap(), "half\n");
 }
 
 fn full() {
@@ -266,7 +282,7 @@ fn violations() {
         slave_api::Frame { kind: b'f', payload: payload.as_bytes() }.encode(&mut bytes).unwrap();
         told_bytes(&[], &bytes)
     };
-    for path in ["../x", "/etc/passwd", "a//b", "-rf"] {
+    for path in ["../x", "/etc/passwd", "a//b", "-rf", ".git/hooks/x"] {
         let said = raw(&format!(r#"{{"path":"{path}","size":0,"mode":420}}"#));
         assert!(said.contains(&format!("{path:?}")), "it names what was sent: {said}");
     }

@@ -2,16 +2,22 @@
 
 use super::ClientError;
 use djinni_raw::{openat2, resolve};
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, fstat, linkat, mkdirat, openat, renameat_with,
+    unlinkat,
+};
 use rustix::io::Errno;
 use slave_api::{OUTPUT_LIMIT_BYTES, OUTPUT_LIMIT_FILES, OutputFile};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A directory that takes results.
 ///
-/// Each file is written under a temporary name and renamed when it is whole, so it replaces what
-/// had its name before (never a directory), and what is broken off leaves nothing.
+/// Each file is written under a temporary name, which no result can have, and renamed when it is
+/// whole, so what is broken off leaves nothing. What is built chooses the names, so nothing is ever
+/// replaced: what has the name of a result is an error, unless it is that very result.
 #[derive(Debug)]
 pub struct Outputs {
     shown: PathBuf,
@@ -39,6 +45,54 @@ impl Drop for Current {
             let _ = unlinkat(&self.directory, &self.temporary, AtFlags::empty());
         }
     }
+}
+
+impl Current {
+    /// Whether `name` is a regular file with the bytes of this one: the same result, sent again.
+    fn is_there_already(&self, name: &str) -> bool {
+        let open = |name: &str| {
+            // NONBLOCK: whatever else has that name must not make us wait.
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let file = openat(&self.directory, name, flags, Mode::empty())?;
+            let stat = fstat(&file)?;
+            let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            let same_size = u64::try_from(stat.st_size) == Ok(self.result.size);
+            if regular && same_size { Ok(File::from(file)) } else { Err(Errno::EXIST) }
+        };
+        match (open(&self.temporary), open(name)) {
+            (Ok(new), Ok(old)) => same_bytes(new, old).unwrap_or(false),
+            _ => false,
+        }
+    }
+}
+
+/// Whether two files of the same size have the same bytes.
+fn same_bytes(mut one: File, mut other: File) -> io::Result<bool> {
+    let (mut piece, mut same) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let count = one.read(&mut piece)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        other.read_exact(&mut same[..count])?;
+        if piece[..count] != same[..count] {
+            return Ok(false);
+        }
+    }
+}
+
+/// Renames, but never over what is there.
+fn rename_to_new(directory: &OwnedFd, from: &str, to: &str) -> Result<(), Errno> {
+    match renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        // A file system that does not know the flag, as NFS: it has links, which replace nothing.
+        Err(Errno::INVAL) => link_to_new(directory, from, to),
+        outcome => outcome,
+    }
+}
+
+fn link_to_new(directory: &OwnedFd, from: &str, to: &str) -> Result<(), Errno> {
+    linkat(directory, from, directory, to, AtFlags::empty())?;
+    unlinkat(directory, from, AtFlags::empty())
 }
 
 impl Outputs {
@@ -155,10 +209,15 @@ impl Outputs {
         }
         let Some(mut current) = self.current.take() else { return Ok(()) };
         let name = current.result.path.split().1;
-        renameat(&current.directory, &current.temporary, &current.directory, name)
-            .map_err(|errno| self.failed("renameat", current.result.path.as_str(), errno))?;
-        current.whole = true;
-        Ok(())
+        match rename_to_new(&current.directory, &current.temporary, name) {
+            Ok(()) => {
+                current.whole = true;
+                Ok(())
+            }
+            // The temporary file goes with `current`.
+            Err(Errno::EXIST) if current.is_there_already(name) => Ok(()),
+            Err(errno) => Err(self.failed("renameat2", current.result.path.as_str(), errno)),
+        }
     }
 
     fn failed(&self, call: &'static str, path: &str, errno: Errno) -> ClientError {
@@ -168,6 +227,7 @@ impl Outputs {
             Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {
                 "something else of that name is there: give an empty directory"
             }
+            Errno::EXIST => "it is there, and nothing is replaced: give an empty directory",
             _ => "give another directory",
         };
         ClientError::Here(format!("--out {}: {error}: {remedy}", self.shown.display()))

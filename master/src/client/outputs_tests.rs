@@ -42,7 +42,9 @@ fn results_arrive_whole_with_harmless_modes() {
 
 #[test]
 fn paths_that_lead_out_do_not_even_decode() {
-    for path in ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "-x", "1/2/3/4/5/6/7/8/9"] {
+    for path in
+        ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "-x", ".git/x", "1/2/3/4/5/6/7/8/9"]
+    {
         let payload = format!(r#"{{"path":{path:?},"size":0,"mode":420}}"#);
         let frame = Frame { kind: b'f', payload: payload.as_bytes() };
         let error = ClientError::from(FromSlave::decode(frame).unwrap_err());
@@ -68,12 +70,62 @@ fn a_link_in_the_way_is_not_followed() {
         let error = outputs.begin(result(path, 0, 0o644)).unwrap_err().to_string();
         assert!(error.contains("something else of that name"), "{error}");
     }
-    // A link where the file itself goes is replaced, not written through.
-    outputs.begin(result("file", 1, 0o644)).unwrap();
-    outputs.write(b"x").unwrap();
+    // Nor where the file itself goes, not even to find the same there.
+    for bytes in ["x", "before"] {
+        outputs.begin(result("file", bytes.len() as u64, 0o644)).unwrap();
+        let error = outputs.write(bytes.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("\"file\"") && error.contains("nothing is replaced"), "{error}");
+    }
     assert_eq!(std::fs::read_to_string(aside.join("file")).unwrap(), "before");
-    assert!(!out.join("file").is_symlink());
+    assert!(out.join("file").is_symlink());
     assert_eq!(listing(&aside), ["file"]);
+}
+
+#[test]
+fn a_file_that_is_there_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("Makefile"), "all:").unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("pipe"), Mode::RUSR).unwrap();
+    let mut outputs = Outputs::open(dir.path()).unwrap();
+    for (path, bytes) in [("Makefile", "bad:"), ("Makefile", "longer"), ("pipe", "")] {
+        let begun = outputs.begin(result(path, bytes.len() as u64, 0o755));
+        let error = begun.and_then(|()| outputs.write(bytes.as_bytes())).unwrap_err();
+        assert_eq!(error.exit_status(), 125);
+        let said = error.to_string();
+        assert!(
+            said.contains(&format!("{path:?}")) && said.contains("an empty directory"),
+            "{said}"
+        );
+    }
+    assert_eq!(std::fs::read_to_string(dir.path().join("Makefile")).unwrap(), "all:");
+    assert_eq!(listing(dir.path()), ["Makefile", "pipe"], "nothing temporary stays");
+}
+
+#[test]
+fn the_same_result_may_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = vec![7; 100_000];
+    for _ in 0..2 {
+        let mut outputs = Outputs::open(dir.path()).unwrap();
+        outputs.begin(result("run/log", bytes.len() as u64, 0o644)).unwrap();
+        outputs.write(&bytes).unwrap();
+        outputs.begin(result("run/empty", 0, 0o644)).unwrap();
+        outputs.end().unwrap();
+    }
+    assert_eq!(listing(dir.path()), ["run", "run/empty", "run/log"]);
+}
+
+#[test]
+fn where_renames_always_replace_links_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let outputs = Outputs::open(dir.path()).unwrap();
+    let write = |name: &str| std::fs::write(dir.path().join(name), name).unwrap();
+    write("new");
+    link_to_new(&outputs.directory, "new", "made").unwrap();
+    assert_eq!(listing(dir.path()), ["made"]);
+    write("other");
+    assert_eq!(link_to_new(&outputs.directory, "other", "made"), Err(Errno::EXIST));
+    assert_eq!(std::fs::read_to_string(dir.path().join("made")).unwrap(), "new");
 }
 
 #[test]

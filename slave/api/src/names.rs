@@ -19,6 +19,9 @@ pub enum NameFault {
     Control,
     /// It begins with a `-`, which programs would read as an option.
     Dash,
+    /// It begins with a `.`: a result must not be a file that programs read unasked, as
+    /// `.git/hooks/pre-commit` or `.profile`.
+    Hidden,
     /// It has a character that names of slaves do not have.
     Alphabet,
 }
@@ -32,6 +35,7 @@ impl fmt::Display for NameFault {
             Self::Slash => "a name has a '/'",
             Self::Control => "a name has a control character",
             Self::Dash => "a name begins with '-'",
+            Self::Hidden => "a name begins with '.'",
             Self::Alphabet => "only a-z, 0-9, '.', '_' and '-' may stand in it, 64 at most",
         })
     }
@@ -127,7 +131,8 @@ impl fmt::Display for FileName {
 }
 
 /// Where a result stands below the directory of results: a relative path of one to
-/// [`PATH_LIMIT_COMPONENTS`] components, each of which would be a [`FileName`].
+/// [`PATH_LIMIT_COMPONENTS`] components, each of which would be a [`FileName`] and none of which
+/// begins with a `.`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ResultPath(String);
@@ -159,6 +164,9 @@ impl TryFrom<String> for ResultPath {
             }
             if let Err(fault) = check_name(name) {
                 return refuse(PathReason::Name(fault));
+            }
+            if name.starts_with('.') {
+                return refuse(PathReason::Name(NameFault::Hidden));
             }
         }
         Ok(Self(given))
@@ -240,7 +248,7 @@ mod tests {
 
     #[test]
     fn plain_paths_are_taken() {
-        for path in ["a", "a/b/c.rpm", "..a", "a..", ".hidden", "a-b", "1/2/3/4/5/6/7/8", "ä ö"] {
+        for path in ["a", "a/b/c.rpm", "a..", "a.b", "a-b", "1/2/3/4/5/6/7/8", "ä ö"] {
             let taken = ResultPath::try_from(path.to_string()).unwrap();
             assert_eq!(taken.as_str(), path);
         }
@@ -264,6 +272,11 @@ mod tests {
             ("a/", Name(Empty)),
             ("-rf", Name(Dash)),
             ("a/-rf", Name(Dash)),
+            (".profile", Name(Hidden)),
+            (".git/hooks/pre-commit", Name(Hidden)),
+            ("a/.b/c", Name(Hidden)),
+            ("..a", Name(Hidden)),
+            ("...", Name(Hidden)),
             ("a\0b", Name(Control)),
             ("a\nb", Name(Control)),
             ("\u{1b}[2J", Name(Control)),
@@ -285,6 +298,7 @@ mod tests {
     #[test]
     fn file_names_have_no_directories() {
         assert!(FileName::try_from("a.src.rpm".to_string()).is_ok());
+        assert!(FileName::try_from(".config".to_string()).is_ok(), "the caller chose it");
         for name in ["", "a/b", "..", "-x", "/a"] {
             assert!(FileName::try_from(name.to_string()).is_err(), "{name:?}");
         }
@@ -313,7 +327,7 @@ mod tests {
                 let (directories, name) = taken.split();
                 prop_assert!(directories.len() < PATH_LIMIT_COMPONENTS);
                 for part in directories.iter().chain([&name]) {
-                    prop_assert!(!part.is_empty() && *part != "." && *part != "..");
+                    prop_assert!(!part.is_empty() && !part.starts_with('.'));
                 }
             }
         }
