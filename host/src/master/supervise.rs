@@ -2,8 +2,8 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -201,11 +201,12 @@ fn relay(
     admin: &Path,
     log: &mut Log,
 ) -> raw::Result<Exit> {
-    let mut output = File::from(output);
+    let mut output = Some(File::from(output));
     let mut kill_at: Option<Instant> = None;
     loop {
-        let [written, signalled, ended] =
-            wait_for_any([output.as_fd(), signals.as_fd(), running.as_fd()], kill_at);
+        let written = output.as_ref().map(File::as_fd);
+        let [signalled, ended, written] =
+            wait_for_any(signals.as_fd(), running.as_fd(), written, kill_at);
         if written {
             copy_piece(&mut output, log);
         }
@@ -226,30 +227,37 @@ fn relay(
     }
 }
 
-/// Which of three descriptors are ready, waiting for one of them or for `until`.
-fn wait_for_any(fds: [std::os::fd::BorrowedFd<'_>; 3], until: Option<Instant>) -> [bool; 3] {
-    let mut entries = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+/// Which of the descriptors are ready, waiting for one of them or for `until`.
+fn wait_for_any(
+    signals: BorrowedFd<'_>,
+    running: BorrowedFd<'_>,
+    output: Option<BorrowedFd<'_>>,
+    until: Option<Instant>,
+) -> [bool; 3] {
+    // Output that has ended is left out: it would be ready for ever.
+    let watched = if output.is_some() { 3 } else { 2 };
+    let mut entries = [signals, running, output.unwrap_or(signals)]
+        .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     let left = until.map(|moment| moment.saturating_duration_since(Instant::now()));
     // At least a moment, so that a master that cannot be killed is not asked in a tight loop.
     let left = left.map(|left| left.max(Duration::from_millis(10)));
     let timeout = left.and_then(|left| rustix::time::Timespec::try_from(left).ok());
-    match poll(&mut entries, timeout.as_ref()) {
+    match poll(&mut entries[..watched], timeout.as_ref()) {
         Ok(_) => entries.map(|entry| !entry.revents().is_empty()),
         Err(_) => [false; 3], // interrupted: ask again
     }
 }
 
-/// Copies one piece to the log; whether there was any.
-fn copy_piece(output: &mut File, log: &mut Log) -> bool {
+/// Copies one piece to the log; whether there may be more. At its end, `output` is closed.
+fn copy_piece(output: &mut Option<File>, log: &mut Log) -> bool {
     const PIECE_BYTES: usize = 8192;
     let mut piece = [0u8; PIECE_BYTES];
-    match output.read(&mut piece) {
-        Ok(0) | Err(_) => false,
-        Ok(count) => {
-            log.write(&piece[..count]);
-            true
-        }
+    match output.as_mut().map(|file| file.read(&mut piece)) {
+        Some(Ok(count)) if count > 0 => log.write(&piece[..count]),
+        Some(Err(error)) if error.kind() == ErrorKind::Interrupted => {}
+        _ => *output = None,
     }
+    output.is_some()
 }
 
 /// Whether bmaster has said that it is stopping.
@@ -257,4 +265,39 @@ pub fn ask_to_stop(admin: &Path) -> bool {
     const PATIENCE: Duration = Duration::from_secs(5);
     let answer = door::call(admin, &DoorCall::Stop, PATIENCE);
     matches!(answer, Ok((_, DoorReply::Stopping)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+    }
+
+    #[test]
+    fn output_that_has_ended_is_copied_whole_and_not_waited_for_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut log = Log::bounded(&path).unwrap();
+        let (quiet, _held) = pipe();
+        let (output, writer) = pipe();
+        rustix::io::write(&writer, b"last words\n").unwrap();
+        drop(writer);
+        let mut output = Some(File::from(output));
+        let ready = |output: &Option<File>| {
+            let until = Instant::now() + Duration::from_millis(50);
+            let output = output.as_ref().map(File::as_fd);
+            wait_for_any(quiet.as_fd(), quiet.as_fd(), output, Some(until))
+        };
+        assert_eq!(ready(&output), [false, false, true]);
+        assert!(copy_piece(&mut output, &mut log));
+        assert!(!copy_piece(&mut output, &mut log));
+        assert!(output.is_none());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "last words\n");
+        let before = Instant::now();
+        assert_eq!(ready(&output), [false; 3]);
+        assert!(before.elapsed() >= Duration::from_millis(50), "it slept");
+    }
 }

@@ -91,6 +91,9 @@ fn pass_on(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result
 }
 
 /// Waits until something can be done, and does it.
+///
+/// `poll(2)` tells of a hang-up though nobody asked: a slave that has ended while its caller does not
+/// read is left out until there is something to do for it; a caller that has hung up ends the relay.
 fn turn(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result<Option<End>> {
     let mut fds = [
         PollFd::new(&ends.hold, PollFlags::IN),
@@ -98,7 +101,8 @@ fn turn(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result<Op
         PollFd::from_borrowed_fd(ends.caller.as_fd(), interest(inward, outward)),
         PollFd::from_borrowed_fd(ends.slave.as_fd(), interest(outward, inward)),
     ];
-    rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+    let watched = if interest(outward, inward).is_empty() { 3 } else { 4 };
+    rustix::io::retry_on_intr(|| poll(&mut fds[..watched], None))?;
     let [hold, stop, caller, slave] = fds.map(|fd| fd.revents());
     if !hold.is_empty() {
         return Ok(Some(End::Taken));
@@ -115,7 +119,8 @@ fn turn(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result<Op
         inward.read(ends.caller, caller);
         outward.write(ends.caller);
     }
-    let gone = inward.ended || outward.broken;
+    let hung_up = caller.intersects(PollFlags::HUP | PollFlags::ERR);
+    let gone = hung_up || inward.ended || outward.broken;
     Ok(gone.then_some(End::Caller))
 }
 

@@ -155,3 +155,55 @@ fn a_frame_that_has_begun_is_finished_before_the_master_speaks() {
     assert_eq!(heard.len() % frame.len(), 0, "whole frames");
     assert!(writer.join().unwrap().is_err(), "the slave's end is closed");
 }
+
+/// What one turn comes to when `caller` and `slave` are as they are and the master stops soon.
+fn one_turn(
+    caller: &UnixStream,
+    slave: &UnixStream,
+    inward: &mut Flow,
+    outward: &mut Flow,
+) -> Option<End> {
+    let (hold, stop) = (event(), event());
+    let later = stop.try_clone().unwrap();
+    let raiser = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        raise(&later);
+    });
+    let ends = Ends { caller, slave, hold: hold.as_fd(), stop: stop.as_fd() };
+    let end = turn(&ends, inward, outward).unwrap();
+    raiser.join().unwrap();
+    end
+}
+
+/// A pair whose first end takes no more bytes.
+fn full_pair() -> (UnixStream, UnixStream) {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    while (&near).write(&[0; 4096]).is_ok() {}
+    (near, far)
+}
+
+fn flows(inward: &[u8], outward: &[u8]) -> (Flow, Flow) {
+    let flow = |waiting: &[u8]| Flow { waiting: waiting.to_vec(), ..Flow::new(FrameReader::new()) };
+    (flow(inward), flow(outward))
+}
+
+#[test]
+fn a_slave_that_has_ended_is_not_asked_while_its_caller_does_not_read() {
+    let (near_caller, _caller) = full_pair();
+    let (near_slave, slave) = UnixStream::pair().unwrap();
+    drop(slave);
+    let (mut inward, mut outward) = flows(b"", b"waits");
+    let end = one_turn(&near_caller, &near_slave, &mut inward, &mut outward);
+    assert_eq!(end, Some(End::Stopped), "it slept until then");
+}
+
+#[test]
+fn a_caller_that_goes_while_its_slave_does_not_read_ends_it() {
+    let (near_caller, caller) = UnixStream::pair().unwrap();
+    let (near_slave, _slave) = full_pair();
+    drop(caller);
+    let (mut inward, mut outward) = flows(b"waits", b"");
+    let end = one_turn(&near_caller, &near_slave, &mut inward, &mut outward);
+    assert_eq!(end, Some(End::Caller));
+}
