@@ -22,7 +22,7 @@ const RESULTS_LIMIT: usize = 10_000;
 /// Directories are opened without following links and files are judged by descriptor: what
 /// `RPMS/x86_64/x.rpm` says it is, the build has decided. Nothing of the build runs any more.
 pub fn take(topdir: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
-    let top = File::open(topdir).on("open", topdir)?;
+    let top = open_top(topdir)?;
     let out_directory = File::open(out).on("open", out)?;
     let mut taken = Vec::new();
     for (place, path) in places(&top, topdir)? {
@@ -37,8 +37,22 @@ pub fn take(topdir: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
     Ok(taken)
 }
 
+/// The build's directory. It stands in the builder's home, so the build may have put a link or a FIFO
+/// in its place; only its own name is the build's, not the way to it.
+fn open_top(topdir: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(topdir, flags, Mode::empty()) {
+        Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
+            let what = format!("the build left no directory {}: {errno}", topdir.display());
+            let remedy = "no package is taken from such a build: mend its spec";
+            Err(Failure::new(Cause::BuildFailed, what, remedy))
+        }
+        outcome => outcome.on("open the directory", topdir),
+    }
+}
+
 /// The directories in which rpmbuild leaves packages: `SRPMS`, and each below `RPMS`.
-fn places(top: &File, topdir: &Path) -> Result<Vec<(OwnedFd, PathBuf)>, Failure> {
+fn places(top: &OwnedFd, topdir: &Path) -> Result<Vec<(OwnedFd, PathBuf)>, Failure> {
     let mut places = Vec::new();
     if let Some(sources) = open_directory(top, "SRPMS", topdir)? {
         places.push((sources, topdir.join("SRPMS")));

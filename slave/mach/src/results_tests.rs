@@ -68,6 +68,38 @@ fn links_in_place_of_directories_are_not_followed() {
 }
 
 #[test]
+fn what_stands_in_place_of_the_builds_directory_is_refused_at_once() {
+    let (directory, top, out) = build();
+    let elsewhere = directory.path().join("elsewhere");
+    fs::rename(&top, &elsewhere).unwrap();
+    let refused = || {
+        let failure = take(&top, &out).unwrap_err();
+        assert_eq!(failure.cause, Cause::BuildFailed);
+        assert!(failure.what.contains("left no directory"), "{failure}");
+    };
+    refused();
+    symlink(&elsewhere, &top).unwrap();
+    refused();
+    fs::remove_file(&top).unwrap();
+    // Opened as a file, it would wait for a writer for ever.
+    rustix::fs::mkfifoat(rustix::fs::CWD, &top, Mode::RUSR).unwrap();
+    refused();
+    assert!(fs::read_dir(&out).unwrap().next().is_none(), "nothing is taken");
+}
+
+#[test]
+fn fifos_in_place_of_packages_and_directories_make_nobody_wait() {
+    let (_directory, top, out) = build();
+    let cwd = rustix::fs::CWD;
+    fs::remove_file(top.join("RPMS/noarch/good-1-2.noarch.rpm")).unwrap();
+    rustix::fs::mkfifoat(cwd, top.join("SRPMS"), Mode::RUSR).unwrap();
+    rustix::fs::mkfifoat(cwd, top.join("RPMS/i386"), Mode::RUSR).unwrap();
+    assert!(take(&top, &out).unwrap().is_empty());
+    rustix::fs::mkfifoat(cwd, top.join("RPMS/noarch/a.rpm"), Mode::RUSR).unwrap();
+    assert!(take(&top, &out).unwrap_err().what.contains("no regular file"));
+}
+
+#[test]
 fn what_is_no_package_is_refused() {
     let (_directory, top, out) = build();
     fs::write(top.join("RPMS/noarch/a.rpm"), "hello").unwrap();
