@@ -7,6 +7,7 @@
 //! | [`registry`] | `images.toml` |
 //! | [`master`]   | masters' containers: started, stopped, entered |
 //! | [`doctor`]   | `bhost check` |
+//! | [`mounts`]   | the host's mount table |
 //! | [`problem`]  | errors in three parts |
 //! | [`progress`] | steps with their times on standard error |
 //!
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod doctor;
 pub mod image;
 pub mod master;
+pub mod mounts;
 pub mod problem;
 pub mod progress;
 pub mod registry;

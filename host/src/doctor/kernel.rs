@@ -9,6 +9,7 @@ use djinni_raw::{self as raw, Change, Cloned, FsContext, attr, cwd, ns};
 use rustix::fs::{Mode, OFlags};
 
 use crate::doctor::Finding;
+use crate::mounts;
 
 const ENOSYS: i32 = rustix::io::Errno::NOSYS.raw_os_error();
 const ENOTBLK: i32 = rustix::io::Errno::NOTBLK.raw_os_error();
@@ -205,7 +206,7 @@ fn mapped(pid: i32) -> raw::Result<OwnedFd> {
 
 fn cgroups() -> Vec<Finding> {
     let subject = "control groups, version 2";
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let table = mounts::table().unwrap_or_default();
     let Some(mount) = cgroup2_mount(&table) else {
         let remedy = "mount -t cgroup2 none /sys/fs/cgroup";
         return vec![Finding::error(subject, "not mounted", remedy)];

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::mounts;
 use crate::problem::{Concerning, Exit, Problem, Result};
 
 /// What the name of every unfinished thing begins with.
@@ -87,9 +88,7 @@ impl Drop for Workshop {
 
 /// Removes `path` with all in it, and refuses where something is mounted below.
 fn remove(path: &Path) -> Result<()> {
-    let table = Path::new("/proc/self/mountinfo");
-    let text = std::fs::read_to_string(table).concerning("read", table)?;
-    if let Some(found) = mount_below(&text, path) {
+    if let Some(found) = mount_below(&mounts::table()?, path) {
         let remedy = format!("umount {found}");
         return Err(Problem::new(
             path.display(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use djinni_api::MasterName;
 use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
 
+use crate::mounts;
 use crate::problem::{Concerning, Problem, Result};
 
 /// A master's cgroup, by path in the host's cgroup v2 mount.
@@ -17,9 +18,7 @@ pub struct MasterCgroup(PathBuf);
 impl MasterCgroup {
     /// The cgroup of `name`, which the djinnid of `places` has made; `None` when there is none.
     pub fn find(places: &Places, name: &MasterName) -> Result<Option<Self>> {
-        let table = Path::new("/proc/self/mountinfo");
-        let text = fs::read_to_string(table).concerning("read", table)?;
-        let Some(mount) = cgroup2_mount(&text) else {
+        let Some(mount) = cgroup2_mount(&mounts::table()?) else {
             let remedy = "mount it: mount -t cgroup2 none /sys/fs/cgroup";
             return Err(Problem::new("cgroup2", "it is not mounted", remedy));
         };
