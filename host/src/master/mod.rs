@@ -13,7 +13,7 @@
 //!   the master dies with its supervisor (PDEATHSIG), whatever ended it ◀─┘
 //! ```
 //!
-//! A master runs exactly while its supervisor holds the lock on `RUNTIME/NAME`: no pid file, nothing
+//! A master runs exactly while its supervisor holds the lock on `RUNTIME/NAME/lock`: no pid file, nothing
 //! to clean up after a `kill -9`.
 //!
 //! Architecture invariant: no process of ours runs in a container's namespaces but the cell's own.
