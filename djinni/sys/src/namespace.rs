@@ -60,8 +60,12 @@ pub fn prepare_runtime(runtime: &Path) -> Result<()> {
 }
 
 /// Undoes [`prepare_runtime`]; only when no pin is left on it.
+///
+/// A supervisor that was just killed may still have its lock open there; nothing is pinned any more,
+/// so what cannot go at once goes with it.
 pub fn release_runtime(runtime: &Path) -> Result<()> {
-    umount(&text(runtime), false)
+    let path = text(runtime);
+    crate::stage::umount_patiently(&path).or_else(|_| umount(&path, true))
 }
 
 const MS_BIND: u64 = 4096;
