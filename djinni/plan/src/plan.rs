@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use djinni_api::{ImageName, SlaveName};
+use djinni_api::SlaveName;
 
 use crate::config::{Master, RootMode, Slave, VarMode};
 use crate::facts::SlotFacts;
@@ -25,14 +25,6 @@ impl Plan {
     /// The steps, in order.
     pub fn steps(&self) -> &[Step] {
         &self.0
-    }
-
-    /// The image that must be open before the plan runs.
-    pub fn image(&self) -> Option<&ImageName> {
-        self.0.iter().find_map(|step| match step {
-            Step::CloneImage { image, .. } => Some(image),
-            _ => None,
-        })
     }
 }
 

@@ -597,11 +597,6 @@ pub fn set_no_new_privileges() -> Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, "PR_SET_NO_NEW_PRIVS")
 }
 
-/// Takes in orphans of our descendants. `PR_SET_CHILD_SUBREAPER`.
-pub fn set_child_subreaper() -> Result<()> {
-    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, "PR_SET_CHILD_SUBREAPER")
-}
-
 /// Names this process in `/proc/PID/comm`, cut to 15 bytes. `PR_SET_NAME`.
 pub fn set_process_name(name: &CStr) {
     // SAFETY: the name is NUL-terminated; the kernel copies at most 16 bytes. It cannot fail.
