@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -126,8 +126,11 @@ impl Masters {
         let (images, their_images) = Link::pair().map_err(told)?;
         match fork().map_err(|error| error.to_string())? {
             Cloned::Child => {
-                let alone = close_all_but(&[their_commands.as_fd(), their_images.as_fd()])
-                    .and_then(|()| djinni_raw::set_parent_death_signal(SIGKILL));
+                let alone = close_all_but(&[
+                    their_commands.as_fd().as_raw_fd(),
+                    their_images.as_fd().as_raw_fd(),
+                ])
+                .and_then(|()| djinni_raw::set_parent_death_signal(SIGKILL));
                 if alone.is_err() {
                     exit_now(1);
                 }

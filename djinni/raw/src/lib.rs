@@ -685,8 +685,8 @@ pub fn close_from(first: u32) -> Result<()> {
 
 /// Closes every descriptor from 3 up but those given. For a forked child that shares nothing more
 /// with its parent and never returns into the parent's code: owners of the others are not told.
-pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
-    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+pub fn close_all_but(kept: &[RawFd]) -> Result<()> {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     kept.sort_unstable();
     let mut from = 3;
     for fd in kept.into_iter().filter(|fd| *fd >= 3) {
@@ -701,7 +701,7 @@ pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
 /// Closes every descriptor from `first` to `last`, both included. `close_range(2)`, Linux 5.9.
 ///
 /// Only for a child that never drops an owner of one of those numbers: owners are not told.
-pub fn close_range(first: u32, last: u32) -> Result<()> {
+fn close_range(first: u32, last: u32) -> Result<()> {
     // SAFETY: only numbers are passed; see the contract above.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     number(result, "close_range", || format!("{first}, {last}")).map(drop)

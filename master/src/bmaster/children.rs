@@ -1,7 +1,7 @@
 //! The children of `bmaster`, and how they are made.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -77,5 +77,5 @@ fn prepare(served: Option<&UnixStream>) -> raw::Result<()> {
     raw::reset_signals()?;
     raw::ignore_signal(SIGPIPE);
     // No owner of what is closed here is ever dropped in the child.
-    raw::close_all_but(served.map(AsFd::as_fd).as_slice())
+    raw::close_all_but(served.map(AsRawFd::as_raw_fd).as_slice())
 }

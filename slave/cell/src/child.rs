@@ -1,6 +1,6 @@
 //! The child's side: from a copy of the caller to process 1 of the cell.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use djinni_raw as raw;
 use rustix::fs::{Mode, OFlags};
@@ -35,7 +35,8 @@ fn tell(channel: &OwnedFd, message: &[u8]) -> bool {
 }
 
 fn set_up(cell: &Cell, channel: &OwnedFd) -> Result<(), Failure> {
-    close_all_but(&cell.keep_fds, channel.as_raw_fd()).step(Step::Descriptors)?;
+    let kept = [cell.keep_fds.as_slice(), &[channel.as_raw_fd()]].concat();
+    raw::close_all_but(&kept).step(Step::Descriptors)?;
     rustix::process::umask(Mode::empty());
     match cell.ids {
         Some(_) => wait_for_maps(channel)?,
@@ -51,21 +52,6 @@ fn set_up(cell: &Cell, channel: &OwnedFd) -> Result<(), Failure> {
     drop(root);
     raw::pivot_root_here().step(Step::Pivot)?;
     settle(cell)
-}
-
-/// Closes every descriptor above 2 but `keep` and the channel.
-fn close_all_but(keep: &[RawFd], channel: RawFd) -> raw::Result<()> {
-    let mut kept: Vec<u32> =
-        keep.iter().chain([&channel]).filter_map(|fd| u32::try_from(*fd).ok()).collect();
-    kept.sort_unstable();
-    let mut first = 3;
-    for number in kept.into_iter().filter(|number| *number >= 3) {
-        if first < number {
-            raw::close_range(first, number - 1)?;
-        }
-        first = number + 1;
-    }
-    raw::close_range(first, u32::MAX)
 }
 
 fn wait_for_maps(channel: &OwnedFd) -> Result<(), Failure> {
