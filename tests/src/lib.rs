@@ -6,6 +6,7 @@
 //! | [`images`]   | images and packages to test with, made by `tests/prepare` |
 //! | [`baseline`] | what of the host must be the same before and after |
 //! | [`djinni`]   | a djinnid of one's own, with its configuration and its masters |
+//! | [`mach`]     | a slave that builds packages, its sources, what comes out |
 //! | [`terminal`] | a terminal with a program on it |
 //!
 //! Tests are told apart by name: `tidy_*` (house rules), `userns_*`, `root_*` (real mounts and
@@ -17,5 +18,6 @@
 pub mod baseline;
 pub mod djinni;
 pub mod images;
+pub mod mach;
 pub mod programs;
 pub mod terminal;

@@ -3,107 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use djinni_tests::djinni::{Djinni, IDS_FIRST, MASTER};
-use djinni_tests::images;
-use djinni_tests::programs::{Ran, run};
+use djinni_tests::mach::{
+    DIST, builder, builder_with, files, made, rebuild, rebuilding, record, source,
+};
+use djinni_tests::programs::run;
 use serde_json::Value;
-
-const DIST: &str = "debian-12-rpm";
-
-/// A djinni with the slave `builder`: a real image, the RPM world as a share.
-fn builder() -> Djinni {
-    builder_with(|_| ())
-}
-
-/// As [`builder`]; `change` is called before anything is started.
-fn builder_with(change: impl FnOnce(&Djinni)) -> Djinni {
-    let real = images::real();
-    let djinni = Djinni::with(|djinni| {
-        change(djinni);
-        let image = format!("[image.real]\nsource = {{ erofs = {:?} }}\n[image.ext4]", real.image);
-        djinni.edit("etc/images.toml", "[image.ext4]", &image);
-        let slave = format!(
-            "[share.world]\ndir = {:?}\n[slave.builder]\nimage = \"real\"\nslice = 9\n\
-             area = {{ dir = \"SRV/areas/builder\" }}\nshares = [\"world\"]\n[slave.ext4]",
-            real.world
-        );
-        djinni.edit("etc/masters/m.toml", "[slave.ext4]", &slave);
-    });
-    djinni.start_master();
-    djinni
-}
-
-/// The world's source package of this name.
-fn source(name: &str) -> PathBuf {
-    let all = fs::read_dir(images::real().world.join("srpms")).unwrap().flatten();
-    let mut found = all.map(|entry| entry.path()).filter(|path| {
-        path.file_name().unwrap().to_string_lossy().starts_with(&format!("{name}-"))
-    });
-    found.next().unwrap_or_else(|| panic!("the world has no {name}"))
-}
-
-/// A `start-build` that rebuilds these sources.
-fn rebuilding(djinni: &Djinni, sources: &[PathBuf], out: &Path) -> Command {
-    let mut command = djinni.start_build(&["builder"]);
-    for source in sources {
-        command.arg("--in").arg(source);
-    }
-    command.arg("--out").arg(out).args(["--", "mach", "-r", DIST, "rebuild"]);
-    command.args(sources.iter().map(|source| source.file_name().unwrap()));
-    command
-}
-
-fn rebuild(djinni: &Djinni, sources: &[PathBuf], out: &Path) -> Ran {
-    run(&mut rebuilding(djinni, sources, out))
-}
-
-/// Files of a directory and all below it, relative to it.
-fn files(directory: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut left = vec![directory.to_owned()];
-    while let Some(next) = left.pop() {
-        for entry in fs::read_dir(next).unwrap().flatten() {
-            match entry.file_type().unwrap().is_dir() {
-                true => left.push(entry.path()),
-                false => {
-                    let path = entry.path();
-                    found.push(path.strip_prefix(directory).unwrap().display().to_string());
-                }
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
-/// The record of the only run of a package that has come out.
-#[track_caller]
-fn record(out: &Path, package: &str) -> Value {
-    let files = files(out);
-    let wanted = |file: &&String| file.starts_with(package) && file.ends_with("/record.json");
-    let found: Vec<_> = files.iter().filter(wanted).collect();
-    assert_eq!(found.len(), 1, "{files:#?}");
-    serde_json::from_str(&fs::read_to_string(out.join(found[0])).unwrap()).unwrap()
-}
-
-/// A source package whose spec is this one, made on the host.
-fn made(djinni: &Djinni, name: &str, rest: &str) -> PathBuf {
-    let top = djinni.base().join("made");
-    fs::create_dir_all(&top).unwrap();
-    let spec = top.join(format!("{name}.spec"));
-    let head = format!(
-        "Name: {name}\nVersion: 1\nRelease: 1\nSummary: Test\nLicense: MIT\nBuildArch: noarch\n"
-    );
-    fs::write(&spec, format!("{head}{rest}")).unwrap();
-    let mut command = Command::new("rpmbuild");
-    command.arg("-bs").arg("--define").arg(format!("_topdir {}", top.display())).arg(&spec);
-    run(&mut command).done();
-    top.join(format!("SRPMS/{name}-1-1.src.rpm"))
-}
 
 #[test]
 fn root_real_packages_are_rebuilt_and_recorded() {

@@ -30,7 +30,7 @@ impl Area {
     pub fn open(root: &Path) -> Result<Self, Failure> {
         let root = root.canonicalize().map_err(|error| {
             let what = format!("there is no working area at {}: {error}", root.display());
-            Failure::new(Cause::Fault, what, "run mach in a slave, or name the area by --area")
+            Failure::new(Cause::Internal, what, "run mach in a slave, or name the area by --area")
         })?;
         // These separate paths in the options of an overlay mount.
         if root.to_string_lossy().contains([',', ':', '\\']) {

@@ -87,7 +87,7 @@ fn rebuild_one(
     let mut gathered = Gathered::default();
     let outcome = work(workshop, source, chain, &mut gathered);
     let failure = outcome.as_ref().err();
-    if failure.is_some_and(|failure| failure.cause == Cause::DiskFull) {
+    if failure.is_some_and(|failure| failure.cause == Cause::Resource) {
         // Room for the record; what cannot be removed now goes with the scratch.
         for name in ["home", "root"] {
             let _ = fs::remove_dir_all(workshop.run.path.join(name));
@@ -146,7 +146,7 @@ fn work(
     gathered.results = results::take(&home.join(TOPDIR), &workshop.out)?;
     if gathered.results.is_empty() {
         let what = format!("{}: rpmbuild ended well but left no package", source.package);
-        return Err(Failure::new(Cause::BuildFailed, what, "does the spec have a %files?"));
+        return Err(Failure::new(Cause::Compile, what, "does the spec have a %files?"));
     }
     phase.end(format!("{} packages", gathered.results.len()));
     Ok(())
@@ -224,7 +224,7 @@ fn build_failed(workshop: &Workshop<'_>, status: i32, section: &mut Option<Strin
     if let Some(failure) = explain::disk_full(workshop.area, &log, &what) {
         return failure;
     }
-    Failure::new(Cause::BuildFailed, what, "read build.log, mend the spec or its sources")
+    Failure::new(Cause::Compile, what, "read build.log, mend the spec or its sources")
         .with_details(explain::last_lines(&log))
 }
 
@@ -241,7 +241,7 @@ fn check_by_rpm(workshop: &Workshop<'_>, source: &Source, home: &Path) -> Result
     }
     let path = source.path.display();
     let what = format!("{path} is not a usable source package: rpm -K finds its digests wrong");
-    Err(Failure::new(Cause::BadSource, what, "fetch or copy it again"))
+    Err(Failure::new(Cause::Source, what, "fetch or copy it again"))
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub fn run(
         tick();
     }
     let exit = running.wait().map_err(|error| {
-        Failure::new(Cause::Fault, error.to_string(), "this is a defect of mach: report it")
+        Failure::new(Cause::Internal, error.to_string(), "this is a defect of mach: report it")
     })?;
     Ok(exit.shell_status())
 }

@@ -123,7 +123,7 @@ impl<'a> Installer<'a> {
             Some(version) if version == dist.rpm => Ok(()),
             Some(version) => Err(other_rpm("this slave", &version, dist)),
             None => Err(Failure::new(
-                Cause::RootFailed,
+                Cause::Root,
                 "this slave has no rpm that runs",
                 "use an image with rpm and dnf: 'bhost image build NAME --include rpm,dnf'",
             )),
@@ -156,7 +156,7 @@ pub fn other_rpm(whose: &str, version: &str, dist: &Dist) -> Failure {
          another rpm comes with a later version",
         dist.rpm
     );
-    Failure::new(Cause::RootFailed, what, remedy)
+    Failure::new(Cause::Root, what, remedy)
 }
 
 /// dnf's cache for these repositories, and the lock on it.

@@ -61,7 +61,7 @@ pub fn disk_full(area: &Area, log: &str, what: &str) -> Option<Failure> {
         format!("; {} of {} MiB are free", free >> 20, all >> 20)
     });
     let what = format!("{what}: the working area is full (ENOSPC){room}");
-    Some(Failure::new(Cause::DiskFull, what, DISK_FULL_REMEDY).with_details(last_lines(log)))
+    Some(Failure::new(Cause::Resource, what, DISK_FULL_REMEDY).with_details(last_lines(log)))
 }
 
 /// Up to three names that are most like `wanted`, the best first; none that is quite unlike it.

@@ -6,39 +6,60 @@ use std::path::Path;
 
 use slave_cell::CellError;
 
-/// Whose doing a failure is; decides the exit status and stands in `record.json`.
+/// What class of trouble ended the work; decides the exit status and stands in `record.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The command line, or a dist file.
     Usage,
-    /// A source package is not one, or is damaged.
-    BadSource,
-    /// No package provides what the source needs.
-    UnmetRequirements,
-    /// The package manager could not make a root.
-    RootFailed,
-    /// rpmbuild ended with an error.
-    BuildFailed,
-    /// No room in the working area.
-    DiskFull,
+    /// A source is not one, is damaged, is not what its digest or signature says, or does not parse.
+    Source,
+    /// No package provides what the source needs, or packages it needs exclude each other.
+    Dependency,
+    /// A repository cannot be reached or trusted, or the package manager could not make a root.
+    Root,
+    /// A patch does not apply (`%prep`).
+    Patch,
+    /// `configure`, `cmake` or their like failed.
+    Configure,
+    /// The compiler, the linker or `make` failed (`%build`).
+    Compile,
+    /// The package's own tests failed (`%check`).
+    Test,
+    /// `%install` failed.
+    Install,
+    /// `%files` does not agree with what was installed.
+    FilesList,
+    /// No room on the disk, no memory, no more processes.
+    Resource,
+    /// It took longer than it may.
+    Time,
     /// Somebody else is at work on it.
     Busy,
-    /// A call of the operating system failed.
-    Fault,
+    /// The user ended it.
+    Interrupted,
+    /// A call of the operating system failed, or mach is at fault.
+    Internal,
 }
 
 impl Cause {
-    /// The word in records.
+    /// The word in records and events.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Usage => "usage",
-            Self::BadSource => "bad-source",
-            Self::UnmetRequirements => "unmet-requirements",
-            Self::RootFailed => "root-failed",
-            Self::BuildFailed => "build-failed",
-            Self::DiskFull => "disk-full",
+            Self::Source => "source",
+            Self::Dependency => "dependency",
+            Self::Root => "root",
+            Self::Patch => "patch",
+            Self::Configure => "configure",
+            Self::Compile => "compile",
+            Self::Test => "test",
+            Self::Install => "install",
+            Self::FilesList => "files-list",
+            Self::Resource => "resource",
+            Self::Time => "time",
             Self::Busy => "busy",
-            Self::Fault => "fault",
+            Self::Interrupted => "interrupted",
+            Self::Internal => "internal",
         }
     }
 
@@ -84,12 +105,12 @@ impl Failure {
         let what = format!("cannot {step} {}: {error}", path.display());
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::new(
-                Cause::DiskFull,
+                Cause::Resource,
                 format!("{what} (ENOSPC): the working area is full"),
                 DISK_FULL_REMEDY,
             ),
             _ => Self::new(
-                Cause::Fault,
+                Cause::Internal,
                 what,
                 "look at the path and its owner; as a last resort 'mach clean --all' begins anew",
             ),
@@ -105,8 +126,8 @@ impl From<CellError> for Failure {
     fn from(error: CellError) -> Self {
         const ENOSPC: i32 = 28;
         let cause = match error.errno() {
-            ENOSPC => Cause::DiskFull,
-            _ => Cause::Fault,
+            ENOSPC => Cause::Resource,
+            _ => Cause::Internal,
         };
         Self::new(cause, error.to_string(), "run mach as root of a slave")
     }
@@ -142,7 +163,7 @@ mod tests {
     fn a_full_disk_is_named() {
         let error = io::Error::from_raw_os_error(28);
         let failure = Failure::io("write", Path::new("/build/x"), error);
-        assert_eq!(failure.cause, Cause::DiskFull);
+        assert_eq!(failure.cause, Cause::Resource);
         assert!(failure.to_string().contains("ENOSPC"), "{failure}");
     }
 

@@ -274,7 +274,7 @@ mod tests {
     fn a_failure_leaves_no_layer() {
         with_workshop("aa", |workshop| {
             let key = Key::minimal(workshop);
-            let failure = Failure::new(crate::failure::Cause::RootFailed, "x", "y");
+            let failure = Failure::new(crate::failure::Cause::Root, "x", "y");
             assert!(find_or_make(workshop, &key, || Err(failure)).is_err());
             assert!(!workshop.area.layers().join(key.as_str()).exists());
             assert!(!find_or_make(workshop, &key, || made(workshop)).unwrap().cached);

@@ -17,7 +17,7 @@ pub fn enter_own_namespace() -> Result<(), Failure> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     unshared.and_then(|()| rustix::mount::mount_change("/", private)).map_err(|errno| {
         let what = format!("cannot make a mount namespace: {errno}");
-        Failure::new(Cause::Fault, what, "run mach as root of a slave")
+        Failure::new(Cause::Internal, what, "run mach as root of a slave")
     })
 }
 

@@ -169,9 +169,9 @@ mod tests {
             section: Some("%build".to_owned()),
             ..Gathered::default()
         };
-        let failure = Failure::new(Cause::BuildFailed, "it failed", "look");
+        let failure = Failure::new(Cause::Compile, "it failed", "look");
         let failed = exit(&gathered, Some(&failure));
-        assert_eq!((failed.cause, failed.section.as_deref()), ("build-failed", Some("%build")));
+        assert_eq!((failed.cause, failed.section.as_deref()), ("compile", Some("%build")));
         assert_eq!(exit(&Gathered::default(), None).cause, "built");
     }
 }

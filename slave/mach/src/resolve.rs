@@ -79,7 +79,7 @@ pub fn unmet(
     let details = missing.iter().flat_map(|one| describe(one, provides)).collect();
     let remedy = "add a package that provides it to the repository, build that package first in the \
                   same call, or correct the spec";
-    Some(Failure::new(Cause::UnmetRequirements, what, remedy).with_details(details))
+    Some(Failure::new(Cause::Dependency, what, remedy).with_details(details))
 }
 
 fn missing<'a>(

@@ -45,7 +45,7 @@ fn open_top(topdir: &Path) -> Result<OwnedFd, Failure> {
         Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
             let what = format!("the build left no directory {}: {errno}", topdir.display());
             let remedy = "no package is taken from such a build: mend its spec";
-            Err(Failure::new(Cause::BuildFailed, what, remedy))
+            Err(Failure::new(Cause::Compile, what, remedy))
         }
         outcome => outcome.on("open the directory", topdir),
     }
@@ -101,11 +101,7 @@ fn take_one(place: &OwnedFd, path: &Path, name: &str, out: &File) -> Result<Resu
     let path = path.join(name);
     let refuse = |why: &str| {
         let what = format!("the build left {}, which {why}", path.display());
-        Failure::new(
-            Cause::BuildFailed,
-            what,
-            "no package is taken from such a build: mend its spec",
-        )
+        Failure::new(Cause::Compile, what, "no package is taken from such a build: mend its spec")
     };
     // NONBLOCK: a FIFO in its place must not make us wait.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -74,7 +74,7 @@ fn what_stands_in_place_of_the_builds_directory_is_refused_at_once() {
     fs::rename(&top, &elsewhere).unwrap();
     let refused = || {
         let failure = take(&top, &out).unwrap_err();
-        assert_eq!(failure.cause, Cause::BuildFailed);
+        assert_eq!(failure.cause, Cause::Compile);
         assert!(failure.what.contains("left no directory"), "{failure}");
     };
     refused();

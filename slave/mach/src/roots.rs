@@ -99,7 +99,7 @@ fn make_dependencies(
     let specs: Vec<String> = requirements.iter().map(dnf::spec).collect();
     if !installer.install(&specs, &mut || tick())? {
         let failure = root_failed(workshop, "BuildRequires cannot be installed");
-        if failure.cause == Cause::DiskFull {
+        if failure.cause == Cause::Resource {
             return Err(failure);
         }
         let provides = installer.provides()?;
@@ -115,7 +115,7 @@ fn root_failed(workshop: &Workshop<'_>, what: &str) -> Failure {
         return failure;
     }
     let what = format!("{what}: dnf failed in {}", workshop.dist.name);
-    Failure::new(Cause::RootFailed, what, "read root.log; is the repository whole?")
+    Failure::new(Cause::Root, what, "read root.log; is the repository whole?")
         .with_details(explain::last_lines(&text))
 }
 
@@ -138,7 +138,7 @@ fn index(workshop: &Workshop<'_>, chain: &mut Chain) -> Result<(), Failure> {
     }
     let what = format!("createrepo_c failed on {}", repository.display());
     let remedy = "use an image with createrepo-c: a chain needs it; read root.log";
-    Err(Failure::new(Cause::RootFailed, what, remedy))
+    Err(Failure::new(Cause::Root, what, remedy))
 }
 
 /// NEVRAs and provides of all packages in `root`, asked of that root's own rpm.
@@ -157,7 +157,7 @@ fn contents(workshop: &Workshop<'_>, root: &Path) -> Result<(Vec<String>, Vec<St
     if packages.is_empty() {
         let what = "rpm lists no package in the root that was made";
         let remedy = "is '_dbpath' of the dist's [macros.install] where the root's rpm looks?";
-        return Err(Failure::new(Cause::RootFailed, what, remedy));
+        return Err(Failure::new(Cause::Root, what, remedy));
     }
     Ok((packages, lines_of("P ")))
 }

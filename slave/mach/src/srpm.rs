@@ -87,7 +87,7 @@ impl Source {
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let refuse = |why: String| {
             let what = format!("{} is not a usable source package: {why}", path.display());
-            Failure::new(Cause::BadSource, what, "give a whole .src.rpm; fetch or copy it again")
+            Failure::new(Cause::Source, what, "give a whole .src.rpm; fetch or copy it again")
         };
         let mut file = open_regular(path).map_err(&refuse)?;
         read_source(&mut file, path).map_err(refuse)
@@ -107,7 +107,7 @@ impl Source {
             return Ok(());
         }
         let what = format!("{} changed while mach was at work", self.path.display());
-        Err(Failure::new(Cause::BadSource, what, "leave it alone and try again"))
+        Err(Failure::new(Cause::Source, what, "leave it alone and try again"))
     }
 
     /// The file's name in a build: made of checked parts, never the name that was given.

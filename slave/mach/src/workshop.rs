@@ -37,7 +37,7 @@ pub fn look_at_repositories(dist: &Dist) -> Result<Vec<RepositoryState>, Failure
             );
             let remedy = "give the slave the share that holds it ('shares' in the policy of its \
                           master), or correct the dist";
-            Failure::new(Cause::RootFailed, what, remedy)
+            Failure::new(Cause::Root, what, remedy)
         })?;
         let (name, repomd_sha256) = (repository.name.clone(), digest::of_bytes(&bytes));
         Ok(RepositoryState { name, path, repomd_sha256 })

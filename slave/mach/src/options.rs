@@ -1,0 +1,58 @@
+//! What the command line asks of a build, whatever the verb and the kind of package.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a build may stop and begin (`--short-circuit`, as rpmbuild's stages `-bp` … `-bi`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Unpack and patch.
+    Prep,
+    /// Compile.
+    Build,
+    /// Install into the build root.
+    Install,
+}
+
+/// What is asked of every build of one call. `default()` is a plain `mach rebuild`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `-k`: the root of the build is kept for `mach chroot --last`, also when it went well.
+    pub keep: bool,
+    /// `-f`: build again although the same inputs have been built before.
+    pub force: bool,
+    /// `-c`: packages and logs are linked or copied into this directory too.
+    pub collect: Option<PathBuf>,
+    /// `--release TAG`: appended to the Release of what is built.
+    pub release: Option<String>,
+    /// `--define 'NAME BODY'`, in the order given.
+    pub defines: Vec<(String, String)>,
+    /// `--with NAME`.
+    pub with: Vec<String>,
+    /// `--without NAME`.
+    pub without: Vec<String>,
+    /// `--target ARCH`: what the packages are built for, if not the dist's architecture.
+    pub target: Option<String>,
+    /// `--nocheck`: leave the package's own tests out.
+    pub nocheck: bool,
+    /// `--short-circuit STAGE`: begin there, in the kept root of the last build.
+    pub short_circuit: Option<Stage>,
+    /// `--offline`: nothing is fetched; what is not in the cache is an error.
+    pub offline: bool,
+    /// `--network`: the build may use the slave's network. Recorded.
+    pub network: bool,
+    /// `--ccache`: the compiler's results are kept between builds of this slave. Recorded.
+    pub ccache: bool,
+    /// `--lint`: rpmlint or lintian after the build, where the root has it.
+    pub lint: bool,
+    /// `--verify`: build a second time under other conditions and compare.
+    pub verify: bool,
+    /// `--continue`: a chain goes on past a failure with what does not depend on it.
+    pub go_on: bool,
+    /// `--jobs N`: at most so many sources of a chain at a time; `None`: as the slave has cores.
+    pub jobs: Option<usize>,
+    /// `--time-limit`: the longest a build may take.
+    pub time_limit: Option<Duration>,
+    /// `--layers-size`: the most bytes that layers may take; overrides the dist's.
+    pub layers_size_bytes: Option<u64>,
+}
