@@ -1,5 +1,7 @@
 //! Why something failed, out of logs: the section of the spec, the last lines, the nearest names.
 
+pub mod sections;
+
 use crate::area::Area;
 use crate::failure::{Cause, DISK_FULL_REMEDY, Failure};
 
