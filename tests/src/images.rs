@@ -36,6 +36,8 @@ pub struct Real {
     pub image: PathBuf,
     /// The RPM world: `repo` and `srpms`.
     pub world: PathBuf,
+    /// A part of Debian's archive: `debian` and `security` (repositories), `sources`, `world.json`.
+    pub debian: PathBuf,
 }
 
 /// What real packages are built with; minutes, the first time.
@@ -48,7 +50,7 @@ pub fn real() -> Real {
     let cache = base().join("cache");
     let image = cache.join("host/state/images/debian-12.erofs");
     assert!(image.is_file(), "{}: bhost has put it elsewhere", image.display());
-    Real { image, world: cache.join("world") }
+    Real { image, world: cache.join("world"), debian: cache.join("debian") }
 }
 
 /// A Python that has PyPI's Varlink client.

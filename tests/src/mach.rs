@@ -16,7 +16,7 @@ use crate::programs::{Ran, run};
 /// The dist that real packages are built for.
 pub const DIST: &str = "debian-12-rpm";
 
-/// A djinni with the slave `builder`: a real image, the RPM world as a share.
+/// A djinni with the slave `builder`: a real image; the RPM world and a part of Debian's archive as shares.
 pub fn builder() -> Djinni {
     builder_with(|_| ())
 }
@@ -29,9 +29,9 @@ pub fn builder_with(change: impl FnOnce(&Djinni)) -> Djinni {
         let image = format!("[image.real]\nsource = {{ erofs = {:?} }}\n[image.ext4]", real.image);
         djinni.edit("etc/images.toml", "[image.ext4]", &image);
         let slave = format!(
-            "[share.world]\ndir = {:?}\n[slave.builder]\nimage = \"real\"\nslice = 9\n\
-             area = {{ dir = \"SRV/areas/builder\" }}\nshares = [\"world\"]\n[slave.ext4]",
-            real.world
+            "[share.world]\ndir = {:?}\n[share.debian]\ndir = {:?}\n[slave.builder]\nimage = \"real\"\nslice = 9\n\
+             area = {{ dir = \"SRV/areas/builder\" }}\nshares = [\"world\", \"debian\"]\n[slave.ext4]",
+            real.world, real.debian
         );
         djinni.edit("etc/masters/m.toml", "[slave.ext4]", &slave);
     });
