@@ -104,11 +104,18 @@ impl FrameReader {
 
     /// Take as many of `bytes` as there is room for; gives how many were taken.
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
-        let room = self.room();
-        let count = room.len().min(bytes.len());
-        room[..count].copy_from_slice(&bytes[..count]);
-        self.filled(count);
-        count
+        let mut taken = 0;
+        loop {
+            let rest = &bytes[taken..];
+            let room = self.room();
+            let count = room.len().min(rest.len());
+            if count == 0 {
+                return taken;
+            }
+            room[..count].copy_from_slice(&rest[..count]);
+            self.filled(count);
+            taken += count;
+        }
     }
 
     /// The next whole frame, if there is one. Refuses a length beyond the limit as soon as the
