@@ -11,6 +11,7 @@ use crate::dist::Dist;
 use crate::dnf;
 use crate::explain;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::progress::Progress;
 use crate::record::{self, Gathered};
@@ -23,7 +24,12 @@ use crate::workshop::{RepositoryState, Workshop, look_at_repositories, open_log,
 const TOPDIR: &str = "build";
 
 /// Builds `sources` in this order; prints the path of each result. The first failure ends it.
-pub fn rebuild(area: &Area, dist: &Dist, sources: &[Source]) -> Result<(), Failure> {
+pub fn rebuild(
+    area: &Area,
+    dist: &Dist,
+    _options: &Options,
+    sources: &[Source],
+) -> Result<(), Failure> {
     roots::check_arch(dist)?;
     let repositories = look_at_repositories(dist)?;
     let chain_run = if sources.len() > 1 { Some(area.new_run()?) } else { None };

@@ -23,6 +23,7 @@ pub mod options;
 pub mod overlay;
 pub mod package;
 pub mod progress;
+pub mod quantity;
 pub mod record;
 pub mod resolve;
 pub mod results;

@@ -1,0 +1,206 @@
+//! What may stand on the command line: one definition feeds help, completions and the manual's test.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The heading, in help, of what only a verb that builds takes.
+pub const BUILD_HEADING: &str = "Options of builds";
+
+/// Makes build roots and builds packages in them, inside a slave.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mach",
+    version,
+    subcommand_required = true,
+    after_help = "Example:\n  mach -r debian-12-rpm rebuild hello-2.12-1.src.rpm"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub build: Build,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The dist: its name, or the path of its file
+    #[arg(short = 'r', long = "root", value_name = "DIST", global = true)]
+    pub dist: Option<String>,
+    /// The working area
+    #[arg(long, value_name = "DIR", default_value = "/build", global = true)]
+    pub area: PathBuf,
+    /// Show the logs as they grow
+    #[arg(short, long, global = true, conflicts_with_all = ["quiet", "json"])]
+    pub debug: bool,
+    /// Show results and failures only
+    #[arg(short, long, global = true, conflicts_with = "json")]
+    pub quiet: bool,
+    /// For programs: what is done as one JSON event a line, what is shown as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What the verbs that build take, before or after the verb.
+#[derive(Debug, Args)]
+#[command(next_help_heading = BUILD_HEADING)]
+pub struct Build {
+    /// Keep the root of the build for 'chroot --last', also when it went well
+    #[arg(short, long, global = true)]
+    pub keep: bool,
+    /// Build again what has been built from the same inputs
+    #[arg(short, long, global = true)]
+    pub force: bool,
+    /// Put packages and logs into DIR (if not given: here) as well
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        global = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "."
+    )]
+    pub collect: Option<PathBuf>,
+    /// Append TAG to the Release of what is built
+    #[arg(long, value_name = "TAG", global = true)]
+    pub release: Option<String>,
+    /// Define a macro for rpmbuild
+    #[arg(short = 'D', long, value_name = "NAME BODY", global = true)]
+    pub define: Vec<String>,
+    /// Turn a conditional of the spec on
+    #[arg(long, value_name = "NAME", global = true)]
+    pub with: Vec<String>,
+    /// Turn a conditional of the spec off
+    #[arg(long, value_name = "NAME", global = true)]
+    pub without: Vec<String>,
+    /// Build for another architecture than the dist's
+    #[arg(long, value_name = "ARCH", global = true)]
+    pub target: Option<String>,
+    /// Leave the package's own tests out
+    #[arg(long, global = true)]
+    pub nocheck: bool,
+    /// Begin at this stage, in the root that the last build left
+    #[arg(long, value_name = "STAGE", global = true)]
+    pub short_circuit: Option<Stage>,
+    /// Fetch nothing; what is not in the cache is an error
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Let the build use the slave's network
+    #[arg(long, global = true)]
+    pub network: bool,
+    /// Keep the compiler's results for later builds
+    #[arg(long, global = true)]
+    pub ccache: bool,
+    /// Run rpmlint or lintian after the build, where the root has it
+    #[arg(long, global = true)]
+    pub lint: bool,
+    /// Build a second time under other conditions and compare
+    #[arg(long, global = true)]
+    pub verify: bool,
+    /// Go on past a failure with what does not depend on it
+    #[arg(long = "continue", global = true)]
+    pub go_on: bool,
+    /// Build at most N sources at a time
+    #[arg(short, long, value_name = "N", global = true)]
+    pub jobs: Option<std::num::NonZeroUsize>,
+    /// The longest that one build may take: 90m, 3h
+    #[arg(long, value_name = "TIME", global = true)]
+    pub time_limit: Option<String>,
+    /// The most that layers may take: 20G
+    #[arg(long, value_name = "SIZE", global = true)]
+    pub layers_size: Option<String>,
+    /// The repository of the chain that this build is a part of
+    #[arg(long, value_name = "DIR", global = true, hide = true)]
+    pub chain: Option<PathBuf>,
+}
+
+/// Where rpmbuild may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// %prep
+    Prep,
+    /// %build
+    Build,
+    /// %install
+    Install,
+}
+
+/// How much of a root is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Set {
+    /// The working area's directories
+    Prep,
+    /// What can run and install packages
+    Minimal,
+    /// What a person expects in a root
+    Base,
+    /// What every source may take for granted
+    Build,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a set of the dist's root if it is not there
+    Setup {
+        /// How much of it
+        #[arg(value_enum, default_value = "build")]
+        set: Set,
+    },
+    /// Build source packages
+    Rebuild {
+        /// Source packages
+        #[arg(required = true, value_name = "FILE")]
+        sources: Vec<String>,
+    },
+    /// Run a command, or a shell, in a root
+    Chroot {
+        /// In the root that the last failed or kept build left
+        #[arg(long)]
+        last: bool,
+        /// As the user who builds, not as root of the slave
+        #[arg(long)]
+        builder: bool,
+        /// Install this into the root first
+        #[arg(long, value_name = "PACKAGE", conflicts_with = "last")]
+        install: Vec<String>,
+        /// The command and its arguments
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Remove layers and caches that nobody uses, and what killed runs left
+    Clean {
+        /// Remove results too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show layers, runs and results
+    Status,
+    /// Say why there is nothing to unlock
+    Unlock,
+    /// Print a completion script
+    #[command(hide = true)]
+    Completions {
+        /// bash, zsh, fish
+        shell: clap_complete::Shell,
+    },
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+impl Verb {
+    /// Whether it takes the options of builds.
+    pub fn builds(&self) -> bool {
+        match self {
+            Self::Rebuild { .. } | Self::Setup { .. } | Self::Chroot { .. } => true,
+            Self::Clean { .. }
+            | Self::Status
+            | Self::Unlock
+            | Self::Completions { .. }
+            | Self::Other(_) => false,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The command line: read it, judge it, hand it to the verb, tell how it ended.
+
+mod arguments;
+mod options;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use arguments::{Arguments, BUILD_HEADING};
+use mach::failure::{Cause, Failure};
+use mach::progress::{self, Mode};
+
+/// From the words to the exit status.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            progress::failed(&failure);
+            ExitCode::from(failure.cause.exit_status())
+        }
+    }
+}
+
+fn run() -> Result<u8, Failure> {
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    progress::set_mode(mode(&arguments));
+    if !arguments.verb.builds() {
+        refuse_options_of_builds(&matches)?;
+    }
+    let options = options::options(&arguments.build)?;
+    verbs::run(&arguments, &options)
+}
+
+fn mode(arguments: &Arguments) -> Mode {
+    match arguments.common {
+        arguments::Common { json: true, .. } => Mode::Json,
+        arguments::Common { quiet: true, .. } => Mode::Quiet,
+        arguments::Common { debug: true, .. } => Mode::Debug,
+        _ => Mode::Human,
+    }
+}
+
+/// An option that would have no effect is refused: who gave it expects one.
+fn refuse_options_of_builds(matches: &ArgMatches) -> Result<(), Failure> {
+    let Some((verb, below)) = matches.subcommand() else {
+        return Ok(());
+    };
+    let command = Arguments::command();
+    let was_given = |argument: &&clap::Arg| {
+        argument.get_help_heading() == Some(BUILD_HEADING)
+            && [matches, below].iter().any(|matches| {
+                let id = argument.get_id().as_str();
+                matches!(matches.try_contains_id(id), Ok(true))
+                    && matches.value_source(id) == Some(ValueSource::CommandLine)
+            })
+    };
+    match command.get_arguments().find(was_given) {
+        Some(argument) => {
+            let flag = argument.get_long().unwrap_or_default();
+            let what = format!("'mach {verb}' builds nothing: --{flag} has no meaning for it");
+            Err(Failure::new(Cause::Usage, what, "leave the option out"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_option_without_effect_is_refused() {
+        for words in [["mach", "--nocheck", "status"], ["mach", "clean", "--nocheck"]] {
+            let matches = Arguments::command().try_get_matches_from(words).unwrap();
+            let failure = refuse_options_of_builds(&matches).unwrap_err();
+            assert!(failure.what.contains("--nocheck"), "{failure}");
+        }
+        let matches = Arguments::command().try_get_matches_from(["mach", "status"]).unwrap();
+        assert_eq!(refuse_options_of_builds(&matches), Ok(()));
+    }
+
+    // A dash is written `\-` in a man page.
+    #[test]
+    fn the_man_page_knows_every_verb_and_flag() {
+        let page = include_str!("../../../../etc/man/mach.1").replace("\\-", "-");
+        let command = Arguments::command();
+        let mut words: Vec<String> = flags(&command);
+        for verb in command.get_subcommands() {
+            words.push(verb.get_name().to_owned());
+            words.extend(flags(verb));
+        }
+        words.extend(verbs::INSTEAD.iter().map(|(name, _)| (*name).to_owned()));
+        for word in words {
+            assert!(page.contains(&word), "etc/man/mach.1 does not mention {word}");
+        }
+    }
+
+    fn flags(command: &clap::Command) -> Vec<String> {
+        let visible = command.get_arguments().filter(|argument| !argument.is_hide_set());
+        visible.filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! From the command line to [`Options`]: judged once, here.
+
+use mach::failure::{Cause, Failure};
+use mach::options::{self, Options};
+use mach::quantity;
+
+use super::arguments::{Build, Stage};
+
+/// The options of a build, each judged.
+pub fn options(build: &Build) -> Result<Options, Failure> {
+    // Destructured, so that a new flag does not compile until somebody has judged it.
+    let Build { keep, force, collect, release, define, with, without, target, .. } = build;
+    let Build { nocheck, short_circuit, offline, network, ccache, lint, verify, .. } = build;
+    let Build { go_on, jobs, time_limit, layers_size, chain: _, .. } = build;
+    release.iter().try_for_each(|tag| plain("--release", tag))?;
+    target.iter().try_for_each(|target| plain("--target", target))?;
+    with.iter().try_for_each(|name| plain("--with", name))?;
+    without.iter().try_for_each(|name| plain("--without", name))?;
+    let time_limit = time_limit.as_deref().map(quantity::duration).transpose();
+    let layers_size = layers_size.as_deref().map(quantity::size_bytes).transpose();
+    Ok(Options {
+        keep: *keep,
+        force: *force,
+        collect: collect.clone(),
+        release: release.clone(),
+        defines: define.iter().map(|text| macro_definition(text)).collect::<Result<_, _>>()?,
+        with: with.clone(),
+        without: without.clone(),
+        target: target.clone(),
+        nocheck: *nocheck,
+        short_circuit: short_circuit.map(stage),
+        offline: *offline,
+        network: *network,
+        ccache: *ccache,
+        lint: *lint,
+        verify: *verify,
+        go_on: *go_on,
+        jobs: jobs.map(std::num::NonZeroUsize::get),
+        time_limit: time_limit.map_err(|why| usage(format!("--time-limit: {why}")))?,
+        layers_size_bytes: layers_size.map_err(|why| usage(format!("--layers-size: {why}")))?,
+    })
+}
+
+fn stage(stage: Stage) -> options::Stage {
+    match stage {
+        Stage::Prep => options::Stage::Prep,
+        Stage::Build => options::Stage::Build,
+        Stage::Install => options::Stage::Install,
+    }
+}
+
+fn usage(what: String) -> Failure {
+    Failure::new(Cause::Usage, what, "correct the option; 'man mach' explains it")
+}
+
+/// What becomes a word of rpmbuild's command line or of a Release.
+fn plain(flag: &str, value: &str) -> Result<(), Failure> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "._+~^-".contains(c);
+    let begins_well = value.starts_with(|c: char| c.is_ascii_alphanumeric() || "._".contains(c));
+    if begins_well && value.len() <= 64 && value.chars().all(fine) {
+        return Ok(());
+    }
+    Err(usage(format!("{flag} is {value:?}: letters, digits and ._+~^- only")))
+}
+
+/// `NAME BODY`, as rpmbuild's own `--define` takes it; `NAME(OPTIONS)` has arguments.
+fn macro_definition(text: &str) -> Result<(String, String), Failure> {
+    let refuse = || usage(format!("--define {text:?}: write it as 'NAME BODY', on one line"));
+    let (name, body) = text.trim().split_once([' ', '\t']).ok_or_else(refuse)?;
+    let plain_name = name.split_once('(').map_or(name, |(plain, _)| plain);
+    let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let begins_well = plain_name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !begins_well || !plain_name.chars().all(fine) || text.contains(char::is_control) {
+        return Err(refuse());
+    }
+    Ok((name.to_owned(), body.trim_start().to_owned()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::arguments::Arguments;
+    use super::*;
+
+    fn parsed(words: &str) -> Result<Options, Failure> {
+        let words = ["mach"].into_iter().chain(words.split('|'));
+        options(&Arguments::try_parse_from(words).unwrap().build)
+    }
+
+    #[test]
+    fn every_flag_arrives() {
+        let options = parsed(
+            "-k|-f|-c|--release|1|--define|a b c|--with|x|--without|y|--target|i686|--nocheck|\
+             --short-circuit|build|--offline|--network|--ccache|--lint|--verify|--continue|--jobs|\
+             3|--time-limit|90m|--layers-size|1G|rebuild|x.src.rpm",
+        );
+        let wanted = Options {
+            keep: true,
+            force: true,
+            collect: Some(".".into()),
+            release: Some("1".to_owned()),
+            defines: vec![("a".to_owned(), "b c".to_owned())],
+            with: vec!["x".to_owned()],
+            without: vec!["y".to_owned()],
+            target: Some("i686".to_owned()),
+            nocheck: true,
+            short_circuit: Some(options::Stage::Build),
+            offline: true,
+            network: true,
+            ccache: true,
+            lint: true,
+            verify: true,
+            go_on: true,
+            jobs: Some(3),
+            time_limit: Some(std::time::Duration::from_secs(5400)),
+            layers_size_bytes: Some(1 << 30),
+        };
+        assert_eq!(options.unwrap(), wanted);
+    }
+
+    #[test]
+    fn flags_may_stand_behind_the_verb_and_nothing_is_the_default() {
+        let behind = parsed("rebuild|x.src.rpm|-k|--collect=out").unwrap();
+        assert!(behind.keep && behind.collect == Some("out".into()));
+        assert_eq!(parsed("rebuild|x.src.rpm").unwrap(), Options::default());
+    }
+
+    #[test]
+    fn what_would_steer_rpmbuild_is_refused() {
+        for words in [
+            "--release|1 2",
+            "--release=--eval",
+            "--with|a b",
+            "--target|/x",
+            "--define|justaname",
+            "--define|1x y",
+            "--define|a b\nc",
+            "--time-limit|soon",
+            "--layers-size|big",
+        ] {
+            let failure = parsed(&format!("{words}|rebuild|x")).unwrap_err();
+            assert_eq!(failure.cause, Cause::Usage, "{words}");
+        }
+    }
+}

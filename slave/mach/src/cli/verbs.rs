@@ -1,0 +1,98 @@
+//! Each verb's way into the library.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use super::arguments::{Arguments, Set, Verb};
+use mach::area::Area;
+use mach::dist::Dist;
+use mach::failure::{Cause, Failure};
+use mach::options::Options;
+use mach::srpm::Source;
+use mach::{build, overlay, verbs};
+
+/// Does what the verb says; the exit status.
+pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
+    let area = || Area::open(&arguments.common.area);
+    match &arguments.verb {
+        Verb::Rebuild { sources } => {
+            // Before anything is made, and all of them: a damaged third must not cost two builds.
+            let sources = sources.iter().map(|source| Source::read(Path::new(source)));
+            let sources = sources.collect::<Result<Vec<_>, _>>()?;
+            let (dist, area) = prepare(arguments)?;
+            build::rebuild(&area, &dist, options, &sources).map(|()| 0)
+        }
+        Verb::Setup { set: Set::Prep } => area().map(|_| 0),
+        Verb::Setup { .. } => {
+            let (dist, area) = prepare(arguments)?;
+            verbs::setup(&area, &dist).map(|()| 0)
+        }
+        Verb::Chroot { builder, command, .. } => {
+            let (dist, area) = prepare(arguments)?;
+            let status = verbs::chroot(&area, &dist, command, *builder)?;
+            Ok(u8::try_from(status).unwrap_or(1))
+        }
+        Verb::Clean { all } => verbs::clean(&area()?, *all).map(|()| 0),
+        Verb::Status => verbs::status(&area()?, arguments.common.json).map(|()| 0),
+        Verb::Unlock => {
+            println!("{UNLOCK}");
+            Ok(0)
+        }
+        Verb::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(*shell, &mut command, "mach", &mut std::io::stdout());
+            Ok(0)
+        }
+        Verb::Other(words) => Err(other_verb(words.first().map_or("", String::as_str))),
+    }
+}
+
+/// What every verb that makes roots needs.
+fn prepare(arguments: &Arguments) -> Result<(Dist, Area), Failure> {
+    let dist = arguments.common.dist.as_deref().ok_or_else(|| {
+        let remedy = "name it: mach -r debian-12-rpm …";
+        Failure::new(Cause::Usage, "no dist was given, so nobody knows which root to make", remedy)
+    })?;
+    let dist = Dist::find(dist)?;
+    overlay::enter_own_namespace()?;
+    Ok((dist, Area::open(&arguments.common.area)?))
+}
+
+const UNLOCK: &str = "mach: there is nothing to unlock: every lock ends with the process that holds it, \
+                      so none can be stale";
+
+/// Verbs of the 2004 mach and of mock that have another name here: refused by a sentence.
+pub const INSTEAD: &[(&str, &str)] = &[
+    ("update", "a changed repository makes a new root by itself"),
+    ("debug", "'mach -d' shows the logs as they grow, 'mach chroot' gives a shell in a root"),
+    ("yum", "'mach chroot' gives a shell in a root"),
+    ("apt-get", "'mach chroot' gives a shell in a root"),
+    ("shell", "'mach chroot' gives a shell in a root"),
+    ("init", "'mach setup' makes a root"),
+];
+
+fn other_verb(verb: &str) -> Failure {
+    match INSTEAD.iter().find(|(name, _)| *name == verb) {
+        Some((_, instead)) => {
+            Failure::new(Cause::Usage, format!("there is no 'mach {verb}'"), *instead)
+        }
+        None => {
+            let what = format!("there is no verb {verb:?}");
+            Failure::new(Cause::Usage, what, "'mach --help' lists those there are")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verb_of_others_is_refused_by_a_sentence() {
+        let failure = other_verb("update");
+        assert_eq!(failure.cause.exit_status(), 2);
+        assert!(failure.remedy.contains("by itself"));
+        assert!(other_verb("frobnicate").to_string().contains("no verb"));
+    }
+}
