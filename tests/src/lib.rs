@@ -17,6 +17,7 @@
 
 pub mod baseline;
 pub mod djinni;
+pub mod forge;
 pub mod images;
 pub mod mach;
 pub mod programs;

@@ -1,6 +1,7 @@
 //! Names and versions of packages: comparison as rpm does it, requirements against provides.
 //!
-//! Source: `rpmvercmp()` and `rpmdsCompare()` of rpm 4.18.
+//! The order of versions is the crate `rpm-version`'s; what a requirement accepts follows
+//! `rpmdsCompare()` of rpm 4.18.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -127,63 +128,10 @@ pub fn compare_evr(one: &str, two: &str) -> Ordering {
     one.0.cmp(&two.0).then_with(|| compare_versions(one.1, two.1)).then(release)
 }
 
-/// `rpmvercmp`: segments of digits and of letters in turn; `~` sorts before the end, `^` after it.
+/// Order of two versions or releases, as `rpmvercmp()` has it.
 pub fn compare_versions(one: &str, two: &str) -> Ordering {
-    let (mut one, mut two) = (one.as_bytes(), two.as_bytes());
-    loop {
-        one = skip_separators(one);
-        two = skip_separators(two);
-        match (one.first(), two.first()) {
-            (Some(b'~'), Some(b'~')) | (Some(b'^'), Some(b'^')) => {
-                (one, two) = (&one[1..], &two[1..]);
-                continue;
-            }
-            (Some(b'~'), _) => return Ordering::Less,
-            (_, Some(b'~')) => return Ordering::Greater,
-            (Some(b'^'), None) => return Ordering::Greater,
-            (None, Some(b'^')) => return Ordering::Less,
-            (Some(b'^'), Some(_)) => return Ordering::Less,
-            (Some(_), Some(b'^')) => return Ordering::Greater,
-            (None, None) => return Ordering::Equal,
-            (None, Some(_)) => return Ordering::Less,
-            (Some(_), None) => return Ordering::Greater,
-            (Some(_), Some(_)) => {}
-        }
-        let numeric = one[0].is_ascii_digit();
-        let (head_one, rest_one) = segment(one, numeric);
-        let (head_two, rest_two) = segment(two, numeric);
-        if head_two.is_empty() {
-            // Digits are newer than letters.
-            return if numeric { Ordering::Greater } else { Ordering::Less };
-        }
-        let order =
-            if numeric { compare_digits(head_one, head_two) } else { head_one.cmp(head_two) };
-        if order != Ordering::Equal {
-            return order;
-        }
-        (one, two) = (rest_one, rest_two);
-    }
-}
-
-fn skip_separators(text: &[u8]) -> &[u8] {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'~' || *byte == b'^';
-    &text[text.iter().position(is_part).unwrap_or(text.len())..]
-}
-
-fn segment(text: &[u8], numeric: bool) -> (&[u8], &[u8]) {
-    let inside = |byte: &u8| {
-        if numeric { byte.is_ascii_digit() } else { byte.is_ascii_alphabetic() }
-    };
-    text.split_at(text.iter().position(|byte| !inside(byte)).unwrap_or(text.len()))
-}
-
-fn compare_digits(one: &[u8], two: &[u8]) -> Ordering {
-    let strip = |text: &[u8]| -> Vec<u8> {
-        let zeros = text.iter().take_while(|byte| **byte == b'0').count();
-        text[zeros..].to_vec()
-    };
-    let (one, two) = (strip(one), strip(two));
-    one.len().cmp(&two.len()).then_with(|| one.cmp(&two))
+    let of = |version| rpm_version::Evr::new("", version, "");
+    of(one).cmp(&of(two))
 }
 
 #[cfg(test)]

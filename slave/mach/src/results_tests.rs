@@ -3,25 +3,12 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::header::{
-    tag,
-    tests::{header_bytes, lead},
-};
+use crate::header::forge::{self, Value, tag};
 
 fn package(name: &str) -> Vec<u8> {
-    let mut bytes = lead(false);
-    bytes.extend(header_bytes(&[], &[]));
-    bytes.extend(header_bytes(
-        &[
-            (tag::NAME, &[name]),
-            (tag::VERSION, &["1"]),
-            (tag::RELEASE, &["2"]),
-            (tag::ARCH, &["noarch"]),
-            (tag::SOURCE_RPM, &["x.src.rpm"]),
-        ],
-        &[],
-    ));
-    bytes
+    let mut entries = forge::named(name);
+    entries.insert(tag::SOURCE_RPM, Value::text("x.src.rpm"));
+    forge::package(&entries, b"", digest::of_bytes)
 }
 
 /// A build's directory with one good package, and an empty one for results.
@@ -40,7 +27,7 @@ fn root_results_are_taken_with_their_digest() {
     let (_directory, top, out) = build();
     let taken = take(&top, &out).unwrap();
     assert_eq!(taken.len(), 1);
-    assert_eq!(taken[0].nevra, "good-1-2.noarch");
+    assert_eq!(taken[0].nevra, "good-1.0-1.world.x86_64");
     assert_eq!(taken[0].sha256, digest::of_bytes(&package("good")));
     assert!(out.join("good-1-2.noarch.rpm").exists());
 }

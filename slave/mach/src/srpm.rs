@@ -1,60 +1,28 @@
-//! Source packages: what one is called, what it needs, whether it is whole.
+//! Source packages: what one is called, what it needs, what it holds, whether it is whole.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rpm::{IndexSignatureTag, IndexTag};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 use crate::digest::{self, Sum};
 use crate::evr::{Capability, Sense};
 use crate::failure::{Cause, Failure, OnPath};
-use crate::header::{self, Header, HeaderError, Preamble, tag};
+use crate::header::{self, Preamble};
 
+mod files;
+mod name;
+
+pub use name::{PackageName, is_plain};
+
+/// The algorithm of a payload's digest that is SHA-256 (RFC 9580, section 9.5).
 const SHA256: u32 = 8;
-const REQUIREMENTS_LIMIT: usize = 10_000;
-
-/// Name, version and release of a package: characters that are safe in a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackageName {
-    name: String,
-    version: String,
-    release: String,
-}
-
-impl PackageName {
-    fn of(header: &Header) -> Result<Self, String> {
-        let part = |tag, what| match header.string(tag) {
-            Some(text) if is_plain(&text) => Ok(text),
-            Some(text) => Err(format!("its {what} is {text:?}, which no package may have")),
-            None => Err(format!("its header has no {what}")),
-        };
-        Ok(Self {
-            name: part(tag::NAME, "name")?,
-            version: part(tag::VERSION, "version")?,
-            release: part(tag::RELEASE, "release")?,
-        })
-    }
-
-    /// One that no package bears.
-    #[cfg(test)]
-    pub fn for_tests(name: &str, version: &str, release: &str) -> Self {
-        let [name, version, release] = [name, version, release].map(str::to_owned);
-        Self { name, version, release }
-    }
-}
-
-impl std::fmt::Display for PackageName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}-{}", self.name, self.version, self.release)
-    }
-}
-
-/// Whether `text` may stand in a file name: a source package comes from nobody we trust.
-pub fn is_plain(text: &str) -> bool {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "._+~^-".contains(c);
-    text.len() <= 128
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && text.chars().all(fine)
-}
+const CAPABILITIES_LIMIT: usize = 100_000;
+/// Largest source package: twice the largest that is known, and less than fills a working area.
+const FILE_LIMIT_BYTES: u64 = 8 << 30;
 
 /// How sure mach is that a package is what its maker wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +31,15 @@ pub enum Checked {
     Sha256,
     /// The package has only older digests: `rpm -K` must look at it.
     NotYet,
+}
+
+/// What must and must not be in the root of a build.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// BuildRequires, sorted, without rpm's own.
+    pub requirements: Vec<Capability>,
+    /// BuildConflicts, sorted.
+    pub conflicts: Vec<Capability>,
 }
 
 /// A source package that was read from its first byte to its last.
@@ -74,6 +51,12 @@ pub struct Source {
     pub package: PackageName,
     /// Its BuildRequires, sorted, without rpm's own.
     pub requirements: Vec<Capability>,
+    /// Its BuildConflicts, sorted.
+    pub conflicts: Vec<Capability>,
+    /// File name of its spec, which is plain.
+    pub spec: String,
+    /// What its files take when unpacked, as its header says.
+    pub unpacked_bytes: u64,
     /// SHA-256 of the file, hex.
     pub sha256: String,
     /// Size of the file.
@@ -85,10 +68,7 @@ pub struct Source {
 impl Source {
     /// Reads and checks the whole file. Errors name it and say what is wrong with it.
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let refuse = |why: String| {
-            let what = format!("{} is not a usable source package: {why}", path.display());
-            Failure::new(Cause::Source, what, "give a whole .src.rpm; fetch or copy it again")
-        };
+        let refuse = |why: String| not_usable(path, &why);
         let mut file = open_regular(path).map_err(&refuse)?;
         read_source(&mut file, path).map_err(refuse)
     }
@@ -116,13 +96,24 @@ impl Source {
     }
 }
 
+fn not_usable(path: &Path, why: &str) -> Failure {
+    let what = format!("{} is not a usable source package: {why}", path.display());
+    Failure::new(Cause::Source, what, "give a whole .src.rpm; fetch or copy it again")
+}
+
 fn open_regular(path: &Path) -> Result<File, String> {
-    // Metadata first: opening a FIFO would wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
+    // NONBLOCK: opening a FIFO would wait for a writer.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    regular(opened.map_err(|error| error.to_string())?)
+}
+
+fn regular(file: File) -> Result<File, String> {
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(_) => Err("it is not a regular file".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
-    File::open(path).map_err(|error| error.to_string())
 }
 
 /// A reader that digests what passes.
@@ -137,6 +128,9 @@ impl<R: Read> Read for Digesting<'_, R> {
         let count = self.inner.read(buffer)?;
         self.sum.add(&buffer[..count]);
         self.size_bytes += count as u64;
+        if self.size_bytes > FILE_LIMIT_BYTES {
+            return Err(io::Error::other("it is larger than any source package"));
+        }
         Ok(count)
     }
 }
@@ -147,73 +141,117 @@ fn read_source(file: &mut impl Read, path: &Path) -> Result<Source, String> {
     if !is_source(&preamble) {
         return Err("it is a binary package".to_owned());
     }
-    let payload =
-        digest::of_reader(&mut whole).map_err(|error| HeaderError::Io(error).to_string())?;
+    // Before gigabytes of payload are read.
+    let package = PackageName::of(&preamble)?;
+    let Needs { requirements, conflicts } = needs(&preamble)?;
+    let files::Judged { spec, unpacked_bytes } = files::judge(&preamble)?;
+    let reading_failed = |error| format!("reading it failed: {error}");
+    let payload = digest::of_reader(&mut whole).map_err(reading_failed)?;
     let checked = check(&preamble, &payload)?;
     Ok(Source {
         path: path.to_owned(),
-        package: PackageName::of(&preamble.header)?,
-        requirements: requirements(&preamble.header)?,
+        package,
+        requirements,
+        conflicts,
+        spec,
+        unpacked_bytes,
         sha256: whole.sum.hex(),
         size_bytes: whole.size_bytes,
         checked,
     })
 }
 
+/// Old source packages have no tag that says what they are; the lead of all says it.
 fn is_source(preamble: &Preamble) -> bool {
-    let header = &preamble.header;
-    !header.has(tag::SOURCE_RPM) && (header.has(tag::SOURCE_PACKAGE) || preamble.lead_says_source)
+    let metadata = &preamble.metadata;
+    let says_source = metadata.is_source_package() || metadata.lead.package_type() == 1;
+    says_source && !preamble.has(IndexTag::RPMTAG_SOURCERPM)
 }
 
 /// Compares size and digests with what the package says of itself.
 fn check(preamble: &Preamble, payload: &(String, u64)) -> Result<Checked, String> {
-    let Preamble { signature, header, header_bytes, .. } = preamble;
+    let Preamble { metadata, header_bytes } = preamble;
     let (payload_sha256, payload_size) = payload;
-    let small = signature.numbers(tag::SIZE).first().map(|size| u64::from(*size));
+    let signature = &metadata.signature;
+    let long = signature.get_entry_data_as_u64(IndexSignatureTag::RPMSIGTAG_LONGSIZE);
+    let short = signature.get_entry_data_as_u32(IndexSignatureTag::RPMSIGTAG_SIZE);
     let is = header_bytes.len() as u64 + payload_size;
-    if let Some(size) = signature.long(tag::LONG_SIZE).or(small)
+    if let Some(size) = long.ok().or(short.ok().map(u64::from))
         && size != is
     {
         let how = if is < size { "truncated" } else { "too long" };
         return Err(format!("it is {how}: {is} bytes of header and payload, {size} were written"));
     }
-    let Some(header_wanted) = signature.string(tag::SHA256_HEADER) else {
-        return Ok(Checked::NotYet);
-    };
-    if digest::of_bytes(header_bytes) != header_wanted {
-        return Err("its header is damaged: the SHA-256 differs".to_owned());
+    let header_wanted = signature.get_entry_data_as_string(IndexSignatureTag::RPMSIGTAG_SHA256);
+    match header_wanted {
+        Ok(wanted) if wanted == digest::of_bytes(header_bytes) => {}
+        Ok(_) => return Err("its header is damaged: the SHA-256 differs".to_owned()),
+        Err(_) => return not_yet(preamble),
     }
-    let algorithm = header.numbers(tag::PAYLOAD_DIGEST_ALGORITHM);
-    match (header.string(tag::PAYLOAD_DIGEST), &algorithm[..]) {
-        (Some(wanted), [SHA256]) if wanted == *payload_sha256 => Ok(Checked::Sha256),
+    let algorithm = preamble.numbers(IndexTag::RPMTAG_PAYLOADSHA256ALGO)?;
+    match (preamble.strings(IndexTag::RPMTAG_PAYLOADSHA256)?.first(), &algorithm[..]) {
+        (Some(wanted), [SHA256]) if wanted == payload_sha256 => Ok(Checked::Sha256),
         (Some(_), [SHA256]) => Err("its payload is damaged: the SHA-256 differs".to_owned()),
-        _ => Ok(Checked::NotYet),
+        _ => not_yet(preamble),
     }
 }
 
-fn requirements(header: &Header) -> Result<Vec<Capability>, String> {
-    let names = header.strings(tag::REQUIRE_NAME);
-    let versions = header.strings(tag::REQUIRE_VERSION);
-    let flags = header.numbers(tag::REQUIRE_FLAGS);
-    if names.len() != versions.len() || names.len() != flags.len() {
-        return Err("its lists of requirements differ in length".to_owned());
+/// rpm is asked only where it has something to compare.
+fn not_yet(preamble: &Preamble) -> Result<Checked, String> {
+    let signature = &preamble.metadata.signature;
+    if signature.entry_is_present(IndexSignatureTag::RPMSIGTAG_MD5) {
+        return Ok(Checked::NotYet);
     }
-    if names.len() > REQUIREMENTS_LIMIT {
-        return Err(format!("it has more than {REQUIREMENTS_LIMIT} requirements"));
+    Err("it carries no digest of its payload, so nobody can tell whether it is whole".to_owned())
+}
+
+fn needs(preamble: &Preamble) -> Result<Needs, String> {
+    let required = [
+        IndexTag::RPMTAG_REQUIRENAME,
+        IndexTag::RPMTAG_REQUIREFLAGS,
+        IndexTag::RPMTAG_REQUIREVERSION,
+    ];
+    let conflicting = [
+        IndexTag::RPMTAG_CONFLICTNAME,
+        IndexTag::RPMTAG_CONFLICTFLAGS,
+        IndexTag::RPMTAG_CONFLICTVERSION,
+    ];
+    let judged = |tags, what: &str| {
+        let mut found = capabilities(preamble, tags)?;
+        // rpmlib() features are rpm's own business; rpmbuild checks them.
+        found.retain(|one| !one.name.starts_with("rpmlib("));
+        match found.iter().find(|one| !is_requirement(one)) {
+            Some(odd) => Err(format!("its {what} {:?} is none", odd.to_string())),
+            None => Ok(found),
+        }
+    };
+    Ok(Needs {
+        requirements: judged(required, "BuildRequires")?,
+        conflicts: judged(conflicting, "BuildConflicts")?,
+    })
+}
+
+/// The capabilities under the tags of names, flags and versions; sorted, each once.
+fn capabilities(
+    preamble: &Preamble,
+    [names, flags, versions]: [IndexTag; 3],
+) -> Result<Vec<Capability>, String> {
+    let what = names;
+    let names = preamble.strings(names)?;
+    let (versions, flags) = (preamble.strings(versions)?, preamble.numbers(flags)?);
+    if names.len() != versions.len() || names.len() != flags.len() {
+        return Err(format!("its lists of capabilities ({what}) differ in length"));
+    }
+    if names.len() > CAPABILITIES_LIMIT {
+        return Err(format!("it has more than {CAPABILITIES_LIMIT} capabilities ({what})"));
     }
     let all = names.into_iter().zip(versions).zip(flags);
-    let mut found = Vec::new();
-    for ((name, version), flags) in all {
-        // rpmlib() features are rpm's own business; rpmbuild checks them.
-        if name.starts_with("rpmlib(") {
-            continue;
-        }
-        let requirement = Capability { name, sense: Sense::from_flags(flags), version };
-        if !is_requirement(&requirement) {
-            return Err(format!("its BuildRequires {:?} is none", requirement.to_string()));
-        }
-        found.push(requirement);
-    }
+    let of = |((name, version), flags): ((&str, &str), u32)| Capability {
+        name: name.to_owned(),
+        sense: Sense::from_flags(flags),
+        version: version.to_owned(),
+    };
+    let mut found: Vec<Capability> = all.map(of).collect();
     found.sort();
     found.dedup();
     Ok(found)
@@ -233,17 +271,57 @@ fn is_requirement(requirement: &Capability) -> bool {
         && requirement.version.len() <= 256
 }
 
+/// What a source package that a build has written says of its needs: what `rpmbuild -bs` leaves, or
+/// the `*.buildreqs.nosrc.rpm` of `rpmbuild -br`.
+///
+/// Only the header is read. No link is followed on the way to it: the build may have put them there.
+pub fn buildrequires_of(path: &Path) -> Result<Needs, Failure> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let refuse = |why: String| {
+        let what = format!("the build left {}, which is no source package: {why}", path.display());
+        Failure::new(Cause::Source, what, "mend the spec: only rpmbuild may write there")
+    };
+    let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let read = || -> Result<Needs, String> {
+        let mut file = regular(File::from(opened.map_err(|errno| errno.to_string())?))?;
+        let preamble = header::read_preamble(&mut file).map_err(|error| error.to_string())?;
+        if !is_source(&preamble) {
+            return Err("it is a binary package".to_owned());
+        }
+        needs(&preamble)
+    };
+    read().map_err(refuse)
+}
+
 /// What mach wants to know of a binary package: its NEVRA, or why it is none.
 pub fn nevra_of(file: &mut impl Read) -> Result<String, String> {
+    nevra(&header::read_preamble(file).map_err(|error| error.to_string())?)
+}
+
+/// NEVRA of a binary package and what it provides, sorted; or why it is none.
+pub fn provides_of(file: &mut impl Read) -> Result<(String, Vec<Capability>), String> {
     let preamble = header::read_preamble(file).map_err(|error| error.to_string())?;
-    let package = PackageName::of(&preamble.header)?;
-    let arch = match is_source(&preamble) {
-        true => "src".to_owned(),
-        false => preamble.header.string(tag::ARCH).unwrap_or_default(),
+    let tags = [
+        IndexTag::RPMTAG_PROVIDENAME,
+        IndexTag::RPMTAG_PROVIDEFLAGS,
+        IndexTag::RPMTAG_PROVIDEVERSION,
+    ];
+    Ok((nevra(&preamble)?, capabilities(&preamble, tags)?))
+}
+
+fn nevra(preamble: &Preamble) -> Result<String, String> {
+    let package = PackageName::of(preamble)?;
+    let arch = match is_source(preamble) {
+        true => "src",
+        false => preamble.string(IndexTag::RPMTAG_ARCH)?.unwrap_or_default(),
     };
-    let epoch = preamble.header.numbers(tag::EPOCH).first().map(|epoch| format!("{epoch}:"));
-    let PackageName { name, version, release } = package;
-    Ok(format!("{name}-{}{version}-{release}.{arch}", epoch.unwrap_or_default()))
+    if !is_plain(arch) {
+        return Err(format!("its architecture is {arch:?}, which is none"));
+    }
+    let epoch = preamble.numbers(IndexTag::RPMTAG_EPOCH)?;
+    let epoch = epoch.first().map(|epoch| format!("{epoch}:")).unwrap_or_default();
+    let (name, version, release) = (package.name(), package.version(), package.release());
+    Ok(format!("{name}-{epoch}{version}-{release}.{arch}"))
 }
 
 #[cfg(test)]
