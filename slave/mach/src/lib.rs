@@ -11,6 +11,7 @@
 pub mod area;
 pub mod build;
 pub mod cells;
+pub mod deb;
 pub mod digest;
 pub mod dist;
 pub mod dnf;

@@ -1,0 +1,146 @@
+use std::fs;
+
+use super::*;
+
+const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+fn body() -> String {
+    format!(
+        "Format: 3.0 (quilt)\nSource: hello\nBinary: hello, hello-doc\nArchitecture: any all\n\
+         Version: 1:2.10-3+deb12u1\nBuild-Depends: debhelper-compat (= 13)\n\
+         Build-Depends-Indep: doxygen <!nodoc>\nBuild-Conflicts: bad\nPackage-List:\n hello deb x y arch=any\n\
+         Checksums-Sha256:\n {SUM} 0 hello_2.10.orig.tar.gz\n {SUM} 0 hello_2.10-3+deb12u1.debian.tar.xz\n"
+    )
+}
+
+fn signed(body: &str) -> String {
+    format!(
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n{body}\n\
+         -----BEGIN PGP SIGNATURE-----\n\nabc=\n-----END PGP SIGNATURE-----\n"
+    )
+}
+
+fn parsed(text: &str) -> Result<Dsc, String> {
+    parse(text.as_bytes(), Path::new("/x/hello.dsc"))
+}
+
+#[track_caller]
+fn refused(text: &str, why: &str) {
+    let error = parsed(text).unwrap_err();
+    assert!(error.contains(why), "{error}\n{text}");
+}
+
+#[test]
+fn a_dsc_is_read_signed_or_not() {
+    for (text, is_signed) in [(body(), false), (signed(&body()), true)] {
+        let dsc = parsed(&text).unwrap();
+        assert_eq!((dsc.name.as_str(), dsc.version.as_str()), ("hello", "1:2.10-3+deb12u1"));
+        assert_eq!((dsc.is_signed, dsc.files.len()), (is_signed, 2));
+        assert_eq!(dsc.file_name(), "hello_2.10-3+deb12u1.dsc");
+        assert_eq!((dsc.architectures, dsc.binaries.len()), (vec!["any".into(), "all".into()], 2));
+    }
+    let conditions = Conditions { architecture: "amd64".to_owned(), profiles: Vec::new() };
+    let dsc = parsed(&body()).unwrap();
+    assert_eq!(dsc.depends(&conditions).unwrap().to_string(), "debhelper-compat (= 13), doxygen");
+    assert_eq!(dsc.conflicts(&conditions).unwrap().to_string(), "bad");
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    for name in [
+        "../hello_x",
+        "/etc/passwd",
+        "hello_../x",
+        ".hello_x",
+        "other_1.tar.gz",
+        "hello_1 .x",
+        "hello_x.dsc",
+    ] {
+        let text = body().replace("hello_2.10.orig.tar.gz", name);
+        assert!(parsed(&text).is_err(), "{name}");
+    }
+    refused(&body().replace("Source: hello", "Source: ../hello"), "which no source may have");
+    refused(&body().replace("1:2.10-3", "1:2.10/3"), "which no source may have");
+    refused(&body().replace("1:2.10-3", "-2"), "which no source may have");
+    refused(&body().replace(".debian.tar.xz", ".tar.xz\n DDD 1 hello_x"), "has the line");
+}
+
+#[test]
+fn what_readers_would_understand_differently_is_refused() {
+    refused(&format!("{}\nSource: other\n", body()), "not one paragraph");
+    refused(&format!("{}source: other\n", body()), "twice");
+    refused(&format!("Source: other\n\n{}", signed(&body())), "before its signed message");
+    refused(&format!("{}\nSource: other\n", signed(&body())), "does not end as one must");
+    let cut = signed(&body());
+    refused(cut.split("-----END").next().unwrap(), "does not end as one must");
+    refused(&signed(&body()).replace("Hash:", "Comment:"), "odd header");
+    refused(
+        &body().replace("_2.10.orig.tar.gz", "_2.10-3+deb12u1.debian.tar.xz"),
+        "which no source",
+    );
+}
+
+#[test]
+fn what_is_missing_or_unknown_is_named() {
+    for field in ["Format", "Source", "Version", "Architecture", "Checksums-Sha256"] {
+        refused(&body().replace(&format!("{field}:"), "X-Other:"), field);
+    }
+    refused(&body().replace("3.0 (quilt)", "3.0 (git)"), "does not know");
+    refused("", "not one paragraph");
+    assert!(parsed("\u{0}\u{1}: :\n:\n").is_err());
+    assert!(parse(&[0xff, 0xfe], Path::new("x")).is_err());
+}
+
+#[test]
+fn files_are_compared() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hello.dsc");
+    fs::write(&path, body()).unwrap();
+    let why = |path: &Path| Dsc::read(path).unwrap_err().what;
+    assert!(why(&path).contains("hello_2.10.orig.tar.gz: No such file"), "{}", why(&path));
+    for name in ["hello_2.10.orig.tar.gz", "hello_2.10-3+deb12u1.debian.tar.xz"] {
+        fs::write(directory.path().join(name), "").unwrap();
+    }
+    let dsc = Dsc::read(&path).unwrap();
+    let to = directory.path().join("to");
+    fs::create_dir(&to).unwrap();
+    dsc.copy_to(&to).unwrap();
+    assert!(to.join("hello_2.10-3+deb12u1.dsc").is_file());
+    fs::write(directory.path().join("hello_2.10.orig.tar.gz"), "x").unwrap();
+    assert!(why(&path).contains("has 1 bytes, not 0"));
+    let other = directory.path().join("other");
+    fs::create_dir(&other).unwrap();
+    assert!(dsc.copy_to(&other).unwrap_err().what.contains("changed while mach was at work"));
+    let text = body().replace(&SUM[..8], "00000000");
+    fs::write(directory.path().join("hello_2.10.orig.tar.gz"), "").unwrap();
+    fs::write(&path, text).unwrap();
+    assert!(why(&path).contains("is damaged"));
+}
+
+#[test]
+fn a_fifo_or_a_giant_is_refused_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hello.dsc");
+    File::create(&path).unwrap().set_len(DSC_LIMIT_BYTES + 1).unwrap();
+    assert!(Dsc::read(&path).unwrap_err().what.contains("larger than"));
+    assert!(Dsc::read(directory.path()).unwrap_err().what.contains("not a regular file"));
+}
+
+proptest::proptest! {
+    // A source comes from nobody we trust: whatever it holds, reading ends with a verdict.
+    #[test]
+    fn nothing_makes_the_reader_fail(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
+        let _ = parse(&bytes, Path::new("x"));
+    }
+
+    #[test]
+    fn damaged_text_gives_plain_names_or_none(at in 0usize..400, with in "[ -~\n]{0,6}") {
+        let mut text = body();
+        let at = at.min(text.len());
+        text.insert_str(at, &with);
+        if let Ok(dsc) = parsed(&text) {
+            proptest::prop_assert!(is_package_name(&dsc.name) && is_version(&dsc.version));
+            proptest::prop_assert!(dsc.files.iter().all(|file| !file.name.contains('/')));
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Debian packages: what a `.dsc` says, roots that apt resolves and dpkg installs, the build.
+//!
+//! ```text
+//!   .dsc ─read, check─▶ Dsc ─relations─▶ apt (no network, metadata only) ─▶ Resolution
+//!        ─checked .debs─▶ the root's own dpkg ─▶ layers ─▶ dpkg-source -x, dpkg-buildpackage
+//! ```
+//!
+//! Architecture invariant: apt never installs and never downloads packages; it answers questions in
+//! a cell without network. dpkg never runs on a root from outside, but for the first unpacking of a
+//! minimal one, where there is no dpkg yet.
+
+pub mod dsc;
+pub mod relation;
