@@ -18,6 +18,7 @@ pub mod dnf;
 pub mod evr;
 pub mod explain;
 pub mod failure;
+pub mod fetch;
 pub mod header;
 pub mod layers;
 pub mod options;

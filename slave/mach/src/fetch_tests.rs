@@ -1,0 +1,188 @@
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+
+use super::*;
+
+/// Serves, for each connection in turn, one of these answers; its address.
+fn server(answers: Vec<Vec<u8>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for answer in answers {
+            let (stream, _) = listener.accept().unwrap();
+            read_request(&stream);
+            // Who refuses an answer does not read it to its end.
+            let _ = (&stream).write_all(&answer);
+        }
+    });
+    address
+}
+
+fn read_request(stream: &TcpStream) {
+    let lines = BufReader::new(stream).lines();
+    lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+}
+
+fn ok(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn redirection(to: &str) -> Vec<u8> {
+    format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+}
+
+fn expect() -> Expect {
+    Expect::new(Cause::Source, 1000)
+}
+
+/// What comes of fetching this into an empty directory, and the names in it afterwards.
+fn fetch(url: &str, expect: &Expect) -> (Result<Fetched, Failure>, Vec<String>) {
+    let directory = tempfile::tempdir().unwrap();
+    let to = directory.path().join("file");
+    let url = Url::parse(url).unwrap();
+    let outcome = download(&url, &to, expect, Network::Allowed, &mut |_| ());
+    let names = fs::read_dir(directory.path()).unwrap().flatten();
+    (outcome, names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// The refusal, with nothing left behind.
+#[track_caller]
+fn refused(url: &str, expect: &Expect) -> String {
+    let (outcome, names) = fetch(url, expect);
+    assert!(names.is_empty(), "{names:?}");
+    let failure = outcome.unwrap_err();
+    assert_eq!(failure.cause, Cause::Source);
+    failure.to_string()
+}
+
+const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+#[test]
+fn a_file_comes_whole_and_is_checked() {
+    let address = server(vec![ok("hello")]);
+    let wanted = Checksum::new(Algorithm::Sha256, HELLO).unwrap();
+    let (outcome, names) = fetch(&format!("http://{address}/x"), &expect().with(wanted));
+    assert_eq!(outcome.unwrap(), Fetched { sha256: HELLO.to_owned(), size_bytes: 5 });
+    assert_eq!(names, ["file"]);
+}
+
+#[test]
+fn files_of_the_slave_are_read_and_offline_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("source");
+    fs::write(&path, "hello").unwrap();
+    let url = Url::parse(&format!("file://{}", path.display())).unwrap();
+    let got = bytes(&url, &expect(), Network::Offline).unwrap();
+    assert_eq!(got, b"hello");
+    let said = refused(&format!("file://{}", directory.path().display()), &expect());
+    assert!(said.contains("not a regular file"), "{said}");
+    assert!(refused("file:///nonesuch/x", &expect()).contains("No such file"));
+}
+
+#[test]
+fn a_wrong_digest_names_both_and_leaves_nothing() {
+    let address = server(vec![ok("jello")]);
+    let wanted = Checksum::new(Algorithm::Sha256, HELLO).unwrap();
+    let said = refused(&format!("http://{address}/x"), &expect().with(wanted));
+    let is = crate::digest::of_bytes(b"jello");
+    assert!(said.contains(HELLO) && said.contains(&is), "{said}");
+    let exact = Expect { size_bytes: Some(6), ..expect() };
+    let address = server(vec![ok("hello")]);
+    let said = refused(&format!("http://{address}/x"), &exact);
+    assert!(said.contains("5 bytes instead of 6"), "{said}");
+}
+
+#[test]
+fn what_is_too_large_is_not_read() {
+    let address = server(vec![ok(&"x".repeat(2_000_000))]);
+    let said = refused(&format!("http://{address}/x"), &expect());
+    assert!(said.contains("2000000 bytes, more than the 1000"), "{said}");
+    // A server that does not say how much will come.
+    let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(2_000_000)).into_bytes();
+    let address = server(vec![endless]);
+    let said = refused(&format!("http://{address}/x"), &expect());
+    assert!(said.contains("larger than the 1000 bytes"), "{said}");
+}
+
+#[test]
+fn a_transfer_that_breaks_off_is_no_file() {
+    let short = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello".to_vec();
+    let address = server(vec![short]);
+    let said = refused(&format!("http://{address}/x"), &expect());
+    assert!(said.contains("broke off after 5 bytes"), "{said}");
+}
+
+#[test]
+fn a_server_that_is_silent_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let silent = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        read_request(&stream);
+        (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello").unwrap();
+        // Until the other side hangs up.
+        let _ = (&stream).read(&mut [0; 1]);
+    });
+    let expect = Expect { time_limit: Duration::from_millis(300), ..expect() };
+    let begun = Instant::now();
+    let said = refused(&format!("http://{address}/x"), &expect);
+    assert!(said.contains("broke off after 5 bytes: timeout"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    silent.join().unwrap();
+}
+
+#[test]
+fn redirections_are_followed_but_not_for_ever_and_not_to_files() {
+    let address = server(vec![redirection("/other"), ok("hello")]);
+    let (outcome, _) = fetch(&format!("http://{address}/x"), &expect());
+    assert_eq!(outcome.unwrap().size_bytes, 5);
+    let address = server(vec![redirection("/round"); 10]);
+    let said = refused(&format!("http://{address}/x"), &expect());
+    assert!(said.contains("more than 5 redirections"), "{said}");
+    let address = server(vec![redirection("file:///etc/shadow")]);
+    let said = refused(&format!("http://{address}/x"), &expect());
+    assert!(said.contains("a file of the slave"), "{said}");
+}
+
+#[test]
+fn refusals_of_servers_say_which_and_what_to_do() {
+    let gone = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let address = server(vec![gone]);
+    let said = refused(&format!("http://{address}/x"), &expect());
+    assert!(said.contains(&format!("{address} answers 404 Not Found")), "{said}");
+    assert!(said.contains("is the URL right?"), "{said}");
+    // Nobody listens on a port that was just given back.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let said = refused(&format!("http://{free}/x"), &expect());
+    assert!(said.contains(&format!("no connection to {free}")), "{said}");
+    assert!(said.contains("refused"), "{said}");
+    let address = server(vec![b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()]);
+    assert!(refused(&format!("http://{address}/x"), &expect()).contains(&address));
+}
+
+#[test]
+fn offline_asks_nobody() {
+    let url = Url::parse("http://127.0.0.1:9/x").unwrap();
+    let failure = bytes(&url, &expect(), Network::Offline).unwrap_err();
+    assert!(failure.to_string().contains("--offline"), "{failure}");
+}
+
+#[test]
+fn a_file_that_was_there_stays_until_the_new_one_is_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let to = directory.path().join("file");
+    fs::write(&to, "old").unwrap();
+    let address = server(vec![ok("hello"), ok("jello")]);
+    let wanted = Checksum::new(Algorithm::Sha256, &crate::digest::of_bytes(b"jello")).unwrap();
+    let url = Url::parse(&format!("http://{address}/x")).unwrap();
+    let expect = expect().with(wanted);
+    let mut come = 0;
+    let mut fetch = || download(&url, &to, &expect, Network::Allowed, &mut |count| come = count);
+    fetch().unwrap_err();
+    assert_eq!(fs::read_to_string(&to).unwrap(), "old");
+    fetch().unwrap();
+    assert_eq!(fs::read_to_string(&to).unwrap(), "jello");
+    assert_eq!(come, 5);
+}
