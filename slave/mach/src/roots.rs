@@ -49,7 +49,7 @@ fn make_minimal(workshop: &Workshop<'_>, tick: &dyn Fn()) -> Result<Made, Failur
     // Through an overlay, although nothing is below: it spares the package manager's many syncs.
     let overlay = Overlay::mount(&[&empty], &workshop.run.path.join("making"))?;
     let installer = Installer::new(workshop, &overlay.at, None)?;
-    if !installer.install(&dist.packages, &mut || tick())? {
+    if !installer.install(&dist.packages(), &mut || tick())? {
         return Err(root_failed(workshop, "the minimal root cannot be made"));
     }
     add_builder(&overlay.at, &dist.builder)?;

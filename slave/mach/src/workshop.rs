@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::area::{Area, Run};
 use crate::digest;
-use crate::dist::Dist;
+use crate::dist::{Address, Dist};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::progress::Progress;
 
@@ -26,7 +26,10 @@ pub struct RepositoryState {
 /// The dist's repositories as they are now.
 pub fn look_at_repositories(dist: &Dist) -> Result<Vec<RepositoryState>, Failure> {
     let look = |repository: &crate::dist::Repository| {
-        let path = repository.path.clone();
+        let Address::Directory(path) = repository.address.clone() else {
+            let what = format!("repository {}: only file:// can be read", repository.name);
+            return Err(Failure::new(Cause::Root, what, "give the slave a share"));
+        };
         let index = path.join("repodata/repomd.xml");
         let bytes = fs::read(&index).map_err(|error| {
             let what = format!(

@@ -1,0 +1,112 @@
+use super::*;
+
+/// The dist that tests use: a built-in one.
+pub fn sample() -> Dist {
+    Dist::find("debian-12-rpm").unwrap()
+}
+
+fn text_of(name: &str) -> String {
+    let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name).unwrap();
+    (*text).to_owned()
+}
+
+#[track_caller]
+fn refusal_of(name: &str, change: impl Fn(String) -> String) -> String {
+    let changed = change(text_of(name));
+    assert_ne!(changed, text_of(name), "nothing was changed");
+    let failure = parse(&changed, "x.toml").unwrap_err();
+    assert_eq!(failure.cause, Cause::Usage);
+    failure.what
+}
+
+#[track_caller]
+fn refusal(change: impl Fn(String) -> String) -> String {
+    refusal_of("debian-12-rpm", change)
+}
+
+#[test]
+fn every_built_in_dist_is_whole() {
+    for (name, text) in BUILT_IN {
+        assert_eq!(parse(text, name).unwrap().name, *name);
+    }
+}
+
+#[test]
+fn what_is_not_said_has_a_default() {
+    let dist = sample();
+    assert_eq!(dist.manager, Manager::Dnf);
+    assert!(dist.builder.readonly_root && !dist.builder.network);
+    assert_eq!(dist.personality, None);
+    assert_eq!(dist.repositories[0].priority, 99);
+    let debian = Dist::find("debian-12").unwrap();
+    assert_eq!((debian.manager, debian.rpm.as_str()), (Manager::Apt, ""));
+    assert!(debian.repositories.iter().all(|each| each.check_metadata && each.suite.is_some()));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line() {
+    let what = refusal(|text| format!("flavour = 1\n{text}"));
+    assert!(what.starts_with("x.toml, line 1: unknown field `flavour`"), "{what}");
+}
+
+#[test]
+fn addresses_are_directories_or_urls() {
+    let with = |url: &str| {
+        let url = url.to_owned();
+        move |text: String| text.replace("file:///mnt/shares/world/repo", &url)
+    };
+    for good in ["https://example.org/a/b", "http://127.0.0.1:8000/x", "file:///srv/x"] {
+        assert!(parse(&with(good)(text_of("debian-12-rpm")), "x").is_ok(), "{good}");
+    }
+    for bad in ["ftp://x/y", "file:///../mnt", "https://", "https://a/b?c", "https://u@h/x", "x"] {
+        assert!(refusal(with(bad)).contains("url"), "{bad}");
+    }
+}
+
+#[test]
+fn signatures_want_keys() {
+    let what = refusal(|text| text.replace("repo_gpgcheck = false", "repo_gpgcheck = true"));
+    assert!(what.contains("names no key"), "{what}");
+    let what = refusal_of("debian-12", |text| {
+        text.replace("/usr/share/keyrings/debian-archive-keyring.gpg", "relative.gpg")
+    });
+    assert!(what.contains("relative.gpg"), "{what}");
+}
+
+#[test]
+fn what_belongs_to_another_kind_of_package_is_refused() {
+    let what = refusal_of("debian-12", |text| text.replace("suite = \"bookworm\"\n", ""));
+    assert!(what.contains("suite is missing"), "{what}");
+    let what = refusal_of("debian-12", |text| format!("{text}\n[macros.build]\ndist = \".x\"\n"));
+    assert!(what.contains("rpm's"), "{what}");
+    let what = refusal(|text| text.replace("rpm = \"4.18.0\"\n", ""));
+    assert!(what.contains("rpm is missing"), "{what}");
+    let what = refusal(|text| text.replace("\"dnf\"\n", "\"zypper\"\n"));
+    assert!(what.contains("\"dnf5\""), "{what}");
+}
+
+#[test]
+fn values_that_would_steer_a_program_are_refused() {
+    assert!(refusal(|text| text.replace("\"bash\"", "\"--nogpgcheck\"")).contains("sets"));
+    assert!(refusal(|text| text.replace("uid = 1000", "uid = 0")).contains("uid"));
+    assert!(refusal(|text| text.replace("\"/builddir\"", "\"/a/../b\"")).contains("home"));
+    assert!(refusal(|text| text.replace("\"3h\"", "\"soon\"")).contains("time_limit"));
+    let hosts = "[hosts]\n\"nowhere\" = [\"x\"]\n";
+    assert!(refusal(|text| text.replace("[hosts]\n", hosts)).contains("no address"));
+    let variable = "[environment]\n\"A B\" = \"x\"\n";
+    assert!(refusal(|text| text.replace("[environment]\n", variable)).contains("environment"));
+    assert!(refusal(|text| text.replace("on_success = []", "on_success = [[]]")).contains("hook"));
+}
+
+#[test]
+fn a_name_nobody_knows_lists_those_known() {
+    let failure = Dist::find("fedora-1").unwrap_err();
+    assert!(failure.remedy.contains("debian-12-rpm"));
+}
+
+#[test]
+fn what_is_built_in_is_listed() {
+    let listed = list().unwrap();
+    let good = |name: &str| listed.iter().any(|one| one.name == name && one.trouble.is_none());
+    assert!(good("debian-12") && good("debian-12-rpm"), "{listed:?}");
+}
