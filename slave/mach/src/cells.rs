@@ -251,6 +251,24 @@ pub fn builder(root: &Path, hostname: &str, directory: &Path, home: &str) -> Cel
     cell
 }
 
+/// A cell in which the slave's solver is asked: it sees `repositories`, and `state` at [`STATE`],
+/// which it changes only where `may_write`.
+pub fn solver(
+    skeleton: &Path,
+    repositories: &[(String, PathBuf)],
+    state: &Path,
+    may_write: bool,
+) -> Cell {
+    let mut cell = system(skeleton);
+    for (name, path) in repositories {
+        let at = format!("{REPOSITORIES}/{name}");
+        cell.mounts.push(mount(Source::Path(path.clone()), &at, Attr::SHOWN));
+    }
+    let attr = if may_write { Attr::SCRATCH } else { Attr::SHOWN };
+    cell.mounts.push(mount(Source::Path(state.to_owned()), STATE, attr));
+    cell
+}
+
 /// A cell in which the slave's createrepo_c works on `repository`.
 pub fn indexer(skeleton: &Path, repository: &Path) -> Cell {
     let mut cell = system(skeleton);

@@ -9,5 +9,8 @@
 //! a cell without network. dpkg never runs on a root from outside, but for the first unpacking of a
 //! minimal one, where there is no dpkg yet.
 
+pub mod apt;
 pub mod dsc;
 pub mod relation;
+pub mod said;
+mod unmet;

@@ -44,6 +44,11 @@ impl Relations {
         Ok(Self { groups })
     }
 
+    /// One for each of these packages.
+    pub fn of_names(names: &[String]) -> Self {
+        Self { groups: names.iter().map(|name| vec![name.clone()]).collect() }
+    }
+
     /// Those of both.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
