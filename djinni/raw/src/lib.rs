@@ -743,6 +743,42 @@ pub fn shell_status(wait_status: i32) -> i32 {
     }
 }
 
+/// What ended children of this process, and theirs, have used (`getrusage(2)`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChildrenUsage {
+    /// Processor time in user mode, microseconds.
+    pub user_us: u64,
+    /// Processor time in the kernel, microseconds.
+    pub system_us: u64,
+    /// The largest resident size that any one of them had.
+    pub peak_memory_bytes: u64,
+}
+
+/// Usage of all descendants that have been waited for.
+pub fn children_usage() -> ChildrenUsage {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel writes a whole `rusage`; should the call fail, which with this argument it
+    // does not, what is read is all zero, which every field may be.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let number = |value: i64| u64::try_from(value).unwrap_or(0);
+    let time = |time: libc::timeval| number(time.tv_sec) * 1_000_000 + number(time.tv_usec);
+    ChildrenUsage {
+        user_us: time(usage.ru_utime),
+        system_us: time(usage.ru_stime),
+        peak_memory_bytes: number(usage.ru_maxrss) * 1024,
+    }
+}
+
+/// Sets this process's execution domain, which its children inherit (`personality(2)`).
+pub fn set_personality(personality: u32) -> Result<()> {
+    // SAFETY: only a number is passed.
+    let result = unsafe { libc::personality(personality.into()) };
+    number(result.into(), "personality", || format!("{personality:#x}")).map(drop)
+}
+
 /// Sends `signal` to process `pid`; negative means its group, -1 all that may be signalled. `kill(2)`.
 pub fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: only numbers are passed.

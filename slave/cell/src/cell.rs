@@ -16,6 +16,10 @@ pub struct Cell {
     pub mounts: Vec<Mount>,
     /// The ids of a new user namespace; `None`: the caller's user namespace is kept.
     pub ids: Option<IdMap>,
+    /// When all is in place, lay a user namespace with the same ids around it: from then on nobody in
+    /// the cell, root neither, can take a mount away or free it of a restriction, for what came from
+    /// another user namespace is locked (`mount_namespaces(7)`). Only with `ids: None`.
+    pub seal: bool,
     /// Whose network the cell uses.
     pub network: Network,
     /// Its host name (`sethostname(2)`, at most 64 bytes).
@@ -36,6 +40,7 @@ impl Cell {
             root_attr: Attr::default(),
             mounts: Vec::new(),
             ids: None,
+            seal: false,
             network: Network::Share,
             hostname: hostname.into(),
             cgroup: None,
@@ -99,6 +104,8 @@ impl Mount {
 pub enum Source {
     /// A file or directory as the caller sees it, with all that is mounted below it.
     Path(PathBuf),
+    /// What stands at the mount point already, once more: for restrictions of a part of something.
+    Itself,
     /// A new tmpfs.
     Tmpfs {
         /// Mode of its top directory.

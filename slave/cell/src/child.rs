@@ -16,6 +16,8 @@ const MS_SLAVE: u64 = 0x8_0000;
 
 /// What the parent says when the maps are written, and the child when it is ready.
 pub(crate) const READY: &[u8] = &[0];
+/// What the child says when it has laid a user namespace around the cell, which needs maps.
+pub(crate) const SEALED: &[u8] = &[0xff];
 
 /// Makes the calling process, fresh from `clone3`, the first of `cell`, and tells the parent.
 /// `false`: it failed (the parent knows), or nobody listens any more; then it must end.
@@ -51,7 +53,16 @@ fn set_up(cell: &Cell, channel: &OwnedFd) -> Result<(), Failure> {
     }
     drop(root);
     raw::pivot_root_here().step(Step::Pivot)?;
-    settle(cell)
+    settle(cell)?;
+    if cell.seal { seal(channel) } else { Ok(()) }
+}
+
+fn seal(channel: &OwnedFd) -> Result<(), Failure> {
+    raw::unshare(raw::ns::USER | raw::ns::MOUNT).step(Step::Seal)?;
+    if !tell(channel, SEALED) {
+        return Err(Failure::lost());
+    }
+    wait_for_maps(channel)
 }
 
 fn wait_for_maps(channel: &OwnedFd) -> Result<(), Failure> {

@@ -37,12 +37,14 @@ pub enum Step {
     Session,
     /// Descriptors 0 to 2.
     Stdio,
+    /// Lay a user namespace around all of it.
+    Seal,
     /// The child ended without a word.
     Lost,
 }
 
 impl Step {
-    const ALL: [Step; 15] = [
+    const ALL: [Step; 16] = [
         Step::Channel,
         Step::Clone,
         Step::IdMaps,
@@ -57,6 +59,7 @@ impl Step {
         Step::Loopback,
         Step::Session,
         Step::Stdio,
+        Step::Seal,
         Step::Lost,
     ];
 
@@ -80,6 +83,7 @@ impl Step {
             Step::Loopback => "bring lo up",
             Step::Session => "start a session",
             Step::Stdio => "open /dev/null",
+            Step::Seal => "lay a user namespace around the cell",
             Step::Lost => "hear from the child",
         }
     }

@@ -20,6 +20,7 @@ pub(crate) enum Taken {
     Tmpfs { mode: u32, size_bytes: u64, inodes: u64 },
     Proc,
     Sys,
+    Itself,
 }
 
 /// Takes what each mount of `cell` needs from the caller's file systems, in the mounts' order.
@@ -39,6 +40,7 @@ fn take(mount: &Mount) -> Result<Taken, Failure> {
         Source::Tmpfs { mode, size_bytes, inodes } => Taken::Tmpfs { mode, size_bytes, inodes },
         Source::Proc => Taken::Proc,
         Source::Sys => Taken::Sys,
+        Source::Itself => Taken::Itself,
     })
 }
 
@@ -72,6 +74,11 @@ fn attach(root: &OwnedFd, mount: &Mount, taken: Taken) -> raw::Result<()> {
         Taken::Sys => {
             let attr = Attr { read_only: true, ..attr };
             attach(raw::FsContext::open("sysfs")?.mount(attr.bits())?)
+        }
+        Taken::Itself => {
+            let tree = raw::open_tree(&point, "", true)?;
+            restrict(&tree, true, attr)?;
+            attach(tree)
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::cell::{Cell, IdMap, Network};
-use crate::child::{self, READY};
+use crate::child::{self, READY, SEALED};
 use crate::error::{AtStep, CellError, Failure, Step};
 use crate::mounts::raw_error;
 
@@ -90,25 +90,49 @@ fn see_through(cell: &Cell, running: &Running, channel: &OwnedFd) -> Result<(), 
         let _ = rustix::net::send(channel, READY, SendFlags::NOSIGNAL);
     }
     let mut report = [0u8; REPORT_LIMIT_BYTES];
-    let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recv(channel, &mut report[..], RecvFlags::empty())
-    });
-    match received {
-        Ok((n, _)) if report.get(..n) == Some(READY) => Ok(()),
-        Ok((n, _)) => Err(Failure::decode(report.get(..n).unwrap_or_default())),
-        Err(_) => Err(Failure::lost()),
+    loop {
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(channel, &mut report[..], RecvFlags::empty())
+        });
+        match received {
+            Ok((n, _)) if report.get(..n) == Some(READY) => return Ok(()),
+            Ok((n, _)) if cell.seal && report.get(..n) == Some(SEALED) => {
+                write_same_maps(running.pid).step(Step::IdMaps)?;
+                let _ = rustix::net::send(channel, READY, SendFlags::NOSIGNAL);
+            }
+            Ok((n, _)) => return Err(Failure::decode(report.get(..n).unwrap_or_default())),
+            Err(_) => return Err(Failure::lost()),
+        }
     }
+}
+
+/// Maps each id that the caller has to itself.
+fn write_same_maps(pid: i32) -> raw::Result<()> {
+    for map in ["uid_map", "gid_map"] {
+        let ours = std::fs::read_to_string(format!("/proc/self/{map}"))
+            .map_err(|error| map_error("read", format!("/proc/self/{map}"), &error))?;
+        let same = |line: &str| {
+            let mut words = line.split_whitespace();
+            Some(format!("{0} {0} {1}\n", words.next()?, words.nth(1)?))
+        };
+        write_map(pid, map, &ours.lines().filter_map(same).collect::<String>())?;
+    }
+    Ok(())
 }
 
 fn write_maps(pid: i32, ids: IdMap) -> raw::Result<()> {
     let line = format!("{} {} {}", ids.inside, ids.outside, ids.count);
-    for map in ["uid_map", "gid_map"] {
-        let path = format!("/proc/{pid}/{map}");
-        std::fs::write(&path, &line).map_err(|error| {
-            raw::Error::new("write", format!("{path}, {line:?}"), error.raw_os_error().unwrap_or(0))
-        })?;
-    }
-    Ok(())
+    ["uid_map", "gid_map"].iter().try_for_each(|map| write_map(pid, map, &line))
+}
+
+fn write_map(pid: i32, map: &str, lines: &str) -> raw::Result<()> {
+    let path = format!("/proc/{pid}/{map}");
+    std::fs::write(&path, lines)
+        .map_err(|error| map_error("write", format!("{path}, {lines:?}"), &error))
+}
+
+fn map_error(call: &'static str, arguments: String, error: &std::io::Error) -> raw::Error {
+    raw::Error::new(call, arguments, error.raw_os_error().unwrap_or(0))
 }
 
 fn describe(ids: IdMap) -> String {

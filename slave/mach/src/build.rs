@@ -196,7 +196,15 @@ fn rpmbuild(
     tick: &mut dyn FnMut(),
 ) -> Result<i32, Failure> {
     let builder = &workshop.dist.builder;
-    let cell = cells::builder(root, &builder.hostname, home, &builder.home);
+    let cell = cells::builder(&cells::Place {
+        root,
+        hostname: &builder.hostname,
+        directory: home,
+        home: &builder.home,
+        scratch: &workshop.run.path,
+        read_only: true,
+        network: false,
+    })?;
     let file = format!("{}/{}", builder.home, source.file_name());
     // -ra: as --rebuild, but the source package is written again too, so that it fits its results.
     let argv = ["/usr/bin/rpmbuild", "-ra", &file].map(str::to_owned).into();
@@ -214,10 +222,11 @@ fn rpmbuild(
         environment: variables.into(),
         user: Some(builder.uid),
         directory: builder.home.clone(),
+        ..Program::default()
     };
     let path = workshop.out.join("build.log");
     let log = open_log(&path)?;
-    cells::run(cell, &program, Streams::log(&log, &path)?, tick)
+    Ok(cells::run(cell, &program, Streams::log(&log, &path)?, tick)?.status)
 }
 
 fn build_failed(workshop: &Workshop<'_>, status: i32, section: &mut Option<String>) -> Failure {
@@ -242,7 +251,7 @@ fn check_by_rpm(workshop: &Workshop<'_>, source: &Source, home: &Path) -> Result
     let file = format!("{}/{}", cells::LAYER, source.file_name());
     let program = Program::as_root(["/usr/bin/rpm", "-K", "--nosignature", &file], cells::HOME);
     let log = Streams::log(&workshop.open_root_log()?, &workshop.root_log())?;
-    if cells::run(cell, &program, log, &mut || ())? == 0 {
+    if cells::run(cell, &program, log, &mut || ())?.status == 0 {
         return Ok(());
     }
     let path = source.path.display();

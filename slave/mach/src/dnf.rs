@@ -102,7 +102,7 @@ impl<'a> Installer<'a> {
         tick: &mut dyn FnMut(),
     ) -> Result<i32, Failure> {
         let cell = cells::installer(&self.skeleton, &self.layer, &self.repositories, &self.cache);
-        cells::run(cell, &Program::as_root(argv, cells::HOME), streams, tick)
+        Ok(cells::run(cell, &Program::as_root(argv, cells::HOME), streams, tick)?.status)
     }
 
     /// What a program of the slave prints; empty when it fails. Its errors go to the log.

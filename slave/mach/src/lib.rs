@@ -20,6 +20,7 @@ pub mod explain;
 pub mod failure;
 pub mod fetch;
 pub mod header;
+pub mod interrupts;
 pub mod layers;
 pub mod options;
 pub mod overlay;

@@ -132,7 +132,7 @@ fn index(workshop: &Workshop<'_>, chain: &mut Chain) -> Result<(), Failure> {
     let cell = cells::indexer(&skeleton, repository);
     let program = Program::as_root(["/usr/bin/createrepo_c", "--quiet", cells::LAYER], cells::HOME);
     let log = Streams::log(&workshop.open_root_log()?, &workshop.root_log())?;
-    if cells::run(cell, &program, log, &mut || ())? == 0 {
+    if cells::run(cell, &program, log, &mut || ())?.status == 0 {
         chain.indexed = true;
         return Ok(());
     }

@@ -64,7 +64,7 @@ pub fn chroot(
             program.user = Some(builder.uid);
             home_of_builder(&overlay.at, builder.uid, home)?;
         }
-        let status = cells::run(cell, &program, Streams::Inherit, &mut || ())?;
+        let status = cells::run(cell, &program, Streams::Inherit, &mut || ())?.status;
         overlay.unmount()?;
         Ok(status)
     })

@@ -19,6 +19,11 @@ const TESTS: &[Test] = &[
     ("root_a_builder_is_a_plain_user_without_network", builder_is_plain),
     ("root_a_cell_ends_with_its_program", orphans_end),
     ("root_statuses_are_as_a_shell_shows_them", statuses),
+    ("root_what_is_shown_to_a_scriptlet_stays_read_only", remounts_are_refused),
+    ("root_a_build_cannot_look_at_or_steer_the_machine", proc_is_masked),
+    ("root_a_build_writes_its_own_directories_only", writes_stay_in_place),
+    ("root_a_build_that_takes_too_long_is_ended", time_limit),
+    ("root_a_program_s_use_of_the_machine_is_measured", usage),
     ("root_an_overlay_that_is_dropped_is_unmounted", dropped_overlay),
 ];
 
@@ -67,7 +72,7 @@ fn run(cell: slave_cell::Cell, mut program: Program, script: &str, area: &Path) 
     let path = area.join("said");
     let log = File::create(&path).unwrap();
     let streams = Streams::log(&log, &path).unwrap();
-    let status = cells::run(cell, &program, streams, &mut || ()).unwrap();
+    let status = cells::run(cell, &program, streams, &mut || ()).unwrap().status;
     (status, String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned())
 }
 
@@ -125,7 +130,16 @@ fn builder(area: &Path) -> (slave_cell::Cell, Program, Overlay) {
     let home = area.join("home");
     fs::create_dir(&home).unwrap();
     chown(&home, Some(1000), Some(1000)).unwrap();
-    let cell = cells::builder(&overlay.at, "mach", &home, "/builddir");
+    let cell = cells::builder(&cells::Place {
+        root: &overlay.at,
+        hostname: "mach",
+        directory: &home,
+        home: "/builddir",
+        scratch: area,
+        read_only: true,
+        network: false,
+    })
+    .unwrap();
     let mut program = root_program();
     program.user = Some(1000);
     program.directory = "/builddir".to_owned();
@@ -139,7 +153,7 @@ fn builder_is_plain(area: &Path) {
     let (_, said) = run(cell, program, script, area);
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[..4], ["1000", "1000", "mach", "/builddir"], "{said}");
-    assert!(lines[4].contains("/usr/x") && lines[4].contains("Permission denied"), "{said}");
+    assert!(lines[4].contains("/usr/x") && lines[4].contains("Read-only file system"), "{said}");
     let rest = lines[5..].join("\n");
     assert_eq!(
         rest,
@@ -169,9 +183,81 @@ fn statuses(area: &Path) {
     let cell = cells::inside(&overlay.at, "mach");
     missing.directory = "/".to_owned();
     let streams = Streams::log(&log, &path).unwrap();
-    assert_eq!(cells::run(cell, &missing, streams, &mut || ()).unwrap(), 127);
+    assert_eq!(cells::run(cell, &missing, streams, &mut || ()).unwrap().status, 127);
     let said = fs::read_to_string(&path).unwrap();
     assert!(said.contains("mach: cannot start /nonesuch: No such file"), "{said}");
+    overlay.unmount().unwrap();
+}
+
+fn remounts_are_refused(area: &Path) {
+    let (cell, _) = installer(area);
+    // `mount` of util-linux and of nobody: the system call is what counts.
+    let script = "for at in /usr /repositories/world /etc /proc/sys; do \
+                    mount -o remount,bind,rw $at 2>&1; mount -o remount,rw $at 2>&1; umount -l $at 2>&1; \
+                    touch $at/mach-was-here && echo WRITTEN $at; done; \
+                  mount --bind /usr /run && mount -o remount,bind,rw /run; touch /run/mach-was-here && echo WRITTEN; \
+                  umount /proc/kcore && echo BARED; mount -t proc none /run && echo PROC; \
+                  echo id $(id -u)";
+    let (_, said) = run(cell, root_program(), script, area);
+    assert!(said.contains("id 0"), "{said}");
+    for word in ["WRITTEN", "BARED", "PROC"] {
+        assert!(!said.contains(word), "{word}: {said}");
+    }
+    assert!(!Path::new("/usr/mach-was-here").exists());
+}
+
+fn proc_is_masked(area: &Path) {
+    let (cell, program, overlay) = builder(area);
+    let script = "for name in kcore keys kmsg timer_list kallsyms sysrq-trigger; do \
+                    head -c 1 /proc/$name >/dev/null 2>&1 && echo READ $name; \
+                    echo h >/proc/$name 2>/dev/null && echo WRITTEN $name; done; \
+                  (echo x >/proc/sys/kernel/hostname) 2>/dev/null && echo WRITTEN; \
+                  unshare -Urmp --fork --mount-proc true && echo PROC; \
+                  unshare -Urm umount /proc/kcore && echo BARED; \
+                  unshare -Urm sh -c 'mount -o remount,bind,rw /; touch /usr/x && echo WRITTEN'; \
+                  test -e /sys/kernel && echo SYS; ls /dev | tr '\\n' ' '; ulimit -c; ls -d /proc/[0-9]* | wc -l";
+    let (_, said) = run(cell, program, script, area);
+    for word in ["READ", "WRITTEN", "PROC", "BARED", "SYS"] {
+        assert!(!said.contains(word), "{word}: {said}");
+    }
+    let devices = "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero";
+    assert!(said.contains(devices), "{said}");
+    // Process 1, the shell, ls and wc.
+    assert!(said.ends_with("0\n4\n") || said.ends_with("0\n5\n"), "{said}");
+    overlay.unmount().unwrap();
+}
+
+fn writes_stay_in_place(area: &Path) {
+    let (cell, program, overlay) = builder(area);
+    let script = "for at in /tmp /var/tmp /dev/shm /builddir; do touch $at/x || echo REFUSED; done; \
+                  for at in / /usr /etc /var /dev /proc; do touch $at/x 2>/dev/null && echo WRITTEN; done; true";
+    let (_, said) = run(cell, program, script, area);
+    assert_eq!(said, "");
+    assert!(area.join("tmp/x").exists() && area.join("var-tmp/x").exists());
+    assert_eq!(fs::read_dir(&overlay.upper).unwrap().count(), 0, "something is in the root");
+    overlay.unmount().unwrap();
+}
+
+fn time_limit(area: &Path) {
+    let (cell, mut program, overlay) = builder(area);
+    program.argv = ["sleep", "1000"].map(str::to_owned).into();
+    program.time_limit = Some(std::time::Duration::from_millis(300));
+    let path = area.join("log");
+    let streams = Streams::log(&File::create(&path).unwrap(), &path).unwrap();
+    let failure = cells::run(cell, &program, streams, &mut || ()).unwrap_err();
+    assert_eq!(failure.cause, mach::failure::Cause::Time, "{failure}");
+    overlay.unmount().unwrap();
+}
+
+fn usage(area: &Path) {
+    let (cell, mut program, overlay) = builder(area);
+    let script = "i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done";
+    program.argv = ["sh", "-c", script].map(str::to_owned).into();
+    let path = area.join("log");
+    let streams = Streams::log(&File::create(&path).unwrap(), &path).unwrap();
+    let ended = cells::run(cell, &program, streams, &mut || ()).unwrap();
+    assert!(ended.status == 0 && ended.cpu_user_ms > 10, "{ended:?}");
+    assert!(ended.peak_memory_bytes > 100_000, "{ended:?}");
     overlay.unmount().unwrap();
 }
 

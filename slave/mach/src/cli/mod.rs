@@ -11,6 +11,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use arguments::{Arguments, BUILD_HEADING};
 use mach::failure::{Cause, Failure};
+use mach::interrupts;
 use mach::progress::{self, Mode};
 
 /// From the words to the exit status.
@@ -32,6 +33,7 @@ fn run() -> Result<u8, Failure> {
         refuse_options_of_builds(&matches)?;
     }
     let options = options::options(&arguments.build)?;
+    interrupts::watch()?;
     verbs::run(&arguments, &options)
 }
 

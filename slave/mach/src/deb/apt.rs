@@ -231,7 +231,7 @@ impl<'a> Apt<'a> {
         let cell = cells::solver(&self.skeleton, &self.repositories, &self.state, may_write);
         let mut program = Program::as_root(&argv, QUESTIONS);
         program.environment.push(("APT_CONFIG".to_owned(), format!("{QUESTIONS}/apt.conf")));
-        let status = cells::run(cell, &program, Streams::log(&log, &path)?, &mut || ())?;
+        let status = cells::run(cell, &program, Streams::log(&log, &path)?, &mut || ())?.status;
         let text = read_log_end(&path);
         if status != 0 {
             self.workshop.note(&format!("{} ended with {status}:\n{text}", argv.join(" ")))?;

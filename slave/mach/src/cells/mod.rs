@@ -6,22 +6,28 @@
 //! | inside    | a layer's root             |                                         | slave root |
 //! | builder   | a throw-away overlay       | its own build directory                 | plain user |
 //!
+//! Every cell has namespaces of its own for mounts, processes, IPC, host name, cgroups and, unless a build
+//! is allowed the network, network; a `/proc` without what tells of the machine or steers it; a
+//! `/dev` of harmless devices; no core dumps, no new privileges; and ends with all that runs in it.
+//! Cells of root are sealed: a user namespace with the same ids is laid around them, so that a
+//! scriptlet cannot remount what it is shown.
+//!
 //! Architecture invariant: no cell's root is the slave's `/`. The working area, other layers and
 //! other shares are not hidden in a cell, they are not in its mount namespace at all, so a scriptlet
 //! that is root there has nothing to uncover.
 
-use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::fs;
 use std::os::unix::fs::symlink;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::WaitOptions;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use slave_cell::{Attr, Cell, Mount, MountPoint, Network, Source};
 
-use crate::failure::{Cause, Failure, OnPath};
+use crate::failure::{Failure, OnPath};
+
+mod run;
+
+pub use run::{Ended, Program, Streams, run};
 
 /// Where an installer cell has the root it installs into.
 pub const LAYER: &str = "/layer";
@@ -33,131 +39,6 @@ pub const HOME: &str = "/home";
 pub const STATE: &str = "/run/mach";
 
 const MIB: u64 = 1 << 20;
-const SEARCH_PATH: &str = "/usr/bin:/usr/sbin:/bin:/sbin";
-const CANNOT_START: i32 = 127;
-const TICK_MS: i64 = 200;
-
-/// A program and whose rights it has.
-#[derive(Debug, Clone)]
-pub struct Program {
-    /// The program and its arguments.
-    pub argv: Vec<String>,
-    /// Its environment beside `PATH` and `LC_ALL`; nothing is inherited.
-    pub environment: Vec<(String, String)>,
-    /// User and group id; `None`: root of the slave.
-    pub user: Option<u32>,
-    /// Where it starts.
-    pub directory: String,
-}
-
-impl Program {
-    /// `argv` as root in `/`.
-    pub fn as_root(argv: impl IntoIterator<Item = impl Into<String>>, home: &str) -> Self {
-        Self {
-            argv: argv.into_iter().map(Into::into).collect(),
-            environment: vec![("HOME".to_owned(), home.to_owned())],
-            user: None,
-            directory: "/".to_owned(),
-        }
-    }
-}
-
-/// Where a program's output goes.
-#[derive(Debug)]
-pub enum Streams {
-    /// Ours, for a person; input too.
-    Inherit,
-    /// Files; no input.
-    Files {
-        /// Standard output.
-        out: File,
-        /// Standard error.
-        err: File,
-    },
-}
-
-impl Streams {
-    /// Both to one log.
-    pub fn log(log: &File, path: &Path) -> Result<Self, Failure> {
-        let (out, err) = (log.try_clone().on("open", path)?, log.try_clone().on("open", path)?);
-        Ok(Self::Files { out, err })
-    }
-}
-
-/// Runs `program` in `cell` and waits for it, calling `tick` several times a second.
-/// The status is as a shell shows it.
-pub fn run(
-    mut cell: Cell,
-    program: &Program,
-    streams: Streams,
-    tick: &mut dyn FnMut(),
-) -> Result<i32, Failure> {
-    cell.stdio = slave_cell::Stdio::Inherit;
-    if let Streams::Files { out, err } = &streams {
-        cell.stdio = slave_cell::Stdio::Null;
-        cell.keep_fds = vec![out.as_raw_fd(), err.as_raw_fd()];
-    }
-    let running = slave_cell::spawn(&cell, move || first_process(program, streams))?;
-    let tick_time = Timespec { tv_sec: 0, tv_nsec: TICK_MS * 1_000_000 };
-    while let Ok(0) | Err(rustix::io::Errno::INTR) =
-        poll(&mut [PollFd::new(&running, PollFlags::IN)], Some(&tick_time))
-    {
-        tick();
-    }
-    let exit = running.wait().map_err(|error| {
-        Failure::new(Cause::Internal, error.to_string(), "this is a defect of mach: report it")
-    })?;
-    Ok(exit.shell_status())
-}
-
-/// Process 1 of a cell: starts the program, takes in orphans, ends when the program has ended.
-fn first_process(program: &Program, streams: Streams) -> i32 {
-    let mut command = Command::new(program.argv.first().map_or("", String::as_str));
-    command
-        .args(program.argv.iter().skip(1))
-        .env_clear()
-        .env("PATH", SEARCH_PATH)
-        .env("LC_ALL", "C.UTF-8")
-        .envs(program.environment.iter().map(|(name, value)| (name, value)))
-        .current_dir(&program.directory);
-    if let Some(id) = program.user {
-        // With a user given, the standard library drops all supplementary groups too.
-        command.uid(id).gid(id);
-    }
-    let mut complain = None;
-    if let Streams::Files { out, err } = streams {
-        complain = err.try_clone().ok();
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
-    }
-    let started = rustix::thread::set_no_new_privs(true)
-        .map_err(std::io::Error::from)
-        .and_then(|()| command.spawn());
-    match started {
-        Ok(child) => reap_until(child.id()),
-        Err(error) => {
-            let message = format!("mach: cannot start {}: {error}\n", program.argv.join(" "));
-            if let Some(mut log) = complain {
-                let _ = std::io::Write::write_all(&mut log, message.as_bytes());
-            }
-            CANNOT_START
-        }
-    }
-}
-
-fn reap_until(child: u32) -> i32 {
-    loop {
-        match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid.as_raw_nonzero().get().cast_unsigned() == child => {
-                let status = ExitStatus::from_raw(status.as_raw());
-                let signal = status.signal().map(|signal| 128 + signal);
-                return status.code().or(signal).unwrap_or(CANNOT_START);
-            }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return CANNOT_START,
-        }
-    }
-}
-
 fn mount(source: Source, at: &str, attr: Attr) -> Mount {
     Mount { source, at: at.to_owned(), make: MountPoint::Directory(0o755), attr }
 }
@@ -168,16 +49,54 @@ fn tmpfs(at: &str, mode: u32, size_bytes: u64) -> Mount {
 
 /// What every cell has: its own processes, devices and an empty `/run`, below `prefix`.
 fn essentials(prefix: &str) -> Vec<Mount> {
-    vec![
-        mount(Source::Proc, &format!("{prefix}/proc"), Attr::INERT),
-        mount(Source::Devices, &format!("{prefix}/dev"), Attr::default()),
-        tmpfs(&format!("{prefix}/run"), 0o755, 16 * MIB),
-    ]
+    let mut mounts = vec![mount(Source::Proc, &format!("{prefix}/proc"), Attr::INERT)];
+    mounts.extend(masks(&format!("{prefix}/proc")));
+    mounts.push(mount(Source::Devices, &format!("{prefix}/dev"), Attr::default()));
+    mounts.push(tmpfs(&format!("{prefix}/run"), 0o755, 16 * MIB));
+    mounts
+}
+
+/// Files of `/proc` that tell of the machine's memory, keys, log and timers, or steer it.
+const MASKED_FILES: &[&str] = &[
+    "kallsyms",
+    "kcore",
+    "key-users",
+    "keys",
+    "kmsg",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "latency_stats",
+    "sched_debug",
+    "sysrq-trigger",
+    "timer_list",
+    "timer_stats",
+];
+/// Directories likewise.
+const MASKED_DIRECTORIES: &[&str] = &["acpi", "asound", "scsi"];
+/// Directories that may be read.
+const READ_ONLY_DIRECTORIES: &[&str] = &["bus", "fs", "irq", "sys"];
+
+/// What is laid over parts of the `/proc` at `proc`; a kernel need not have all of them.
+fn masks(proc: &str) -> Vec<Mount> {
+    let over = |source: Source, name: &str| Mount {
+        source,
+        at: format!("{proc}/{name}"),
+        make: MountPoint::Optional,
+        attr: Attr { read_only: true, ..Attr::INERT },
+    };
+    let nothing = || Source::Path(PathBuf::from("/dev/null"));
+    let empty = || Source::Tmpfs { mode: 0o555, size_bytes: 4096, inodes: 1 };
+    let files = MASKED_FILES.iter().map(|name| over(nothing(), name));
+    let directories = MASKED_DIRECTORIES.iter().map(|name| over(empty(), name));
+    let read_only = READ_ONLY_DIRECTORIES.iter().map(|name| over(Source::Itself, name));
+    files.chain(directories).chain(read_only).collect()
 }
 
 fn cell(root: &Path, hostname: &str) -> Cell {
     let mut cell = Cell::new(root, hostname);
     cell.network = Network::New;
+    cell.seal = true;
     cell
 }
 
@@ -244,12 +163,81 @@ pub fn inside(root: &Path, hostname: &str) -> Cell {
     cell
 }
 
-/// A cell for rpmbuild: like [`inside`], with `directory` as the builder's home.
-pub fn builder(root: &Path, hostname: &str, directory: &Path, home: &str) -> Cell {
-    let mut cell = inside(root, hostname);
-    cell.mounts.push(mount(Source::Path(directory.to_owned()), home, Attr::SCRATCH));
-    cell
+/// Where a build takes place.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    /// The throw-away root.
+    pub root: &'a Path,
+    /// The host name.
+    pub hostname: &'a str,
+    /// The builder's home, on disk.
+    pub directory: &'a Path,
+    /// Where the builder has it: directly below `/`.
+    pub home: &'a str,
+    /// A directory of the run, in which [`builder`] makes the build's `/tmp` and `/var/tmp`.
+    pub scratch: &'a Path,
+    /// Whether all but home, `/tmp`, `/var/tmp`, `/run` and `/dev/shm` can only be read.
+    pub read_only: bool,
+    /// Whether it has the slave's network.
+    pub network: bool,
 }
+
+/// A cell for a build, whose program is a plain user.
+pub fn builder(place: &Place<'_>) -> Result<Cell, Failure> {
+    let mut cell = inside(place.root, place.hostname);
+    // A plain user without privileges has none to undo a mount with; one that makes itself a user
+    // namespace meets locked mounts there.
+    cell.seal = false;
+    if place.network {
+        cell.network = Network::Share;
+    }
+    let bind = |path: &Path, at: &str| mount(Source::Path(path.to_owned()), at, Attr::SCRATCH);
+    cell.mounts.push(bind(place.directory, place.home));
+    for (name, at) in [("tmp", "/tmp"), ("var-tmp", "/var/tmp")] {
+        let path = place.scratch.join(name);
+        make_open(&path)?;
+        cell.mounts.push(bind(&path, at));
+    }
+    if place.read_only {
+        for mount in &cell.mounts {
+            make_point(place.root, &mount.at)?;
+        }
+        cell.root_attr.read_only = true;
+    }
+    Ok(cell)
+}
+
+/// A directory for everybody, as `/tmp` is.
+fn make_open(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        outcome => outcome.on("make the directory", path)?,
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o1777)).on("set the mode of", path)
+}
+
+/// Makes the directory `at` in a root, each part if it is not there; whoever arranged the root, no
+/// link leads out of it. What stands below `/proc` is the kernel's.
+fn make_point(root: &Path, at: &str) -> Result<(), Failure> {
+    if at.starts_with("/proc/") {
+        return Ok(());
+    }
+    let path = root.join(at.trim_start_matches('/'));
+    let mut directory = rustix::fs::open(root, DIRECTORY, Mode::empty()).on("open", root)?;
+    for part in at.split('/').filter(|part| !part.is_empty()) {
+        match rustix::fs::mkdirat(&directory, part, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(Failure::io("make the directory", &path, errno)),
+        }
+        let rules = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        directory = rustix::fs::openat2(&directory, part, DIRECTORY, Mode::empty(), rules)
+            .on("open the directory", &path)?;
+    }
+    Ok(())
+}
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// A cell in which the slave's solver is asked: it sees `repositories`, and `state` at [`STATE`],
 /// which it changes only where `may_write`.
