@@ -15,6 +15,8 @@ use crate::failure::{Cause, Failure, OnPath};
 
 pub mod checksum;
 pub mod http;
+pub mod keyring;
+pub mod openpgp;
 pub mod url;
 
 pub use checksum::{Algorithm, Checksum, Sums};

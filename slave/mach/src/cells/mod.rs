@@ -263,3 +263,10 @@ pub fn indexer(skeleton: &Path, repository: &Path) -> Cell {
     cell.mounts.push(mount(Source::Path(repository.to_owned()), LAYER, Attr::SCRATCH));
     cell
 }
+
+/// A cell in which a program of the slave reads `shown` and can write nothing that outlives it.
+pub fn reader(skeleton: &Path, shown: &Path) -> Cell {
+    let mut cell = system(skeleton);
+    cell.mounts.push(mount(Source::Path(shown.to_owned()), LAYER, Attr::SHOWN));
+    cell
+}
