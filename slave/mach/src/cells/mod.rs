@@ -257,6 +257,12 @@ pub fn solver(
     cell
 }
 
+/// Shows a file in a cell, read-only, where a tmpfs of it is.
+pub fn show_file(cell: &mut Cell, path: &Path, at: &str) {
+    let (source, at) = (Source::Path(path.to_owned()), at.to_owned());
+    cell.mounts.push(Mount { source, at, make: MountPoint::File, attr: Attr::SHOWN });
+}
+
 /// A cell in which the slave's createrepo_c works on `repository`.
 pub fn indexer(skeleton: &Path, repository: &Path) -> Cell {
     let mut cell = system(skeleton);

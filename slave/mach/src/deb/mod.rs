@@ -10,7 +10,9 @@
 //! minimal one, where there is no dpkg yet.
 
 pub mod apt;
+pub mod archive;
 pub mod dsc;
+pub mod install;
 pub mod relation;
 pub mod said;
 mod unmet;

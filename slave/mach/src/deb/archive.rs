@@ -1,0 +1,108 @@
+//! The archives a dist names: their state, their suites as apt is told of them, their packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::apt::{Key, Suite};
+use super::install::Deb;
+use crate::digest;
+use crate::dist::{self, Address, Dist, Repository};
+use crate::dnf::CHAIN;
+use crate::failure::{Cause, Failure, OnPath};
+use crate::package::Package;
+
+/// The largest file of keys that is read.
+const KEY_LIMIT_BYTES: u64 = 16 << 20;
+
+/// dpkg's name of the dist's architecture.
+pub fn architecture(dist: &Dist) -> &str {
+    match dist.arch.as_str() {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "i686" | "i386" => "i386",
+        "armv7l" => "armhf",
+        "ppc64le" => "ppc64el",
+        other => other,
+    }
+}
+
+/// A repository's signed index: all other metadata have their digests in it.
+pub fn release(path: &Path, suite: &str) -> PathBuf {
+    match suite {
+        "./" => path.join("InRelease"),
+        suite => path.join("dists").join(suite).join("InRelease"),
+    }
+}
+
+/// The suite of a repository of the dist, whose metadata is at `path`.
+pub fn suite(repository: &Repository, path: &Path) -> Result<Suite, Failure> {
+    let keys = match repository.check_metadata {
+        true => Some(repository.keys.iter().map(key).collect::<Result<_, _>>()?),
+        false => None,
+    };
+    Ok(Suite {
+        repository: repository.name.clone(),
+        path: path.to_owned(),
+        suite: repository.suite.clone().unwrap_or_else(|| "./".to_owned()),
+        components: repository.components.clone(),
+        keys,
+        may_be_old: matches!(repository.address, Address::Directory(_)),
+    })
+}
+
+fn key(key: &dist::Key) -> Result<Key, Failure> {
+    match key {
+        dist::Key::Armored(text) => Ok(Key(text.clone().into_bytes())),
+        dist::Key::File(path) => {
+            let metadata = fs::metadata(path).on("look at the key", path)?;
+            if !metadata.is_file() || metadata.len() > KEY_LIMIT_BYTES {
+                let what = format!("{} is no file of OpenPGP keys", path.display());
+                return Err(Failure::new(Cause::Usage, what, "correct 'keys' in the dist"));
+            }
+            fs::read(path).map(Key).on("read the key", path)
+        }
+    }
+}
+
+/// Package files by what apt has said of them, each compared with its digest.
+pub fn debs(
+    packages: &[&Package],
+    repositories: &[(String, PathBuf)],
+    tick: &mut dyn FnMut(),
+) -> Result<Vec<Deb>, Failure> {
+    packages
+        .iter()
+        .map(|package| {
+            tick();
+            deb(package, repositories)
+        })
+        .collect()
+}
+
+fn deb(package: &Package, repositories: &[(String, PathBuf)]) -> Result<Deb, Failure> {
+    let Package { nevra, repository, location, sha256, size_bytes, .. } = package;
+    let found = repositories.iter().find(|(name, _)| name == repository);
+    let Some((_, top)) = found else {
+        let what = format!("{nevra} is of repository {repository}, which the dist does not have");
+        return Err(Failure::new(Cause::Internal, what, "'mach scrub' forgets what apt has said"));
+    };
+    let path = top.join(location);
+    let refuse = |why: String| {
+        let what = format!("repository {repository}: {}: {why}", path.display());
+        Failure::new(Cause::Root, what, "is the repository whole? bring it up to date")
+    };
+    let mut file = fs::File::open(&path).map_err(|error| refuse(error.to_string()))?;
+    let (is, size) = digest::of_reader(&mut file).on("read", &path)?;
+    if is != *sha256 || size != *size_bytes {
+        return Err(refuse(format!("SHA-256 {is}, but its metadata says {sha256}")));
+    }
+    Ok(Deb { nevra: nevra.clone(), path })
+}
+
+/// The repositories packages can come from: the dist's, and that of a chain.
+pub fn places(suites: &[Suite], chain: Option<&Path>) -> Vec<(String, PathBuf)> {
+    let mut places: Vec<(String, PathBuf)> =
+        suites.iter().map(|suite| (suite.repository.clone(), suite.path.clone())).collect();
+    places.extend(chain.map(|path| (CHAIN.to_owned(), path.to_owned())));
+    places
+}
