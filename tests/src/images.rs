@@ -62,3 +62,13 @@ pub fn varlink_python() -> PathBuf {
     MADE.get_or_init(|| prepare("varlink"));
     base().join("cache/varlink/bin/python")
 }
+
+/// A Python that has PyPI's validators for records, provenance statements and bills of materials.
+///
+/// # Panics
+/// When it cannot be had.
+pub fn records_python() -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| prepare("records"));
+    base().join("cache/records/bin/python")
+}
