@@ -11,10 +11,12 @@ use crate::dist::Dist;
 use crate::dnf;
 use crate::explain;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::layers::Layer;
 use crate::options::Options;
 use crate::overlay::Overlay;
+use crate::package::{Package, Resolution};
 use crate::progress::Progress;
-use crate::record::{self, Gathered};
+use crate::record::{self, About, Gathered, LayerRecord};
 use crate::results;
 use crate::roots::{self, Chain};
 use crate::srpm::{Checked, Source};
@@ -27,13 +29,13 @@ const TOPDIR: &str = "build";
 pub fn rebuild(
     area: &Area,
     dist: &Dist,
-    _options: &Options,
+    options: &Options,
     sources: &[Source],
 ) -> Result<(), Failure> {
     roots::check_arch(dist)?;
     let repositories = look_at_repositories(dist)?;
     let chain_run = if sources.len() > 1 { Some(area.new_run()?) } else { None };
-    let outcome = rebuild_all(area, dist, &repositories, sources, chain_run.as_ref());
+    let outcome = rebuild_all(area, dist, options, &repositories, sources, chain_run.as_ref());
     if let Some(run) = chain_run {
         run.remove();
     }
@@ -43,6 +45,7 @@ pub fn rebuild(
 fn rebuild_all(
     area: &Area,
     dist: &Dist,
+    options: &Options,
     repositories: &[RepositoryState],
     sources: &[Source],
     chain_run: Option<&Run>,
@@ -52,7 +55,7 @@ fn rebuild_all(
         let run = area.new_run()?;
         let progress = Progress::new(source.package.to_string());
         let outcome = Workshop::new(area, &run, dist, repositories, &progress)
-            .and_then(|workshop| rebuild_one(&workshop, source, &mut chain));
+            .and_then(|workshop| rebuild_one(&workshop, source, options, &mut chain));
         run.remove();
         let (results, names) = outcome?;
         let is_last = number + 1 == sources.len();
@@ -74,7 +77,7 @@ fn extend(
         Some(repository) => repository.clone(),
         None => run.directory("repository")?,
     };
-    for file in built.iter().filter(|file| !file.nevra.ends_with(".src")) {
+    for file in built.iter().filter(|file| file.kind.is_binary()) {
         results::link(&results.join(&file.name), &repository.join(&file.name))?;
         chain.digests.push(file.sha256.clone());
     }
@@ -88,8 +91,10 @@ fn extend(
 fn rebuild_one(
     workshop: &Workshop<'_>,
     source: &Source,
+    options: &Options,
     chain: &mut Chain,
 ) -> Result<(PathBuf, Vec<record::ResultFile>), Failure> {
+    let about = About::rpm(source, workshop.dist, options, build_macros(workshop.dist));
     let mut gathered = Gathered::default();
     let outcome = work(workshop, source, chain, &mut gathered);
     let failure = outcome.as_ref().err();
@@ -99,10 +104,9 @@ fn rebuild_one(
             let _ = fs::remove_dir_all(workshop.run.path.join(name));
         }
     }
-    let published =
-        record::write(workshop, source, &chain.digests, &gathered, failure).and_then(|_| {
-            results::publish(workshop.area, &source.package, &workshop.run.id, &workshop.out)
-        });
+    let published = record::write(workshop, &about, &gathered, failure).and_then(|_| {
+        results::publish(workshop.area, &about.package, &workshop.run.id, &workshop.out)
+    });
     match (outcome, published) {
         (Ok(()), Ok(path)) => {
             for file in &gathered.results {
@@ -131,16 +135,17 @@ fn work(
     if source.checked == Checked::NotYet {
         check_by_rpm(workshop, source, &home)?;
     }
-    gathered.layers.push(roots::minimal(workshop)?);
-    let minimal = &gathered.layers[0];
-    let dependencies = roots::dependencies(workshop, minimal, &source.requirements, chain)?;
-    gathered.layers.extend(dependencies);
-    let roots: Vec<PathBuf> = gathered.layers.iter().rev().map(|layer| layer.root()).collect();
+    let minimal = roots::minimal(workshop)?;
+    let dependencies = roots::dependencies(workshop, &minimal, &source.requirements, chain)?;
+    let layers: Vec<Layer> = [minimal].into_iter().chain(dependencies).collect();
+    gathered.layers = layers.iter().map(LayerRecord::of).collect();
+    gathered.root = layers.last().map(contents).unwrap_or_default();
+    let roots: Vec<PathBuf> = layers.iter().rev().map(|layer| layer.root()).collect();
     let roots: Vec<&Path> = roots.iter().map(PathBuf::as_path).collect();
     let overlay = Overlay::mount(&roots, &workshop.run.path.join("root"))?;
     let phase = workshop.progress.phase("rpmbuild");
     let status = rpmbuild(workshop, source, &overlay.at, &home, &mut || phase.tick())?;
-    gathered.rpmbuild_status = Some(status);
+    gathered.status = Some(status);
     overlay.unmount()?;
     if status != 0 {
         let failure = build_failed(workshop, status, &mut gathered.section);
@@ -156,6 +161,19 @@ fn work(
     }
     phase.end(format!("{} packages", gathered.results.len()));
     Ok(())
+}
+
+/// The packages of a root, as far as its manifest knows them.
+fn contents(layer: &Layer) -> Resolution {
+    let of = |nevra: &String| Package {
+        nevra: nevra.clone(),
+        name: String::new(),
+        repository: String::new(),
+        location: String::new(),
+        sha256: String::new(),
+        size_bytes: 0,
+    };
+    Resolution::new(layer.manifest.packages.iter().map(of).collect())
 }
 
 /// The builder's home in the scratch of the run: macros, the source, an empty `%_topdir`.

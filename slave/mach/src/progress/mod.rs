@@ -93,6 +93,8 @@ fn coloured(text: &str, style: Style) -> String {
 pub struct PhaseRecord {
     /// Which.
     pub name: String,
+    /// Seconds after the work began.
+    pub begin_seconds: f64,
     /// How long, in seconds.
     pub seconds: f64,
     /// What came of it.
@@ -318,7 +320,8 @@ impl Phase<'_> {
         self.tick();
         self.ended = true;
         let time = self.begun.elapsed();
-        let Progress { subject, mode, screen, phases, .. } = self.progress;
+        let Progress { subject, mode, screen, phases, begun } = self.progress;
+        let begin_seconds = self.begun.duration_since(*begun).as_secs_f64();
         let (name, seconds) = (std::mem::take(&mut self.name), time.as_secs_f64());
         match mode {
             Mode::Json => events::print(&Event::PhaseEnd {
@@ -333,7 +336,7 @@ impl Phase<'_> {
             }
         }
         let usage = *self.usage.borrow();
-        phases.borrow_mut().push(PhaseRecord { name, seconds, note, usage });
+        phases.borrow_mut().push(PhaseRecord { name, begin_seconds, seconds, note, usage });
     }
 }
 

@@ -1,19 +1,21 @@
 //! Results: taken out of a build's directory, which a hostile build has arranged, and published.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::area::Area;
 use crate::digest;
 use crate::failure::{Cause, Failure, OnPath};
-use crate::record::ResultFile;
-use crate::srpm::{self, PackageName};
-use crate::time::RunId;
+use crate::record::{FileKind, ResultFile};
+use crate::srpm;
+
+pub use publish::{collect, link, publish};
+
+mod publish;
 
 const RESULTS_LIMIT: usize = 10_000;
 
@@ -121,34 +123,10 @@ fn take_one(place: &OwnedFd, path: &Path, name: &str, out: &File) -> Result<Resu
         .on("set the owner of", &path)?;
     rustix::fs::renameat_with(place, name, out, name, RenameFlags::NOREPLACE)
         .on("move the result", &path)?;
-    Ok(ResultFile { name: name.to_owned(), nevra, sha256, size_bytes })
-}
-
-/// Makes `out` the results of `package` and `run`, in one rename; their directory.
-pub fn publish(
-    area: &Area,
-    package: &PackageName,
-    run: &RunId,
-    out: &Path,
-) -> Result<PathBuf, Failure> {
-    let parent = area.results().join(package.to_string());
-    fs::create_dir_all(&parent).on("make the directory", &parent)?;
-    let path = parent.join(run.as_str());
-    let cwd = rustix::fs::CWD;
-    rustix::fs::renameat_with(cwd, out, cwd, &path, RenameFlags::NOREPLACE)
-        .on("publish the results at", &path)?;
-    Ok(path)
-}
-
-/// Makes a result known in a second directory as well: by a hard link, never a copy.
-pub fn link(from: &Path, to: &Path) -> Result<(), Failure> {
-    let cwd = rustix::fs::CWD;
-    match rustix::fs::linkat(cwd, from, cwd, to, AtFlags::empty()) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(Failure::io("link", to, errno)),
-    }
+    let is_source = nevra.ends_with(".src");
+    let kind = if is_source { FileKind::SourceRpm } else { FileKind::Rpm };
+    Ok(ResultFile { kind, name: name.to_owned(), nevra, sha256, size_bytes })
 }
 
 #[cfg(test)]
-#[path = "results_tests.rs"]
 mod tests;

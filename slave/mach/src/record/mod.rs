@@ -1,0 +1,205 @@
+//! `record.json`: what went into a build, what was done, what came out; for programs.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::dist::Dist;
+use crate::failure::{Cause, Failure, OnPath};
+use crate::layers::Layer;
+use crate::package::{Package, Resolution};
+use crate::progress;
+use crate::time::rfc3339;
+use crate::workshop::Workshop;
+
+pub use about::{About, inputs_digest};
+pub use types::*;
+
+mod about;
+mod types;
+
+/// Its name in the directory of the results.
+pub const FILE_NAME: &str = "record.json";
+/// Roots have thousands of packages, of 300 bytes each here; more than this no build has.
+const SIZE_LIMIT_BYTES: u64 = 64 << 20;
+
+/// What is gathered while a build goes on.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// The layers of the root, lowest first.
+    pub layers: Vec<LayerRecord>,
+    /// Every package of the root.
+    pub root: Resolution,
+    /// What rpmbuild or dpkg-buildpackage ended with.
+    pub status: Option<i32>,
+    /// The section, or the step, that failed.
+    pub section: Option<String>,
+    /// What came out.
+    pub results: Vec<ResultFile>,
+    /// What a second build has shown.
+    pub verified: Option<Verified>,
+}
+
+/// Writes the record of a build that ended with `failure`, or well, beside its results; its path.
+pub fn write(
+    workshop: &Workshop<'_>,
+    about: &About,
+    gathered: &Gathered,
+    failure: Option<&Failure>,
+) -> Result<PathBuf, Failure> {
+    let record = record(workshop, about, gathered, failure);
+    let path = workshop.out.join(FILE_NAME);
+    let mut text =
+        serde_json::to_vec_pretty(&record).map_err(std::io::Error::from).on("write", &path)?;
+    text.push(b'\n');
+    File::create_new(&path).and_then(|mut file| file.write_all(&text)).on("write", &path)?;
+    Ok(path)
+}
+
+fn record(
+    workshop: &Workshop<'_>,
+    about: &About,
+    gathered: &Gathered,
+    failure: Option<&Failure>,
+) -> Record {
+    let elapsed = workshop.progress.elapsed();
+    let now = SystemTime::now();
+    let Workshop { dist, run, .. } = workshop;
+    Record {
+        schema: SCHEMA,
+        mach: env!("CARGO_PKG_VERSION").to_owned(),
+        kind: about.kind,
+        package: about.package.clone(),
+        run: run.id.as_str().to_owned(),
+        started: rfc3339(now - elapsed),
+        finished: rfc3339(now),
+        seconds: elapsed.as_secs_f64(),
+        inputs: Inputs {
+            digest: inputs_digest(about, dist, &gathered.root),
+            sources: about.sources.clone(),
+            requirements: about.requirements.clone(),
+            conflicts: about.conflicts.clone(),
+            options: about.options.clone(),
+        },
+        dist: dist_record(dist),
+        repositories: repositories(workshop),
+        macros: about.macros.clone(),
+        source_date_epoch: about.source_date_epoch,
+        layers: gathered.layers.clone(),
+        packages: gathered.root.packages.iter().map(PackageRecord::from).collect(),
+        phases: workshop.progress.phases().into_iter().map(PhaseRecord::from).collect(),
+        exit: exit(gathered, failure),
+        results: gathered.results.clone(),
+        verified: gathered.verified.clone(),
+    }
+}
+
+fn dist_record(dist: &Dist) -> DistRecord {
+    let Dist { name, sha256, arch, .. } = dist.clone();
+    DistRecord { name, sha256, arch }
+}
+
+/// The dist's repositories, with what was seen of them.
+fn repositories(workshop: &Workshop<'_>) -> Vec<RepositoryRecord> {
+    let of = |repository: &crate::dist::Repository| {
+        let state = workshop.repositories.iter().find(|state| state.name == repository.name);
+        RepositoryRecord {
+            name: repository.name.clone(),
+            address: repository.address.to_string(),
+            metadata_sha256: state.map(|state| state.repomd_sha256.clone()),
+        }
+    };
+    workshop.dist.repositories.iter().map(of).collect()
+}
+
+impl From<&Package> for PackageRecord {
+    fn from(package: &Package) -> Self {
+        let Package { nevra, name, repository, location, sha256, size_bytes } = package.clone();
+        Self { nevra, name, repository, location, sha256, size_bytes }
+    }
+}
+
+impl From<progress::PhaseRecord> for PhaseRecord {
+    fn from(phase: progress::PhaseRecord) -> Self {
+        let progress::PhaseRecord { name, begin_seconds, seconds, note, usage } = phase;
+        let progress::Usage { cpu_user_ms, cpu_system_ms, peak_memory_bytes, fetched_bytes } =
+            usage;
+        Self {
+            name,
+            begin_seconds,
+            seconds,
+            note,
+            cpu_user_ms,
+            cpu_system_ms,
+            peak_memory_bytes,
+            fetched_bytes,
+        }
+    }
+}
+
+fn exit(gathered: &Gathered, failure: Option<&Failure>) -> ExitRecord {
+    ExitRecord {
+        cause: failure.map_or(BUILT, |failure| failure.cause.as_str()).to_owned(),
+        status: gathered.status,
+        section: gathered.section.clone(),
+        message: failure.map(|failure| failure.what.clone()),
+        lines: failure.map(|failure| failure.details.clone()).unwrap_or_default(),
+        remedy: failure.map(|failure| failure.remedy.clone()),
+    }
+}
+
+impl LayerRecord {
+    /// Of a layer that is used.
+    pub fn of(layer: &Layer) -> Self {
+        Self { key: layer.manifest.key.clone(), cached: layer.cached }
+    }
+}
+
+impl Record {
+    /// Whether the build went well.
+    pub fn is_built(&self) -> bool {
+        self.exit.cause == BUILT
+    }
+}
+
+/// The record in the directory of a run, or the record file itself.
+pub fn read(at: &Path) -> Result<Record, Failure> {
+    let path = if at.is_dir() { at.join(FILE_NAME) } else { at.to_owned() };
+    let refuse = |why: String| {
+        let what = format!("{} is no record of this mach: {why}", path.display());
+        Failure::new(Cause::Usage, what, "name the directory of a run below /build/results")
+    };
+    let text = read_capped(&path).map_err(|error| refuse(error.to_string()))?;
+    parse(&text).map_err(refuse)
+}
+
+fn read_capped(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    let mut text = Vec::new();
+    let count = File::open(path)?.take(SIZE_LIMIT_BYTES + 1).read_to_end(&mut text)?;
+    match count as u64 > SIZE_LIMIT_BYTES {
+        true => Err(std::io::Error::other("it is larger than any record")),
+        false => Ok(text),
+    }
+}
+
+/// A record of its text; or why it is none.
+pub fn parse(text: &[u8]) -> Result<Record, String> {
+    #[derive(serde::Deserialize)]
+    struct Schema {
+        schema: u32,
+    }
+    let Schema { schema } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if schema != SCHEMA {
+        return Err(format!("its schema is {schema}, this mach reads {SCHEMA}"));
+    }
+    serde_json::from_slice(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "tests.rs"]
+pub mod tests;

@@ -1,0 +1,317 @@
+//! What stands in `record.json`, field by field. `etc/doc/record.schema.json` describes each to others.
+//!
+//! Types of their own, not those mach works with: a field that changes there must not change what
+//! was written to disks. A record is read back by chains, `provenance`, `sbom` and `status`; one that
+//! holds what this version does not know is refused, not half understood.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Changes when a field changes its meaning, comes or goes.
+pub const SCHEMA: u32 = 2;
+
+/// The whole record of one build.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The version of mach.
+    pub mach: String,
+    /// Which kind of package.
+    pub kind: Kind,
+    /// NAME-VERSION-RELEASE of the source.
+    pub package: String,
+    /// Names the run: its directory below that of the package.
+    pub run: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// RFC 3339, UTC.
+    pub finished: String,
+    /// From start to finish.
+    pub seconds: f64,
+    /// What was to be built, and how.
+    pub inputs: Inputs,
+    /// For which dist.
+    pub dist: DistRecord,
+    /// The dist's repositories as they were.
+    pub repositories: Vec<RepositoryRecord>,
+    /// Macros given to rpmbuild; environment of dpkg-buildpackage.
+    pub macros: BTreeMap<String, String>,
+    /// The time that the packages carry, where it is known.
+    pub source_date_epoch: Option<u64>,
+    /// The layers of the root, lowest first.
+    pub layers: Vec<LayerRecord>,
+    /// Every package of the root, sorted by NEVRA.
+    pub packages: Vec<PackageRecord>,
+    /// What was done, in order.
+    pub phases: Vec<PhaseRecord>,
+    /// How it ended.
+    pub exit: ExitRecord,
+    /// What came out, sorted by name.
+    pub results: Vec<ResultFile>,
+    /// What a second build has shown, where one was asked for.
+    pub verified: Option<Verified>,
+}
+
+/// Kinds of packages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// RPM.
+    #[default]
+    Rpm,
+    /// Debian's.
+    Deb,
+}
+
+impl Kind {
+    /// The word in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rpm => "rpm",
+            Self::Deb => "deb",
+        }
+    }
+}
+
+/// What was to be built, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inputs {
+    /// The same for the same sources, options, dist and packages of the root: nothing has changed.
+    pub digest: String,
+    /// The files that were given, and those they name.
+    pub sources: Vec<InputFile>,
+    /// What the source wants in its root.
+    pub requirements: Vec<String>,
+    /// What it does not want there.
+    pub conflicts: Vec<String>,
+    /// Options that may change what comes out.
+    pub options: Options,
+}
+
+/// A file that went into a build.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputFile {
+    /// What it is.
+    pub role: Role,
+    /// Its name, without directories.
+    pub name: String,
+    /// SHA-256, hex.
+    pub sha256: String,
+    /// Size.
+    pub size_bytes: u64,
+}
+
+/// What a file is to a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// A `.src.rpm`, or a `.dsc`.
+    SourcePackage,
+    /// A spec file.
+    Spec,
+    /// A tarball, patch or other file that a spec or `.dsc` names.
+    Source,
+}
+
+/// Options that may change what comes out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Appended to the Release.
+    pub release: Option<String>,
+    /// Macros, in the order given.
+    pub defines: Vec<(String, String)>,
+    /// Conditionals turned on.
+    pub with: Vec<String>,
+    /// Conditionals turned off.
+    pub without: Vec<String>,
+    /// The architecture built for, if not the dist's.
+    pub target: Option<String>,
+    /// Whether the package's own tests were left out.
+    pub nocheck: bool,
+    /// The stage that it began at, if not the first.
+    pub short_circuit: Option<String>,
+    /// Whether the build could use the network.
+    pub network: bool,
+    /// Whether compilers' results of earlier builds were used.
+    pub ccache: bool,
+}
+
+/// The dist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DistRecord {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its file, hex.
+    pub sha256: String,
+    /// The machine it is for.
+    pub arch: String,
+}
+
+/// A repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryRecord {
+    /// Its name.
+    pub name: String,
+    /// Where it is: a directory of the slave, or a URL.
+    pub address: String,
+    /// SHA-256 of its `repomd.xml` or `InRelease`, hex, where it was looked at.
+    pub metadata_sha256: Option<String>,
+}
+
+/// A layer of the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerRecord {
+    /// Its key.
+    pub key: String,
+    /// Whether it was there already.
+    pub cached: bool,
+}
+
+/// A package of the root. Everything comes from verified metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageRecord {
+    /// `bash-5.2.15-2.x86_64`; for Debian `bash_5.2.15-2+b7_amd64`. An epoch stands before the version.
+    pub nevra: String,
+    /// Its name alone.
+    pub name: String,
+    /// The repository it came from.
+    pub repository: String,
+    /// Where in that it is.
+    pub location: String,
+    /// SHA-256 of the file, hex.
+    pub sha256: String,
+    /// Size of the file.
+    pub size_bytes: u64,
+}
+
+/// A phase of the work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseRecord {
+    /// Which.
+    pub name: String,
+    /// Seconds after `started`.
+    pub begin_seconds: f64,
+    /// How long it took.
+    pub seconds: f64,
+    /// What came of it.
+    pub note: String,
+    /// Processor time in user mode, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_user_ms: Option<u64>,
+    /// Processor time in the kernel, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_system_ms: Option<u64>,
+    /// The most memory at any time, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
+    /// What was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched_bytes: Option<u64>,
+}
+
+/// How a build ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExitRecord {
+    /// [`BUILT`], or the word of a [`crate::failure::Cause`].
+    pub cause: String,
+    /// What rpmbuild or dpkg-buildpackage ended with, where it ran.
+    pub status: Option<i32>,
+    /// The section of the spec, or the step, that failed.
+    pub section: Option<String>,
+    /// The sentence that the user saw.
+    pub message: Option<String>,
+    /// The decisive lines of the log, or what else the user saw.
+    pub lines: Vec<String>,
+    /// What to try.
+    pub remedy: Option<String>,
+}
+
+/// The cause of an end that went well.
+pub const BUILT: &str = "built";
+
+/// A file that a build yielded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResultFile {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its name in the directory of the results.
+    pub name: String,
+    /// Name, epoch unless 0, version, release and architecture, out of the package; empty for what is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub nevra: String,
+    /// SHA-256, hex.
+    pub sha256: String,
+    /// Size.
+    pub size_bytes: u64,
+}
+
+/// Kinds of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileKind {
+    /// An RPM package that can be installed.
+    Rpm,
+    /// A source package of RPM.
+    SourceRpm,
+    /// A Debian package.
+    Deb,
+    /// A Debian package for the installer.
+    Udeb,
+    /// A Debian package of debug symbols.
+    Ddeb,
+    /// What dpkg-genchanges wrote.
+    Changes,
+    /// What dpkg-genbuildinfo wrote.
+    Buildinfo,
+    /// A source package of Debian.
+    Dsc,
+    /// What a `.dsc` names.
+    Tarball,
+}
+
+impl FileKind {
+    /// Whether it can be installed, and so belongs into repositories.
+    pub fn is_binary(self) -> bool {
+        match self {
+            Self::Rpm | Self::Deb | Self::Udeb | Self::Ddeb => true,
+            Self::SourceRpm | Self::Changes | Self::Buildinfo | Self::Dsc | Self::Tarball => false,
+        }
+    }
+}
+
+/// What a second build under other conditions has shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verified {
+    /// Whether every package was the same, bit for bit.
+    pub identical: bool,
+    /// What was varied.
+    pub conditions: Vec<String>,
+    /// What differed.
+    pub differences: Vec<Difference>,
+}
+
+/// A difference between two builds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Difference {
+    /// The package.
+    pub file: String,
+    /// Where in it: a header's tag, a file.
+    pub place: String,
+    /// What differs, shortened.
+    pub what: String,
+}
