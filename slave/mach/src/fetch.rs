@@ -6,18 +6,25 @@
 //!
 //! Architecture invariant: nothing here leaves a thread behind, as a process with threads makes no cell.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Cause, Failure, OnPath};
+use crate::interrupts;
 
 pub mod checksum;
+pub mod expand;
 pub mod http;
 pub mod keyring;
+pub mod listed;
 pub mod openpgp;
+pub mod sources;
+pub mod spec;
 pub mod url;
+pub mod verb;
 
 pub use checksum::{Algorithm, Checksum, Sums};
 pub use url::Url;
@@ -91,6 +98,13 @@ pub fn download(
     Ok(fetched)
 }
 
+/// Checks a file that is here already.
+pub fn check_file(path: &Path, expect: &Expect) -> Result<Fetched, Failure> {
+    let mut body = open_file(path, &path.display().to_string(), expect)?;
+    let sums = copy(&path.display(), body.as_mut(), &mut Nowhere, expect, &mut |_| ())?;
+    judge(&path.display(), sums, expect)
+}
+
 /// Fetches a small file into memory, under the same rules: an index, a signature, a key.
 pub fn bytes(url: &Url, expect: &Expect, network: Network) -> Result<Vec<u8>, Failure> {
     let mut body = open(url, expect, network)?;
@@ -102,7 +116,7 @@ pub fn bytes(url: &Url, expect: &Expect, network: Network) -> Result<Vec<u8>, Fa
 
 fn open(url: &Url, expect: &Expect, network: Network) -> Result<Box<dyn Read>, Failure> {
     if let Some(path) = url.file_path() {
-        return open_file(url, path, expect);
+        return open_file(path, url.as_str(), expect);
     }
     if network == Network::Offline {
         let what = format!("{url} is not here, and --offline forbids to fetch it");
@@ -111,11 +125,11 @@ fn open(url: &Url, expect: &Expect, network: Network) -> Result<Box<dyn Read>, F
     http::open(url, expect)
 }
 
-fn open_file(url: &Url, path: &Path, expect: &Expect) -> Result<Box<dyn Read>, Failure> {
+fn open_file(path: &Path, name: &str, expect: &Expect) -> Result<Box<dyn Read>, Failure> {
     let refuse = |why: String| {
         let remedy =
             "give the slave the share that holds it ('shares' in the policy of its master)";
-        Failure::new(expect.cause, format!("cannot fetch {url}: {why}"), remedy)
+        Failure::new(expect.cause, format!("cannot fetch {name}: {why}"), remedy)
     };
     // Metadata first: opening a FIFO would wait for a writer.
     match fs::metadata(path) {
@@ -131,6 +145,14 @@ trait Sink {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Failure>;
 }
 
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn take(&mut self, _bytes: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
 struct Memory(Vec<u8>);
 
 impl Sink for Memory {
@@ -141,7 +163,7 @@ impl Sink for Memory {
 }
 
 fn copy(
-    url: &Url,
+    url: &dyn Display,
     body: &mut dyn Read,
     sink: &mut dyn Sink,
     expect: &Expect,
@@ -164,6 +186,7 @@ fn copy(
                 return Err(refuse(why, "try again; if it stays so, fetch it by another way"));
             }
         };
+        interrupts::check()?;
         sums.add(&buffer[..count]);
         if sums.size_bytes() > limit_bytes {
             let why = format!("it is larger than the {limit_bytes} bytes that it may be");
@@ -179,7 +202,7 @@ fn copy(
     }
 }
 
-fn judge(url: &Url, sums: Sums, expect: &Expect) -> Result<Fetched, Failure> {
+fn judge(url: &dyn Display, sums: Sums, expect: &Expect) -> Result<Fetched, Failure> {
     let is_bytes = sums.size_bytes();
     let sha256 = sums.judge().map_err(|mismatch| {
         let remedy = "somebody changed it, or the digest is of another version: trust neither until \

@@ -45,8 +45,10 @@ pub struct Needs {
 /// A source package that was read from its first byte to its last.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Where it was given.
+    /// Where it was given, or was put when it was fetched.
     pub path: PathBuf,
+    /// Where it was fetched from.
+    pub url: Option<String>,
     /// Name, version, release.
     pub package: PackageName,
     /// Its BuildRequires, sorted, without rpm's own.
@@ -150,6 +152,7 @@ fn read_source(file: &mut impl Read, path: &Path) -> Result<Source, String> {
     let checked = check(&preamble, &payload)?;
     Ok(Source {
         path: path.to_owned(),
+        url: None,
         package,
         requirements,
         conflicts,

@@ -152,9 +152,21 @@ pub enum Verb {
     },
     /// Build source packages
     Rebuild {
-        /// Source packages
-        #[arg(required = true, value_name = "FILE")]
+        /// Source packages: files, or URLs (URL#sha256:HEX)
+        #[arg(required = true, value_name = "FILE|URL")]
         sources: Vec<String>,
+    },
+    /// Bring the sources of a spec beside it, and check them
+    Fetch {
+        /// The spec
+        #[arg(value_name = "FILE.spec")]
+        spec: PathBuf,
+        /// Where the sources go, if not beside the spec
+        #[arg(long, value_name = "DIR")]
+        into: Option<PathBuf>,
+        /// What a source must be, beside what the file 'sources' says
+        #[arg(long, value_name = "NAME=HEX")]
+        sha256: Vec<String>,
     },
     /// Run a command, or a shell, in a root
     Chroot {
@@ -195,7 +207,10 @@ impl Verb {
     /// Whether it takes the options of builds.
     pub fn builds(&self) -> bool {
         match self {
-            Self::Rebuild { .. } | Self::Setup { .. } | Self::Chroot { .. } => true,
+            Self::Rebuild { .. }
+            | Self::Fetch { .. }
+            | Self::Setup { .. }
+            | Self::Chroot { .. } => true,
             Self::Clean { .. }
             | Self::Status
             | Self::Unlock

@@ -1,7 +1,5 @@
 //! Each verb's way into the library.
 
-use std::path::Path;
-
 use clap::CommandFactory;
 
 use super::arguments::{Arguments, Set, Verb};
@@ -9,18 +7,17 @@ use mach::area::Area;
 use mach::dist::Dist;
 use mach::failure::{Cause, Failure};
 use mach::options::Options;
-use mach::srpm::Source;
-use mach::{build, overlay, verbs};
+use mach::{build, fetch, overlay, verbs};
 
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
     let area = || Area::open(&arguments.common.area);
     match &arguments.verb {
         Verb::Rebuild { sources } => {
-            // Before anything is made, and all of them: a damaged third must not cost two builds.
-            let sources = sources.iter().map(|source| Source::read(Path::new(source)));
-            let sources = sources.collect::<Result<Vec<_>, _>>()?;
             let (dist, area) = prepare(arguments)?;
+            // Before anything is made, and all of them: a damaged third must not cost two builds.
+            let read = |given: &String| fetch::verb::source_package(&area, options, given);
+            let sources = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             build::rebuild(&area, &dist, options, &sources).map(|()| 0)
         }
         Verb::Setup { set: Set::Prep } => area().map(|_| 0),
@@ -32,6 +29,20 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             let (dist, area) = prepare(arguments)?;
             let status = verbs::chroot(&area, &dist, command, *builder)?;
             Ok(u8::try_from(status).unwrap_or(1))
+        }
+        Verb::Fetch { spec, into, sha256 } => {
+            let given = sha256.iter().map(|text| fetch::verb::parse_given(text));
+            let given = given.collect::<Result<Vec<_>, _>>().map_err(|why| {
+                Failure::new(
+                    Cause::Usage,
+                    format!("--sha256 {why}"),
+                    "copy it from 'sha256sum FILE'",
+                )
+            })?;
+            let (dist, area) = prepare(arguments)?;
+            let (spec, into) = (spec.clone(), into.clone());
+            let call = fetch::verb::Arguments { spec, into, given };
+            fetch::verb::fetch(&area, &dist, options, &call).map(|()| 0)
         }
         Verb::Clean { all } => verbs::clean(&area()?, *all).map(|()| 0),
         Verb::Status => verbs::status(&area()?, arguments.common.json).map(|()| 0),

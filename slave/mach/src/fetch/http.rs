@@ -17,8 +17,8 @@ use crate::failure::{Cause, Failure};
 
 const REDIRECTIONS_LIMIT: usize = 5;
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// Longest that a server may say nothing.
-const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// Longest that a server may say nothing; an interruption waits as long.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// Where Debian, Fedora and openSUSE keep the bundle.
 const BUNDLES: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",

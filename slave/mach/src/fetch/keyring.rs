@@ -92,7 +92,7 @@ fn new_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     match *bytes {
         [one @ 0..192, ..] => Some((usize::from(one), &bytes[1..])),
         [one @ 192..224, two, ..] => {
-            Some(((usize::from(one) - 192 << 8) + usize::from(two) + 192, &bytes[2..]))
+            Some((((usize::from(one) - 192) << 8) + usize::from(two) + 192, &bytes[2..]))
         }
         [255, _, _, _, _, ..] => Some((number(&bytes[1..5]), &bytes[5..])),
         _ => None,

@@ -1,0 +1,353 @@
+//! `mach fetch`: the sources of a spec, brought where they belong once somebody vouches for them.
+//!
+//! What is fetched waits in a directory of its own until all is checked: digests first (while the bytes
+//! pass), then signatures. One doubt, and nothing of it gets its name.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::keyring::Keyring;
+use super::listed::Listed;
+use super::openpgp::Signer;
+use super::spec::{Declared, declared};
+use super::{Checksum, Expect, Network, Url, check_file, download};
+use crate::area::entries;
+use crate::failure::{Cause, Failure, OnPath};
+use crate::progress::Progress;
+
+/// Largest source: as for source packages.
+const LIMIT_BYTES: u64 = 8 << 30;
+const LISTED_LIMIT_BYTES: u64 = 4 << 20;
+const SIGNATURE_SUFFIXES: [&str; 3] = [".asc", ".sig", ".sign"];
+
+/// What is to be fetched.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The spec.
+    pub spec: &'a Path,
+    /// Where sources go; `None`: beside the spec.
+    pub into: Option<&'a Path>,
+    /// `--sha256 NAME=HEX`.
+    pub given: &'a [(String, Checksum)],
+    /// `--offline`.
+    pub network: Network,
+}
+
+/// Verifies: signed file, signature, trusted keys.
+pub type Verify<'a> = dyn Fn(&Path, &Path, &[Keyring]) -> Result<Signer, Failure> + 'a;
+
+/// What needs a root or a cell, and is somebody else's to make.
+pub struct Tools<'a> {
+    /// The spec's text after macro expansion: `rpmspec -P` in a root of the dist.
+    pub expand: &'a dyn Fn() -> Result<String, Failure>,
+    /// [`super::openpgp::verify`] with a scratch of the run.
+    pub verify: &'a Verify<'a>,
+}
+
+/// A source that is where it belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Brought {
+    /// The file.
+    pub path: PathBuf,
+    /// SHA-256, hex.
+    pub sha256: String,
+    /// Whether it came just now.
+    pub is_new: bool,
+    /// Who vouches for it: digests as they were given, keys; empty when nobody does.
+    pub vouched: Vec<String>,
+}
+
+/// Brings the sources of a spec, in the order of the spec.
+pub fn bring(
+    call: &Call<'_>,
+    tools: &Tools<'_>,
+    progress: &Progress,
+) -> Result<Vec<Brought>, Failure> {
+    let beside = call.spec.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let beside = beside.unwrap_or(Path::new("."));
+    let into = call.into.unwrap_or(beside);
+    let listed = read_listed(&beside.join("sources"))?;
+    let expanded = (tools.expand)()?;
+    let declared = declared(&expanded).map_err(|why| unusable(call.spec, &why))?;
+    judge_given(call, &declared)?;
+    let stage = Stage::below(into)?;
+    let work = Work { call, listed, into, stage: &stage, progress };
+    let mut brought = work.gather(&declared)?;
+    work.check_signatures(&mut brought, tools)?;
+    work.demand_vouching(&brought)?;
+    stage.move_to(into, &mut brought)?;
+    Ok(brought.into_values().map(|one| one.brought).collect())
+}
+
+fn unusable(spec: &Path, why: &str) -> Failure {
+    let what = format!("{}: {why}", spec.display());
+    Failure::new(Cause::Source, what, "correct the spec")
+}
+
+fn read_listed(path: &Path) -> Result<Listed, Failure> {
+    let text = match fs::metadata(path) {
+        Err(_) => return Ok(Listed::default()),
+        Ok(metadata) if metadata.is_file() && metadata.len() <= LISTED_LIMIT_BYTES => {
+            fs::read_to_string(path).on("read", path)?
+        }
+        Ok(_) => {
+            let what = format!("{} is no list of digests", path.display());
+            return Err(Failure::new(Cause::Source, what, "make it one, or remove it"));
+        }
+    };
+    Listed::parse(&text).map_err(|why| {
+        let what = format!("{}, {why}", path.display());
+        Failure::new(Cause::Source, what, "correct the line: 'sha512sum --tag FILE' writes one")
+    })
+}
+
+fn judge_given(call: &Call<'_>, declared: &[Declared]) -> Result<(), Failure> {
+    let is_declared = |name: &String| declared.iter().any(|one| one.name == *name);
+    let Some((odd, _)) = call.given.iter().find(|(name, _)| !is_declared(name)) else {
+        return Ok(());
+    };
+    let names: Vec<&str> = declared.iter().map(|one| one.name.as_str()).collect();
+    let what = format!("{} has no source {odd:?}", call.spec.display());
+    Err(Failure::new(Cause::Usage, what, format!("its sources are: {}", names.join(", "))))
+}
+
+/// A source on its way: where its bytes are now, and what is known of it.
+struct Gathered {
+    at: PathBuf,
+    url: Option<Url>,
+    brought: Brought,
+}
+
+/// By place in the spec and name, so that the order stays.
+type Sources = BTreeMap<(usize, String), Gathered>;
+
+struct Work<'a> {
+    call: &'a Call<'a>,
+    listed: Listed,
+    into: &'a Path,
+    stage: &'a Stage,
+    progress: &'a Progress,
+}
+
+impl Work<'_> {
+    /// Checks what is there and fetches what is not.
+    fn gather(&self, declared: &[Declared]) -> Result<Sources, Failure> {
+        let (mut sources, mut missing) = (Sources::new(), Vec::new());
+        for (number, one) in declared.iter().enumerate() {
+            let path = self.into.join(&one.name);
+            let expect = self.expect(one);
+            let found = if path.symlink_metadata().is_ok() {
+                Some(self.keep(&path, one, &expect)?)
+            } else {
+                self.fetch(&path, one, &expect, &mut missing)?
+            };
+            if let Some(found) = found {
+                sources.insert((number, one.name.clone()), found);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(sources);
+        }
+        let what = format!("{}: not all sources can be had", self.call.spec.display());
+        let remedy = format!("put these files into {} yourself", self.into.display());
+        Err(Failure::new(Cause::Source, what, remedy).with_details(missing))
+    }
+
+    /// All digests that anybody gives for a source.
+    fn expect(&self, one: &Declared) -> Expect {
+        let mut expect = Expect::new(Cause::Source, LIMIT_BYTES);
+        expect.checksums.extend(self.listed.of(&one.name).iter().cloned());
+        let given = self.call.given.iter().filter(|(name, _)| *name == one.name);
+        expect.checksums.extend(given.map(|(_, checksum)| checksum.clone()));
+        if let Some(Ok(url)) = &one.url {
+            expect.checksums.extend(url.checksum().cloned());
+        }
+        expect
+    }
+
+    fn keep(&self, path: &Path, one: &Declared, expect: &Expect) -> Result<Gathered, Failure> {
+        let fetched = check_file(path, expect).map_err(|failure| Failure {
+            remedy: format!("{}; 'mach fetch' replaces no file: remove it first", failure.remedy),
+            ..failure
+        })?;
+        let url = one.url.clone().and_then(Result::ok);
+        Ok(gathered(path, path, url, fetched.sha256, expect, false))
+    }
+
+    fn fetch(
+        &self,
+        path: &Path,
+        one: &Declared,
+        expect: &Expect,
+        missing: &mut Vec<String>,
+    ) -> Result<Option<Gathered>, Failure> {
+        let url = match &one.url {
+            Some(Ok(url)) => url,
+            Some(Err(why)) => {
+                missing.push(format!("{}: {why}", one.tag));
+                return Ok(None);
+            }
+            None => {
+                missing.push(format!("{}: {} is not here, and no URL", one.tag, one.name));
+                return Ok(None);
+            }
+        };
+        let phase = self.progress.phase(&format!("fetch {}", one.tag));
+        let at = self.stage.path.join(&one.name);
+        let name = one.name.as_str();
+        let mut tick = |bytes: u64| {
+            phase.line(Some(name), &format!("{} MiB", bytes >> 20));
+            phase.tick();
+        };
+        let fetched = download(url, &at, expect, self.call.network, &mut tick)?;
+        phase.end(format!("{name}, {} KiB", fetched.size_bytes.div_ceil(1024)));
+        Ok(Some(gathered(path, &at, Some(url.clone()), fetched.sha256, expect, true)))
+    }
+
+    /// Every signature among the sources whose file is among them too must be good, where a key is.
+    fn check_signatures(&self, sources: &mut Sources, tools: &Tools<'_>) -> Result<(), Failure> {
+        let keyrings = self.keyrings(sources);
+        let pairs: Vec<_> = sources.keys().filter_map(|key| signed_by(key, sources)).collect();
+        for (signed, signature) in pairs {
+            if keyrings.is_empty() {
+                let note = "cannot be verified: there is no trusted keyring among the sources";
+                self.progress.say(&format!("{} {note}", signature.1));
+                continue;
+            }
+            let phase = self.progress.phase("signature");
+            let paths = [&signed, &signature].map(|key| sources[key].at.clone());
+            let signer = (tools.verify)(&paths[0], &paths[1], &keyrings)?;
+            phase.end(format!("{} is signed by {}", signed.1, signer.name));
+            for key in [signed, signature] {
+                if let Some(source) = sources.get_mut(&key) {
+                    source.brought.vouched.push(format!("openpgp:{}", signer.fingerprint));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys that were here before, or that a digest vouches for: who sends a key along with what it
+    /// has signed proves nothing.
+    fn keyrings(&self, sources: &Sources) -> Vec<Keyring> {
+        let mut keyrings = Vec::new();
+        for ((_, name), source) in sources {
+            let Some(keyring) = Keyring::read(&source.at) else {
+                continue;
+            };
+            if source.brought.is_new && source.brought.vouched.is_empty() {
+                let note = "came just now and nobody vouches for it: its keys are not trusted";
+                self.progress.say(&format!("{name} {note}"));
+                continue;
+            }
+            keyrings.push(keyring);
+        }
+        keyrings
+    }
+
+    /// Refuses what came in a way that anybody could have changed, and what only MD5 vouches for.
+    fn demand_vouching(&self, sources: &Sources) -> Result<(), Failure> {
+        for ((_, name), source) in sources.iter().filter(|(_, one)| one.brought.vouched.is_empty())
+        {
+            let sha256 = &source.brought.sha256;
+            let remedy = format!(
+                "make sure by another way that its sha256 is {sha256}, then give \
+                 --sha256 {name}={sha256}, or add 'SHA256 ({name}) = {sha256}' to sources"
+            );
+            if let Some(weak) = self.listed.only_weak(name) {
+                let what = format!(
+                    "{name}: only {weak} vouches for it in sources, which vouches for nothing"
+                );
+                return Err(Failure::new(Cause::Source, what, remedy));
+            }
+            let Some(url) = source.url.as_ref().filter(|_| source.brought.is_new) else {
+                continue;
+            };
+            if url.file_path().is_none() && !url.is_https() {
+                let what = format!("{url} came over http, and nobody vouches for it");
+                return Err(Failure::new(Cause::Source, what, remedy));
+            }
+            self.progress.say(&format!("nobody vouches for {name}: its sha256 is {sha256}"));
+        }
+        Ok(())
+    }
+}
+
+fn gathered(
+    path: &Path,
+    at: &Path,
+    url: Option<Url>,
+    sha256: String,
+    expect: &Expect,
+    is_new: bool,
+) -> Gathered {
+    let vouched = expect.checksums.iter().map(ToString::to_string).collect();
+    let brought = Brought { path: path.to_owned(), sha256, is_new, vouched };
+    Gathered { at: at.to_owned(), url, brought }
+}
+
+type Key = (usize, String);
+
+/// The file that this one is the signature of, and this one.
+fn signed_by(signature: &Key, sources: &Sources) -> Option<(Key, Key)> {
+    let stem = SIGNATURE_SUFFIXES.iter().find_map(|suffix| signature.1.strip_suffix(suffix))?;
+    let signed = sources.keys().find(|key| key.1 == stem)?;
+    Some((signed.clone(), signature.clone()))
+}
+
+/// Where what is fetched waits; gone when it is dropped, or by the next call.
+struct Stage {
+    path: PathBuf,
+    _lock: File,
+}
+
+const STAGE_PREFIX: &str = ".mach-fetch-";
+
+impl Stage {
+    fn below(into: &Path) -> Result<Self, Failure> {
+        sweep(into)?;
+        let path = into.join(format!("{STAGE_PREFIX}{}", std::process::id()));
+        fs::create_dir(&path).on("make the directory", &path)?;
+        let lock = File::open(&path).on("open", &path)?;
+        flock(&lock, FlockOperation::LockExclusive).on("lock", &path)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Gives everything new its name, which nobody must have taken meanwhile.
+    fn move_to(&self, into: &Path, sources: &mut Sources) -> Result<(), Failure> {
+        for source in sources.values_mut().filter(|source| source.brought.is_new) {
+            let cwd = rustix::fs::CWD;
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            rustix::fs::renameat_with(cwd, &source.at, cwd, &source.brought.path, flags)
+                .on("move what was fetched into", into)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes what killed calls left; one that lives holds its lock.
+fn sweep(into: &Path) -> Result<(), Failure> {
+    for path in entries(into)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(STAGE_PREFIX)
+            && File::open(&path)
+                .is_ok_and(|stage| flock(&stage, FlockOperation::NonBlockingLockExclusive).is_ok())
+        {
+            fs::remove_dir_all(&path).on("remove", &path)?;
+        }
+    }
+    Ok(())
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+#[path = "sources_tests.rs"]
+mod tests;

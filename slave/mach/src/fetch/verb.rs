@@ -1,0 +1,141 @@
+//! `mach fetch`, and source packages that are given as URLs: what ties fetching to roots and the area.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::sources::{self, Call, Tools};
+use super::url::is_url;
+use super::{Algorithm, Checksum, Expect, Network, Url, check_file, download, expand, openpgp};
+use crate::area::Area;
+use crate::digest;
+use crate::dist::Dist;
+use crate::failure::{Cause, Failure, OnPath};
+use crate::options::Options;
+use crate::progress::Progress;
+use crate::roots;
+use crate::srpm::Source;
+use crate::workshop::{Workshop, look_at_repositories};
+
+/// Largest source package.
+const LIMIT_BYTES: u64 = 8 << 30;
+
+/// The arguments of `mach fetch`.
+#[derive(Debug, Clone)]
+pub struct Arguments {
+    /// The spec.
+    pub spec: PathBuf,
+    /// Where sources go; `None`: beside the spec.
+    pub into: Option<PathBuf>,
+    /// `--sha256 NAME=HEX`.
+    pub given: Vec<(String, Checksum)>,
+}
+
+/// One `--sha256 NAME=HEX`. Errors say what is amiss.
+pub fn parse_given(text: &str) -> Result<(String, Checksum), String> {
+    let pair = text.rsplit_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, hex) = pair.ok_or_else(|| format!("{text:?}: write it as NAME=HEX"))?;
+    Ok((name.to_owned(), Checksum::new(Algorithm::Sha256, hex)?))
+}
+
+/// Brings the sources of a spec and prints the path of each.
+pub fn fetch(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
+    roots::check_arch(dist)?;
+    let repositories = look_at_repositories(dist)?;
+    let run = area.new_run()?;
+    let subject = arguments.spec.file_stem().unwrap_or_default().to_string_lossy();
+    let progress = Progress::new(subject);
+    let outcome = Workshop::new(area, &run, dist, &repositories, &progress)
+        .and_then(|workshop| bring(&workshop, options, arguments));
+    run.remove();
+    outcome
+}
+
+fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> Result<(), Failure> {
+    let call = Call {
+        spec: &arguments.spec,
+        into: arguments.into.as_deref(),
+        given: &arguments.given,
+        network: network(options),
+    };
+    let scratch = workshop.run.path.join("gpgv");
+    let tools = Tools {
+        expand: &|| {
+            let layer = roots::minimal(workshop)?;
+            expand::expand(workshop, &[&layer.root()], &arguments.spec, options)
+        },
+        verify: &|signed, signature, keyrings| {
+            openpgp::verify(signed, signature, keyrings, &scratch, Cause::Source)
+        },
+    };
+    for one in sources::bring(&call, &tools, workshop.progress)? {
+        workshop.progress.result(&one.path);
+    }
+    Ok(())
+}
+
+fn network(options: &Options) -> Network {
+    if options.offline { Network::Offline } else { Network::Allowed }
+}
+
+/// A source package by its path or its URL (`URL#sha256:HEX`), read and checked.
+///
+/// What comes from a URL is kept in the area's cache. It is taken from there when its digest is given
+/// or nothing may be fetched; otherwise the server is asked again, as it may have another by now.
+pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Source, Failure> {
+    if !is_url(given) {
+        return Source::read(Path::new(given));
+    }
+    let url = Url::parse(given).map_err(|why| {
+        Failure::new(Cause::Usage, why, "give a path, or a URL such as https://HOST/x.src.rpm")
+    })?;
+    let name = url.file_name().filter(|name| crate::srpm::is_plain(name)).ok_or_else(|| {
+        let what = format!("{url} does not end in the name of a source package");
+        Failure::new(Cause::Usage, what, "give the URL of the .src.rpm itself")
+    })?;
+    let key: String = digest::of_bytes(url.as_str().as_bytes()).chars().take(16).collect();
+    let directory = area.cache().join("sources").join(key);
+    fs::create_dir_all(&directory).on("make the directory", &directory)?;
+    let path = directory.join(name);
+    let mut expect = Expect::new(Cause::Source, LIMIT_BYTES);
+    expect.checksums.extend(url.checksum().cloned());
+    let is_known = !expect.checksums.is_empty() || options.offline;
+    if !(is_known && path.exists() && check_file(&path, &expect).is_ok()) {
+        demand_lock(&url, &expect)?;
+        fetch_to(&url, &path, &expect, options)?;
+    }
+    let mut source = Source::read(&path)?;
+    source.url = Some(url.as_str().to_owned());
+    Ok(source)
+}
+
+/// What anybody on the way can change is taken only where a digest is given.
+fn demand_lock(url: &Url, expect: &Expect) -> Result<(), Failure> {
+    if url.is_https() || url.file_path().is_some() || !expect.checksums.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{url} would come over http, and nobody vouches for it");
+    let remedy = "give its digest (URL#sha256:HEX), or an https URL";
+    Err(Failure::new(Cause::Source, what, remedy))
+}
+
+fn fetch_to(url: &Url, path: &Path, expect: &Expect, options: &Options) -> Result<(), Failure> {
+    let name = url.file_name().unwrap_or_default();
+    let progress = Progress::new(name);
+    let phase = progress.phase("fetch");
+    let mut tick = |bytes: u64| {
+        phase.line(Some(url.host()), &format!("{} MiB", bytes >> 20));
+        phase.tick();
+    };
+    let fetched = download(url, path, expect, network(options), &mut tick)?;
+    phase.end(format!("{} KiB from {}", fetched.size_bytes.div_ceil(1024), url.host()));
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "verb_tests.rs"]
+mod tests;
