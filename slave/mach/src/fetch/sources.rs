@@ -133,27 +133,32 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Checks what is there and fetches what is not.
+    /// Checks what is there and fetches what is not, once it is clear that all can be had.
     fn gather(&self, declared: &[Declared]) -> Result<Sources, Failure> {
-        let (mut sources, mut missing) = (Sources::new(), Vec::new());
+        let is_here = |one: &Declared| self.into.join(&one.name).symlink_metadata().is_ok();
+        let lacking = |one: &Declared| match &one.url {
+            _ if is_here(one) => None,
+            Some(Ok(_)) => None,
+            Some(Err(why)) => Some(format!("{}: {why}", one.tag)),
+            None => Some(format!("{}: {} is not here, and no URL", one.tag, one.name)),
+        };
+        let lacking: Vec<String> = declared.iter().filter_map(lacking).collect();
+        if !lacking.is_empty() {
+            let what = format!("{}: not all sources can be had", self.call.spec.display());
+            let remedy = format!("put these files into {} yourself", self.into.display());
+            return Err(Failure::new(Cause::Source, what, remedy).with_details(lacking));
+        }
+        let mut sources = Sources::new();
         for (number, one) in declared.iter().enumerate() {
             let path = self.into.join(&one.name);
             let expect = self.expect(one);
-            let found = if path.symlink_metadata().is_ok() {
-                Some(self.keep(&path, one, &expect)?)
-            } else {
-                self.fetch(&path, one, &expect, &mut missing)?
+            let found = match &one.url {
+                Some(Ok(url)) if !is_here(one) => self.fetch(&path, one, url, &expect)?,
+                _ => self.keep(&path, one, &expect)?,
             };
-            if let Some(found) = found {
-                sources.insert((number, one.name.clone()), found);
-            }
+            sources.insert((number, one.name.clone()), found);
         }
-        if missing.is_empty() {
-            return Ok(sources);
-        }
-        let what = format!("{}: not all sources can be had", self.call.spec.display());
-        let remedy = format!("put these files into {} yourself", self.into.display());
-        Err(Failure::new(Cause::Source, what, remedy).with_details(missing))
+        Ok(sources)
     }
 
     /// All digests that anybody gives for a source.
@@ -181,20 +186,9 @@ impl Work<'_> {
         &self,
         path: &Path,
         one: &Declared,
+        url: &Url,
         expect: &Expect,
-        missing: &mut Vec<String>,
-    ) -> Result<Option<Gathered>, Failure> {
-        let url = match &one.url {
-            Some(Ok(url)) => url,
-            Some(Err(why)) => {
-                missing.push(format!("{}: {why}", one.tag));
-                return Ok(None);
-            }
-            None => {
-                missing.push(format!("{}: {} is not here, and no URL", one.tag, one.name));
-                return Ok(None);
-            }
-        };
+    ) -> Result<Gathered, Failure> {
         let phase = self.progress.phase(&format!("fetch {}", one.tag));
         let at = self.stage.path.join(&one.name);
         let name = one.name.as_str();
@@ -204,7 +198,7 @@ impl Work<'_> {
         };
         let fetched = download(url, &at, expect, self.call.network, &mut tick)?;
         phase.end(format!("{name}, {} KiB", fetched.size_bytes.div_ceil(1024)));
-        Ok(Some(gathered(path, &at, Some(url.clone()), fetched.sha256, expect, true)))
+        Ok(gathered(path, &at, Some(url.clone()), fetched.sha256, expect, true))
     }
 
     /// Every signature among the sources whose file is among them too must be good, where a key is.
@@ -250,8 +244,10 @@ impl Work<'_> {
 
     /// Refuses what came in a way that anybody could have changed, and what only MD5 vouches for.
     fn demand_vouching(&self, sources: &Sources) -> Result<(), Failure> {
-        for ((_, name), source) in sources.iter().filter(|(_, one)| one.brought.vouched.is_empty())
-        {
+        let unvouched = sources.iter().filter(|(_, one)| one.brought.vouched.is_empty());
+        // A signature is no part of what is built.
+        for (key, source) in unvouched.filter(|(key, _)| signed_by(key, sources).is_none()) {
+            let name = key.1.as_str();
             let sha256 = &source.brought.sha256;
             let remedy = format!(
                 "make sure by another way that its sha256 is {sha256}, then give \
