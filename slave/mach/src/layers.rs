@@ -19,6 +19,7 @@ use crate::area::{Area, Lock};
 use crate::digest::Sum;
 use crate::evr::Capability;
 use crate::failure::{Failure, OnPath};
+use crate::package::Package;
 use crate::time::rfc3339;
 use crate::workshop::Workshop;
 
@@ -78,6 +79,26 @@ impl Key {
         requirements.iter().for_each(|one| sum.field(&one.to_string()));
         chain.iter().for_each(|sha256| sum.field(sha256));
         Self::new(Kind::Dependencies, sum)
+    }
+
+    /// Of a layer that adds exactly `packages` to `parent`: the same for the same packages, whatever
+    /// metadata named them.
+    pub fn of_packages(
+        kind: Kind,
+        workshop: &Workshop<'_>,
+        parent: Option<&str>,
+        packages: &[&Package],
+    ) -> Self {
+        let mut sum = Sum::default();
+        sum.field(LAYOUT);
+        sum.field(&workshop.dist.sha256);
+        sum.field(&workshop.dist.arch);
+        sum.field(parent.unwrap_or_default());
+        for package in packages {
+            sum.field(&package.nevra);
+            sum.field(&package.sha256);
+        }
+        Self::new(kind, sum)
     }
 
     /// As it stands in paths and records.

@@ -184,7 +184,7 @@ fn ask_root(
 }
 
 /// Gives the root its user and the user's home.
-fn add_builder(root: &Path, builder: &Builder) -> Result<(), Failure> {
+pub fn add_builder(root: &Path, builder: &Builder) -> Result<(), Failure> {
     let Builder { user, uid, home, .. } = builder;
     let passwd = format!("{user}:x:{uid}:{uid}:mach:{home}:/bin/bash\n");
     append(root, "etc/passwd", user, &passwd)?;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::area::{Area, Run};
+use crate::deb;
 use crate::digest;
-use crate::dist::{Address, Dist};
+use crate::dist::{Address, Dist, Manager};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::progress::Progress;
 
@@ -19,7 +20,7 @@ pub struct RepositoryState {
     pub name: String,
     /// Where it is in the slave.
     pub path: PathBuf,
-    /// SHA-256 of `repodata/repomd.xml`, which holds the digests of all other metadata.
+    /// SHA-256 of `repodata/repomd.xml` or `InRelease`, which hold the digests of all other metadata.
     pub repomd_sha256: String,
 }
 
@@ -30,7 +31,10 @@ pub fn look_at_repositories(dist: &Dist) -> Result<Vec<RepositoryState>, Failure
             let what = format!("repository {}: only file:// can be read", repository.name);
             return Err(Failure::new(Cause::Root, what, "give the slave a share"));
         };
-        let index = path.join("repodata/repomd.xml");
+        let index = match dist.manager {
+            Manager::Apt => deb::archive::release(&path, repository.suite.as_deref()),
+            Manager::Dnf | Manager::Dnf5 => path.join("repodata/repomd.xml"),
+        };
         let bytes = fs::read(&index).map_err(|error| {
             let what = format!(
                 "repository {} of {}: cannot read {}: {error}",

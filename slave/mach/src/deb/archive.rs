@@ -27,10 +27,10 @@ pub fn architecture(dist: &Dist) -> &str {
 }
 
 /// A repository's signed index: all other metadata have their digests in it.
-pub fn release(path: &Path, suite: &str) -> PathBuf {
+pub fn release(path: &Path, suite: Option<&str>) -> PathBuf {
     match suite {
-        "./" => path.join("InRelease"),
-        suite => path.join("dists").join(suite).join("InRelease"),
+        None => path.join("InRelease"),
+        Some(suite) => path.join("dists").join(suite).join("InRelease"),
     }
 }
 

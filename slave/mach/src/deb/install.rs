@@ -79,8 +79,13 @@ fn unpack(
     cells::make_skeleton(&skeleton, &[])?;
     let mut cell = cells::indexer(&skeleton, root);
     show(&mut cell, debs);
-    let script = format!("for deb; do dpkg-deb --extract \"$deb\" {LAYER}; done");
-    let mut argv = ["/bin/sh", "-ec", &script, "sh"].map(str::to_owned).to_vec();
+    // dpkg-deb --extract would put directories in the place of the links below which all belongs.
+    let script = format!(
+        "for deb; do dpkg-deb --fsys-tarfile \"$deb\" | \
+         tar -x -p --numeric-owner --keep-directory-symlink -C {LAYER}; done"
+    );
+    let argv = ["/bin/bash", "-e", "-o", "pipefail", "-c", &script, "bash"];
+    let mut argv = argv.map(str::to_owned).to_vec();
     argv.extend(debs.iter().map(Deb::shown));
     let program = Program::as_root(argv, cells::HOME);
     match run(workshop, cell, &program, tick)? {

@@ -12,7 +12,10 @@
 pub mod apt;
 pub mod archive;
 pub mod dsc;
+pub mod index;
 pub mod install;
+pub mod pack;
 pub mod relation;
+pub mod roots;
 pub mod said;
 mod unmet;
