@@ -10,12 +10,15 @@ use rustix::io::Errno;
 
 use crate::digest;
 use crate::failure::{Cause, Failure, OnPath};
-use crate::record::{FileKind, ResultFile};
+use crate::record::{Kind, ResultFile};
 use crate::srpm;
 
 pub use publish::{collect, link, publish};
+pub use runs::{find, newest_good, runs};
 
+mod kinds;
 mod publish;
+mod runs;
 
 const RESULTS_LIMIT: usize = 10_000;
 
@@ -25,18 +28,40 @@ const RESULTS_LIMIT: usize = 10_000;
 /// `RPMS/x86_64/x.rpm` says it is, the build has decided. Nothing of the build runs any more.
 pub fn take(topdir: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
     let top = open_top(topdir)?;
+    take_all(Kind::Rpm, places(&top, topdir)?, out)
+}
+
+/// Moves what dpkg-buildpackage left in `directory` into `out`: packages, `.changes`, `.buildinfo`,
+/// source packages. Judged like those of [`take`]; a package is called what its file is called.
+pub fn take_debian(directory: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
+    let place = open_top(directory)?;
+    take_all(Kind::Deb, vec![(place, directory.to_owned())], out)
+}
+
+fn take_all(
+    kind: Kind,
+    places: Vec<(OwnedFd, PathBuf)>,
+    out: &Path,
+) -> Result<Vec<ResultFile>, Failure> {
     let out_directory = File::open(out).on("open", out)?;
     let mut taken = Vec::new();
-    for (place, path) in places(&top, topdir)? {
+    for (place, path) in places {
         for name in names(&place, &path)? {
-            if !name.ends_with(".rpm") || taken.len() == RESULTS_LIMIT {
-                continue;
+            if let Some(row) = kinds::of(kind, &name) {
+                if taken.len() == RESULTS_LIMIT {
+                    return Err(refuse(&path, &format!("is one of over {RESULTS_LIMIT}")));
+                }
+                taken.push(take_one(&place, &path, &name, row, &out_directory)?);
             }
-            taken.push(take_one(&place, &path, &name, &out_directory)?);
         }
     }
     taken.sort_by(|one, two| one.name.cmp(&two.name));
     Ok(taken)
+}
+
+fn refuse(path: &Path, why: &str) -> Failure {
+    let what = format!("the build left {}, which {why}", path.display());
+    Failure::new(Cause::Compile, what, "no package is taken from such a build: mend the source")
 }
 
 /// The build's directory. It stands in the builder's home, so the build may have put a link or a FIFO
@@ -46,7 +71,7 @@ fn open_top(topdir: &Path) -> Result<OwnedFd, Failure> {
     match rustix::fs::open(topdir, flags, Mode::empty()) {
         Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
             let what = format!("the build left no directory {}: {errno}", topdir.display());
-            let remedy = "no package is taken from such a build: mend its spec";
+            let remedy = "no package is taken from such a build: mend the source";
             Err(Failure::new(Cause::Compile, what, remedy))
         }
         outcome => outcome.on("open the directory", topdir),
@@ -99,12 +124,15 @@ fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn take_one(place: &OwnedFd, path: &Path, name: &str, out: &File) -> Result<ResultFile, Failure> {
+fn take_one(
+    place: &OwnedFd,
+    path: &Path,
+    name: &str,
+    row: &kinds::Row,
+    out: &File,
+) -> Result<ResultFile, Failure> {
     let path = path.join(name);
-    let refuse = |why: &str| {
-        let what = format!("the build left {}, which {why}", path.display());
-        Failure::new(Cause::Compile, what, "no package is taken from such a build: mend its spec")
-    };
+    let refuse = |why: &str| refuse(&path, why);
     // NONBLOCK: a FIFO in its place must not make us wait.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(place, name, flags, Mode::empty())
@@ -114,8 +142,7 @@ fn take_one(place: &OwnedFd, path: &Path, name: &str, out: &File) -> Result<Resu
         return Err(refuse("is no regular file with one name"));
     }
     let mut file = File::from(file);
-    let nevra =
-        srpm::nevra_of(&mut file).map_err(|why| refuse(&format!("is no package: {why}")))?;
+    let (kind, nevra) = row.judge(&mut file, name).map_err(|why| refuse(&why))?;
     file.seek(SeekFrom::Start(0)).on("read", &path)?;
     let (sha256, size_bytes) = digest::of_reader(&mut file).on("read", &path)?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)).on("set the mode of", &path)?;
@@ -123,8 +150,6 @@ fn take_one(place: &OwnedFd, path: &Path, name: &str, out: &File) -> Result<Resu
         .on("set the owner of", &path)?;
     rustix::fs::renameat_with(place, name, out, name, RenameFlags::NOREPLACE)
         .on("move the result", &path)?;
-    let is_source = nevra.ends_with(".src");
-    let kind = if is_source { FileKind::SourceRpm } else { FileKind::Rpm };
     Ok(ResultFile { kind, name: name.to_owned(), nevra, sha256, size_bytes })
 }
 

@@ -90,6 +90,24 @@ fn fifos_in_place_of_packages_and_directories_make_nobody_wait() {
 }
 
 #[test]
+fn root_debian_results_are_taken_from_one_directory() {
+    let (_directory, top, out) = build();
+    fs::write(top.join("x_1_amd64.buildinfo"), "Format: 1.0\nSource: x\n").unwrap();
+    fs::write(top.join("x_1.tar.gz"), b"\x1f\x8b...").unwrap();
+    fs::write(top.join("x_1_amd64.build"), "a log").unwrap();
+    let taken = take_debian(&top, &out).unwrap();
+    let names: Vec<_> = taken.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["x_1.tar.gz", "x_1_amd64.buildinfo"]);
+    assert!(top.join("x_1_amd64.build").exists() && taken[0].nevra.is_empty());
+    // As with RPM packages: nothing but regular files of one name, and what their names say.
+    symlink("/etc/hostname", top.join("y_1_all.deb")).unwrap();
+    assert!(take_debian(&top, &out).unwrap_err().what.contains("y_1_all.deb"));
+    fs::remove_file(top.join("y_1_all.deb")).unwrap();
+    fs::write(top.join("y_1_all.deb"), package("y")).unwrap();
+    assert!(take_debian(&top, &out).unwrap_err().what.contains("no Debian package"));
+}
+
+#[test]
 fn what_is_no_package_is_refused() {
     let (_directory, top, out) = build();
     fs::write(top.join("RPMS/noarch/a.rpm"), "hello").unwrap();
