@@ -11,6 +11,7 @@
 pub mod area;
 pub mod build;
 pub mod cells;
+pub mod chroot;
 pub mod deb;
 pub mod digest;
 pub mod dist;
@@ -21,6 +22,7 @@ pub mod failure;
 pub mod fetch;
 pub mod header;
 pub mod interrupts;
+pub mod last;
 pub mod layers;
 pub mod options;
 pub mod overlay;

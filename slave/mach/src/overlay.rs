@@ -35,8 +35,20 @@ impl Overlay {
     /// Mounts the directories `lower`, uppermost first, in the new directory `scratch`.
     pub fn mount(lower: &[&Path], scratch: &Path) -> Result<Self, Failure> {
         fs::create_dir(scratch).on("make the directory", scratch)?;
-        let [at, upper, work] = ["merged", "upper", "work"].map(|name| scratch.join(name));
-        for directory in [&at, &upper, &work] {
+        let upper = scratch.join("upper");
+        fs::create_dir(&upper).on("make the directory", &upper)?;
+        Self::mount_parts(lower, upper, scratch)
+    }
+
+    /// Mounts them in the new directory `scratch` under what was written into `upper` before.
+    pub fn mount_again(lower: &[&Path], upper: &Path, scratch: &Path) -> Result<Self, Failure> {
+        fs::create_dir(scratch).on("make the directory", scratch)?;
+        Self::mount_parts(lower, upper.to_owned(), scratch)
+    }
+
+    fn mount_parts(lower: &[&Path], upper: PathBuf, scratch: &Path) -> Result<Self, Failure> {
+        let [at, work] = ["merged", "work"].map(|name| scratch.join(name));
+        for directory in [&at, &work] {
             fs::create_dir(directory).on("make the directory", directory)?;
         }
         let options = options(lower, &upper, &work);

@@ -1,4 +1,4 @@
-//! The lesser verbs: `setup`, `chroot`, `clean`, `status`.
+//! The lesser verbs: `setup`, `clean`, `status`.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +7,9 @@ use rustix::fs::FlockOperation;
 use serde::Serialize;
 
 use crate::area::{Area, entries};
-use crate::cells::{self, Program, Streams};
 use crate::dist::Dist;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::layers::{Layer, read_manifest};
-use crate::overlay::Overlay;
 use crate::progress::Progress;
 use crate::roots;
 use crate::workshop::{Workshop, look_at_repositories};
@@ -41,38 +39,6 @@ pub fn setup(area: &Area, dist: &Dist) -> Result<(), Failure> {
         println!("{}", layer.path.display());
         Ok(())
     })
-}
-
-/// Runs `command` (empty: a shell) in a throw-away root of `dist`; its own exit status.
-pub fn chroot(
-    area: &Area,
-    dist: &Dist,
-    command: &[String],
-    as_builder: bool,
-) -> Result<i32, Failure> {
-    with_minimal(area, dist, |workshop, layer| {
-        let overlay = Overlay::mount(&[&layer.root()], &workshop.run.path.join("root"))?;
-        let builder = &dist.builder;
-        let cell = cells::inside(&overlay.at, &builder.hostname);
-        let shell = ["/bin/bash".to_owned(), "-i".to_owned()];
-        let argv = if command.is_empty() { &shell[..] } else { command };
-        let home = if as_builder { builder.home.as_str() } else { "/root" };
-        let mut program = Program::as_root(argv, home);
-        let terminal = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
-        program.environment.push(("TERM".to_owned(), terminal));
-        if as_builder {
-            program.user = Some(builder.uid);
-            home_of_builder(&overlay.at, builder.uid, home)?;
-        }
-        let status = cells::run(cell, &program, Streams::Inherit, &mut || ())?.status;
-        overlay.unmount()?;
-        Ok(status)
-    })
-}
-
-fn home_of_builder(root: &Path, uid: u32, home: &str) -> Result<(), Failure> {
-    let path = root.join(home.trim_start_matches('/'));
-    std::os::unix::fs::lchown(&path, Some(uid), Some(uid)).on("set the owner of", &path)
 }
 
 /// Removes layers and caches that nobody uses; with `results` the results as well.

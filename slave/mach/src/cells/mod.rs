@@ -26,6 +26,7 @@ use slave_cell::{Attr, Cell, Mount, MountPoint, Network, Source};
 use crate::failure::{Failure, OnPath};
 
 mod run;
+mod terminal;
 
 pub use run::{Ended, Program, Streams, run};
 
@@ -184,10 +185,22 @@ pub struct Place<'a> {
 
 /// A cell for a build, whose program is a plain user.
 pub fn builder(place: &Place<'_>) -> Result<Cell, Failure> {
-    let mut cell = inside(place.root, place.hostname);
+    let mut cell = workplace(place)?;
     // A plain user without privileges has none to undo a mount with; one that makes itself a user
     // namespace meets locked mounts there.
     cell.seal = false;
+    if place.read_only {
+        for mount in &cell.mounts {
+            make_point(place.root, &mount.at)?;
+        }
+        cell.root_attr.read_only = true;
+    }
+    Ok(cell)
+}
+
+/// The same place for a program that is root of the slave.
+pub fn workplace(place: &Place<'_>) -> Result<Cell, Failure> {
+    let mut cell = inside(place.root, place.hostname);
     if place.network {
         cell.network = Network::Share;
     }
@@ -198,13 +211,22 @@ pub fn builder(place: &Place<'_>) -> Result<Cell, Failure> {
         make_open(&path)?;
         cell.mounts.push(bind(&path, at));
     }
-    if place.read_only {
-        for mount in &cell.mounts {
-            make_point(place.root, &mount.at)?;
-        }
-        cell.root_attr.read_only = true;
-    }
     Ok(cell)
+}
+
+/// A cell for what looks at `results`, shown at `at` in the root at `root`, after a build.
+pub fn with_results(root: &Path, hostname: &str, results: &Path, at: &str) -> Cell {
+    let mut cell = inside(root, hostname);
+    cell.mounts.push(mount(Source::Path(results.to_owned()), at, Attr::SHOWN));
+    cell.mounts.push(tmpfs("/tmp", 0o1777, 256 * MIB));
+    cell
+}
+
+/// Shows the directory `path` at `at` in a builder's cell, whose root is at `root`.
+pub fn show(cell: &mut Cell, root: &Path, path: &Path, at: &str) -> Result<(), Failure> {
+    make_point(root, at)?;
+    cell.mounts.push(mount(Source::Path(path.to_owned()), at, Attr::SHOWN));
+    Ok(())
 }
 
 /// A directory for everybody, as `/tmp` is.

@@ -12,8 +12,10 @@ use djinni_raw as raw;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, Signal, WaitOptions};
+use rustix::termios::Winsize;
 use slave_cell::{Cell, Running};
 
+use super::terminal;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::interrupts;
 use crate::progress::Usage;
@@ -56,8 +58,10 @@ impl Program {
 /// Where a program's output goes.
 #[derive(Debug)]
 pub enum Streams {
-    /// Ours, for a person; input too.
+    /// Ours, input too.
     Inherit,
+    /// A terminal of the cell's own, carried to and from ours: for a person.
+    Terminal,
     /// Files; no input.
     Files {
         /// Standard output.
@@ -68,6 +72,11 @@ pub enum Streams {
 }
 
 impl Streams {
+    /// A person's, if one sits here; else what is ours.
+    pub fn of_person() -> Self {
+        if terminal::is_ours() { Self::Terminal } else { Self::Inherit }
+    }
+
     /// Both to one log.
     pub fn log(log: &File, path: &Path) -> Result<Self, Failure> {
         let (out, err) = (log.try_clone().on("open", path)?, log.try_clone().on("open", path)?);
@@ -114,14 +123,14 @@ pub fn run(
     interrupts::check()?;
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
         .map_err(|errno| internal(&format!("pipe2 = {errno}")))?;
-    cell.stdio = slave_cell::Stdio::Inherit;
+    cell.stdio = slave_cell::Stdio::Null;
     cell.keep_fds = vec![theirs.as_raw_fd()];
-    if let Streams::Files { out, err } = &streams {
-        cell.stdio = slave_cell::Stdio::Null;
-        cell.keep_fds.extend([out.as_raw_fd(), err.as_raw_fd()]);
-    }
-    let running = slave_cell::spawn(&cell, move || first_process(program, streams, theirs))?;
-    let failed = watch(&running, program, tick).err();
+    let (our_channel, outlet) = outlet(streams, &mut cell)?;
+    let running = slave_cell::spawn(&cell, move || first_process(program, outlet, theirs))?;
+    let failed = match our_channel {
+        Some(channel) => terminal::carry(&running, &channel).err(),
+        None => watch(&running, program, tick).err(),
+    };
     if failed.is_some() {
         // ESRCH: it has ended by itself meanwhile.
         let _ = running.kill(Signal::KILL);
@@ -130,6 +139,32 @@ pub fn run(
     match failed {
         Some(failure) => Err(failure),
         None => Ok(ended(exit.shell_status(), ours)),
+    }
+}
+
+/// Where process 1 sends output.
+enum Outlet {
+    Inherited,
+    Files(File, File),
+    Terminal(OwnedFd, Option<Winsize>),
+}
+
+/// Process 1's side of `streams`, named in `cell`, and our side of a terminal's channel.
+fn outlet(streams: Streams, cell: &mut Cell) -> Result<(Option<OwnedFd>, Outlet), Failure> {
+    match streams {
+        Streams::Inherit => {
+            cell.stdio = slave_cell::Stdio::Inherit;
+            Ok((None, Outlet::Inherited))
+        }
+        Streams::Files { out, err } => {
+            cell.keep_fds.extend([out.as_raw_fd(), err.as_raw_fd()]);
+            Ok((None, Outlet::Files(out, err)))
+        }
+        Streams::Terminal => {
+            let (ours, theirs) = terminal::channel()?;
+            cell.keep_fds.push(theirs.as_raw_fd());
+            Ok((Some(ours), Outlet::Terminal(theirs, terminal::size())))
+        }
     }
 }
 
@@ -186,16 +221,9 @@ fn ended(status: i32, pipe: OwnedFd) -> Ended {
 }
 
 /// Process 1 of a cell: starts the program, takes in orphans, ends when the program has ended.
-fn first_process(program: &Program, streams: Streams, pipe: OwnedFd) -> i32 {
-    let mut command = command(program);
+fn first_process(program: &Program, outlet: Outlet, pipe: OwnedFd) -> i32 {
     let mut complain = None;
-    if let Streams::Files { out, err } = streams {
-        complain = err.try_clone().ok();
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
-    }
-    let started = restrict(program).and_then(|()| command.spawn());
-    // Its own copies of the log are closed now.
-    drop(command);
+    let started = start(program, outlet, &mut complain);
     match started {
         Ok(child) => {
             let status = reap_until(child.id());
@@ -206,11 +234,34 @@ fn first_process(program: &Program, streams: Streams, pipe: OwnedFd) -> i32 {
             let message = format!("mach: cannot start {}: {error}\n", program.argv.join(" "));
             match complain {
                 Some(mut log) => drop(log.write_all(message.as_bytes())),
-                None => eprint!("{message}"),
+                None => drop(std::io::stderr().write_all(message.as_bytes())),
             }
             CANNOT_START
         }
     }
+}
+
+/// Starts the program; `complain` is where its standard error goes.
+fn start(
+    program: &Program,
+    outlet: Outlet,
+    complain: &mut Option<File>,
+) -> std::io::Result<std::process::Child> {
+    let mut command = command(program);
+    match outlet {
+        Outlet::Inherited => {}
+        Outlet::Files(out, err) => {
+            *complain = err.try_clone().ok();
+            command.stdin(Stdio::null()).stdout(out).stderr(err);
+        }
+        Outlet::Terminal(channel, size) => {
+            let theirs = File::from(terminal::make(&channel, size, program.user)?);
+            *complain = theirs.try_clone().ok();
+            command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+        }
+    }
+    restrict(program)?;
+    command.spawn()
 }
 
 fn command(program: &Program) -> Command {

@@ -1,8 +1,9 @@
 //! What may stand on the command line: one definition feeds help, completions and the manual's test.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// The heading, in help, of what only a verb that builds takes.
 pub const BUILD_HEADING: &str = "Options of builds";
@@ -150,6 +151,12 @@ pub enum Verb {
         #[arg(value_enum, default_value = "build")]
         set: Set,
     },
+    /// Build specs, with their sources beside them
+    Build {
+        /// Specs, or directories with one
+        #[arg(required = true, value_name = "SPEC|DIR")]
+        specs: Vec<PathBuf>,
+    },
     /// Build source packages
     Rebuild {
         /// Source packages: files, or URLs (URL#sha256:HEX)
@@ -168,6 +175,12 @@ pub enum Verb {
         #[arg(long, value_name = "NAME=HEX")]
         sha256: Vec<String>,
     },
+    /// Make source packages of specs
+    Buildsrpm {
+        /// Specs, or directories with one
+        #[arg(required = true, value_name = "SPEC|DIR")]
+        specs: Vec<PathBuf>,
+    },
     /// Run a command, or a shell, in a root
     Chroot {
         /// In the root that the last failed or kept build left
@@ -182,6 +195,24 @@ pub enum Verb {
         /// The command and its arguments
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
+    },
+    /// Make a root with these packages and keep it for 'chroot --last'
+    Install {
+        /// Packages, or what they provide
+        #[arg(required = true, value_name = "PACKAGE")]
+        packages: Vec<String>,
+    },
+    /// Make a root with what a source requires and keep it for 'chroot --last'
+    Installdeps {
+        /// A source package, a spec or its directory
+        #[arg(value_name = "FILE|SPEC|DIR")]
+        source: PathBuf,
+    },
+    /// Run the root's rpm in a throw-away root
+    Rpm {
+        /// rpm's own arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Remove layers and caches that nobody uses, and what killed runs left
     Clean {
@@ -207,10 +238,15 @@ impl Verb {
     /// Whether it takes the options of builds.
     pub fn builds(&self) -> bool {
         match self {
-            Self::Rebuild { .. }
+            Self::Build { .. }
+            | Self::Rebuild { .. }
+            | Self::Buildsrpm { .. }
             | Self::Fetch { .. }
             | Self::Setup { .. }
-            | Self::Chroot { .. } => true,
+            | Self::Chroot { .. }
+            | Self::Install { .. }
+            | Self::Installdeps { .. }
+            | Self::Rpm { .. } => true,
             Self::Clean { .. }
             | Self::Status
             | Self::Unlock
@@ -218,4 +254,32 @@ impl Verb {
             | Self::Other(_) => false,
         }
     }
+}
+
+/// Verbs whose words, all of them, are another program's.
+const PASSED_ON: &[&str] = &["rpm"];
+
+/// The command line with a `--` behind a verb of [`PASSED_ON`]: `mach rpm -q` asks rpm, not mach.
+pub fn insulated(mut words: Vec<OsString>) -> Vec<OsString> {
+    let command = Arguments::command();
+    let takes_value = |argument: &clap::Arg| {
+        argument.get_action().takes_values() && !argument.is_require_equals_set()
+    };
+    let mut at = 1;
+    while let Some(word) = words.get(at).map(|word| word.to_string_lossy().into_owned()) {
+        let flag = match (word.strip_prefix("--"), word.strip_prefix('-')) {
+            (Some(long), _) => command.get_arguments().find(|arg| arg.get_long() == Some(long)),
+            (None, Some(short)) => {
+                command.get_arguments().find(|arg| arg.get_short() == short.chars().last())
+            }
+            (None, None) => {
+                if PASSED_ON.contains(&word.as_str()) {
+                    words.insert(at + 1, "--".into());
+                }
+                break;
+            }
+        };
+        at += if flag.is_some_and(takes_value) { 2 } else { 1 };
+    }
+    words
 }

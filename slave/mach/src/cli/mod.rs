@@ -26,7 +26,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Result<u8, Failure> {
-    let matches = Arguments::command().get_matches();
+    let words = arguments::insulated(std::env::args_os().collect());
+    let matches = Arguments::command().get_matches_from(words);
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     progress::set_mode(mode(&arguments));
     if !arguments.verb.builds() {
@@ -89,6 +90,19 @@ mod tests {
         }
         let matches = Arguments::command().try_get_matches_from(["mach", "status"]).unwrap();
         assert_eq!(refuse_options_of_builds(&matches), Ok(()));
+    }
+
+    #[test]
+    fn words_for_another_program_are_left_to_it() {
+        let insulated = |line: &str| {
+            let words = line.split(' ').map(Into::into).collect();
+            let words = arguments::insulated(words).into_iter();
+            words.map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(insulated("mach -r rpm rpm -qa"), "mach -r rpm rpm -- -qa");
+        assert_eq!(insulated("mach -kr x --area d rpm -q"), "mach -kr x --area d rpm -- -q");
+        assert_eq!(insulated("mach -c rpm -q"), "mach -c rpm -- -q");
+        assert_eq!(insulated("mach --root=x status -q"), "mach --root=x status -q");
     }
 
     // A dash is written `\-` in a man page.

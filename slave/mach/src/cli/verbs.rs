@@ -1,13 +1,18 @@
 //! Each verb's way into the library.
 
+use std::path::PathBuf;
+
 use clap::CommandFactory;
 
 use super::arguments::{Arguments, Set, Verb};
 use mach::area::Area;
+use mach::build::{self, spec};
+use mach::chroot::{self, Ask};
 use mach::dist::Dist;
 use mach::failure::{Cause, Failure};
 use mach::options::Options;
-use mach::{build, fetch, overlay, verbs};
+use mach::srpm::{Needs, Source};
+use mach::{fetch, overlay, progress, verbs};
 
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
@@ -20,15 +25,46 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             let sources = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             build::rebuild(&area, &dist, options, &sources).map(|()| 0)
         }
+        Verb::Build { specs } => {
+            let (dist, area) = prepare(arguments)?;
+            let sources = source_packages(&area, &dist, options, specs)?;
+            let sources = sources.iter().map(|path| Source::read(path.as_path()));
+            let sources = sources.collect::<Result<Vec<_>, _>>()?;
+            build::rebuild(&area, &dist, options, &sources).map(|()| 0)
+        }
+        Verb::Buildsrpm { specs } => {
+            let (dist, area) = prepare(arguments)?;
+            let made = source_packages(&area, &dist, options, specs)?;
+            made.iter().for_each(|path| progress::result(&dist.name, path));
+            Ok(0)
+        }
         Verb::Setup { set: Set::Prep } => area().map(|_| 0),
         Verb::Setup { .. } => {
             let (dist, area) = prepare(arguments)?;
             verbs::setup(&area, &dist).map(|()| 0)
         }
-        Verb::Chroot { builder, command, .. } => {
+        Verb::Chroot { last, builder, install, command } => {
+            let ask = Ask { as_builder: *builder, command: command.clone() };
+            enter(arguments, options, *last, &chroot::needs(install)?, &ask)
+        }
+        Verb::Rpm { arguments: words } => {
+            let command = std::iter::once("rpm".to_owned()).chain(words.clone()).collect();
+            let ask = Ask { as_builder: false, command };
+            enter(arguments, options, false, &chroot::needs(&[])?, &ask)
+        }
+        Verb::Install { packages } => {
+            let needs = chroot::needs(packages)?;
             let (dist, area) = prepare(arguments)?;
-            let status = verbs::chroot(&area, &dist, command, *builder)?;
-            Ok(u8::try_from(status).unwrap_or(1))
+            chroot::install(&area, &dist, options, &needs).map(|()| 0)
+        }
+        Verb::Installdeps { source } => {
+            let (dist, area) = prepare(arguments)?;
+            let path = match source.extension().is_some_and(|extension| extension == "rpm") {
+                true => source.clone(),
+                false => spec::source_package(&area, &dist, options, &spec::find(source)?)?,
+            };
+            let needs = chroot::needs_of(&Source::read(&path)?);
+            chroot::install(&area, &dist, options, &needs).map(|()| 0)
         }
         Verb::Fetch { spec, into, sha256 } => {
             let given = sha256.iter().map(|text| fetch::verb::parse_given(text));
@@ -57,6 +93,39 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         }
         Verb::Other(words) => Err(other_verb(words.first().map_or("", String::as_str))),
     }
+}
+
+/// Runs what is asked in a root; its status.
+fn enter(
+    arguments: &Arguments,
+    options: &Options,
+    last: bool,
+    needs: &Needs,
+    ask: &Ask,
+) -> Result<u8, Failure> {
+    let status = match last {
+        true => {
+            overlay::enter_own_namespace()?;
+            let area = Area::open(&arguments.common.area)?;
+            chroot::run_last(&area, options.network, ask)?
+        }
+        false => {
+            let (dist, area) = prepare(arguments)?;
+            chroot::run(&area, &dist, options, needs, ask)?
+        }
+    };
+    Ok(u8::try_from(status).unwrap_or(1))
+}
+
+/// The source packages of these specs, made one after the other.
+fn source_packages(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    specs: &[PathBuf],
+) -> Result<Vec<PathBuf>, Failure> {
+    let specs = specs.iter().map(|spec| spec::find(spec)).collect::<Result<Vec<_>, _>>()?;
+    specs.iter().map(|spec| spec::source_package(area, dist, options, spec)).collect()
 }
 
 /// What every verb that makes roots needs.

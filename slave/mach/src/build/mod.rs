@@ -1,0 +1,299 @@
+//! From a source package to results.
+//!
+//! ```text
+//! build root ─▶ unpack, ask the spec what it requires here ─▶ root with that ─▶ rpmbuild ─▶ results
+//!                                                    ▲                            │
+//!                                                    └── %generate_buildrequires ─┘ at most ten times
+//! ```
+//!
+//! Whatever comes of it, logs and record are published; the root of a failed build is kept for
+//! `mach chroot --last`.
+
+mod after;
+pub mod bench;
+mod requirements;
+pub mod root;
+mod rpmbuild;
+mod short;
+pub mod spec;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::area::{Area, Run};
+use crate::cells::{self, Program, Streams};
+use crate::dist::Dist;
+use crate::explain::{self, Kind};
+use crate::failure::{Cause, Failure};
+use crate::last::{self, Kept};
+use crate::options::Options;
+use crate::progress::Progress;
+use crate::record::{self, About, Gathered, LayerRecord};
+use crate::results;
+use crate::roots::{self, Chain};
+use crate::srpm::{Checked, Source};
+use crate::workshop::{RepositoryState, Workshop, look_at_repositories, read_log_end};
+use bench::{Bench, TOPDIR};
+use requirements::Rounds;
+use root::Root;
+
+/// Builds `sources` in this order; each result's path is told. The first failure ends it.
+pub fn rebuild(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    sources: &[Source],
+) -> Result<(), Failure> {
+    roots::check_arch(dist)?;
+    if let Some(stage) = options.short_circuit {
+        return sources.iter().try_for_each(|one| short::run(area, dist, options, one, stage));
+    }
+    let repositories = look_at_repositories(dist)?;
+    let chain_run = if sources.len() > 1 { Some(area.new_run()?) } else { None };
+    let mut chain = Chain::default();
+    let mut build_all = || -> Result<(), Failure> {
+        for (number, source) in sources.iter().enumerate() {
+            let built = rebuild_one(area, dist, &repositories, options, source, &mut chain)?;
+            let is_last = number + 1 == sources.len();
+            if let (Some(run), false) = (&chain_run, is_last) {
+                extend(&mut chain, run, &built)?;
+            }
+        }
+        Ok(())
+    };
+    let outcome = build_all();
+    if let Some(run) = chain_run {
+        run.remove();
+    }
+    outcome
+}
+
+/// Gives the next sources of a chain what this one has yielded.
+fn extend(chain: &mut Chain, run: &Run, built: &Built) -> Result<(), Failure> {
+    let repository = match &chain.repository {
+        Some(repository) => repository.clone(),
+        None => run.directory("repository")?,
+    };
+    for file in built.files.iter().filter(|file| file.kind.is_binary()) {
+        results::link(&built.path.join(&file.name), &repository.join(&file.name))?;
+        chain.digests.push(file.sha256.clone());
+    }
+    chain.digests.sort();
+    chain.repository = Some(repository);
+    chain.indexed = false;
+    Ok(())
+}
+
+/// What a build has yielded.
+#[derive(Debug)]
+pub struct Built {
+    /// The directory of its results.
+    pub path: PathBuf,
+    /// The packages in it.
+    pub files: Vec<record::ResultFile>,
+}
+
+/// What a build leaves, however it ends.
+#[derive(Debug, Default)]
+struct Left {
+    gathered: Gathered,
+    /// The root it was built in, locked as long as this lives.
+    root: Option<Root>,
+    /// What was written into the root.
+    upper: Option<PathBuf>,
+}
+
+/// Builds one source; `chain` is what was built before it.
+pub fn rebuild_one(
+    area: &Area,
+    dist: &Dist,
+    repositories: &[RepositoryState],
+    options: &Options,
+    source: &Source,
+    chain: &mut Chain,
+) -> Result<Built, Failure> {
+    let run = area.new_run()?;
+    let progress = Progress::new(source.package.to_string());
+    let mut built = || {
+        let workshop = Workshop::new(area, &run, dist, repositories, &progress)?;
+        let mut left = Left::default();
+        let outcome = work(&workshop, options, source, chain, &mut left);
+        let outcome = conclude(&workshop, options, source, &left, outcome);
+        let about = About::rpm(source, dist, options, bench::build_macros(dist));
+        publish(&workshop, options, &about, &left.gathered, outcome)
+    };
+    let outcome = built();
+    run.remove();
+    outcome
+}
+
+/// The story of a build.
+fn work(
+    workshop: &Workshop<'_>,
+    options: &Options,
+    source: &Source,
+    chain: &mut Chain,
+    left: &mut Left,
+) -> Result<(), Failure> {
+    workshop.note(&format!("{} for {}", source.package, workshop.dist.name))?;
+    let bench = Bench::prepare(workshop, options)?;
+    source.copy_to(&bench.home.join(source.file_name()))?;
+    if source.checked == Checked::NotYet {
+        check_by_rpm(workshop, source, &bench.home)?;
+    }
+    let mut root = Root::build_set(workshop)?;
+    let asking = bench.lay(&root.paths(), "asking")?;
+    let needs = requirements::declared(&bench, &asking.at, source)?;
+    asking.unmount()?;
+    root = root.with(workshop, &needs, chain)?;
+    let mut rounds = Rounds::default();
+    for round in 0.. {
+        left.gathered.layers = root.layers.iter().map(LayerRecord::of).collect();
+        left.gathered.root = root.contents();
+        let more = rpmbuild(&bench, &root, source, &mut rounds, round, left);
+        match more {
+            Ok(Some(more)) => root = root.with(workshop, &more, chain)?,
+            ended => {
+                left.root = Some(root);
+                ended?;
+                break;
+            }
+        }
+    }
+    take(&bench, source, left)
+}
+
+/// Runs rpmbuild once; what it found to be missing, if that is why it ended.
+fn rpmbuild(
+    bench: &Bench<'_>,
+    root: &Root,
+    source: &Source,
+    rounds: &mut Rounds,
+    round: usize,
+    left: &mut Left,
+) -> Result<Option<crate::srpm::Needs>, Failure> {
+    let overlay = bench.lay(&root.paths(), &format!("root-{round}"))?;
+    let phase = bench.workshop.progress.phase("rpmbuild");
+    let spec = bench.inside(&requirements::spec(source));
+    let argv = rpmbuild::all(bench.options, &spec, rounds.is_prepared());
+    let ended = bench.run(&overlay.at, argv, "build.log", &phase);
+    left.upper = Some(overlay.unmount()?);
+    let status = ended.map_err(|failure| out_of_time(bench, failure, left))?.status;
+    left.gathered.status = Some(status);
+    if let Some(more) = rounds.found(bench, source, status)? {
+        phase.end(format!("round {}: asks for more", round + 1));
+        return Ok(Some(more));
+    }
+    if status == 0 {
+        phase.end("built");
+        return Ok(None);
+    }
+    phase.end(format!("failed, status {status}"));
+    let workshop = bench.workshop;
+    let log = read_log_end(&workshop.out.join("build.log"));
+    let subject = workshop.progress.subject();
+    let (failure, section) =
+        explain::build_failed(workshop.area, subject, ("rpmbuild", status), &log, Kind::Rpm);
+    left.gathered.section = section;
+    Err(failure)
+}
+
+/// The failure of a build whose time was over says where it was.
+fn out_of_time(bench: &Bench<'_>, failure: Failure, left: &mut Left) -> Failure {
+    let (Cause::Time, Some(limit)) = (failure.cause, bench.limit) else {
+        return failure;
+    };
+    let log = read_log_end(&bench.workshop.out.join("build.log"));
+    let (failure, section) = explain::timed_out(bench.workshop.progress.subject(), limit, &log);
+    left.gathered.section = section;
+    failure
+}
+
+fn take(bench: &Bench<'_>, source: &Source, left: &mut Left) -> Result<(), Failure> {
+    let phase = bench.workshop.progress.phase("results");
+    left.gathered.results = results::take(&bench.home.join(TOPDIR), &bench.workshop.out)?;
+    if left.gathered.results.is_empty() {
+        let what = format!("{}: rpmbuild ended well but left no package", source.package);
+        return Err(Failure::new(Cause::Compile, what, "does the spec have a %files?"));
+    }
+    phase.end(format!("{} packages", left.gathered.results.len()));
+    Ok(())
+}
+
+/// Hooks, and the root that is kept. What fails here changes nothing about the build.
+fn conclude(
+    workshop: &Workshop<'_>,
+    options: &Options,
+    source: &Source,
+    left: &Left,
+    outcome: Result<(), Failure>,
+) -> Result<(), Failure> {
+    let layers = left.root.as_ref().map(Root::paths).unwrap_or_default();
+    let cause = outcome.as_ref().err().map(|failure| failure.cause);
+    after::hooks(workshop, &layers, cause);
+    let is_kept = match cause {
+        None => options.keep,
+        Some(Cause::Resource | Cause::Interrupted) => false,
+        Some(_) => true,
+    };
+    if let (true, Some(upper)) = (is_kept, &left.upper) {
+        let keys = left.root.as_ref().map(Root::keys).unwrap_or_default();
+        let kept = Kept::of(workshop, source.package.to_string(), keys, source.spec.clone());
+        if let Err(failure) = last::keep(workshop, &kept, upper) {
+            workshop.progress.say(&format!("the root is not kept: {}", failure.what));
+        }
+    }
+    outcome
+}
+
+/// Makes logs, record and packages known.
+fn publish(
+    workshop: &Workshop<'_>,
+    options: &Options,
+    about: &About,
+    gathered: &Gathered,
+    outcome: Result<(), Failure>,
+) -> Result<Built, Failure> {
+    let failure = outcome.as_ref().err();
+    if failure.is_some_and(|failure| failure.cause == Cause::Resource) {
+        // Room for the record; what cannot be removed now goes with the scratch.
+        for name in ["home", "root-0", "tmp", "var-tmp"] {
+            let _ = fs::remove_dir_all(workshop.run.path.join(name));
+        }
+    }
+    let published = record::write(workshop, about, gathered, failure).and_then(|_| {
+        results::publish(workshop.area, &about.package, &workshop.run.id, &workshop.out)
+    });
+    if let (Ok(path), Some(directory)) = (&published, &options.collect) {
+        results::collect(path, &about.package, directory)?;
+    }
+    match (outcome, published) {
+        (Ok(()), Ok(path)) => {
+            gathered.results.iter().for_each(|f| workshop.progress.result(&path.join(&f.name)));
+            Ok(Built { path, files: gathered.results.clone() })
+        }
+        (Ok(()), Err(failure)) => Err(failure),
+        (Err(mut failure), published) => {
+            if let Ok(path) = published {
+                failure.details.push(format!("logs and record: {}", path.display()));
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Has the slave's rpm compare the digests of a package that is too old to carry SHA-256.
+fn check_by_rpm(workshop: &Workshop<'_>, source: &Source, home: &Path) -> Result<(), Failure> {
+    let skeleton = workshop.run.path.join("checker");
+    cells::make_skeleton(&skeleton, &[])?;
+    let cell = cells::indexer(&skeleton, home);
+    let file = format!("{}/{}", cells::LAYER, source.file_name());
+    let program = Program::as_root(["/usr/bin/rpm", "-K", "--nosignature", &file], cells::HOME);
+    let log = Streams::log(&workshop.open_root_log()?, &workshop.root_log())?;
+    if cells::run(cell, &program, log, &mut || ())?.status == 0 {
+        return Ok(());
+    }
+    let path = source.path.display();
+    let what = format!("{path} is not a usable source package: rpm -K finds its digests wrong");
+    Err(Failure::new(Cause::Source, what, "fetch or copy it again"))
+}

@@ -1,0 +1,177 @@
+//! What a source requires: as its spec says in the dist, and as its `%generate_buildrequires` finds out.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::bench::{Bench, TOPDIR};
+use super::rpmbuild;
+use crate::evr::Capability;
+use crate::failure::{Cause, Failure, OnPath};
+use crate::srpm::{self, Needs, Source};
+use crate::workshop::read_log_end;
+
+/// rpmbuild's status when `%generate_buildrequires` has named what is not installed.
+const MISSING: i32 = 11;
+/// Where rpmbuild leaves the source package that says what the spec requires.
+const DECLARED: &str = "REQUIRES";
+/// Names at most so many in a failure.
+const NAMED: usize = 10;
+/// rpm's own tools stop at the same number.
+pub const ROUNDS_LIMIT: usize = 10;
+
+/// Unpacks the source in the root at `root`; what its spec requires there, under these options.
+pub fn declared(bench: &Bench<'_>, root: &Path, source: &Source) -> Result<Needs, Failure> {
+    let phase = bench.workshop.progress.phase("unpack");
+    let file = format!("{}/{}", bench.workshop.dist.builder.home, source.file_name());
+    let argv = rpmbuild::unpack(
+        bench.options,
+        &file,
+        &bench.inside(&spec(source)),
+        &bench.inside(DECLARED),
+    );
+    let status = bench.run(root, argv, "build.log", &phase)?.status;
+    let found = packages(&bench.home, DECLARED)?;
+    let [package] = &found[..] else {
+        let what = format!(
+            "{}: its spec cannot be read in {} (status {status})",
+            source.package, bench.workshop.dist.name
+        );
+        let log = read_log_end(&bench.workshop.out.join("build.log"));
+        let remedy = "correct the spec, or the macros that it is given";
+        return Err(Failure::new(Cause::Source, what, remedy)
+            .with_details(crate::explain::last_lines(&log)));
+    };
+    let name = package.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(tag) = &bench.options.release
+        && !name.ends_with(&format!("{}.src.rpm", rpmbuild::appended(tag)))
+        && !name.ends_with(&format!("{}.nosrc.rpm", rpmbuild::appended(tag)))
+    {
+        let what = format!("{}: --release {tag} has no effect, it makes {name}", source.package);
+        let remedy = "give its spec a line 'Release: …' of its own, with nothing behind it";
+        return Err(Failure::new(Cause::Usage, what, remedy));
+    }
+    let needs = srpm::buildrequires_of(package)?;
+    phase.end(format!("{} BuildRequires", needs.requirements.len()));
+    Ok(needs)
+}
+
+/// A source's spec, below `%_topdir`.
+pub fn spec(source: &Source) -> String {
+    format!("SPECS/{}", source.spec)
+}
+
+/// The rounds of one source.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    before: Vec<Capability>,
+    count: usize,
+}
+
+impl Rounds {
+    /// Whether `%prep` has been run, because a round has come as far as asking.
+    pub fn is_prepared(&self) -> bool {
+        self.count > 0
+    }
+
+    /// What rpmbuild, that ended with `status`, found to be missing: all that it requires now.
+    /// `None` when it did not end for that reason.
+    pub fn found(
+        &mut self,
+        bench: &Bench<'_>,
+        source: &Source,
+        status: i32,
+    ) -> Result<Option<Needs>, Failure> {
+        if status != MISSING {
+            return Ok(None);
+        }
+        let found = packages(&bench.home, "SRPMS")?;
+        let is_answer = |path: &&PathBuf| path.to_string_lossy().ends_with(".buildreqs.nosrc.rpm");
+        let Some(answer) = found.iter().find(is_answer) else {
+            return Ok(None);
+        };
+        let needs = srpm::buildrequires_of(answer)?;
+        remove(&bench.home, "SRPMS", answer)?;
+        self.count += 1;
+        let new: Vec<String> = needs
+            .requirements
+            .iter()
+            .filter(|one| !self.before.contains(one))
+            .map(ToString::to_string)
+            .collect();
+        if self.is_prepared() && self.count > 1 && new.is_empty() {
+            return Err(unmet(source));
+        }
+        if self.count >= ROUNDS_LIMIT {
+            return Err(endless(source, new));
+        }
+        self.before.clone_from(&needs.requirements);
+        Ok(Some(needs))
+    }
+}
+
+fn unmet(source: &Source) -> Failure {
+    let what = format!(
+        "{}: %generate_buildrequires asks for what is installed already and is not content with it",
+        source.package
+    );
+    let remedy = "read the end of build.log: does the generator print what rpm calls it?";
+    Failure::new(Cause::Dependency, what, remedy)
+}
+
+fn endless(source: &Source, mut new: Vec<String>) -> Failure {
+    let what = format!(
+        "{}: %generate_buildrequires still asks for more after {ROUNDS_LIMIT} rounds",
+        source.package
+    );
+    new.truncate(NAMED);
+    let details = new.into_iter().map(|one| format!("new in the last round: {one}")).collect();
+    let remedy = "its output must settle: does it depend on time, chance or its own results?";
+    Failure::new(Cause::Dependency, what, remedy).with_details(details)
+}
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory below `%_topdir`, if it is one: whoever builds may have put a link in its place.
+fn directory(home: &Path, name: &str) -> Result<Option<rustix::fd::OwnedFd>, Failure> {
+    let top = std::fs::File::open(home).on("open", home)?;
+    let path = format!("{TOPDIR}/{name}");
+    let rules = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(&top, &path, DIRECTORY, Mode::empty(), rules) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(Failure::io("open the directory", &home.join(path), errno)),
+    }
+}
+
+/// The packages in a directory below `%_topdir`, by names that mislead nobody.
+pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
+    let path = home.join(TOPDIR).join(name);
+    let Some(directory) = directory(home, name)? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for entry in Dir::read_from(&directory).on("read the directory", &path)? {
+        let entry = entry.on("read the directory", &path)?;
+        if let Ok(name) = entry.file_name().to_str()
+            && srpm::is_plain(name)
+            && name.ends_with(".rpm")
+        {
+            found.push(path.join(name));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn remove(home: &Path, name: &str, package: &Path) -> Result<(), Failure> {
+    let file = package.file_name().unwrap_or_default();
+    match directory(home, name)? {
+        Some(directory) => {
+            rustix::fs::unlinkat(&directory, file, AtFlags::empty()).on("remove", package)
+        }
+        None => Ok(()),
+    }
+}

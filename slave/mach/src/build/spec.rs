@@ -1,0 +1,111 @@
+//! A spec with its sources beside it: a source package is made of it, in the dist.
+
+use std::path::{Path, PathBuf};
+
+use crate::area::{Area, entries};
+use crate::cells;
+use crate::dist::Dist;
+use crate::explain;
+use crate::failure::{Cause, Failure};
+use crate::options::Options;
+use crate::progress::Progress;
+use crate::results;
+use crate::roots;
+use crate::srpm::{self, Source};
+use crate::workshop::{Workshop, look_at_repositories, read_log_end};
+
+use super::bench::{Bench, TOPDIR};
+use super::root::Root;
+use super::{requirements, rpmbuild};
+
+/// Where the builder has the directory of the spec.
+const SOURCES: &str = "/sources";
+
+/// The spec that `given` names: itself, or the only one of a directory.
+pub fn find(given: &Path) -> Result<PathBuf, Failure> {
+    let usage = |what: String, remedy: &str| Failure::new(Cause::Usage, what, remedy);
+    let is_spec = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "spec");
+    let path = given.canonicalize().map_err(|error| {
+        let what = format!("cannot find {}: {error}", given.display());
+        usage(what, "give a spec, or the directory of one")
+    })?;
+    if !path.is_dir() {
+        return match is_spec(&path) {
+            true => Ok(path),
+            false => {
+                let what = format!("{} is no spec: its name does not end in .spec", path.display());
+                Err(usage(what, "a source package is built by 'mach rebuild'"))
+            }
+        };
+    }
+    let mut specs: Vec<PathBuf> = entries(&path)?.into_iter().filter(is_spec).collect();
+    match (specs.pop(), specs.is_empty()) {
+        (Some(spec), true) => Ok(spec),
+        (None, _) => {
+            Err(usage(format!("there is no spec in {}", path.display()), "give the spec's path"))
+        }
+        _ => Err(usage(format!("{} holds several specs", path.display()), "name the one")),
+    }
+}
+
+/// Makes the source package of `spec` and publishes it; its path.
+pub fn source_package(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    spec: &Path,
+) -> Result<PathBuf, Failure> {
+    roots::check_arch(dist)?;
+    let repositories = look_at_repositories(dist)?;
+    let run = area.new_run()?;
+    let name = spec.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let progress = Progress::new(name);
+    let made = || {
+        let workshop = Workshop::new(area, &run, dist, &repositories, &progress)?;
+        let bench = Bench::prepare(&workshop, options)?;
+        make(&bench, spec)?;
+        let files = results::take(&bench.home.join(TOPDIR), &workshop.out)?;
+        let [file] = &files[..] else {
+            let what = format!("{}: rpmbuild -bs left {} packages", spec.display(), files.len());
+            return Err(Failure::new(Cause::Source, what, "a spec gives one source package"));
+        };
+        let source = Source::read(&workshop.out.join(&file.name))?;
+        let path = results::publish(area, &source.package.to_string(), &run.id, &workshop.out)?;
+        Ok(path.join(&file.name))
+    };
+    let outcome = made();
+    run.remove();
+    outcome
+}
+
+fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
+    let workshop = bench.workshop;
+    let (directory, name) = (spec.parent().unwrap_or(Path::new("/")), spec.file_name());
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
+    if !srpm::is_plain(&name) {
+        let what = format!("{name:?} is no name for a spec");
+        return Err(Failure::new(Cause::Usage, what, "letters, digits and ._+- only"));
+    }
+    let root = Root::build_set(workshop)?;
+    let overlay = bench.lay(&root.paths(), "root-0")?;
+    let phase = workshop.progress.phase("source package");
+    let path = workshop.out.join("build.log");
+    let log = crate::workshop::open_log(&path)?;
+    phase.follow(&path);
+    let mut cell = cells::builder(&bench.place(&overlay.at))?;
+    cells::show(&mut cell, &overlay.at, directory, SOURCES)?;
+    let argv = rpmbuild::source_package(bench.options, &format!("{SOURCES}/{name}"), SOURCES);
+    let program = bench.program(argv);
+    let ended =
+        cells::run(cell, &program, cells::Streams::log(&log, &path)?, &mut || phase.tick())?;
+    overlay.unmount()?;
+    if ended.status == 0 && !requirements::packages(&bench.home, "SRPMS")?.is_empty() {
+        phase.end("made");
+        return Ok(());
+    }
+    let what = format!("{}: no source package can be made of it", spec.display());
+    let remedy = "correct the spec; its sources must be beside it and readable by everybody \
+                  ('mach fetch' gets those that it names by URL)";
+    let details = explain::last_lines(&read_log_end(&path));
+    Err(Failure::new(Cause::Source, what, remedy).with_details(details))
+}

@@ -1,0 +1,199 @@
+//! A root for a person: a throw-away one, or that which the last build left.
+
+use std::path::{Path, PathBuf};
+
+use crate::area::Area;
+use crate::build::bench::{self, Bench};
+use crate::build::root::Root;
+use crate::cells::{self, Place, Program, Streams};
+use crate::dist::Dist;
+use crate::evr::Capability;
+use crate::failure::{Cause, Failure};
+use crate::last::{self, Kept};
+use crate::options::Options;
+use crate::overlay::Overlay;
+use crate::progress::Progress;
+use crate::roots::{self, Chain};
+use crate::srpm::{Needs, Source};
+use crate::workshop::{Workshop, look_at_repositories};
+
+/// What is to be run in a root.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// As the user who builds, under the conditions of a build; else as root of the slave.
+    pub as_builder: bool,
+    /// The command and its arguments; none: a shell.
+    pub command: Vec<String>,
+}
+
+/// Runs what is asked in a throw-away root of `dist` that has what `needs` name; its status. With
+/// `options.keep` the root is kept afterwards.
+pub fn run(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    needs: &Needs,
+    ask: &Ask,
+) -> Result<i32, Failure> {
+    with_root(area, dist, options, needs, |bench, overlay| {
+        let program = program(dist, ask);
+        run_in(&bench.place(&overlay.at), ask.as_builder, program)
+    })
+}
+
+/// Makes a root of `dist` that has what `needs` name, and keeps it for `chroot --last`.
+pub fn install(area: &Area, dist: &Dist, options: &Options, needs: &Needs) -> Result<(), Failure> {
+    let options = Options { keep: true, ..options.clone() };
+    with_root(area, dist, &options, needs, |_, _| Ok(()))
+}
+
+/// Requirements as they are given on the command line.
+pub fn needs(words: &[String]) -> Result<Needs, Failure> {
+    let parse = |word: &String| {
+        Capability::parse(word).filter(|_| !word.starts_with('-')).ok_or_else(|| {
+            let what = format!("{word:?} names no package and nothing that one provides");
+            Failure::new(
+                Cause::Usage,
+                what,
+                "write it as in BuildRequires: NAME, 'NAME >= VERSION'",
+            )
+        })
+    };
+    let requirements = words.iter().map(parse).collect::<Result<_, _>>()?;
+    Ok(Needs { requirements, conflicts: Vec::new() })
+}
+
+/// What a source package requires.
+pub fn needs_of(source: &Source) -> Needs {
+    Needs { requirements: source.requirements.clone(), conflicts: source.conflicts.clone() }
+}
+
+fn with_root<T>(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    needs: &Needs,
+    body: impl FnOnce(&Bench<'_>, &Overlay) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    roots::check_arch(dist)?;
+    let repositories = look_at_repositories(dist)?;
+    let run = area.new_run()?;
+    let progress = Progress::new(dist.name.clone());
+    let made = || {
+        let workshop = Workshop::new(area, &run, dist, &repositories, &progress)?;
+        let bench = Bench::prepare(&workshop, options)?;
+        let mut root = Root::build_set(&workshop)?;
+        if !needs.requirements.is_empty() {
+            root = root.with(&workshop, needs, &mut Chain::default())?;
+        }
+        let overlay = bench.lay(&root.paths(), "root-0")?;
+        let outcome = body(&bench, &overlay);
+        let upper = overlay.unmount()?;
+        if options.keep {
+            let kept = Kept::of(&workshop, dist.name.clone(), root.keys(), String::new());
+            last::keep(&workshop, &kept, &upper)?;
+        }
+        outcome
+    };
+    let outcome = made();
+    run.remove();
+    outcome
+}
+
+fn program(dist: &Dist, ask: &Ask) -> Program {
+    let mut program = bench::program(dist, words(ask));
+    if !ask.as_builder {
+        as_root(&mut program);
+    }
+    program.environment.push(("TERM".to_owned(), terminal()));
+    program
+}
+
+fn as_root(program: &mut Program) {
+    program.user = None;
+    program.directory = "/".to_owned();
+    program.environment.retain(|(name, _)| !["HOME", "USER", "LOGNAME"].contains(&name.as_str()));
+    for (name, value) in [("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root")] {
+        program.environment.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+fn words(ask: &Ask) -> Vec<String> {
+    match ask.command.is_empty() {
+        true => vec!["/bin/bash".to_owned()],
+        false => ask.command.clone(),
+    }
+}
+
+/// The kind of the person's terminal: not steering, but telling.
+fn terminal() -> String {
+    std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned())
+}
+
+fn run_in(place: &Place<'_>, as_builder: bool, program: Program) -> Result<i32, Failure> {
+    let cell = match as_builder {
+        true => cells::builder(place)?,
+        false => cells::workplace(place)?,
+    };
+    Ok(cells::run(cell, &program, Streams::of_person(), &mut || ())?.status)
+}
+
+/// Runs what is asked in the root that the last failed or kept build left; its status. What it
+/// changes stays.
+pub fn run_last(area: &Area, network: bool, ask: &Ask) -> Result<i32, Failure> {
+    let run = area.new_run()?;
+    let entered = || {
+        let last = last::open(area)?;
+        let lower: Vec<&Path> = last.lower.iter().map(PathBuf::as_path).collect();
+        let overlay =
+            Overlay::mount_again(&lower, &last.path.join("upper"), &run.path.join("root"))?;
+        let Kept { hostname, home, uid, .. } = &last.kept;
+        let place = Place {
+            root: &overlay.at,
+            hostname,
+            directory: &last.path.join("home"),
+            home,
+            scratch: &last.path,
+            read_only: false,
+            network,
+        };
+        let mut program = Program { argv: words(ask), user: Some(*uid), ..Program::default() };
+        program.directory = home.clone();
+        program.environment = last.kept.environment.clone();
+        if !ask.as_builder {
+            as_root(&mut program);
+        }
+        program.environment.push(("TERM".to_owned(), terminal()));
+        let status = run_in(&place, ask.as_builder, program);
+        overlay.unmount()?;
+        status
+    };
+    let outcome = entered();
+    run.remove();
+    outcome
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_installed_is_named_as_in_build_requires() {
+        let words = ["gcc", "make >= 4"].map(str::to_owned);
+        assert_eq!(needs(&words).unwrap().requirements.len(), 2);
+        assert_eq!(needs(&["--nogpgcheck".to_owned()]).unwrap_err().cause, Cause::Usage);
+    }
+
+    #[test]
+    fn root_of_the_slave_has_roots_home() {
+        let dist = crate::dist::tests::sample();
+        let program = program(&dist, &Ask::default());
+        let of = |wanted: &str| {
+            let values = program.environment.iter().filter(|(name, _)| name == wanted);
+            values.map(|(_, value)| value.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!((of("HOME"), of("TERM").len()), (vec!["/root"], 2));
+        assert_eq!((program.user, program.argv), (None, vec!["/bin/bash".to_owned()]));
+    }
+}
