@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod area;
+pub mod attest;
 pub mod build;
 pub mod cells;
 pub mod chroot;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use djinni_plan::config::{Files, parse};
+use serde_json::Value;
 
 use crate::{below, files, none, workspace};
 
@@ -125,8 +126,31 @@ fn tidy_units_parse_and_leave_djinnid_in_the_hosts_mount_namespace() {
 }
 
 #[test]
+fn tidy_every_schema_describes_every_field() {
+    let is_json = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    let mut odd = Vec::new();
+    let mut fields = 0;
+    for path in etc().iter().filter(is_json) {
+        let schema: Value = serde_json::from_str(&read(path)).expect("a schema is JSON");
+        let definitions = schema["$defs"].as_object().into_iter().flatten().map(|(_, each)| each);
+        for object in definitions.chain([&schema]) {
+            for (name, field) in object["properties"].as_object().into_iter().flatten() {
+                fields += 1;
+                let of_its_own = field["description"].is_string();
+                if !of_its_own && !field["$ref"].is_string() {
+                    odd.push(format!("{}: {name}", below(path)));
+                }
+            }
+        }
+    }
+    assert!(fields > 10, "only {fields} fields: are the schemas elsewhere?");
+    none(odd, "fields without a description");
+}
+
+#[test]
 fn tidy_nothing_in_etc_is_of_an_unknown_kind() {
-    const KINDS: [&str; 9] = ["toml", "example", "service", "target", "conf", "md", "1", "5", "8"];
+    const KINDS: [&str; 10] =
+        ["toml", "example", "service", "target", "conf", "md", "json", "1", "5", "8"];
     let known = |path: &PathBuf| {
         path.extension().is_some_and(|extension| KINDS.iter().any(|kind| extension == *kind))
     };

@@ -143,6 +143,15 @@ pub enum Set {
     Build,
 }
 
+/// Forms of a bill of materials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BillFormat {
+    /// SPDX 2.3, JSON
+    Spdx,
+    /// CycloneDX 1.6, JSON
+    Cyclonedx,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Make a set of the dist's root if it is not there
@@ -222,6 +231,24 @@ pub enum Verb {
     },
     /// Show layers, runs and results
     Status,
+    /// Say where results come from: an in-toto statement with SLSA provenance
+    Provenance {
+        /// With what is true of this run only: its name, its times
+        #[arg(long)]
+        this_run: bool,
+        /// The directory of a run, or a package: NAME-VERSION-RELEASE, NAME
+        #[arg(value_name = "RUN-DIR|PACKAGE")]
+        what: String,
+    },
+    /// Say what results are made of: a bill of materials
+    Sbom {
+        /// In which form
+        #[arg(long, value_enum, default_value = "spdx")]
+        format: BillFormat,
+        /// The directory of a run, or a package: NAME-VERSION-RELEASE, NAME
+        #[arg(value_name = "RUN-DIR|PACKAGE")]
+        what: String,
+    },
     /// Say why there is nothing to unlock
     Unlock,
     /// Print a completion script
@@ -249,6 +276,8 @@ impl Verb {
             | Self::Rpm { .. } => true,
             Self::Clean { .. }
             | Self::Status
+            | Self::Provenance { .. }
+            | Self::Sbom { .. }
             | Self::Unlock
             | Self::Completions { .. }
             | Self::Other(_) => false,

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::CommandFactory;
 
-use super::arguments::{Arguments, Set, Verb};
+use super::arguments::{Arguments, BillFormat, Set, Verb};
 use mach::area::Area;
+use mach::attest::{self, Format};
 use mach::build::{self, spec};
 use mach::chroot::{self, Ask};
 use mach::dist::Dist;
@@ -82,6 +83,14 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         }
         Verb::Clean { all } => verbs::clean(&area()?, *all).map(|()| 0),
         Verb::Status => verbs::status(&area()?, arguments.common.json).map(|()| 0),
+        Verb::Provenance { this_run, what } => {
+            println!("{}", attest::provenance(&area()?, what, *this_run)?);
+            Ok(0)
+        }
+        Verb::Sbom { format, what } => {
+            println!("{}", attest::bill(&area()?, what, bill_format(*format))?);
+            Ok(0)
+        }
         Verb::Unlock => {
             println!("{UNLOCK}");
             Ok(0)
@@ -126,6 +135,13 @@ fn source_packages(
 ) -> Result<Vec<PathBuf>, Failure> {
     let specs = specs.iter().map(|spec| spec::find(spec)).collect::<Result<Vec<_>, _>>()?;
     specs.iter().map(|spec| spec::source_package(area, dist, options, spec)).collect()
+}
+
+fn bill_format(format: BillFormat) -> Format {
+    match format {
+        BillFormat::Spdx => Format::Spdx,
+        BillFormat::Cyclonedx => Format::CycloneDx,
+    }
 }
 
 /// What every verb that makes roots needs.

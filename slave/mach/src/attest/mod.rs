@@ -1,0 +1,97 @@
+//! What mach tells of a build to those who were not there: where its packages come from, what is in them.
+//!
+//! ```text
+//! RUN-DIR | PACKAGE ──find──▶ record.json ──check──▶ Told ──▶ provenance | SPDX | CycloneDX ──▶ JSON
+//! ```
+//!
+//! Two builds of the same inputs give the same statement byte for byte: no clock, no random number, no
+//! path of this slave goes into one, and the keys of its objects are in the order of their bytes. What
+//! is true of one run only, its name and its times, is there when it is asked for.
+//! `etc/doc/PROVENANCE.md` describes every field.
+//!
+//! Architecture invariant: a statement is made of the record and of files that have just been compared
+//! with it; a file that is no longer what its record says is not attested.
+
+mod cyclonedx;
+mod find;
+mod license;
+mod provenance;
+mod purl;
+mod spdx;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::area::Area;
+use crate::failure::{Failure, OnPath};
+use crate::record::Record;
+
+/// What URIs of ours begin with; `etc/doc/PROVENANCE.md` says what each means.
+const URI: &str = "urn:djinni:mach";
+
+/// A build that can be told about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// Its record.
+    pub record: Record,
+    /// What its packages say of themselves, by file name.
+    pub headers: BTreeMap<String, Header>,
+}
+
+/// What a package says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Header {
+    /// One line.
+    pub summary: Option<String>,
+    /// As its maker wrote it.
+    pub license: Option<String>,
+    /// Where it is at home.
+    pub homepage: Option<String>,
+    /// When it was built, as it says: seconds since 1970.
+    pub build_time: Option<u64>,
+}
+
+/// Forms of a bill of materials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// SPDX 2.3.
+    Spdx,
+    /// CycloneDX 1.6.
+    CycloneDx,
+}
+
+/// The provenance of a build: an in-toto statement with SLSA's predicate. `of_this_run`: with what is
+/// true of this run only.
+pub fn provenance(area: &Area, what: &str, of_this_run: bool) -> Result<String, Failure> {
+    let (directory, told) = find::find(area, what)?;
+    text(&directory, &provenance::statement(&told, of_this_run))
+}
+
+/// The bill of materials of a build.
+pub fn bill(area: &Area, what: &str, format: Format) -> Result<String, Failure> {
+    let (directory, told) = find::find(area, what)?;
+    let document = match format {
+        Format::Spdx => spdx::document(&told),
+        Format::CycloneDx => cyclonedx::document(&told),
+    };
+    text(&directory, &document)
+}
+
+/// The document as it is printed, its last line feed left out.
+fn text(directory: &Path, document: &Value) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(document).map_err(std::io::Error::from);
+    text.on("describe the build in", directory)
+}
+
+impl Told {
+    /// The moment that documents carry: the one that the packages do, seconds since 1970.
+    fn moment(&self) -> u64 {
+        let newest = || self.headers.values().filter_map(|header| header.build_time).max();
+        self.record.source_date_epoch.or_else(newest).unwrap_or(0)
+    }
+}

@@ -1,0 +1,77 @@
+use super::*;
+use crate::record::tests::sample;
+
+fn told() -> Told {
+    let header = Header {
+        summary: Some("Greets".to_owned()),
+        license: Some("GPL-3.0-or-later".to_owned()),
+        homepage: Some("https://www.gnu.org/software/hello/".to_owned()),
+        build_time: Some(1_600_000_000),
+    };
+    let headers = [("hello-2.10-1.x86_64.rpm".to_owned(), header)].into();
+    Told { record: sample(), headers }
+}
+
+/// The same inputs, built another time.
+fn told_again() -> Told {
+    let mut told = told();
+    told.record.run = "20271120T121314Z-ffff".to_owned();
+    told.record.started = "2027-11-20T12:13:14Z".to_owned();
+    told.record.finished = "2027-11-20T12:15:14Z".to_owned();
+    told.record.seconds = 120.0;
+    told.record.phases.clear();
+    told.record.verified = None;
+    told.record.layers[0].cached = false;
+    told.record.repositories[0].address = "/elsewhere".to_owned();
+    told
+}
+
+#[test]
+fn two_builds_of_the_same_inputs_are_told_alike() {
+    assert_eq!(provenance::statement(&told(), false), provenance::statement(&told_again(), false));
+    assert_ne!(provenance::statement(&told(), true), provenance::statement(&told_again(), true));
+    assert_eq!(spdx::document(&told()), spdx::document(&told_again()));
+    assert_eq!(cyclonedx::document(&told()), cyclonedx::document(&told_again()));
+}
+
+#[test]
+fn another_root_is_another_document() {
+    let mut other = told();
+    other.record.packages[0].sha256 = "00".repeat(32);
+    let name = |document: &Value| document["documentNamespace"].clone();
+    assert_ne!(name(&spdx::document(&told())), name(&spdx::document(&other)));
+    let serial = |document: &Value| document["serialNumber"].clone();
+    assert_ne!(serial(&cyclonedx::document(&told())), serial(&cyclonedx::document(&other)));
+}
+
+#[test]
+fn keys_stand_in_the_order_of_their_bytes() {
+    let text = provenance::statement(&told(), true).to_string();
+    let at = |key: &str| text.find(&format!("\"{key}\":")).unwrap_or(usize::MAX);
+    let keys = ["_type", "predicate", "buildDefinition", "buildType", "runDetails", "subject"];
+    assert!(keys.map(at).is_sorted(), "{text}");
+}
+
+#[test]
+fn provenance_names_source_dist_and_every_package() {
+    let statement = provenance::statement(&told(), false);
+    let resolved = &statement["predicate"]["buildDefinition"]["resolvedDependencies"];
+    let names: Vec<_> = resolved.as_array().into_iter().flatten().map(|one| &one["name"]).collect();
+    let wanted = [
+        "hello-2.10-1.src.rpm",
+        "debian-12-rpm.toml",
+        "bash-5.2.15-2.x86_64",
+        "gcc-12.2.0-3.x86_64",
+    ];
+    assert_eq!(names, wanted);
+    assert_eq!(statement["subject"][1]["digest"]["sha256"], "a7".repeat(32));
+}
+
+#[test]
+fn a_package_says_of_itself_what_it_is() {
+    let document = spdx::document(&told());
+    let hello = &document["packages"][1];
+    assert_eq!(hello["licenseDeclared"], "GPL-3.0-or-later");
+    assert_eq!(hello["versionInfo"], "2.10-1");
+    assert_eq!(document["creationInfo"]["created"], "2023-11-14T22:13:20Z");
+}
