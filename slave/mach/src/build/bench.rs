@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 
+use super::ccache;
 use crate::cells::{self, Ended, Place, Program, Streams};
 use crate::dist::{Builder, Dist, Epoch, Personality};
 use crate::dnf;
@@ -93,8 +94,13 @@ impl<'a> Bench<'a> {
         let path = self.workshop.out.join(log);
         let file = open_log(&path)?;
         phase.follow(&path);
-        let cell = cells::builder(&self.place(root))?;
+        let mut cell = cells::builder(&self.place(root))?;
         let mut program = self.program(argv);
+        if self.options.ccache {
+            let cache = ccache::directory(self.workshop)?;
+            cells::lend(&mut cell, root, &cache, ccache::AT)?;
+            program.environment.extend(ccache::environment(&program, self.workshop.dist));
+        }
         program.time_limit = self.limit.map(|limit| limit.saturating_sub(self.begun.elapsed()));
         let streams = Streams::log(&file, &path)?;
         let ended = cells::run(cell, &program, streams, &mut || phase.tick())?;

@@ -11,6 +11,7 @@
 
 mod after;
 pub mod bench;
+mod ccache;
 mod requirements;
 pub mod root;
 mod rpmbuild;
@@ -20,11 +21,12 @@ pub mod spec;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::area::{Area, Run};
+use crate::area::{Area, Run, entries};
 use crate::cells::{self, Program, Streams};
+use crate::digest;
 use crate::dist::Dist;
 use crate::explain::{self, Kind};
-use crate::failure::{Cause, Failure};
+use crate::failure::{Cause, Failure, OnPath};
 use crate::last::{self, Kept};
 use crate::options::Options;
 use crate::progress::Progress;
@@ -37,12 +39,14 @@ use bench::{Bench, TOPDIR};
 use requirements::Rounds;
 use root::Root;
 
-/// Builds `sources` in this order; each result's path is told. The first failure ends it.
+/// Builds `sources` in this order; each result's path is told. The first failure ends it. `view` holds
+/// packages of a chain that they may see.
 pub fn rebuild(
     area: &Area,
     dist: &Dist,
     options: &Options,
     sources: &[Source],
+    view: Option<&Path>,
 ) -> Result<(), Failure> {
     roots::check_arch(dist)?;
     if let Some(stage) = options.short_circuit {
@@ -50,7 +54,7 @@ pub fn rebuild(
     }
     let repositories = look_at_repositories(dist)?;
     let chain_run = if sources.len() > 1 { Some(area.new_run()?) } else { None };
-    let mut chain = Chain::default();
+    let mut chain = view.map_or_else(|| Ok(Chain::default()), seen)?;
     let mut build_all = || -> Result<(), Failure> {
         for (number, source) in sources.iter().enumerate() {
             let built = rebuild_one(area, dist, &repositories, options, source, &mut chain)?;
@@ -66,6 +70,20 @@ pub fn rebuild(
         run.remove();
     }
     outcome
+}
+
+/// The packages in `directory`, which an earlier part of a chain has built, as a chain.
+fn seen(directory: &Path) -> Result<Chain, Failure> {
+    let mut digests = Vec::new();
+    for path in entries(directory)? {
+        if path.extension().is_some_and(|extension| extension == "rpm" || extension == "deb") {
+            let read = |mut file| digest::of_reader(&mut file);
+            digests.push(fs::File::open(&path).and_then(read).on("read", &path)?.0);
+        }
+    }
+    digests.sort();
+    let repository = (!digests.is_empty()).then(|| directory.to_owned());
+    Ok(Chain { repository, digests, indexed: false })
 }
 
 /// Gives the next sources of a chain what this one has yielded.
@@ -145,6 +163,7 @@ fn work(
     let asking = bench.lay(&root.paths(), "asking")?;
     let needs = requirements::declared(&bench, &asking.at, source)?;
     asking.unmount()?;
+    let needs = requirements::and_ours(needs, options);
     root = root.with(workshop, &needs, chain)?;
     let mut rounds = Rounds::default();
     for round in 0.. {
@@ -152,7 +171,9 @@ fn work(
         left.gathered.root = root.contents();
         let more = rpmbuild(&bench, &root, source, &mut rounds, round, left);
         match more {
-            Ok(Some(more)) => root = root.with(workshop, &more, chain)?,
+            Ok(Some(more)) => {
+                root = root.with(workshop, &requirements::and_ours(more, options), chain)?;
+            }
             ended => {
                 left.root = Some(root);
                 ended?;
@@ -220,7 +241,7 @@ fn take(bench: &Bench<'_>, source: &Source, left: &mut Left) -> Result<(), Failu
     Ok(())
 }
 
-/// Hooks, and the root that is kept. What fails here changes nothing about the build.
+/// Lint, hooks, and the root that is kept. What fails here changes nothing about the build.
 fn conclude(
     workshop: &Workshop<'_>,
     options: &Options,
@@ -230,6 +251,9 @@ fn conclude(
 ) -> Result<(), Failure> {
     let layers = left.root.as_ref().map(Root::paths).unwrap_or_default();
     let cause = outcome.as_ref().err().map(|failure| failure.cause);
+    if options.lint && cause.is_none() {
+        after::lint(workshop, &layers, &left.gathered.results);
+    }
     after::hooks(workshop, &layers, cause);
     let is_kept = match cause {
         None => options.keep,

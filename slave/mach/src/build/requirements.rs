@@ -6,9 +6,10 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::bench::{Bench, TOPDIR};
-use super::rpmbuild;
+use super::{ccache, rpmbuild};
 use crate::evr::Capability;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::options::Options;
 use crate::srpm::{self, Needs, Source};
 use crate::workshop::read_log_end;
 
@@ -55,6 +56,16 @@ pub fn declared(bench: &Bench<'_>, root: &Path, source: &Source) -> Result<Needs
     let needs = srpm::buildrequires_of(package)?;
     phase.end(format!("{} BuildRequires", needs.requirements.len()));
     Ok(needs)
+}
+
+/// With what options of mach need in the root.
+pub fn and_ours(mut needs: Needs, options: &Options) -> Needs {
+    if options.ccache {
+        needs.requirements.extend(Capability::parse(ccache::PACKAGE));
+        needs.requirements.sort();
+        needs.requirements.dedup();
+    }
+    needs
 }
 
 /// A source's spec, below `%_topdir`.

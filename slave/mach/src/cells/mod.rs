@@ -229,6 +229,13 @@ pub fn show(cell: &mut Cell, root: &Path, path: &Path, at: &str) -> Result<(), F
     Ok(())
 }
 
+/// Gives a builder's cell, whose root is at `root`, the directory `path` at `at`, to be written.
+pub fn lend(cell: &mut Cell, root: &Path, path: &Path, at: &str) -> Result<(), Failure> {
+    make_point(root, at)?;
+    cell.mounts.push(mount(Source::Path(path.to_owned()), at, Attr::SCRATCH));
+    Ok(())
+}
+
 /// A directory for everybody, as `/tmp` is.
 fn make_open(path: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::PermissionsExt;

@@ -18,20 +18,21 @@ use mach::{fetch, overlay, progress, verbs};
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
     let area = || Area::open(&arguments.common.area);
+    let view = arguments.build.chain.as_deref();
     match &arguments.verb {
         Verb::Rebuild { sources } => {
             let (dist, area) = prepare(arguments)?;
             // Before anything is made, and all of them: a damaged third must not cost two builds.
             let read = |given: &String| fetch::verb::source_package(&area, options, given);
             let sources = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-            build::rebuild(&area, &dist, options, &sources).map(|()| 0)
+            build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
         }
         Verb::Build { specs } => {
             let (dist, area) = prepare(arguments)?;
             let sources = source_packages(&area, &dist, options, specs)?;
             let sources = sources.iter().map(|path| Source::read(path.as_path()));
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
-            build::rebuild(&area, &dist, options, &sources).map(|()| 0)
+            build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
         }
         Verb::Buildsrpm { specs } => {
             let (dist, area) = prepare(arguments)?;

@@ -1,0 +1,45 @@
+//! `--ccache`: what the compiler has made is kept for later builds of the same working area and dist.
+//!
+//! A build can write what a later one takes for the compiler's word. So it is an option, stands in the
+//! record, and is never shared between working areas.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+
+use crate::cells::Program;
+use crate::dist::Dist;
+use crate::failure::{Failure, OnPath};
+use crate::workshop::Workshop;
+
+/// What is installed for it.
+pub const PACKAGE: &str = "ccache";
+/// Where a build has it.
+pub const AT: &str = "/ccache";
+/// Where distributions have links to it that bear the compilers' names.
+const LINKS: &str = "/usr/lib64/ccache:/usr/lib/ccache";
+
+/// The dist's cache, made if it is not there, the builder's own.
+pub fn directory(workshop: &Workshop<'_>) -> Result<PathBuf, Failure> {
+    let path = workshop.area.layers().with_file_name("ccache").join(&workshop.dist.name);
+    fs::create_dir_all(&path).on("make the directory", &path)?;
+    let id = Some(workshop.dist.builder.uid);
+    chown(&path, id, id).on("set the owner of", &path)?;
+    Ok(path)
+}
+
+/// What turns it on for `program`.
+pub fn environment(program: &Program, dist: &Dist) -> Vec<(String, String)> {
+    let path = program.environment.iter().find(|(name, _)| name == "PATH");
+    let path = path.map_or("/usr/bin:/usr/sbin:/bin:/sbin", |(_, path)| path);
+    let variables = [
+        ("PATH", format!("{LINKS}:{path}")),
+        ("CCACHE_DIR", AT.to_owned()),
+        ("CCACHE_BASEDIR", dist.builder.home.clone()),
+        // Another root may have another compiler with the same size and time.
+        ("CCACHE_COMPILERCHECK", "content".to_owned()),
+        // The build's own /tmp ends with it.
+        ("CCACHE_TEMPDIR", format!("{AT}/tmp")),
+    ];
+    variables.map(|(name, value)| (name.to_owned(), value)).into()
+}
