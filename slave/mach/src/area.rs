@@ -4,7 +4,10 @@
 //! /build/mach/layers/KEY/     a finished layer: root/, layer.json; renamed here when complete
 //! /build/mach/locks/KEY       flock: exclusive to make or remove the layer, shared to use it
 //! /build/mach/tmp/RUN/        scratch of one run, flocked as long as the run lives
-//! /build/mach/cache/KEY/      what dnf keeps of a set of repositories
+//! /build/mach/cache/KEY/      what a solver keeps of a set of repositories
+//! /build/mach/repositories/   metadata of repositories elsewhere
+//! /build/mach/packages/       packages that were fetched, SHA256.rpm
+//! /build/mach/resolutions/    answers of solvers, by question
 //! /build/results/N-V-R/RUN/   what came out
 //! ```
 //!
@@ -65,6 +68,21 @@ impl Area {
         self.root.join("mach/tmp")
     }
 
+    /// Where metadata of repositories elsewhere are.
+    pub fn repositories(&self) -> PathBuf {
+        self.root.join("mach/repositories")
+    }
+
+    /// Where packages are that were fetched.
+    pub fn packages(&self) -> PathBuf {
+        self.root.join("mach/packages")
+    }
+
+    /// Where the answers of solvers are.
+    pub fn resolutions(&self) -> PathBuf {
+        self.root.join("mach/resolutions")
+    }
+
     fn locks(&self) -> PathBuf {
         self.root.join("mach/locks")
     }
@@ -101,9 +119,14 @@ impl Area {
         Ok(swept)
     }
 
+    /// The file that the lock `name` is on.
+    pub fn lock_file(&self, name: &str) -> PathBuf {
+        self.locks().join(name)
+    }
+
     /// Takes the lock called `name` in the given way, waiting unless the way says otherwise.
     pub fn lock(&self, name: &str, way: FlockOperation) -> Result<Lock, Failure> {
-        let path = self.locks().join(name);
+        let path = self.lock_file(name);
         let file = OpenOptions::new().create(true).append(true).open(&path).on("open", &path)?;
         match rustix::io::retry_on_intr(|| flock(&file, way)) {
             Ok(()) => Ok(Lock { _file: file }),

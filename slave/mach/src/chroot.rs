@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 
 use crate::area::Area;
 use crate::build::bench::{self, Bench};
-use crate::build::root::Root;
 use crate::cells::{self, Place, Program, Streams};
 use crate::dist::Dist;
 use crate::evr::Capability;
 use crate::failure::{Cause, Failure};
 use crate::last::{self, Kept};
+use crate::metadata;
 use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::progress::Progress;
-use crate::roots::{self, Chain};
+use crate::roots::{self, Chain, Set};
 use crate::srpm::{Needs, Source};
-use crate::workshop::{Workshop, look_at_repositories};
+use crate::workshop::Workshop;
 
 /// What is to be run in a root.
 #[derive(Debug, Clone, Default)]
@@ -76,15 +76,16 @@ fn with_root<T>(
     body: impl FnOnce(&Bench<'_>, &Overlay) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     roots::check_arch(dist)?;
-    let repositories = look_at_repositories(dist)?;
+    let repositories = metadata::states(area, dist, options.fetching())?;
     let run = area.new_run()?;
     let progress = Progress::new(dist.name.clone());
     let made = || {
-        let workshop = Workshop::new(area, &run, dist, &repositories, &progress)?;
+        let workshop = Workshop::new(area, &run, dist, &repositories, &progress)?
+            .with_network(options.fetching());
         let bench = Bench::prepare(&workshop, options)?;
-        let mut root = Root::build_set(&workshop)?;
+        let mut root = roots::set(&workshop, Set::Build)?;
         if !needs.requirements.is_empty() {
-            root = root.with(&workshop, needs, &mut Chain::default())?;
+            root = roots::with_needs(&workshop, root, needs, &mut Chain::default())?;
         }
         let overlay = bench.lay(&root.paths(), "root-0")?;
         let outcome = body(&bench, &overlay);

@@ -6,9 +6,13 @@
 //!
 //! A layer under its key is complete: it got there by one rename, after its data and its manifest
 //! had been written out. What a killed mach was making is scratch, which the next start sweeps.
+//!
+//! Its key is the parent's, the dist's digest and what it adds: packages by NEVRA and digest. Who asked
+//! for them, and what else a repository offers, is not in it: two sources whose requirements come to
+//! the same packages share a layer.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -17,25 +21,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::area::{Area, Lock};
 use crate::digest::Sum;
-use crate::evr::Capability;
-use crate::failure::{Failure, OnPath};
-use crate::package::Package;
+use crate::failure::{Cause, Failure, OnPath};
+use crate::package::{Package, Resolution};
 use crate::time::rfc3339;
 use crate::workshop::Workshop;
 
 /// Changes whenever mach makes roots in another way, so that old layers are no longer found.
-const LAYOUT: &str = "mach layer 1";
+const LAYOUT: &str = "mach layer 2";
 const KEY_LENGTH: usize = 24;
 const MANIFEST: &str = "layer.json";
 
 /// What a layer is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A whole root with the dist's package sets.
+    /// A first root, whose rpm makes others: nothing is ever built in it.
+    Bootstrap,
+    /// A root with the dist's set `minimal`.
     Minimal,
-    /// What BuildRequires add to it.
+    /// What the set `base` adds to it.
+    Base,
+    /// What the set `build` adds to that.
+    Build,
+    /// What requirements of sources add to that.
     Dependencies,
+}
+
+impl Kind {
+    /// As it stands in keys and on screens.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bootstrap => "bootstrap",
+            Self::Minimal => "minimal",
+            Self::Base => "base",
+            Self::Build => "build",
+            Self::Dependencies => "dependencies",
+        }
+    }
 }
 
 /// The name of a layer: its kind and a digest of all that goes into it.
@@ -46,59 +68,22 @@ pub struct Key {
 }
 
 impl Key {
-    fn new(kind: Kind, sum: Sum) -> Self {
-        let prefix = match kind {
-            Kind::Minimal => "minimal",
-            Kind::Dependencies => "dependencies",
-        };
-        let digits: String = sum.hex().chars().take(KEY_LENGTH).collect();
-        Self { kind, name: format!("{prefix}-{digits}") }
-    }
-
-    /// Of the minimal root: dist, repositories, architecture. They decide which packages dnf
-    /// picks; the packages are in the manifest.
-    pub fn minimal(workshop: &Workshop<'_>) -> Self {
-        let mut sum = Sum::default();
-        sum.field(LAYOUT);
-        sum.field(&workshop.dist.sha256);
-        sum.field(&workshop.dist.arch);
-        for state in workshop.repositories {
-            sum.field(&state.name);
-            sum.field(&state.repomd_sha256);
-        }
-        Self::new(Kind::Minimal, sum)
-    }
-
-    /// Of what `requirements` (sorted) add to `minimal`, with `chain`, the digests of the packages
-    /// that this chain has built so far.
-    pub fn dependencies(minimal: &Key, requirements: &[Capability], chain: &[String]) -> Self {
-        let mut sum = Sum::default();
-        sum.field(LAYOUT);
-        sum.field(&minimal.name);
-        sum.field(&requirements.len().to_string());
-        requirements.iter().for_each(|one| sum.field(&one.to_string()));
-        chain.iter().for_each(|sha256| sum.field(sha256));
-        Self::new(Kind::Dependencies, sum)
-    }
-
-    /// Of a layer that adds exactly `packages` to `parent`: the same for the same packages, whatever
-    /// metadata named them.
-    pub fn of_packages(
+    /// Of a layer of `dist_sha256` that adds `packages` to `parent`.
+    pub fn new(
         kind: Kind,
-        workshop: &Workshop<'_>,
+        dist_sha256: &str,
+        arch: &str,
         parent: Option<&str>,
         packages: &[&Package],
     ) -> Self {
         let mut sum = Sum::default();
-        sum.field(LAYOUT);
-        sum.field(&workshop.dist.sha256);
-        sum.field(&workshop.dist.arch);
-        sum.field(parent.unwrap_or_default());
+        [LAYOUT, dist_sha256, arch, parent.unwrap_or("")].iter().for_each(|field| sum.field(field));
         for package in packages {
             sum.field(&package.nevra);
             sum.field(&package.sha256);
         }
-        Self::new(kind, sum)
+        let digits: String = sum.hex().chars().take(KEY_LENGTH).collect();
+        Self { kind, name: format!("{}-{digits}", kind.as_str()) }
     }
 
     /// As it stands in paths and records.
@@ -117,14 +102,16 @@ pub struct Manifest {
     pub kind: Kind,
     /// The dist it belongs to.
     pub dist: String,
+    /// The key of the layer it stands on.
+    pub parent: Option<String>,
     /// When it was made.
     pub made: String,
     /// How long that took.
     pub seconds: f64,
-    /// Every package of the root, as NEVRA, sorted.
-    pub packages: Vec<String>,
-    /// What they provide; for a minimal root only.
-    pub provides: Vec<String>,
+    /// What it takes on the disk.
+    pub size_bytes: u64,
+    /// Every package of the root that ends with this layer.
+    pub root: Resolution,
 }
 
 /// A complete layer, locked against removal as long as this lives.
@@ -146,23 +133,37 @@ impl Layer {
     }
 }
 
-/// What making a layer yields: its files, in the scratch of the run, and what is in the root.
-pub struct Made {
-    /// Becomes `root/` of the layer; on the area's file system.
-    pub root: PathBuf,
-    /// Every package of the root.
-    pub packages: Vec<String>,
-    /// What they provide.
-    pub provides: Vec<String>,
-}
-
-/// The layer `key`, if it is complete.
+/// The layer `key`, if it is complete. Using it is written down, in its lock's file.
 fn open(area: &Area, key: &Key, cached: bool) -> Result<Option<Layer>, Failure> {
     let path = area.layers().join(key.as_str());
     // Asked for without a look first: the lock decides what is true.
     let lock = area.lock(key.as_str(), FlockOperation::LockShared)?;
-    let manifest = read_manifest(&path).filter(|manifest| manifest.key == key.as_str());
-    Ok(manifest.map(|manifest| Layer { path, manifest, cached, _lock: lock }))
+    let Some(manifest) = read_manifest(&path).filter(|manifest| manifest.key == key.as_str())
+    else {
+        return Ok(None);
+    };
+    if cached {
+        count_use(area, key.as_str())?;
+    }
+    Ok(Some(Layer { path, manifest, cached, _lock: lock }))
+}
+
+/// How often a layer was used again, and when last: a number in the file of its lock, and that file's
+/// time. Two that count at the same moment may count one use; nothing depends on it.
+pub fn uses(area: &Area, key: &str) -> (u64, Option<SystemTime>) {
+    let path = area.lock_file(key);
+    let mut text = String::new();
+    let read = File::open(&path).and_then(|file| file.take(32).read_to_string(&mut text));
+    let count = read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0);
+    (count, fs::metadata(&path).and_then(|metadata| metadata.modified()).ok())
+}
+
+fn count_use(area: &Area, key: &str) -> Result<(), Failure> {
+    let path = area.lock_file(key);
+    let (count, _) = uses(area, key);
+    // Not by a rename: the lock is on this very file. Of a fixed width, so that none is ever half.
+    let mut file = File::options().write(true).open(&path).on("open", &path)?;
+    file.write_all(format!("{:020}\n", count + 1).as_bytes()).on("write", &path)
 }
 
 /// A layer's manifest; `None` when there is no whole one.
@@ -171,11 +172,21 @@ pub fn read_manifest(layer: &Path) -> Option<Manifest> {
     serde_json::from_slice(&text).ok()
 }
 
-/// The layer `key`: the one that is there, or a new one from `make`.
+/// What a new layer is made of.
+pub struct Plan<'a> {
+    /// The layer it stands on.
+    pub parent: Option<&'a Layer>,
+    /// Every package of the root that ends with it.
+    pub root: &'a Resolution,
+}
+
+/// The layer `key`: the one that is there, or a new one whose files `make` yields as a directory on
+/// the area's file system.
 pub fn find_or_make(
     workshop: &Workshop<'_>,
     key: &Key,
-    make: impl FnOnce() -> Result<Made, Failure>,
+    plan: &Plan<'_>,
+    make: impl FnOnce() -> Result<PathBuf, Failure>,
 ) -> Result<Layer, Failure> {
     let area = workshop.area;
     if let Some(layer) = open(area, key, true)? {
@@ -185,40 +196,38 @@ pub fn find_or_make(
     if let Some(manifest) = read_manifest(&area.layers().join(key.as_str())) {
         // Somebody made it while we waited for the lock.
         drop(lock);
-        if let Some(layer) = open(area, key, true)? {
-            return Ok(layer);
-        }
-        return Err(vanished(&manifest.key));
+        return open(area, key, true)?.ok_or_else(|| vanished(&manifest.key));
     }
     let begun = Instant::now();
-    let made = make()?;
-    put_in_place(workshop, key, made, begun)?;
+    let files = make()?;
+    put_in_place(workshop, key, plan, &files, begun)?;
     drop(lock);
     open(area, key, false)?.ok_or_else(|| vanished(key.as_str()))
 }
 
 fn vanished(key: &str) -> Failure {
     let what = format!("layer {key} was removed as soon as it was made");
-    Failure::new(crate::failure::Cause::Busy, what, "try again when 'mach clean' has ended")
+    Failure::new(Cause::Busy, what, "try again when 'mach clean' has ended")
 }
 
 fn put_in_place(
     workshop: &Workshop<'_>,
     key: &Key,
-    made: Made,
+    plan: &Plan<'_>,
+    files: &Path,
     begun: Instant,
 ) -> Result<(), Failure> {
     let scratch = workshop.run.directory(key.as_str())?;
-    let Made { root, packages, provides } = made;
-    fs::rename(&root, scratch.join("root")).on("move the layer from", &root)?;
+    fs::rename(files, scratch.join("root")).on("move the layer from", files)?;
     let manifest = Manifest {
         key: key.as_str().to_owned(),
         kind: key.kind,
         dist: workshop.dist.name.clone(),
+        parent: plan.parent.map(|parent| parent.manifest.key.clone()),
         made: rfc3339(SystemTime::now()),
         seconds: begun.elapsed().as_secs_f64(),
-        packages,
-        provides,
+        size_bytes: size_of(&scratch),
+        root: plan.root.clone(),
     };
     write_synced(&scratch.join(MANIFEST), &manifest)?;
     let path = workshop.area.layers().join(key.as_str());
@@ -239,77 +248,112 @@ fn write_synced(path: &Path, manifest: &Manifest) -> Result<(), Failure> {
     rustix::fs::syncfs(&file).on("sync the layer of", path)
 }
 
+/// Bytes that a tree takes, no link followed; what cannot be read counts as nothing.
+pub fn size_of(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let below = match metadata.is_dir() {
+        true => {
+            fs::read_dir(path).into_iter().flatten().flatten().map(|e| size_of(&e.path())).sum()
+        }
+        false => 0,
+    };
+    metadata.blocks() * 512 + below
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::dist;
     use crate::progress::Progress;
-    use crate::workshop::RepositoryState;
 
-    fn state(digest: &str) -> RepositoryState {
-        let (name, path) = ("world".to_owned(), PathBuf::from("/mnt/shares/world/repo"));
-        RepositoryState { name, path, repomd_sha256: digest.to_owned() }
+    fn package(name: &str, sha256: &str) -> Package {
+        Package {
+            nevra: format!("{name}-1-1.noarch"),
+            name: name.to_owned(),
+            repository: "world".to_owned(),
+            location: format!("{name}.rpm"),
+            sha256: sha256.to_owned(),
+            size_bytes: 1,
+        }
     }
 
     /// Calls `body` with a workshop on a temporary area.
-    fn with_workshop<T>(digest: &str, body: impl FnOnce(&Workshop<'_>) -> T) -> T {
+    fn with_workshop<T>(body: impl FnOnce(&Workshop<'_>) -> T) -> T {
         let directory = tempfile::tempdir().unwrap();
         let area = Area::open(directory.path()).unwrap();
         let run = area.new_run().unwrap();
         let (dist, progress) = (dist::tests::sample(), Progress::new("test"));
-        let repositories = [state(digest)];
-        body(&Workshop::new(&area, &run, &dist, &repositories, &progress).unwrap())
+        body(&Workshop::new(&area, &run, &dist, &[], &progress).unwrap())
     }
 
-    fn made(workshop: &Workshop<'_>) -> Result<Made, Failure> {
-        let root = workshop.run.directory("new-root")?;
-        Ok(Made { root, packages: vec!["bash-5-1.x86_64".to_owned()], provides: Vec::new() })
+    fn key(packages: &[Package]) -> Key {
+        Key::new(Kind::Minimal, "ab", "x86_64", None, &packages.iter().collect::<Vec<_>>())
     }
 
-    #[test]
-    fn keys_follow_all_that_goes_in() {
-        let one = with_workshop("aa", Key::minimal);
-        assert_eq!(one, with_workshop("aa", Key::minimal));
-        assert_ne!(one, with_workshop("bb", Key::minimal));
-        let requirement = |text| vec![Capability::parse(text).unwrap()];
-        let flex = Key::dependencies(&one, &requirement("flex"), &[]);
-        assert_ne!(flex, Key::dependencies(&one, &requirement("flex >= 2"), &[]));
-        assert_ne!(flex, Key::dependencies(&one, &requirement("flex"), &["ab".to_owned()]));
-        assert!(flex.as_str().starts_with("dependencies-"));
+    fn find(workshop: &Workshop<'_>, packages: &[Package], may_make: bool) -> Layer {
+        let root = Resolution::new(packages.to_vec());
+        let plan = Plan { parent: None, root: &root };
+        let make = || {
+            assert!(may_make, "made twice");
+            workshop.run.directory("new-root")
+        };
+        find_or_make(workshop, &key(packages), &plan, make).unwrap()
     }
 
     #[test]
-    fn a_layer_is_made_once() {
-        with_workshop("aa", |workshop| {
-            let key = Key::minimal(workshop);
-            let first = find_or_make(workshop, &key, || made(workshop)).unwrap();
+    fn keys_follow_what_goes_in_and_nothing_else() {
+        let one = [package("bash", "1")];
+        assert_eq!(key(&one), key(&one));
+        assert_ne!(key(&one), key(&[package("bash", "2")]));
+        assert_ne!(key(&one), key(&[package("bash", "1"), package("make", "3")]));
+        let [bash] = &one;
+        let of = |kind, dist, parent| Key::new(kind, dist, "x86_64", parent, &[bash]);
+        let base = of(Kind::Base, "ab", None);
+        assert_ne!(base, of(Kind::Base, "ab", Some("minimal-1")));
+        assert_ne!(base, of(Kind::Base, "cd", None));
+        assert!(base.as_str().starts_with("base-"));
+    }
+
+    #[test]
+    fn a_layer_is_made_once_and_its_uses_are_counted() {
+        with_workshop(|workshop| {
+            let packages = [package("bash", "1")];
+            let first = find(workshop, &packages, true);
             assert!(!first.cached && first.root().is_dir());
-            let second = find_or_make(workshop, &key, || panic!("made twice")).unwrap();
+            assert_eq!(uses(workshop.area, &first.manifest.key).0, 0);
+            let second = find(workshop, &packages, false);
             assert!(second.cached);
-            assert_eq!(second.manifest.packages, ["bash-5-1.x86_64"]);
+            assert_eq!(second.manifest.root.packages[0].nevra, "bash-1-1.noarch");
+            find(workshop, &packages, false);
+            assert_eq!(uses(workshop.area, &first.manifest.key).0, 2);
         });
     }
 
     #[test]
     fn a_failure_leaves_no_layer() {
-        with_workshop("aa", |workshop| {
-            let key = Key::minimal(workshop);
-            let failure = Failure::new(crate::failure::Cause::Root, "x", "y");
-            assert!(find_or_make(workshop, &key, || Err(failure)).is_err());
-            assert!(!workshop.area.layers().join(key.as_str()).exists());
-            assert!(!find_or_make(workshop, &key, || made(workshop)).unwrap().cached);
+        with_workshop(|workshop| {
+            let packages = [package("bash", "1")];
+            let root = Resolution::default();
+            let plan = Plan { parent: None, root: &root };
+            let make = || Err(Failure::new(Cause::Root, "x", "y"));
+            assert!(find_or_make(workshop, &key(&packages), &plan, make).is_err());
+            assert!(!workshop.area.layers().join(key(&packages).as_str()).exists());
+            assert!(!find(workshop, &packages, true).cached);
         });
     }
 
     #[test]
     fn a_layer_with_half_a_manifest_is_made_anew() {
-        with_workshop("aa", |workshop| {
-            let key = Key::minimal(workshop);
-            let path = workshop.area.layers().join(key.as_str());
+        with_workshop(|workshop| {
+            let packages = [package("bash", "1")];
+            let path = workshop.area.layers().join(key(&packages).as_str());
             fs::create_dir_all(path.join("root")).unwrap();
             fs::write(path.join(MANIFEST), "{\"key\": \"min").unwrap();
-            assert!(!find_or_make(workshop, &key, || made(workshop)).unwrap().cached);
+            assert!(!find(workshop, &packages, true).cached);
         });
     }
 }

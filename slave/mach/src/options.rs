@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::fetch::Network;
+
 /// Where a build may stop and begin (`--short-circuit`, as rpmbuild's stages `-bp` … `-bi`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -55,4 +57,11 @@ pub struct Options {
     pub time_limit: Option<Duration>,
     /// `--layers-size`: the most bytes that layers may take; overrides the dist's.
     pub layers_size_bytes: Option<u64>,
+}
+
+impl Options {
+    /// Whether anything may be fetched.
+    pub fn fetching(&self) -> Network {
+        if self.offline { Network::Offline } else { Network::Allowed }
+    }
 }

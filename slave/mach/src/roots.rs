@@ -1,4 +1,10 @@
-//! How a build root comes about: the minimal layer, the layer of BuildRequires, the user who builds.
+//! How a build root comes about: layer on layer, each resolved, obtained, installed, kept.
+//!
+//! ```text
+//!   minimal ◀── base ◀── build ◀── dependencies        (each an overlay's lower directory)
+//!      ▲
+//!      └ installed by the slave's rpm, or by that of a bootstrap root where the versions differ
+//! ```
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,15 +13,72 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::cells::{self, Program, Streams};
-use crate::dist::{Builder, Dist};
-use crate::dnf::{self, Installer};
-use crate::evr::Capability;
-use crate::explain;
+use crate::deb;
+use crate::digest::Sum;
+use crate::dist::{Address, Builder, Dist, Manager};
 use crate::failure::{Cause, Failure, OnPath};
-use crate::layers::{self, Key, Layer, Made};
+use crate::install::{self, By};
+use crate::layers::{self, Key, Kind, Layer, Plan};
 use crate::overlay::Overlay;
-use crate::resolve;
-use crate::workshop::{Workshop, read_log_end};
+use crate::package::Resolution;
+use crate::packages;
+use crate::progress::Phase;
+use crate::resolve::{self, Request};
+use crate::srpm::Needs;
+use crate::workshop::{CHAIN, RepositoryState, Workshop};
+
+/// A chain's packages come before those of any repository of a dist that says nothing else.
+const CHAIN_PRIORITY: u32 = 10;
+
+/// Which of a dist's sets a root holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Set {
+    /// `minimal` alone.
+    Minimal,
+    /// `minimal` and `base`.
+    Base,
+    /// All of them: what builds start from.
+    Build,
+}
+
+/// A root: its layers, lowest first, and every package in it.
+#[derive(Debug)]
+pub struct Root {
+    /// Locked against removal as long as this lives.
+    pub layers: Vec<Layer>,
+    /// Every package.
+    pub resolution: Resolution,
+}
+
+impl Root {
+    /// The layers' files, uppermost first, as an overlay wants them.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.layers.iter().rev().map(Layer::root).collect()
+    }
+
+    /// A throw-away root over the layers, in the new directory `scratch`.
+    pub fn mount(&self, scratch: &Path) -> Result<Overlay, Failure> {
+        let paths = self.paths();
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        Overlay::mount(&paths, scratch)
+    }
+}
+
+impl Root {
+    /// Keys of the layers, lowest first.
+    pub fn keys(&self) -> Vec<String> {
+        self.layers.iter().map(|layer| layer.manifest.key.clone()).collect()
+    }
+
+    /// The root with the dist's sets alone.
+    fn without_requirements(mut self) -> Self {
+        self.layers.retain(|layer| layer.manifest.kind != Kind::Dependencies);
+        if let Some(last) = self.layers.last() {
+            self.resolution = last.manifest.root.clone();
+        }
+        self
+    }
+}
 
 /// The repository of a chain: where its packages are, and their digests.
 #[derive(Debug, Default, Clone)]
@@ -28,107 +91,220 @@ pub struct Chain {
     pub indexed: bool,
 }
 
-/// The minimal layer of the workshop's dist, made if it is not there.
-pub fn minimal(workshop: &Workshop<'_>) -> Result<Layer, Failure> {
-    let phase = workshop.progress.phase("minimal root");
-    let key = Key::minimal(workshop);
-    let made = layers::find_or_make(workshop, &key, || make_minimal(workshop, &|| phase.tick()));
-    let layer = made?;
-    phase.end(describe(&layer));
-    Ok(layer)
-}
-
-fn describe(layer: &Layer) -> String {
-    let how = if layer.cached { "cached" } else { "made" };
-    format!("{how}: {}, {} packages", layer.manifest.key, layer.manifest.packages.len())
-}
-
-fn make_minimal(workshop: &Workshop<'_>, tick: &dyn Fn()) -> Result<Made, Failure> {
-    let dist = workshop.dist;
-    let empty = workshop.run.directory("empty")?;
-    // Through an overlay, although nothing is below: it spares the package manager's many syncs.
-    let overlay = Overlay::mount(&[&empty], &workshop.run.path.join("making"))?;
-    let installer = Installer::new(workshop, &overlay.at, None)?;
-    if !installer.install(&dist.packages(), &mut || tick())? {
-        return Err(root_failed(workshop, "the minimal root cannot be made"));
+impl Chain {
+    /// As a repository like others; `None` while nothing is in it.
+    fn state(&self) -> Option<RepositoryState> {
+        let path = self.repository.clone().filter(|_| !self.digests.is_empty())?;
+        let mut sum = Sum::default();
+        self.digests.iter().for_each(|sha256| sum.field(sha256));
+        Some(RepositoryState {
+            name: CHAIN.to_owned(),
+            address: "built before, in this chain".to_owned(),
+            packages: Address::Directory(path.clone()),
+            priority: CHAIN_PRIORITY,
+            path,
+            metadata_sha256: sum.hex(),
+        })
     }
-    add_builder(&overlay.at, &dist.builder)?;
-    let said = ask_root(workshop, &overlay.at, &["/usr/bin/rpm", "--version"], "root-rpm")?;
-    match dnf::version_said(&said) {
+}
+
+/// The root with the packages of `set` and of those before it, made where it is not there.
+pub fn set(workshop: &Workshop<'_>, set: Set) -> Result<Root, Failure> {
+    if workshop.dist.manager == Manager::Apt {
+        return deb::roots::set(workshop, set);
+    }
+    let sets = &workshop.dist.sets;
+    let steps = [
+        (Set::Minimal, Kind::Minimal, &sets.minimal),
+        (Set::Base, Kind::Base, &sets.base),
+        (Set::Build, Kind::Build, &sets.build),
+    ];
+    let mut root = Root { layers: Vec::new(), resolution: Resolution::default() };
+    for (step, kind, names) in steps {
+        if step <= set && !names.is_empty() {
+            let request = Request {
+                base: &root.resolution.clone(),
+                names,
+                wanted: &[],
+                conflicts: &[],
+                chain: None,
+            };
+            root = add(workshop, root, kind, &format!("{} root", kind.as_str()), &request)?;
+        }
+    }
+    Ok(root)
+}
+
+/// `root` with all that a source needs, in place of what another needed.
+pub fn with_needs(
+    workshop: &Workshop<'_>,
+    root: Root,
+    needs: &Needs,
+    chain: &mut Chain,
+) -> Result<Root, Failure> {
+    index(workshop, chain)?;
+    let state = chain.state();
+    let root = root.without_requirements();
+    let base = root.resolution.clone();
+    let request = Request {
+        base: &base,
+        names: &[],
+        wanted: &needs.requirements,
+        conflicts: &needs.conflicts,
+        chain: state.as_ref(),
+    };
+    add(workshop, root, Kind::Dependencies, "BuildRequires", &request)
+}
+
+/// `root` with one more layer, if `request` wants anything that it lacks.
+fn add(
+    workshop: &Workshop<'_>,
+    mut root: Root,
+    kind: Kind,
+    phase_name: &str,
+    request: &Request<'_>,
+) -> Result<Root, Failure> {
+    let phase = workshop.progress.phase(phase_name);
+    let wanted = resolve::resolve(workshop, request)?;
+    let new = wanted.beyond(&root.resolution);
+    if new.is_empty() {
+        phase.end(format!("{} packages, all there", wanted.packages.len()));
+        return Ok(root);
+    }
+    let dist = workshop.dist;
+    let parent = root.layers.last();
+    let parent_key = parent.map(|layer| layer.manifest.key.as_str());
+    let key = Key::new(kind, &dist.sha256, &dist.arch, parent_key, &new);
+    let plan = Plan { parent, root: &wanted };
+    let layer = layers::find_or_make(workshop, &key, &plan, || {
+        make(workshop, &root, kind, request, &wanted, &phase)
+    })?;
+    let how = if layer.cached { "cached" } else { "made" };
+    phase.end(format!("{how}: {}, {} packages added", layer.manifest.key, new.len()));
+    root.layers.push(layer);
+    root.resolution = wanted;
+    Ok(root)
+}
+
+/// The files of a new layer on `root`: those that `wanted` has beyond it are installed.
+fn make(
+    workshop: &Workshop<'_>,
+    root: &Root,
+    kind: Kind,
+    request: &Request<'_>,
+    wanted: &Resolution,
+    phase: &Phase<'_>,
+) -> Result<PathBuf, Failure> {
+    let new = wanted.beyond(&root.resolution);
+    let files = packages::obtain(workshop, request, &new, &mut || phase.tick())?;
+    let bootstrap = match kind {
+        Kind::Minimal => bootstrap(workshop, request, wanted, phase)?,
+        _ => None,
+    };
+    let overlay = overlay(workshop, root, kind)?;
+    match (kind, &bootstrap) {
+        (Kind::Bootstrap, _) | (Kind::Minimal, None) => {
+            install::install(workshop, request, &overlay.at, By::Slave, &files, phase)?;
+        }
+        (Kind::Minimal, Some(first)) => {
+            let first = first.mount(&workshop.run.path.join("first"))?;
+            let by = By::First(&first.at);
+            install::install(workshop, request, &overlay.at, by, &files, phase)?;
+            first.unmount()?;
+        }
+        _ => install::install(workshop, request, &overlay.at, By::Itself, &files, phase)?,
+    }
+    if kind == Kind::Minimal {
+        add_builder(&overlay.at, &workshop.dist.builder)?;
+    }
+    if kind != Kind::Bootstrap {
+        check(workshop, &overlay.at, wanted)?;
+    }
+    overlay.unmount()
+}
+
+/// Where a layer is made. Through an overlay even when nothing is below: it spares rpm's many syncs.
+fn overlay(workshop: &Workshop<'_>, root: &Root, kind: Kind) -> Result<Overlay, Failure> {
+    let scratch = workshop.run.path.join(format!("making-{}", kind.as_str()));
+    if scratch.exists() {
+        fs::remove_dir_all(&scratch).on("remove", &scratch)?;
+    }
+    if !root.layers.is_empty() {
+        return root.mount(&scratch);
+    }
+    let empty = workshop.run.path.join("empty");
+    fs::create_dir_all(&empty).on("make the directory", &empty)?;
+    Overlay::mount(&[&empty], &scratch)
+}
+
+/// A first root, where the slave's rpm is not the one that the dist's roots have.
+fn bootstrap(
+    workshop: &Workshop<'_>,
+    request: &Request<'_>,
+    wanted: &Resolution,
+    phase: &Phase<'_>,
+) -> Result<Option<Root>, Failure> {
+    let dist = workshop.dist;
+    let slaves = install::rpm_version(workshop, None)?;
+    if slaves.is_none() {
+        let what = "this slave has no rpm that runs";
+        let remedy = "use an image with rpm and dnf: 'bhost image build NAME --include rpm,dnf'";
+        return Err(Failure::new(Cause::Root, what, remedy));
+    }
+    if slaves.as_deref() == Some(&dist.rpm) {
+        return Ok(None);
+    }
+    let empty = Root { layers: Vec::new(), resolution: Resolution::default() };
+    let new = wanted.beyond(&empty.resolution);
+    let key = Key::new(Kind::Bootstrap, &dist.sha256, &dist.arch, slaves.as_deref(), &new);
+    let plan = Plan { parent: None, root: wanted };
+    let layer = layers::find_or_make(workshop, &key, &plan, || {
+        make(workshop, &empty, Kind::Bootstrap, request, wanted, phase)
+    })?;
+    Ok(Some(Root { layers: vec![layer], resolution: wanted.clone() }))
+}
+
+/// Compares what is in a root, as its own rpm tells, with what was to be in it.
+fn check(workshop: &Workshop<'_>, root: &Path, wanted: &Resolution) -> Result<(), Failure> {
+    let dist = workshop.dist;
+    match install::rpm_version(workshop, Some(root))? {
         Some(version) if version == dist.rpm => {}
         other => {
             let version = other.unwrap_or_else(|| "that does not run".to_owned());
-            return Err(dnf::other_rpm("the root that was made", &version, dist));
+            let what = format!(
+                "the root of {} that was made has rpm {version}, the dist says {}",
+                dist.name, dist.rpm
+            );
+            return Err(Failure::new(Cause::Root, what, "correct 'rpm' in the dist"));
         }
     }
-    let (packages, provides) = contents(workshop, &overlay.at)?;
-    Ok(Made { root: overlay.unmount()?, packages, provides })
-}
-
-/// The layer with what `requirements` add to `minimal`; `None` when they add nothing.
-pub fn dependencies(
-    workshop: &Workshop<'_>,
-    minimal: &Layer,
-    requirements: &[Capability],
-    chain: &mut Chain,
-) -> Result<Option<Layer>, Failure> {
-    let phase = workshop.progress.phase("BuildRequires");
-    // With packages of a chain at hand dnf decides: one of them may be newer than the root's.
-    let dnf_decides = !requirements.is_empty() && !chain.digests.is_empty();
-    if !dnf_decides && resolve::root_meets_all(minimal, requirements) {
-        phase.end(format!("{}, all in the minimal root", requirements.len()));
-        return Ok(None);
+    let is = install::contents(workshop, root)?;
+    let wanted: Vec<&str> = wanted.packages.iter().map(|package| package.nevra.as_str()).collect();
+    let lacks = wanted.iter().filter(|nevra| is.iter().all(|one| one != *nevra));
+    let extra = is.iter().filter(|nevra| !wanted.contains(&nevra.as_str()));
+    let mut details: Vec<String> = lacks.map(|nevra| format!("lacks {nevra}")).collect();
+    details.extend(extra.map(|nevra| format!("has {nevra} besides")));
+    if details.is_empty() {
+        return Ok(());
     }
-    let key = Key::dependencies(&Key::minimal(workshop), requirements, &chain.digests);
-    let make = || make_dependencies(workshop, minimal, requirements, chain, &|| phase.tick());
-    let layer = layers::find_or_make(workshop, &key, make)?;
-    phase.end(describe(&layer));
-    Ok(Some(layer))
-}
-
-fn make_dependencies(
-    workshop: &Workshop<'_>,
-    minimal: &Layer,
-    requirements: &[Capability],
-    chain: &mut Chain,
-    tick: &dyn Fn(),
-) -> Result<Made, Failure> {
-    index(workshop, chain)?;
-    let overlay = Overlay::mount(&[&minimal.root()], &workshop.run.path.join("adding"))?;
-    let installer = Installer::new(workshop, &overlay.at, chain.repository.as_deref())?;
-    let specs: Vec<String> = requirements.iter().map(dnf::spec).collect();
-    if !installer.install(&specs, &mut || tick())? {
-        let failure = root_failed(workshop, "BuildRequires cannot be installed");
-        if failure.cause == Cause::Resource {
-            return Err(failure);
-        }
-        let provides = installer.provides()?;
-        return Err(resolve::unmet(workshop, requirements, &provides).unwrap_or(failure));
-    }
-    let (packages, _) = contents(workshop, &overlay.at)?;
-    Ok(Made { root: overlay.unmount()?, packages, provides: Vec::new() })
-}
-
-fn root_failed(workshop: &Workshop<'_>, what: &str) -> Failure {
-    let text = read_log_end(&workshop.root_log());
-    if let Some(failure) = explain::disk_full(workshop.area, &text, what) {
-        return failure;
-    }
-    let what = format!("{what}: dnf failed in {}", workshop.dist.name);
-    Failure::new(Cause::Root, what, "read root.log; is the repository whole?")
-        .with_details(explain::last_lines(&text))
+    let what = format!("a root of {} does not hold what was resolved", dist.name);
+    let remedy =
+        "is '_dbpath' of the dist's [macros.install] where the root's rpm looks? read root.log";
+    Err(Failure::new(Cause::Root, what, remedy).with_details(details))
 }
 
 /// Brings the metadata of the chain's repository up to date.
-fn index(workshop: &Workshop<'_>, chain: &mut Chain) -> Result<(), Failure> {
+pub fn index(workshop: &Workshop<'_>, chain: &mut Chain) -> Result<(), Failure> {
     let Some(repository) = &chain.repository else {
         return Ok(());
     };
-    if chain.indexed {
+    if chain.indexed || chain.digests.is_empty() {
         return Ok(());
     }
     let skeleton = workshop.run.path.join("indexer");
-    cells::make_skeleton(&skeleton, &[])?;
+    if !skeleton.exists() {
+        cells::make_skeleton(&skeleton, &[])?;
+    }
     let cell = cells::indexer(&skeleton, repository);
     let program = Program::as_root(["/usr/bin/createrepo_c", "--quiet", cells::LAYER], cells::HOME);
     let log = Streams::log(&workshop.open_root_log()?, &workshop.root_log())?;
@@ -139,48 +315,6 @@ fn index(workshop: &Workshop<'_>, chain: &mut Chain) -> Result<(), Failure> {
     let what = format!("createrepo_c failed on {}", repository.display());
     let remedy = "use an image with createrepo-c: a chain needs it; read root.log";
     Err(Failure::new(Cause::Root, what, remedy))
-}
-
-/// NEVRAs and provides of all packages in `root`, asked of that root's own rpm.
-fn contents(workshop: &Workshop<'_>, root: &Path) -> Result<(Vec<String>, Vec<String>), Failure> {
-    const FORMAT: &str = "N %{NAME}-%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}.%{ARCH}\\n\
-                          [P %{PROVIDENAME} %{PROVIDEFLAGS:depflags} %{PROVIDEVERSION}\\n]";
-    let text = ask_root(workshop, root, &["/usr/bin/rpm", "-qa", "--qf", FORMAT], "contents")?;
-    let lines_of = |mark: &str| {
-        let mut lines: Vec<String> =
-            text.lines().filter_map(|line| line.strip_prefix(mark)).map(tidy).collect();
-        lines.sort();
-        lines.dedup();
-        lines
-    };
-    let packages = lines_of("N ");
-    if packages.is_empty() {
-        let what = "rpm lists no package in the root that was made";
-        let remedy = "is '_dbpath' of the dist's [macros.install] where the root's rpm looks?";
-        return Err(Failure::new(Cause::Root, what, remedy));
-    }
-    Ok((packages, lines_of("P ")))
-}
-
-/// `name  = 1` and `name  ` (rpm prints an empty operator) become `name = 1` and `name`.
-fn tidy(line: &str) -> String {
-    line.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-fn ask_root(
-    workshop: &Workshop<'_>,
-    root: &Path,
-    argv: &[&str],
-    name: &str,
-) -> Result<String, Failure> {
-    let path = workshop.run.path.join(name);
-    let out = File::create(&path).on("create", &path)?;
-    let err = workshop.open_root_log()?;
-    let cell = cells::inside(root, &workshop.dist.builder.hostname);
-    let program = Program::as_root(argv.iter().copied(), "/root");
-    cells::run(cell, &program, Streams::Files { out, err }, &mut || ())?;
-    let text = fs::read(&path).on("read", &path)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Gives the root its user and the user's home.
@@ -223,13 +357,6 @@ pub fn check_arch(dist: &Dist) -> Result<(), Failure> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_rpm_prints_is_tidied() {
-        assert_eq!(tidy("make = 4.3-4"), "make = 4.3-4");
-        assert_eq!(tidy("bundled(x)  "), "bundled(x)");
-        assert_eq!(tidy("lib  = 1"), "lib = 1");
-    }
 
     #[test]
     fn the_builder_is_added_once_and_inside_the_root() {

@@ -9,24 +9,26 @@ use serde::Serialize;
 use crate::area::{Area, entries};
 use crate::dist::Dist;
 use crate::failure::{Cause, Failure, OnPath};
-use crate::layers::{Layer, read_manifest};
+use crate::fetch::Network;
+use crate::layers::read_manifest;
+use crate::metadata;
 use crate::progress::Progress;
-use crate::roots;
-use crate::workshop::{Workshop, look_at_repositories};
+use crate::roots::{self, Root, Set};
+use crate::workshop::Workshop;
 
 /// Calls `body` with the minimal layer of `dist`; shows the log when it cannot be made.
 fn with_minimal<T>(
     area: &Area,
     dist: &Dist,
-    body: impl FnOnce(&Workshop<'_>, &Layer) -> Result<T, Failure>,
+    body: impl FnOnce(&Workshop<'_>, &Root) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     roots::check_arch(dist)?;
-    let repositories = look_at_repositories(dist)?;
+    let repositories = metadata::states(area, dist, Network::Allowed)?;
     let run = area.new_run()?;
     let progress = Progress::new(dist.name.clone());
     let outcome = Workshop::new(area, &run, dist, &repositories, &progress).and_then(|workshop| {
-        let layer = roots::minimal(&workshop)?;
-        body(&workshop, &layer)
+        let root = roots::set(&workshop, Set::Build)?;
+        body(&workshop, &root)
     });
     run.remove();
     outcome
@@ -34,9 +36,11 @@ fn with_minimal<T>(
 
 /// Makes the minimal root if it is not there; prints its directory.
 pub fn setup(area: &Area, dist: &Dist) -> Result<(), Failure> {
-    with_minimal(area, dist, |workshop, layer| {
+    with_minimal(area, dist, |workshop, root| {
         workshop.progress.say(&dist.summary);
-        println!("{}", layer.path.display());
+        for layer in &root.layers {
+            println!("{}", layer.path.display());
+        }
         Ok(())
     })
 }
@@ -134,8 +138,8 @@ fn look(area: &Area) -> Result<Status, Failure> {
                 key: manifest.key,
                 dist: manifest.dist,
                 made: manifest.made,
-                packages: manifest.packages.len(),
-                size_bytes: size_of(&path),
+                packages: manifest.root.packages.len(),
+                size_bytes: manifest.size_bytes,
             });
         }
     }
@@ -153,21 +157,6 @@ fn names(directory: &Path) -> Result<Vec<String>, Failure> {
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Bytes that a tree takes, no link followed; what cannot be read counts as nothing.
-fn size_of(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return 0;
-    };
-    let below = match metadata.is_dir() {
-        true => {
-            fs::read_dir(path).into_iter().flatten().flatten().map(|e| size_of(&e.path())).sum()
-        }
-        false => 0,
-    };
-    metadata.blocks() * 512 + below
 }
 
 #[cfg(test)]

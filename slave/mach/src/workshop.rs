@@ -1,55 +1,38 @@
 //! What the work on one source has at hand: the area, a run's scratch, the dist, its repositories.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::area::{Area, Run};
-use crate::deb;
-use crate::digest;
-use crate::dist::{Address, Dist, Manager};
-use crate::failure::{Cause, Failure, OnPath};
+use crate::dist::{Address, Dist};
+use crate::failure::{Failure, OnPath};
+use crate::fetch::Network;
 use crate::progress::Progress;
+
+/// The name of the repository that holds what a chain has built so far.
+pub const CHAIN: &str = "mach-chain";
 
 /// A repository as it is at this moment.
 #[derive(Debug, Clone, Serialize)]
 pub struct RepositoryState {
     /// Its name.
     pub name: String,
-    /// Where it is in the slave.
+    /// Where the dist says it is.
+    pub address: String,
+    /// Where its metadata are in the slave.
+    #[serde(skip)]
     pub path: PathBuf,
-    /// SHA-256 of `repodata/repomd.xml` or `InRelease`, which hold the digests of all other metadata.
-    pub repomd_sha256: String,
-}
-
-/// The dist's repositories as they are now.
-pub fn look_at_repositories(dist: &Dist) -> Result<Vec<RepositoryState>, Failure> {
-    let look = |repository: &crate::dist::Repository| {
-        let Address::Directory(path) = repository.address.clone() else {
-            let what = format!("repository {}: only file:// can be read", repository.name);
-            return Err(Failure::new(Cause::Root, what, "give the slave a share"));
-        };
-        let index = match dist.manager {
-            Manager::Apt => deb::archive::release(&path, repository.suite.as_deref()),
-            Manager::Dnf | Manager::Dnf5 => path.join("repodata/repomd.xml"),
-        };
-        let bytes = fs::read(&index).map_err(|error| {
-            let what = format!(
-                "repository {} of {}: cannot read {}: {error}",
-                repository.name,
-                dist.name,
-                index.display()
-            );
-            let remedy = "give the slave the share that holds it ('shares' in the policy of its \
-                          master), or correct the dist";
-            Failure::new(Cause::Root, what, remedy)
-        })?;
-        let (name, repomd_sha256) = (repository.name.clone(), digest::of_bytes(&bytes));
-        Ok(RepositoryState { name, path, repomd_sha256 })
-    };
-    dist.repositories.iter().map(look).collect()
+    /// Where its packages are.
+    #[serde(skip)]
+    pub packages: Address,
+    /// Of two repositories with a package of one name, that with the lower number is asked.
+    pub priority: u32,
+    /// SHA-256 of the signed head of its metadata (`repodata/repomd.xml`, `InRelease`), which holds
+    /// the digests of all other metadata.
+    pub metadata_sha256: String,
 }
 
 /// All that is at hand.
@@ -64,6 +47,8 @@ pub struct Workshop<'a> {
     pub repositories: &'a [RepositoryState],
     /// What goes to the person who waits.
     pub progress: &'a Progress,
+    /// Whether anything may be fetched.
+    pub network: Network,
     /// Becomes the directory of the results.
     pub out: PathBuf,
 }
@@ -78,7 +63,15 @@ impl<'a> Workshop<'a> {
         progress: &'a Progress,
     ) -> Result<Self, Failure> {
         let out = run.directory("out")?;
-        Ok(Self { area, run, dist, repositories, progress, out })
+        let network = Network::Allowed;
+        Ok(Self { area, run, dist, repositories, progress, network, out })
+    }
+
+    /// The same, where `network` says what may be fetched; else anything may.
+    #[must_use]
+    pub fn with_network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
     }
 
     /// Where the work on roots is logged.

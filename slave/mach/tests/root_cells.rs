@@ -83,8 +83,8 @@ fn root_program() -> Program {
 /// An installer cell on an empty layer, in an area that holds a secret.
 fn installer(area: &Path) -> (slave_cell::Cell, PathBuf) {
     fs::write(area.join("secret"), "of another layer").unwrap();
-    let [empty, cache, repository] = ["empty", "cache", "repository"].map(|name| area.join(name));
-    for directory in [&empty, &cache, &repository] {
+    let [empty, repository] = ["empty", "repository"].map(|name| area.join(name));
+    for directory in [&empty, &repository] {
         fs::create_dir(directory).unwrap();
     }
     fs::write(repository.join("package"), "x").unwrap();
@@ -92,8 +92,9 @@ fn installer(area: &Path) -> (slave_cell::Cell, PathBuf) {
     cells::make_skeleton(&skeleton, &[("dnf.conf", "[main]\n".to_owned())]).unwrap();
     let layer = area.join("layer");
     fs::create_dir(&layer).unwrap();
-    let repositories = [("world".to_owned(), repository)];
-    (cells::installer(&skeleton, &layer, &repositories, &cache), layer)
+    let mut cell = cells::with_layer(cells::system(&skeleton), &layer);
+    cells::add_shown(&mut cell, &repository, &format!("{}/world", cells::REPOSITORIES));
+    (cell, layer)
 }
 
 fn installer_sees_only_its_layer(area: &Path) {

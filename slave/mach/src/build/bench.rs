@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 
 use super::ccache;
 use crate::cells::{self, Ended, Place, Program, Streams};
+use crate::dist::macro_file;
 use crate::dist::{Builder, Dist, Epoch, Personality};
-use crate::dnf;
 use crate::failure::{Failure, OnPath};
 use crate::options::Options;
 use crate::overlay::Overlay;
@@ -41,7 +41,7 @@ impl<'a> Bench<'a> {
         let home = workshop.run.directory("home")?;
         let topdir = workshop.run.directory(&format!("home/{TOPDIR}"))?;
         let macros = home.join(".rpmmacros");
-        fs::write(&macros, dnf::macros(&build_macros(workshop.dist))).on("write", &macros)?;
+        fs::write(&macros, macro_file(&build_macros(workshop.dist))).on("write", &macros)?;
         let id = Some(workshop.dist.builder.uid);
         for path in [&home, &topdir] {
             chown(path, id, id).on("set the owner of", path)?;

@@ -13,7 +13,6 @@ mod after;
 pub mod bench;
 mod ccache;
 mod requirements;
-pub mod root;
 mod rpmbuild;
 mod short;
 pub mod spec;
@@ -28,16 +27,16 @@ use crate::dist::Dist;
 use crate::explain::{self, Kind};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::last::{self, Kept};
+use crate::metadata;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::record::{self, About, Gathered, LayerRecord};
 use crate::results;
-use crate::roots::{self, Chain};
+use crate::roots::{self, Chain, Root, Set};
 use crate::srpm::{Checked, Source};
-use crate::workshop::{RepositoryState, Workshop, look_at_repositories, read_log_end};
+use crate::workshop::{RepositoryState, Workshop, read_log_end};
 use bench::{Bench, TOPDIR};
 use requirements::Rounds;
-use root::Root;
 
 /// Builds `sources` in this order; each result's path is told. The first failure ends it. `view` holds
 /// packages of a chain that they may see.
@@ -52,7 +51,7 @@ pub fn rebuild(
     if let Some(stage) = options.short_circuit {
         return sources.iter().try_for_each(|one| short::run(area, dist, options, one, stage));
     }
-    let repositories = look_at_repositories(dist)?;
+    let repositories = metadata::states(area, dist, options.fetching())?;
     let chain_run = if sources.len() > 1 { Some(area.new_run()?) } else { None };
     let mut chain = view.map_or_else(|| Ok(Chain::default()), seen)?;
     let mut build_all = || -> Result<(), Failure> {
@@ -133,7 +132,8 @@ pub fn rebuild_one(
     let run = area.new_run()?;
     let progress = Progress::new(source.package.to_string());
     let mut built = || {
-        let workshop = Workshop::new(area, &run, dist, repositories, &progress)?;
+        let workshop = Workshop::new(area, &run, dist, repositories, &progress)?
+            .with_network(options.fetching());
         let mut left = Left::default();
         let outcome = work(&workshop, options, source, chain, &mut left);
         let outcome = conclude(&workshop, options, source, &left, outcome);
@@ -159,20 +159,21 @@ fn work(
     if source.checked == Checked::NotYet {
         check_by_rpm(workshop, source, &bench.home)?;
     }
-    let mut root = Root::build_set(workshop)?;
+    let mut root = roots::set(workshop, Set::Build)?;
     let asking = bench.lay(&root.paths(), "asking")?;
     let needs = requirements::declared(&bench, &asking.at, source)?;
     asking.unmount()?;
     let needs = requirements::and_ours(needs, options);
-    root = root.with(workshop, &needs, chain)?;
+    root = roots::with_needs(workshop, root, &needs, chain)?;
     let mut rounds = Rounds::default();
     for round in 0.. {
         left.gathered.layers = root.layers.iter().map(LayerRecord::of).collect();
-        left.gathered.root = root.contents();
+        left.gathered.root = root.resolution.clone();
         let more = rpmbuild(&bench, &root, source, &mut rounds, round, left);
         match more {
             Ok(Some(more)) => {
-                root = root.with(workshop, &requirements::and_ours(more, options), chain)?;
+                let more = requirements::and_ours(more, options);
+                root = roots::with_needs(workshop, root, &more, chain)?;
             }
             ended => {
                 left.root = Some(root);

@@ -7,15 +7,15 @@ use crate::cells;
 use crate::dist::Dist;
 use crate::explain;
 use crate::failure::{Cause, Failure};
+use crate::metadata;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::results;
-use crate::roots;
+use crate::roots::{self, Set};
 use crate::srpm::{self, Source};
-use crate::workshop::{Workshop, look_at_repositories, read_log_end};
+use crate::workshop::{Workshop, read_log_end};
 
 use super::bench::{Bench, TOPDIR};
-use super::root::Root;
 use super::{requirements, rpmbuild};
 
 /// Where the builder has the directory of the spec.
@@ -56,12 +56,13 @@ pub fn source_package(
     spec: &Path,
 ) -> Result<PathBuf, Failure> {
     roots::check_arch(dist)?;
-    let repositories = look_at_repositories(dist)?;
+    let repositories = metadata::states(area, dist, options.fetching())?;
     let run = area.new_run()?;
     let name = spec.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let progress = Progress::new(name);
     let made = || {
-        let workshop = Workshop::new(area, &run, dist, &repositories, &progress)?;
+        let workshop = Workshop::new(area, &run, dist, &repositories, &progress)?
+            .with_network(options.fetching());
         let bench = Bench::prepare(&workshop, options)?;
         make(&bench, spec)?;
         let files = results::take(&bench.home.join(TOPDIR), &workshop.out)?;
@@ -86,7 +87,7 @@ fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
         let what = format!("{name:?} is no name for a spec");
         return Err(Failure::new(Cause::Usage, what, "letters, digits and ._+- only"));
     }
-    let root = Root::build_set(workshop)?;
+    let root = roots::set(workshop, Set::Build)?;
     let overlay = bench.lay(&root.paths(), "root-0")?;
     let phase = workshop.progress.phase("source package");
     let path = workshop.out.join("build.log");

@@ -101,8 +101,9 @@ fn cell(root: &Path, hostname: &str) -> Cell {
     cell
 }
 
-/// A cell with the programs of the slave and nothing else of it.
-fn system(skeleton: &Path) -> Cell {
+/// A cell with the programs of the slave and nothing else of it; `skeleton` was made by
+/// [`make_skeleton`].
+pub fn system(skeleton: &Path) -> Cell {
     let mut cell = cell(skeleton, "mach");
     for name in ["usr", "etc", "bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
         let path = Path::new("/").join(name);
@@ -117,25 +118,16 @@ fn system(skeleton: &Path) -> Cell {
     cell
 }
 
-/// A cell in which the slave's own package manager works on `layer`.
-///
-/// `skeleton` was made by [`make_skeleton`]; `repositories` are names and paths.
-pub fn installer(
-    skeleton: &Path,
-    layer: &Path,
-    repositories: &[(String, PathBuf)],
-    cache: &Path,
-) -> Cell {
-    let mut cell = system(skeleton);
-    for (name, path) in repositories {
-        let at = format!("{REPOSITORIES}/{name}");
-        cell.mounts.push(mount(Source::Path(path.clone()), &at, Attr::SHOWN));
-    }
+/// `cell` with the root `layer` at [`LAYER`], and what programs in that root expect below it.
+pub fn with_layer(mut cell: Cell, layer: &Path) -> Cell {
     cell.mounts.push(mount(Source::Path(layer.to_owned()), LAYER, Attr::SCRATCH));
     cell.mounts.extend(essentials(LAYER));
-    let at = format!("{LAYER}{STATE}/cache");
-    cell.mounts.push(mount(Source::Path(cache.to_owned()), &at, Attr::SCRATCH));
     cell
+}
+
+/// Shows the directory `path` in `cell`, where it can only be read.
+pub fn add_shown(cell: &mut Cell, path: &Path, at: &str) {
+    cell.mounts.push(mount(Source::Path(path.to_owned()), at, Attr::SHOWN));
 }
 
 /// Makes what an installer cell has as its root: the slave's top-level links, and HOME with `files`.

@@ -14,10 +14,9 @@ use super::unmet;
 use crate::area::Lock;
 use crate::cells::{self, Program, REPOSITORIES, STATE, Streams};
 use crate::digest::Sum;
-use crate::dnf::CHAIN;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::package::Resolution;
-use crate::workshop::{Workshop, read_log_end};
+use crate::workshop::{CHAIN, Workshop, read_log_end};
 
 /// Where the questions are: apt's configuration, sources, keys, what it takes for installed.
 const QUESTIONS: &str = "/home";

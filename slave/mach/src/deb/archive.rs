@@ -7,9 +7,9 @@ use super::apt::{Key, Suite};
 use super::install::Deb;
 use crate::digest;
 use crate::dist::{self, Address, Dist, Repository};
-use crate::dnf::CHAIN;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::package::Package;
+use crate::workshop::CHAIN;
 
 /// The largest file of keys that is read.
 const KEY_LIMIT_BYTES: u64 = 16 << 20;

@@ -1,47 +1,53 @@
 //! Roots of Debian packages: the dist's sets in one layer, what a build needs in another.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::apt::{Apt, Suite};
 use super::relation::Relations;
 use super::{archive, index, install};
 use crate::digest::Sum;
-use crate::failure::{Failure, OnPath};
-use crate::layers::{self, Key, Kind, Layer, Made};
+use crate::failure::Failure;
+use crate::layers::{self, Key, Kind, Layer, Plan};
 use crate::overlay::Overlay;
 use crate::package::{Package, Resolution};
-use crate::roots::{Chain, add_builder};
+use crate::resolve;
+use crate::roots::{Chain, Root, Set, add_builder};
 use crate::workshop::Workshop;
 
 /// Changes whenever apt is asked in another way.
 const LAYOUT: &str = "mach deb 1";
 
-/// A layer, and all packages of the root it is the uppermost layer of.
-#[derive(Debug)]
-pub struct Root {
-    /// The layer.
-    pub layer: Layer,
-    /// Every package.
-    pub resolution: Resolution,
-}
-
-/// The root with all sets of the dist.
-pub fn sets(workshop: &Workshop<'_>) -> Result<Root, Failure> {
-    let phase = workshop.progress.phase("build root");
+/// The root with the packages of `set` and of those before it: one layer, as dpkg wants what is
+/// Essential configured together.
+pub fn set(workshop: &Workshop<'_>, set: Set) -> Result<Root, Failure> {
+    let (kind, name) = match set {
+        Set::Minimal => (Kind::Minimal, "minimal root"),
+        Set::Base => (Kind::Base, "base root"),
+        Set::Build => (Kind::Build, "build root"),
+    };
+    let phase = workshop.progress.phase(name);
     let suites = suites(workshop)?;
     let dist = workshop.dist;
     let ask = |names: Vec<String>| {
-        resolve(workshop, &["root", &names.join(" ")], None, || {
+        resolve(workshop, &["root", &names.join(" ")], || {
             apt(workshop, &suites, None)?.root(&names)
         })
     };
-    let minimal = ask(dist.sets.minimal.clone())?;
-    let whole = ask(dist.packages())?;
+    let sets = &dist.sets;
+    let minimal = ask(sets.minimal.clone())?;
+    let mut names = sets.minimal.clone();
+    if set >= Set::Base {
+        names.extend(sets.base.iter().cloned());
+    }
+    if set >= Set::Build {
+        names.extend(sets.build.iter().cloned());
+    }
+    let whole = ask(names)?;
     phase.tick();
     let packages: Vec<&Package> = whole.packages.iter().collect();
-    let key = Key::of_packages(Kind::Minimal, workshop, None, &packages);
-    let layer = layers::find_or_make(workshop, &key, || {
+    let key = Key::new(kind, &dist.sha256, &dist.arch, None, &packages);
+    let plan = Plan { parent: None, root: &whole };
+    let layer = layers::find_or_make(workshop, &key, &plan, || {
         let places = archive::places(&suites, None);
         let first: Vec<&Package> = minimal.packages.iter().collect();
         let first = archive::debs(&first, &places, &mut || phase.tick())?;
@@ -51,19 +57,19 @@ pub fn sets(workshop: &Workshop<'_>) -> Result<Root, Failure> {
         install::first(workshop, &overlay.at, &first, &mut || phase.tick())?;
         install::add(workshop, &overlay.at, &rest, &mut || phase.tick())?;
         add_builder(&overlay.at, &dist.builder)?;
-        made(workshop, overlay)
+        overlay.unmount()
     })?;
-    phase.end(describe(&layer));
-    Ok(Root { layer, resolution: whole })
+    phase.end(describe(&layer, packages.len()));
+    Ok(Root { layers: vec![layer], resolution: whole })
 }
 
-/// The root with what `depends` and `conflicts` demand; `None` when `sets` meets them.
-pub fn dependencies(
+/// `root` with what `depends` demands and nothing that `conflicts` names.
+pub fn with_requirements(
     workshop: &Workshop<'_>,
-    sets: &Root,
+    mut root: Root,
     (depends, conflicts): (&Relations, &Relations),
     chain: &mut Chain,
-) -> Result<Option<Root>, Failure> {
+) -> Result<Root, Failure> {
     let phase = workshop.progress.phase("Build-Depends");
     if let (Some(repository), false) = (&chain.repository, chain.indexed) {
         index::make(workshop, repository)?;
@@ -73,41 +79,40 @@ pub fn dependencies(
     let chain_path = chain.repository.as_deref();
     let request = [
         "beyond",
-        &sets.resolution.digest(),
+        &root.resolution.digest(),
         &depends.to_string(),
         &conflicts.to_string(),
         &chain.digests.join(" "),
     ];
-    let resolution = resolve(workshop, &request, chain_path, || {
-        apt(workshop, &suites, chain_path)?.beyond(&sets.resolution, depends, conflicts)
+    let resolution = resolve(workshop, &request, || {
+        apt(workshop, &suites, chain_path)?.beyond(&root.resolution, depends, conflicts)
     })?;
-    let added = resolution.beyond(&sets.resolution);
+    let added = resolution.beyond(&root.resolution);
     if added.is_empty() {
         phase.end("all in the build root");
-        return Ok(None);
+        return Ok(root);
     }
-    let parent = sets.layer.manifest.key.as_str();
-    let key = Key::of_packages(Kind::Dependencies, workshop, Some(parent), &added);
-    let layer = layers::find_or_make(workshop, &key, || {
+    let parent = root.layers.last();
+    let parent_key = parent.map(|layer| layer.manifest.key.as_str());
+    let dist = workshop.dist;
+    let key = Key::new(Kind::Dependencies, &dist.sha256, &dist.arch, parent_key, &added);
+    let plan = Plan { parent, root: &resolution };
+    let layer = layers::find_or_make(workshop, &key, &plan, || {
         let places = archive::places(&suites, chain_path);
         let debs = archive::debs(&added, &places, &mut || phase.tick())?;
-        let below = sets.layer.root();
-        let overlay = Overlay::mount(&[&below], &workshop.run.path.join("adding"))?;
+        let overlay = root.mount(&workshop.run.path.join("adding"))?;
         install::add(workshop, &overlay.at, &debs, &mut || phase.tick())?;
-        made(workshop, overlay)
+        overlay.unmount()
     })?;
-    phase.end(describe(&layer));
-    Ok(Some(Root { layer, resolution }))
+    phase.end(describe(&layer, added.len()));
+    root.layers.push(layer);
+    root.resolution = resolution;
+    Ok(root)
 }
 
-fn made(workshop: &Workshop<'_>, overlay: Overlay) -> Result<Made, Failure> {
-    let packages = install::contents(workshop, &overlay.at)?;
-    Ok(Made { root: overlay.unmount()?, packages, provides: Vec::new() })
-}
-
-fn describe(layer: &Layer) -> String {
+fn describe(layer: &Layer, added: usize) -> String {
     let how = if layer.cached { "cached" } else { "made" };
-    format!("{how}: {}, {} packages", layer.manifest.key, layer.manifest.packages.len())
+    format!("{how}: {}, {added} packages added", layer.manifest.key)
 }
 
 fn suites(workshop: &Workshop<'_>) -> Result<Vec<Suite>, Failure> {
@@ -131,7 +136,7 @@ fn state_digest(workshop: &Workshop<'_>) -> String {
     sum.field(&workshop.dist.sha256);
     for state in workshop.repositories {
         sum.field(&state.name);
-        sum.field(&state.repomd_sha256);
+        sum.field(&state.metadata_sha256);
     }
     sum.hex()
 }
@@ -140,37 +145,11 @@ fn state_digest(workshop: &Workshop<'_>) -> String {
 fn resolve(
     workshop: &Workshop<'_>,
     question: &[&str],
-    chain: Option<&Path>,
     ask: impl FnOnce() -> Result<Resolution, Failure>,
 ) -> Result<Resolution, Failure> {
     let mut sum = Sum::default();
     sum.field(&state_digest(workshop));
     question.iter().for_each(|part| sum.field(part));
-    let directory = workshop.area.cache().join("resolutions");
-    let path = directory.join(format!("{}.json", sum.hex()));
-    // What is not whole there is asked anew.
-    if chain.is_none()
-        && let Some(found) =
-            fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok())
-    {
-        return Ok(found);
-    }
-    let resolution = ask()?;
-    if chain.is_none() {
-        keep(workshop, &resolution, &directory, &path)?;
-    }
-    Ok(resolution)
-}
-
-fn keep(
-    workshop: &Workshop<'_>,
-    resolution: &Resolution,
-    directory: &Path,
-    path: &PathBuf,
-) -> Result<(), Failure> {
-    fs::create_dir_all(directory).on("make the directory", directory)?;
-    let text = serde_json::to_vec(resolution).map_err(std::io::Error::from).on("write", path)?;
-    let scratch = workshop.run.path.join("resolution.json");
-    fs::write(&scratch, text).on("write", &scratch)?;
-    fs::rename(&scratch, path).on("keep the resolution at", path)
+    let key: String = sum.hex().chars().take(32).collect();
+    resolve::once(workshop, &key, ask)
 }

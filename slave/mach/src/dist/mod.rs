@@ -219,6 +219,11 @@ impl Dist {
     }
 }
 
+/// The text of a file of rpm macros.
+pub fn macro_file(macros: &BTreeMap<String, String>) -> String {
+    macros.iter().map(|(name, body)| format!("%{name} {body}\n")).collect()
+}
+
 fn unknown(given: &str) -> Failure {
     let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
     usage(

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::area::entries;
 use crate::cells::{self, Place, Program, Streams};
-use crate::dnf;
+use crate::dist::macro_file;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::options::Options;
-use crate::overlay::Overlay;
+use crate::roots::Root;
 use crate::workshop::Workshop;
 
 const TIME_LIMIT: Duration = Duration::from_secs(300);
@@ -24,10 +24,10 @@ const COMPANION_LIMIT_BYTES: u64 = 1 << 20;
 const COMPANIONS_LIMIT: usize = 1000;
 const ERRORS_SHOWN: usize = 10;
 
-/// What `rpmspec -P` makes of `spec`, in a root of these layers (uppermost first).
+/// What `rpmspec -P` makes of `spec` in `root`.
 pub fn expand(
     workshop: &Workshop<'_>,
-    layers: &[&Path],
+    root: &Root,
     spec: &Path,
     options: &Options,
 ) -> Result<String, Failure> {
@@ -36,9 +36,9 @@ pub fn expand(
     let name = lay_out(spec, &home)?;
     let builder = &workshop.dist.builder;
     let path = home.join(".rpmmacros");
-    fs::write(&path, dnf::macros(&workshop.dist.build_macros)).on("write", &path)?;
+    fs::write(&path, macro_file(&workshop.dist.build_macros)).on("write", &path)?;
     give(&home, builder.uid)?;
-    let overlay = Overlay::mount(layers, &workshop.run.path.join("root-of-spec"))?;
+    let overlay = root.mount(&workshop.run.path.join("root-of-spec"))?;
     let cell = cells::builder(&Place {
         root: &overlay.at,
         hostname: &builder.hostname,

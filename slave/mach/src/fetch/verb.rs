@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 
 use super::sources::{self, Call, Tools};
 use super::url::is_url;
-use super::{Algorithm, Checksum, Expect, Network, Url, check_file, download, expand, openpgp};
+use super::{Algorithm, Checksum, Expect, Url, check_file, download, expand, openpgp};
 use crate::area::Area;
 use crate::digest;
 use crate::dist::Dist;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::metadata;
 use crate::options::Options;
 use crate::progress::Progress;
-use crate::roots;
+use crate::roots::{self, Set};
 use crate::srpm::Source;
-use crate::workshop::{Workshop, look_at_repositories};
+use crate::workshop::Workshop;
 
 /// Largest source package.
 const LIMIT_BYTES: u64 = 8 << 30;
@@ -45,11 +46,12 @@ pub fn fetch(
     arguments: &Arguments,
 ) -> Result<(), Failure> {
     roots::check_arch(dist)?;
-    let repositories = look_at_repositories(dist)?;
+    let repositories = metadata::states(area, dist, options.fetching())?;
     let run = area.new_run()?;
     let subject = arguments.spec.file_stem().unwrap_or_default().to_string_lossy();
     let progress = Progress::new(subject);
     let outcome = Workshop::new(area, &run, dist, &repositories, &progress)
+        .map(|workshop| workshop.with_network(options.fetching()))
         .and_then(|workshop| bring(&workshop, options, arguments));
     run.remove();
     outcome
@@ -60,13 +62,13 @@ fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> R
         spec: &arguments.spec,
         into: arguments.into.as_deref(),
         given: &arguments.given,
-        network: network(options),
+        network: options.fetching(),
     };
     let scratch = workshop.run.path.join("gpgv");
     let tools = Tools {
         expand: &|| {
-            let layer = roots::minimal(workshop)?;
-            expand::expand(workshop, &[&layer.root()], &arguments.spec, options)
+            let root = roots::set(workshop, Set::Build)?;
+            expand::expand(workshop, &root, &arguments.spec, options)
         },
         verify: &|signed, signature, keyrings| {
             openpgp::verify(signed, signature, keyrings, &scratch, Cause::Source)
@@ -76,10 +78,6 @@ fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> R
         workshop.progress.result(&one.path);
     }
     Ok(())
-}
-
-fn network(options: &Options) -> Network {
-    if options.offline { Network::Offline } else { Network::Allowed }
 }
 
 /// A source package by its path or its URL (`URL#sha256:HEX`), read and checked.
@@ -131,7 +129,7 @@ fn fetch_to(url: &Url, path: &Path, expect: &Expect, options: &Options) -> Resul
         phase.line(Some(url.host()), &format!("{} MiB", bytes >> 20));
         phase.tick();
     };
-    let fetched = download(url, path, expect, network(options), &mut tick)?;
+    let fetched = download(url, path, expect, options.fetching(), &mut tick)?;
     phase.end(format!("{} KiB from {}", fetched.size_bytes.div_ceil(1024), url.host()));
     Ok(())
 }

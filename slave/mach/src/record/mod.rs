@@ -107,7 +107,7 @@ fn repositories(workshop: &Workshop<'_>) -> Vec<RepositoryRecord> {
         RepositoryRecord {
             name: repository.name.clone(),
             address: repository.address.to_string(),
-            metadata_sha256: state.map(|state| state.repomd_sha256.clone()),
+            metadata_sha256: state.map(|state| state.metadata_sha256.clone()),
         }
     };
     workshop.dist.repositories.iter().map(of).collect()

@@ -1,0 +1,330 @@
+//! Repositories as they are at this moment: whose metadata, where, vouched for by whom.
+//!
+//! Architecture invariant: metadata of a repository elsewhere are fetched here, before anything is
+//! resolved, and held to the digests in `repomd.xml`; no solver ever has a network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use quick_xml::events::{BytesStart, Event};
+use rustix::fs::FlockOperation;
+
+use crate::area::Area;
+use crate::deb;
+use crate::digest;
+use crate::dist::{Address, Dist, Key, Manager, Repository};
+use crate::failure::{Cause, Failure, OnPath};
+use crate::fetch::keyring::Keyring;
+use crate::fetch::{self, Algorithm, Checksum, Expect, Network, Url, openpgp};
+use crate::workshop::RepositoryState;
+
+const INDEX: &str = "repodata/repomd.xml";
+const SIGNATURE: &str = "repodata/repomd.xml.asc";
+const INDEX_LIMIT_BYTES: u64 = 4 << 20;
+const DATA_LIMIT_BYTES: u64 = 2 << 30;
+const FILES_LIMIT: usize = 256;
+/// What a solver reads; the rest of what a repository offers is left where it is.
+const KINDS: &[&str] = &["primary", "filelists", "group", "modules"];
+
+/// The dist's repositories as they are now.
+pub fn states(area: &Area, dist: &Dist, network: Network) -> Result<Vec<RepositoryState>, Failure> {
+    dist.repositories.iter().map(|repository| state(area, dist, repository, network)).collect()
+}
+
+fn state(
+    area: &Area,
+    dist: &Dist,
+    repository: &Repository,
+    network: Network,
+) -> Result<RepositoryState, Failure> {
+    let (path, metadata_sha256) = match &repository.address {
+        Address::Directory(path) => (path.clone(), in_place(area, dist, repository, path)?),
+        Address::Url(_) if dist.manager == Manager::Apt => {
+            let what = format!(
+                "repository {}: archives of Debian packages are read from file://",
+                repository.name
+            );
+            return Err(Failure::new(Cause::Root, what, "give the slave a share that holds it"));
+        }
+        Address::Url(url) => fetched(area, repository, url, network)?,
+    };
+    Ok(RepositoryState {
+        name: repository.name.clone(),
+        address: repository.address.to_string(),
+        packages: repository.address.clone(),
+        priority: repository.priority,
+        path,
+        metadata_sha256,
+    })
+}
+
+/// Of a directory of the slave: its index is read and, where that is asked, its signature.
+fn in_place(
+    area: &Area,
+    dist: &Dist,
+    repository: &Repository,
+    path: &Path,
+) -> Result<String, Failure> {
+    let index = match dist.manager {
+        Manager::Dnf | Manager::Dnf5 => path.join(INDEX),
+        // Its signature is in it, and apt's to verify.
+        Manager::Apt => deb::archive::release(path, repository.suite.as_deref()),
+    };
+    let bytes = fs::read(&index).map_err(|error| {
+        let name = &repository.name;
+        let what =
+            format!("repository {name} of {}: cannot read {}: {error}", dist.name, index.display());
+        let remedy = "give the slave the share that holds it ('shares' in the policy of its master), \
+                      or correct the dist";
+        Failure::new(Cause::Root, what, remedy)
+    })?;
+    if repository.check_metadata && dist.manager != Manager::Apt {
+        let signature = fs::read(path.join(SIGNATURE))
+            .map_err(|error| unsigned(repository, &error.to_string()))?;
+        verify(area, repository, &bytes, &signature)?;
+    }
+    Ok(digest::of_bytes(&bytes))
+}
+
+fn unsigned(repository: &Repository, why: &str) -> Failure {
+    let Repository { name, address, .. } = repository;
+    let what =
+        format!("repository {name} ({address}) is not signed: {SIGNATURE} cannot be had: {why}");
+    let remedy = "sign it (gpg --detach-sign --armor repomd.xml), or say 'repo_gpgcheck = false' in \
+                  the dist if its place alone vouches for it";
+    Failure::new(Cause::Root, what, remedy)
+}
+
+fn verify(
+    area: &Area,
+    repository: &Repository,
+    index: &[u8],
+    signature: &[u8],
+) -> Result<(), Failure> {
+    let run = area.new_run()?;
+    let [signed, by] = ["repomd.xml", "repomd.xml.asc"].map(|name| run.path.join(name));
+    fs::write(&signed, index).on("write", &signed)?;
+    fs::write(&by, signature).on("write", &by)?;
+    let keys = keyrings(repository)?;
+    let outcome = openpgp::verify(&signed, &by, &keys, &run.path.join("gpgv"), Cause::Root);
+    run.remove();
+    outcome.map(|_| ()).map_err(|mut failure| {
+        let Repository { name, address, .. } = repository;
+        failure.what = format!("repository {name} ({address}): {}", failure.what);
+        failure
+    })
+}
+
+/// The keys of a repository.
+pub fn keyrings(repository: &Repository) -> Result<Vec<Keyring>, Failure> {
+    let read = |key: &Key| {
+        let (keyring, place) = match key {
+            Key::File(path) => (Keyring::read(path), path.display().to_string()),
+            Key::Armored(text) => (Keyring::parse(text.as_bytes()), "the dist".to_owned()),
+        };
+        keyring.ok_or_else(|| {
+            let what =
+                format!("repository {}: there is no OpenPGP key in {place}", repository.name);
+            Failure::new(
+                Cause::Root,
+                what,
+                "correct 'keys' in the dist, or give the slave the file",
+            )
+        })
+    };
+    repository.keys.iter().map(read).collect()
+}
+
+/// Of a repository elsewhere: a copy of its metadata, under a name that follows their content.
+fn fetched(
+    area: &Area,
+    repository: &Repository,
+    url: &str,
+    network: Network,
+) -> Result<(PathBuf, String), Failure> {
+    let directory = area.repositories();
+    fs::create_dir_all(&directory).on("make the directory", &directory)?;
+    let name: String = digest::of_bytes(url.as_bytes()).chars().take(16).collect();
+    let _lock = area.lock(&format!("repository-{name}"), FlockOperation::LockExclusive)?;
+    let last = directory.join(format!("{name}.last"));
+    if network == Network::Offline {
+        return offline(repository, &directory, &name, &last);
+    }
+    let base = Url::parse(url).map_err(|why| bad_url(repository, why))?;
+    let get = |place: &str, limit_bytes| {
+        let url = base.below(place).map_err(|why| bad_url(repository, why))?;
+        fetch::bytes(&url, &Expect::new(Cause::Root, limit_bytes), network)
+    };
+    let index = get(INDEX, INDEX_LIMIT_BYTES)?;
+    if repository.check_metadata {
+        let signature = get(SIGNATURE, INDEX_LIMIT_BYTES)
+            .map_err(|failure| unsigned(repository, &failure.what))?;
+        verify(area, repository, &index, &signature)?;
+    }
+    let sha256 = digest::of_bytes(&index);
+    let path = directory.join(format!("{name}-{}", &sha256[..16]));
+    if !path.exists() {
+        let run = area.new_run()?;
+        let copy = run.directory("metadata")?;
+        let outcome = fetch_data(repository, &base, &index, &copy, network)
+            .and_then(|()| fs::rename(&copy, &path).on("keep the metadata at", &path));
+        run.remove();
+        outcome?;
+    }
+    remember(&last, &sha256)?;
+    Ok((path, sha256))
+}
+
+/// By a rename: a killed mach must not leave half a digest.
+fn remember(last: &Path, sha256: &str) -> Result<(), Failure> {
+    let scratch = last.with_extension("new");
+    fs::write(&scratch, sha256).on("write", &scratch)?;
+    fs::rename(&scratch, last).on("keep", last)
+}
+
+fn offline(
+    repository: &Repository,
+    directory: &Path,
+    name: &str,
+    last: &Path,
+) -> Result<(PathBuf, String), Failure> {
+    let sha256 = fs::read_to_string(last).unwrap_or_default();
+    let path = directory.join(format!("{name}-{}", sha256.get(..16).unwrap_or("?")));
+    if path.is_dir() {
+        return Ok((path, sha256));
+    }
+    let Repository { name, address, .. } = repository;
+    let what = format!("the metadata of repository {name} ({address}) are not here");
+    Err(Failure::new(Cause::Root, what, "call 'mach setup prep' once without --offline"))
+}
+
+fn bad_url(repository: &Repository, why: String) -> Failure {
+    let what = format!("repository {}: {why}", repository.name);
+    Failure::new(Cause::Root, what, "correct its url in the dist")
+}
+
+fn fetch_data(
+    repository: &Repository,
+    base: &Url,
+    index: &[u8],
+    to: &Path,
+    network: Network,
+) -> Result<(), Failure> {
+    let repodata = to.join("repodata");
+    fs::create_dir(&repodata).on("make the directory", &repodata)?;
+    let path = to.join(INDEX);
+    fs::write(&path, index).on("write", &path)?;
+    let refuse = |why: String| {
+        let what = format!("repository {}: its {INDEX} cannot be used: {why}", repository.name);
+        Failure::new(Cause::Root, what, "is it the URL of an RPM repository?")
+    };
+    for file in listed(index).map_err(refuse)? {
+        let checksum = Checksum::new(Algorithm::Sha256, &file.sha256).map_err(refuse)?;
+        let expect = Expect::new(Cause::Root, DATA_LIMIT_BYTES).with(checksum);
+        let url = base.below(&file.place).map_err(refuse)?;
+        fetch::download(&url, &to.join(&file.place), &expect, network, &mut |_| ())?;
+    }
+    Ok(())
+}
+
+/// A file that `repomd.xml` names.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Listed {
+    place: String,
+    sha256: String,
+}
+
+/// The files of an index that a solver reads.
+fn listed(index: &[u8]) -> Result<Vec<Listed>, String> {
+    let text = std::str::from_utf8(index).map_err(|error| error.to_string())?;
+    let mut reader = quick_xml::Reader::from_str(text);
+    let mut files = Vec::new();
+    let mut current: Option<Listed> = None;
+    let mut in_checksum = false;
+    loop {
+        match reader.read_event().map_err(|error| error.to_string())? {
+            Event::Eof => break,
+            Event::Start(tag) | Event::Empty(tag) => match tag.local_name().as_ref() {
+                "data" => {
+                    let kind = attribute(&tag, "type").unwrap_or_default();
+                    let is_read = KINDS.contains(&kind.trim_end_matches("_gz"));
+                    current = is_read.then(Listed::default);
+                }
+                "checksum" => in_checksum = attribute(&tag, "type").as_deref() == Some("sha256"),
+                "location" => {
+                    if let (Some(file), Some(place)) = (&mut current, attribute(&tag, "href")) {
+                        file.place = place;
+                    }
+                }
+                _ => {}
+            },
+            Event::Text(text) if in_checksum => {
+                if let Some(file) = &mut current {
+                    file.sha256 = text.trim().to_owned();
+                }
+            }
+            Event::End(tag) => match tag.local_name().as_ref() {
+                "checksum" => in_checksum = false,
+                "data" => files.extend(current.take()),
+                _ => {}
+            },
+            _ => {}
+        }
+        if files.len() > FILES_LIMIT {
+            return Err(format!("it lists more than {FILES_LIMIT} files"));
+        }
+    }
+    files.into_iter().map(judge).collect()
+}
+
+fn judge(file: Listed) -> Result<Listed, String> {
+    let plain = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with('.')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c))
+    };
+    match file.place.strip_prefix("repodata/") {
+        Some(name) if plain(name) && !file.sha256.is_empty() => Ok(file),
+        Some(name) if plain(name) => Err(format!("{name} has no SHA-256")),
+        _ => Err(format!("{:?} is no place below repodata/", file.place)),
+    }
+}
+
+fn attribute(tag: &BytesStart<'_>, name: &str) -> Option<String> {
+    let found = tag.try_get_attribute(name).ok()??;
+    Some(found.value.into_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn index(kind: &str, checksum: &str, place: &str) -> String {
+        format!(
+            "<?xml version=\"1.0\"?><repomd xmlns=\"http://x\"><revision>1</revision>\
+             <data type=\"{kind}\"><checksum type=\"{checksum}\">ab</checksum>\
+             <open-checksum type=\"sha256\">cd</open-checksum><location href=\"{place}\"/>\
+             <size>1</size></data><data type=\"other\"><checksum type=\"sha256\">ef</checksum>\
+             <location href=\"repodata/other.xml\"/></data></repomd>"
+        )
+    }
+
+    #[test]
+    fn what_a_solver_reads_is_found() {
+        let found = listed(index("primary", "sha256", "repodata/p.xml.zst").as_bytes()).unwrap();
+        let wanted = Listed { place: "repodata/p.xml.zst".to_owned(), sha256: "ab".to_owned() };
+        assert_eq!(found, [wanted]);
+    }
+
+    #[test]
+    fn hostile_indexes_are_refused() {
+        for place in ["../p.xml", "/etc/passwd", "repodata/../x", "repodata/.x", "repodata/a/b"] {
+            assert!(listed(index("primary", "sha256", place).as_bytes()).is_err(), "{place}");
+        }
+        let weak = listed(index("primary", "sha", "repodata/p.xml").as_bytes()).unwrap_err();
+        assert!(weak.contains("no SHA-256"), "{weak}");
+        assert!(listed(b"<repomd><data></repomd>").is_err());
+        assert!(listed(b"not xml at all").unwrap().is_empty());
+    }
+}

@@ -1,0 +1,113 @@
+//! Resolving: from names and requirements to the packages that a root would hold.
+//!
+//! ```text
+//!   Request ──key──▶ cache/resolutions/KEY.json ── there ──▶ Resolution
+//!                        └── not there ──▶ the slave's solver, in a cell ──▶ Resolution, kept
+//! ```
+//!
+//! The solver sees metadata only: no root and no database of one, so whatever version of a package
+//! manager the slave has, it can answer for any root. It installs nothing and fetches nothing.
+
+mod dnf;
+pub mod unmet;
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::digest::Sum;
+use crate::evr::Capability;
+use crate::failure::{Failure, OnPath};
+use crate::package::Resolution;
+use crate::workshop::{RepositoryState, Workshop};
+
+/// Changes whenever the same question may get another answer.
+const LAYOUT: &str = "mach resolution 1";
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What the root has already, all of which it keeps (in a newer version where a chain has one).
+    pub base: &'a Resolution,
+    /// Packages by name.
+    pub names: &'a [String],
+    /// Requirements, as a source states them.
+    pub wanted: &'a [Capability],
+    /// What must not be there.
+    pub conflicts: &'a [Capability],
+    /// What this chain has built so far.
+    pub chain: Option<&'a RepositoryState>,
+}
+
+impl Request<'_> {
+    /// The dist's repositories, and the chain's.
+    pub fn repositories<'b>(&'b self, workshop: &'b Workshop<'_>) -> Vec<&'b RepositoryState> {
+        workshop.repositories.iter().chain(self.chain).collect()
+    }
+
+    fn key(&self, workshop: &Workshop<'_>) -> String {
+        let mut sum = Sum::default();
+        let dist = workshop.dist;
+        [LAYOUT, &dist.arch, &dist.releasever].iter().for_each(|field| sum.field(field));
+        sum.field(&format!("{:?}", dist.manager));
+        for state in self.repositories(workshop) {
+            sum.field(&state.name);
+            sum.field(&state.metadata_sha256);
+            sum.field(&state.priority.to_string());
+        }
+        sum.field(&self.base.digest());
+        let texts = |list: &[Capability]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for list in [self.names.to_vec(), texts(self.wanted), texts(self.conflicts)] {
+            sum.field(&list.len().to_string());
+            list.iter().for_each(|text| sum.field(text));
+        }
+        sum.hex().chars().take(32).collect()
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.names.is_empty() && self.wanted.is_empty() && self.conflicts.is_empty()
+    }
+}
+
+/// The packages of a root that holds all of `request`, and how the answer was had.
+pub fn resolve(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
+    if request.is_nothing() {
+        return Ok(request.base.clone());
+    }
+    once(workshop, &request.key(workshop), || dnf::solve(workshop, request))
+}
+
+/// The answer that is kept under `key`, or that of `ask`, which is kept then.
+pub fn once(
+    workshop: &Workshop<'_>,
+    key: &str,
+    ask: impl FnOnce() -> Result<Resolution, Failure>,
+) -> Result<Resolution, Failure> {
+    if let Some(known) = remembered(workshop, key) {
+        return Ok(known);
+    }
+    let found = ask()?;
+    remember(workshop, key, &found)?;
+    Ok(found)
+}
+
+fn path_of(workshop: &Workshop<'_>, key: &str) -> PathBuf {
+    workshop.area.resolutions().join(format!("{key}.json"))
+}
+
+/// What cannot be read is asked anew.
+fn remembered(workshop: &Workshop<'_>, key: &str) -> Option<Resolution> {
+    serde_json::from_slice(&fs::read(path_of(workshop, key)).ok()?).ok()
+}
+
+/// By a rename, so that nobody reads half of it.
+fn remember(workshop: &Workshop<'_>, key: &str, found: &Resolution) -> Result<(), Failure> {
+    let directory = workshop.area.resolutions();
+    fs::create_dir_all(&directory).on("make the directory", &directory)?;
+    let scratch = workshop.run.path.join("resolution");
+    let text = serde_json::to_vec(found).map_err(std::io::Error::from).on("write", &scratch)?;
+    let mut file = fs::File::create(&scratch).on("create", &scratch)?;
+    file.write_all(&text).on("write", &scratch)?;
+    let path = path_of(workshop, key);
+    fs::rename(&scratch, &path).on("keep the resolution at", &path)
+}

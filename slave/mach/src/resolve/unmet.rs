@@ -1,0 +1,150 @@
+//! Why a request has no answer, for people: which requirement, what is near, who excludes whom.
+
+use std::collections::HashMap;
+
+use super::Request;
+use super::dnf::Answer;
+use crate::evr::Capability;
+use crate::explain;
+use crate::failure::{Cause, Failure};
+use crate::workshop::Workshop;
+
+const PROBLEMS_LIMIT: usize = 20;
+
+/// What is provided, by name: the capability and the repository that has it.
+struct Index<'a>(HashMap<&'a str, Vec<(&'a Capability, &'a str)>>);
+
+impl<'a> Index<'a> {
+    fn new(provides: &'a [(Capability, &'a str)]) -> Self {
+        let mut index: HashMap<&str, Vec<_>> = HashMap::new();
+        for (provided, repository) in provides {
+            index.entry(&provided.name).or_default().push((provided, *repository));
+        }
+        Self(index)
+    }
+
+    fn of(&self, name: &str) -> &[(&'a Capability, &'a str)] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The failure that names what cannot be had and why.
+pub(super) fn failure(workshop: &Workshop<'_>, request: &Request<'_>, answer: &Answer) -> Failure {
+    let repositories: Vec<String> = request
+        .repositories(workshop)
+        .into_iter()
+        .map(|state| format!("{} ({})", state.name, state.address))
+        .collect();
+    let subject = workshop.progress.subject();
+    let what = what(subject, &repositories.join(", "), &workshop.dist.name, request, answer);
+    Failure::new(Cause::Dependency, what, remedy(answer)).with_details(details(answer))
+}
+
+fn what(
+    subject: &str,
+    repositories: &str,
+    dist: &str,
+    request: &Request<'_>,
+    answer: &Answer,
+) -> String {
+    let is_requirement =
+        |text: &String| request.wanted.iter().any(|wanted| wanted.to_string() == *text);
+    if let Some((conflict, nevra)) = answer.conflicting.first() {
+        return format!("{subject}: BuildConflicts {conflict}, but a root of {dist} has {nevra}");
+    }
+    match answer.missing.first() {
+        Some(first) if is_requirement(first) => format!(
+            "{subject}: BuildRequires {first} cannot be met: nothing in {repositories} of {dist} \
+             provides it"
+        ),
+        Some(first) => {
+            format!("{subject}: there is no package {first} in {repositories} of {dist}")
+        }
+        None => format!(
+            "{subject}: its BuildRequires exclude each other, or need what {repositories} of {dist} \
+             has not"
+        ),
+    }
+}
+
+fn remedy(answer: &Answer) -> &'static str {
+    if !answer.conflicting.is_empty() {
+        "take the package out of the dist's sets, or correct the spec"
+    } else if answer.missing.is_empty() {
+        "read the solver's reasons above; add the packages that are missing, or correct the spec"
+    } else {
+        "add a package that provides it to the repository, build that package first in the same call, \
+         or correct the spec"
+    }
+}
+
+fn details(answer: &Answer) -> Vec<String> {
+    let provides: Vec<(Capability, &str)> = answer
+        .provides
+        .iter()
+        .filter_map(|(text, repository)| Some((Capability::parse(text)?, repository.as_str())))
+        .collect();
+    let index = Index::new(&provides);
+    let missing = answer.missing.iter().flat_map(|text| Capability::parse(text));
+    let mut lines: Vec<String> = missing.map(|one| describe(&one, &index, &provides)).collect();
+    lines.extend(
+        answer.conflicting.iter().map(|(conflict, nevra)| format!("{conflict}: met by {nevra}")),
+    );
+    let problems = answer.problems.iter().flatten();
+    lines.extend(problems.take(PROBLEMS_LIMIT).map(|said| said.trim().to_owned()));
+    // What metadata say reaches a terminal.
+    lines.into_iter().map(|line| line.replace(char::is_control, "?")).collect()
+}
+
+fn describe(required: &Capability, index: &Index<'_>, provides: &[(Capability, &str)]) -> String {
+    let same = index.of(&required.name);
+    if !same.is_empty() {
+        let same: Vec<String> =
+            same.iter().map(|(provided, whose)| format!("{provided} ({whose})")).collect();
+        return format!("{required}: provided is only {}", same.join(", "));
+    }
+    let names = provides.iter().map(|(provided, _)| provided.name.as_str());
+    let near: Vec<String> = explain::nearest(&required.name, names)
+        .into_iter()
+        .map(|name| match index.of(&name).first() {
+            Some((_, whose)) => format!("{name} ({whose})"),
+            None => name,
+        })
+        .collect();
+    match near.is_empty() {
+        true => format!("{required}: nothing of a similar name is provided"),
+        false => format!("{required}: the nearest provided are {}", near.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(missing: &[&str], provides: &[&str]) -> Answer {
+        let provided = |text: &&str| ((*text).to_owned(), "world".to_owned());
+        Answer {
+            missing: missing.iter().map(|text| (*text).to_owned()).collect(),
+            provides: provides.iter().map(provided).collect(),
+            ..Answer::default()
+        }
+    }
+
+    #[test]
+    fn another_version_and_a_similar_name_are_shown_with_their_repository() {
+        let provides = ["make = 4.3-4", "libpopt-devel", "popt-devel = 1.19", "bash"];
+        let lines = details(&answer(&["make >= 5", "libpopt-dev", "qqqqqq"], &provides));
+        assert_eq!(lines[0], "make >= 5: provided is only make = 4.3-4 (world)");
+        let near = "the nearest provided are libpopt-devel (world), popt-devel (world)";
+        assert!(lines[1].contains(near), "{lines:?}");
+        assert!(lines[2].contains("nothing of a similar name"));
+    }
+
+    #[test]
+    fn the_solvers_reasons_are_told_and_harmless() {
+        let mut told = answer(&[], &[]);
+        told.problems = vec![vec!["package a conflicts\x1b[2J with b".to_owned()]];
+        assert_eq!(details(&told), ["package a conflicts?[2J with b"]);
+        assert!(remedy(&told).contains("solver"));
+    }
+}
