@@ -1,5 +1,8 @@
 """Conversion of Debian's versions, dependencies, names and paths: python3 -m unittest discover tests/world."""
 
+import os
+import tarfile
+import tempfile
 import unittest
 from unittest import mock
 
@@ -71,6 +74,14 @@ class Paths(unittest.TestCase):
         self.assertEqual(convert.in_usr("lib64"), "usr/lib64")
         self.assertEqual(convert.in_usr("usr/bin/gcc"), "usr/bin/gcc")
         self.assertEqual(convert.in_usr("library/x"), "library/x")
+
+    def test_metadata_of_a_python_package_give_its_name_as_rpm_writes_it(self):
+        site = "usr/lib/python3/dist-packages"
+        self.assertEqual(convert.python_dist(f"{site}/hatchling-1.12.2.dist-info"), "python3dist(hatchling) = 1.12.2")
+        self.assertEqual(convert.python_dist(f"{site}/Zope.Some_thing-5.0.egg-info"), "python3dist(zope-some-thing) = 5.0")
+        self.assertEqual(convert.python_dist(f"{site}/a-1-py3.11.egg-info"), "python3dist(a) = 1")
+        for path in (f"{site}/a/b-1.dist-info", f"{site}/a.py", f"{site}/a-1.dist-info/METADATA"):
+            self.assertIsNone(convert.python_dist(path), path)
 
     def test_a_link_that_climbed_out_of_a_moved_directory_still_arrives(self):
         self.assertEqual(convert.link_target("bin/which", "../usr/bin/which.x"), "which.x")
@@ -182,6 +193,23 @@ class Checksums(unittest.TestCase):
         self.assertEqual(srpm.read_checksums("# c\naa  x.tar\n\n"), {"x.tar": "aa"})
         with self.assertRaisesRegex(WorldError, "line 2"):
             srpm.read_checksums("aa  x\nbb\n")
+
+    def test_a_tree_is_packed_alike_whenever_and_whatever_its_times(self):
+        with tempfile.TemporaryDirectory() as top:
+            tree = os.path.join(top, "tree")
+            os.mkdir(tree)
+            for name, mode in (("b", 0o755), ("a", 0o600)):
+                with open(os.path.join(tree, name), "w") as file:
+                    file.write(name)
+                os.chmod(os.path.join(tree, name), mode)
+            one, two = os.path.join(top, "1.tar.gz"), os.path.join(top, "2.tar.gz")
+            srpm.pack(tree, "x-1", one, 1_700_000_000)
+            os.utime(os.path.join(tree, "a"), (1, 1))
+            srpm.pack(tree, "x-1", two, 1_700_000_000)
+            self.assertEqual(srpm.sha256_of(one), srpm.sha256_of(two))
+            with tarfile.open(one) as archive:
+                found = [(each.name, each.mode, each.mtime) for each in archive]
+            self.assertEqual(found, [("x-1/a", 0o644, 1_700_000_000), ("x-1/b", 0o755, 1_700_000_000)])
 
     def test_lines_are_added_before_the_description(self):
         text = srpm.add_lines("Name: x\n\n%description\ntext\n", {"add": ["BuildRequires: flex"], "spec": "x"})

@@ -43,7 +43,8 @@ class Recipe:
     def _digest(self, dist):
         """One sum of all inputs: the dist's sets, the tables, the specs and this program."""
         found = hashlib.sha256(json.dumps(self.sets).encode())
-        for path in sorted([*HERE.glob("rpmworld/*.py"), *HERE.glob("specs/*"), HERE / "world.toml", HERE / "checksums"]):
+        inputs = [*HERE.glob("rpmworld/*.py"), *HERE.glob("specs/*"), *HERE.glob("sources/*/*"), HERE / "world.toml", HERE / "checksums"]
+        for path in sorted(inputs):
             found.update(path.name.encode() + b"\0" + path.read_bytes())
         return found.hexdigest()
 
@@ -205,12 +206,13 @@ class World:
         sources = self.recipe.world["source"]
         shutil.rmtree(self.srpms)
         self.srpms.mkdir()
-        tarballs = archive.tarballs([each["debian"] for each in sources])
+        tarballs = archive.tarballs([each["debian"] for each in sources if "debian" in each])
+        specs, trees, checksums = str(HERE / "specs"), str(HERE / "sources"), self.recipe.checksums
         made = []
         for each in sources:
-            work = self.scratch / each["name"]
-            path = srpm.make(each, tarballs, str(HERE / "specs"), self.recipe.checksums, str(self.srpms), str(work))
-            made.append({"name": each["name"], "tarball": each["tarball"], "srpm": os.path.basename(path)})
+            tarball = srpm.tarball_of(each, tarballs, trees, checksums, EPOCH_OF_OWN)
+            path = srpm.make(each, tarball, specs, checksums, str(self.srpms), str(self.scratch / each["name"]))
+            made.append({"name": each["name"], "tarball": os.path.basename(tarball), "srpm": os.path.basename(path)})
         self.progress.say(f"made {len(made)} source RPMs")
         return made
 
@@ -249,7 +251,8 @@ def own_package(name, repo, scratch):
     """Build one of the world's own packages."""
     work = os.path.join(scratch, name)
     os.makedirs(work)
-    package.build(str(HERE / "specs" / f"{name}.spec"), work, repo, EPOCH_OF_OWN)
+    options = ["--define", f"_sourcedir {HERE / 'specs'}"]
+    package.build(str(HERE / "specs" / f"{name}.spec"), work, repo, EPOCH_OF_OWN, options)
 
 
 def ignore_interrupts():

@@ -17,6 +17,10 @@ DEPENDENCY = re.compile(
 )
 OPERATORS = {"<<": "<", "<=": "<=", "=": "=", ">=": ">=", ">>": ">"}
 
+PYTHON_METADATA = re.compile(
+    r"usr/lib/python3/dist-packages/(?P<name>[^/]+?)-(?P<version>[0-9][^/-]*)(-py[0-9.]+)?\.(dist|egg)-info"
+)
+
 TO_USR = re.compile(r"^(bin|sbin|lib|lib32|lib64|libx32)(?=/|$)")
 
 
@@ -101,6 +105,15 @@ def provided_names(package, mapped, packages):
     """
     names = set(mapped) or devel_names(package)
     return sorted(names - set(packages))
+
+
+def python_dist(path):
+    """`python3dist(NAME) = VERSION` for a Python package's metadata directory or file; None for another path."""
+    match = PYTHON_METADATA.fullmatch(path)
+    if not match:
+        return None
+    name = re.sub(r"[-_.]+", "-", match["name"]).lower()
+    return f"python3dist({name}) = {match['version'].replace('-', '_')}"
 
 
 def in_usr(path):

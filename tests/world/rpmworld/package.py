@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 
 from . import WorldError, deb
-from .convert import dependencies, package_evr, provided_names, spec_path
+from .convert import dependencies, package_evr, provided_names, python_dist, spec_path
 
 PKGCONFIG_FILES = r"^(/usr/lib/x86_64-linux-gnu|/usr/lib|/usr/share)/pkgconfig/.*\\.pc$"
 
@@ -149,6 +149,7 @@ def provides(control, version, payload, rules):
     found = [f"{each} = {version}" for each in names]
     found += dependencies(control.get("Provides", ""))
     found += sorted(path for path in payload.moved if path.startswith(("/bin/", "/sbin/")))
+    found += sorted(filter(None, map(python_dist, payload.entries)))
     found += rules.change(name).get("provides", [])
     return list(dict.fromkeys(found))
 

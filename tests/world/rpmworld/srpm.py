@@ -1,7 +1,8 @@
-"""Real source RPMs: upstream's tarball with upstream's own spec, both checked against recorded sums."""
+"""Real source RPMs: upstream's tarball with upstream's own spec, both checked against recorded sums; or a tree of ours."""
 
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import shutil
@@ -84,12 +85,35 @@ def newest_in(tarball):
         return max(int(member.mtime) for member in archive)
 
 
-def make(source, tarballs, specs, checksums, srpms, work):
-    """Make one SRPM in `srpms`; its path."""
-    tarball = os.path.join(tarballs, source["tarball"])
-    if not os.path.exists(tarball):
+def pack(tree, top, destination, epoch):
+    """Pack a directory as the tarball whose one directory is `top`: by the same files, the same bytes."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted((each for each in os.scandir(tree) if each.is_file()), key=lambda each: each.name):
+            member = tarfile.TarInfo(f"{top}/{path.name}")
+            member.size, member.mtime = path.stat().st_size, epoch
+            member.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            with open(path, "rb") as file:
+                archive.addfile(member, file)
+    with open(destination, "wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as out:
+        out.write(content.getvalue())
+
+
+def tarball_of(source, tarballs, trees, checksums, epoch):
+    """The path of a source's tarball: the archive's, checked; of one of our own, packed now."""
+    if "tree" in source:
+        path = os.path.join(tarballs, source["source0"])
+        pack(os.path.join(trees, source["tree"]), source["source0"].removesuffix(".tar.gz"), path, epoch)
+        return path
+    path = os.path.join(tarballs, source["tarball"])
+    if not os.path.exists(path):
         raise WorldError(f"{source['tarball']}: the archive's {source['debian']} did not bring it: correct world.toml")
-    check(source["tarball"], sha256_of(tarball), checksums)
+    check(source["tarball"], sha256_of(path), checksums)
+    return path
+
+
+def make(source, tarball, specs, checksums, srpms, work):
+    """Make one SRPM of a tarball in `srpms`; its path."""
     os.makedirs(os.path.join(work, "SOURCES"))
     place_tarball(tarball, os.path.join(work, "SOURCES", source["source0"]))
     spec = os.path.join(work, source["name"] + ".spec")
