@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,12 +29,17 @@ const BUNDLES: [&str; 3] = [
 
 /// The body of what is at `url`, redirections followed.
 pub(super) fn open(url: &Url, expect: &Expect) -> Result<Box<dyn Read>, Failure> {
+    open_with(url, expect, &BUNDLES.map(Path::new))
+}
+
+/// The same, trusting the first of `bundles` that is there.
+fn open_with(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Box<dyn Read>, Failure> {
     let refuse = |why: &str, remedy: &str| {
         Failure::new(expect.cause, format!("cannot fetch {url}: {why}"), remedy)
     };
     let mut at = url.clone();
     for _ in 0..=REDIRECTIONS_LIMIT {
-        let agent = agent(&at, expect)?;
+        let agent = agent(&at, expect, bundles)?;
         let answer = agent.get(at.as_str()).call().map_err(|error| {
             let (why, remedy) = explain(&at, &error);
             refuse(&why, remedy)
@@ -85,7 +91,7 @@ fn body(
     Ok(Box::new(answer.into_body().into_reader()))
 }
 
-fn agent(url: &Url, expect: &Expect) -> Result<Agent, Failure> {
+fn agent(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Agent, Failure> {
     let mut config = Agent::config_builder()
         // No variable of the environment steers mach.
         .proxy(None)
@@ -99,13 +105,13 @@ fn agent(url: &Url, expect: &Expect) -> Result<Agent, Failure> {
         .timeout_recv_body(Some(expect.time_limit));
     // None for the look-up of a name, nor for the whole: for those the crate would start a thread.
     if url.is_https() {
-        config = config.tls_config(encryption(url, expect.cause)?);
+        config = config.tls_config(encryption(url, expect.cause, bundles)?);
     }
     Ok(config.build().into())
 }
 
-fn encryption(url: &Url, cause: Cause) -> Result<TlsConfig, Failure> {
-    let bundle = BUNDLES.iter().find_map(|path| fs::read(path).ok()).ok_or_else(|| {
+fn encryption(url: &Url, cause: Cause, bundles: &[&Path]) -> Result<TlsConfig, Failure> {
+    let bundle = bundles.iter().find_map(|path| fs::read(path).ok()).ok_or_else(|| {
         let what = format!(
             "cannot fetch {url}: the slave has no certificates ({}), so nobody vouches for {}",
             BUNDLES[0],
@@ -113,25 +119,28 @@ fn encryption(url: &Url, cause: Cause) -> Result<TlsConfig, Failure> {
         );
         Failure::new(cause, what, "use an image with the package ca-certificates")
     })?;
-    Ok(encryption_with(&bundle))
-}
-
-/// With the certificates of a bundle; what is none in it is passed over, as everybody does.
-fn encryption_with(bundle: &[u8]) -> TlsConfig {
+    // What is no certificate in a bundle is passed over, as everybody does.
     let certificate = |item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,
     };
-    let roots: Vec<_> = parse_pem(bundle).filter_map(certificate).collect();
-    TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build()
+    let roots: Vec<_> = parse_pem(&bundle).filter_map(certificate).collect();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots));
+    Ok(config.unversioned_rustls_crypto_provider(provider).build())
 }
 
 /// Why there was no answer, and what to do.
 fn explain(url: &Url, error: &ureq::Error) -> Trouble {
     let host = url.host();
+    // While a connection is made, what is wrong with a certificate comes as a failure to read.
+    let untrusted =
+        |error: &std::io::Error| error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    let no_trust = || {
+        let remedy =
+            "if the site has a certificate of its own, add it to the image's ca-certificates";
+        (format!("{host} cannot be trusted: {error}"), remedy)
+    };
     match error {
         ureq::Error::HostNotFound => (
             format!("no host {host} is known here"),
@@ -141,13 +150,15 @@ fn explain(url: &Url, error: &ureq::Error) -> Trouble {
             format!("{host} does not answer: {error}"),
             "try again later, or fetch it from elsewhere",
         ),
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => (
-            format!("{host} cannot be trusted: {error}"),
-            "if the site has a certificate of its own, add it to the image's ca-certificates",
-        ),
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => no_trust(),
+        ureq::Error::Io(inner) if untrusted(inner) => no_trust(),
         _ => (
             format!("no connection to {host}: {error}"),
             "is the server up? has this slave a network? a file can be given by its path too",
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;
