@@ -13,7 +13,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from . import WorldError, deb, package, srpm
+from . import WorldError, deb, package, signing, srpm
 from .archive import Archive
 
 HERE = Path(__file__).resolve().parent.parent
@@ -21,7 +21,7 @@ TOP = HERE.parent.parent
 EPOCH_OF_OWN = 1_700_000_000
 """The time of what has none of Debian's, so that the same recipe and .debs give the same world."""
 
-PROGRAMS = {"apt-get": "apt", "createrepo_c": "createrepo-c", "dpkg-deb": "dpkg", "rpmbuild": "rpm"}
+PROGRAMS = {"apt-get": "apt", "createrepo_c": "createrepo-c", "dpkg-deb": "dpkg", "gpg": "gpg", "rpmbuild": "rpm", "rpmsign": "rpm"}
 
 
 def needed_packages():
@@ -83,6 +83,7 @@ class World:
         self.making = self.directory.with_name(self.directory.name + ".making")
         self.tree = self.making / "world"
         self.repo = self.tree / "repo"
+        self.signed = self.tree / "signed"
         self.srpms = self.tree / "srpms"
         self.scratch = self.making / "scratch"
         self.old = self.making / "old"
@@ -109,7 +110,7 @@ class World:
         debs = self._download(archive)
         packages = self._convert(debs)
         sources = self._make_sources(archive)
-        self._index()
+        self._sign()
         self._describe(packages, sources)
         self._show()
 
@@ -216,13 +217,24 @@ class World:
         self.progress.say(f"made {len(made)} source RPMs")
         return made
 
-    def _index(self):
-        """The repository's metadata."""
+    def _sign(self):
+        """Both repositories' metadata, signed, and in the small one a package that is."""
+        shutil.rmtree(self.signed, ignore_errors=True)
+        self.signed.mkdir()
+        own_package("notes", str(self.signed), str(self.scratch))
+        with signing.Key() as key:
+            key.export(self.tree / "key.asc")
+            for each in self.signed.glob("signed-*.rpm"):
+                key.sign_package(each)
+            for each in (self.repo, self.signed):
+                self._index(each)
+                key.sign(each / "repodata/repomd.xml")
+
+    def _index(self, repository):
+        """A repository's metadata."""
         command = ["createrepo_c", "--quiet", "--no-database", "--workers", str(self.jobs)]
-        command += ["--revision", str(EPOCH_OF_OWN), "--set-timestamp-to-revision", str(self.repo)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise WorldError(f"createrepo_c failed on {self.repo}:\n  {done.stderr.strip()}")
+        command += ["--revision", str(EPOCH_OF_OWN), "--set-timestamp-to-revision", str(repository)]
+        signing.run(command)
 
     def _describe(self, packages, sources):
         """world.json: the recipe's digest, and each RPM with its sum and that of what it was made of."""
