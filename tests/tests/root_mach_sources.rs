@@ -237,6 +237,8 @@ fn root_sources_are_fetched_and_held_to_digests_and_signatures() {
         printf %s 'not really an archive' >site/hello-1.tar; echo 'SHA256 (hello-1.tar) = {right}' >p/sources; n=listed; fetch
         echo 'SHA512 (hello-1.tar) = 12' >p/sources; n=list; fetch
         rm p/sources; n=offline; fetch --offline
+        cp site/hello-1.tar* p/; echo 'SHA256 (hello-1.tar) = {wrong}' >p/sources; n=build
+        mach -r {DIST} build p; echo \"case $n: $?\"; rm p/hello-1.tar* p/sources
         sed -i 's/^Name/Nmae/' p/hello.spec; n=unparsable; fetch\n"
     );
     let said = with_server(&djinni, &inputs, &script);
@@ -262,6 +264,7 @@ fn root_sources_are_fetched_and_held_to_digests_and_signatures() {
     case("listed", 0, &["is signed by one"], "hello-1.tar\nhello-1.tar.asc\nhello.spec\n");
     case("list", 1, &["sources, line 1", "128 hexadecimal"], "hello.spec\nmaker.asc\nsources\n");
     case("offline", 1, &["--offline"], none);
+    case("build", 1, &["hello-1.tar is not what it must be", &wrong, &right], "");
     case("unparsable", 1, &["does not parse", "Unknown tag: Nmae: hello"], none);
     djinni.finish();
 }

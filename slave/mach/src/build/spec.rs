@@ -7,6 +7,7 @@ use crate::cells;
 use crate::dist::Dist;
 use crate::explain;
 use crate::failure::{Cause, Failure};
+use crate::fetch::sources;
 use crate::metadata;
 use crate::options::Options;
 use crate::progress::Progress;
@@ -87,6 +88,7 @@ fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
         let what = format!("{name:?} is no name for a spec");
         return Err(Failure::new(Cause::Usage, what, "letters, digits and ._+- only"));
     }
+    sources::check_listed(directory)?;
     let root = roots::set(workshop, Set::Build)?;
     let overlay = bench.lay(&root.paths(), "root-0")?;
     let phase = workshop.progress.phase("source package");

@@ -69,16 +69,9 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             chroot::install(&area, &dist, options, &needs).map(|()| 0)
         }
         Verb::Fetch { spec, into, sha256 } => {
-            let given = sha256.iter().map(|text| fetch::verb::parse_given(text));
-            let given = given.collect::<Result<Vec<_>, _>>().map_err(|why| {
-                Failure::new(
-                    Cause::Usage,
-                    format!("--sha256 {why}"),
-                    "copy it from 'sha256sum FILE'",
-                )
-            })?;
+            let given = digests(sha256)?;
             let (dist, area) = prepare(arguments)?;
-            let (spec, into) = (spec.clone(), into.clone());
+            let (spec, into) = (spec::find(spec)?, into.clone());
             let call = fetch::verb::Arguments { spec, into, given };
             fetch::verb::fetch(&area, &dist, options, &call).map(|()| 0)
         }
@@ -103,6 +96,14 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         }
         Verb::Other(words) => Err(other_verb(words.first().map_or("", String::as_str))),
     }
+}
+
+/// What `--sha256 NAME=HEX` says of sources.
+fn digests(given: &[String]) -> Result<Vec<(String, fetch::Checksum)>, Failure> {
+    let digests = given.iter().map(|text| fetch::verb::parse_given(text));
+    digests.collect::<Result<_, _>>().map_err(|why| {
+        Failure::new(Cause::Usage, format!("--sha256 {why}"), "copy it from 'sha256sum FILE'")
+    })
 }
 
 /// Runs what is asked in a root; its status.

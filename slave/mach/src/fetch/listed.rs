@@ -56,6 +56,11 @@ impl Listed {
         self.strong.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Every file that somebody vouches for, and the digests.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &[Checksum])> {
+        self.strong.iter().map(|(name, checksums)| (name.as_str(), checksums.as_slice()))
+    }
+
     /// The algorithm that vouches in vain for this file, when no better one does.
     pub fn only_weak(&self, name: &str) -> Option<&'static str> {
         if self.of(name).is_empty() { self.weak.get(name).copied() } else { None }

@@ -82,6 +82,20 @@ pub fn bring(
     Ok(brought.into_values().map(|one| one.brought).collect())
 }
 
+/// Holds the files beside a spec to what its `sources` says of them, where there is one.
+pub fn check_listed(directory: &Path) -> Result<(), Failure> {
+    let listed = read_listed(&directory.join("sources"))?;
+    for (name, checksums) in listed.all() {
+        let path = directory.join(name);
+        if path.symlink_metadata().is_ok() {
+            let mut expect = Expect::new(Cause::Source, LIMIT_BYTES);
+            expect.checksums.extend_from_slice(checksums);
+            check_file(&path, &expect)?;
+        }
+    }
+    Ok(())
+}
+
 fn unusable(spec: &Path, why: &str) -> Failure {
     let what = format!("{}: {why}", spec.display());
     Failure::new(Cause::Source, what, "correct the spec")

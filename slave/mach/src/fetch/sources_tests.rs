@@ -185,3 +185,13 @@ fn what_a_killed_call_left_is_swept() {
     bench.bring().unwrap();
     assert_eq!(bench.names(), ["a.tar"]);
 }
+
+#[test]
+fn what_is_beside_a_spec_is_held_to_its_list() {
+    let list = format!("SHA256 (a.tar) = {0}\nSHA256 (absent) = {0}\n", digest::of_bytes(b"a"));
+    let bench = Bench::new().local("a.tar", b"a").local("free", b"x").local("sources", list);
+    check_listed(&bench.package()).unwrap();
+    let said = check_listed(&bench.local("a.tar", b"b").package()).unwrap_err().to_string();
+    assert!(said.contains("a.tar is not what it must be"), "{said}");
+    check_listed(&Bench::new().package()).unwrap();
+}
