@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod baseline;
+pub mod debian;
 pub mod djinni;
 pub mod forge;
 pub mod images;

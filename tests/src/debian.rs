@@ -1,0 +1,124 @@
+//! Debian sources to build with mach: those of the archive that tests have a part of, and made ones.
+//!
+//! A panic is a test's way to fail, so this unwraps.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::djinni::Djinni;
+use crate::images;
+use crate::programs::{Ran, run};
+
+/// The dist that Debian packages are built for.
+pub const DIST: &str = "debian-12";
+/// Where slaves see the part of the archive.
+pub const SHARE: &str = "/mnt/shares/debian";
+
+/// A source of the archive, and what the archive's builders made of it.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its `.dsc`, as a slave sees it.
+    pub dsc: String,
+    /// The archive's own binary packages, on the host.
+    pub binaries: Vec<PathBuf>,
+}
+
+/// The archive's source of this name.
+pub fn kept(name: &str) -> Kept {
+    let top = images::real().debian;
+    let world: Value = serde_json::from_slice(&fs::read(top.join("world.json")).unwrap()).unwrap();
+    let all = world["sources"].as_array().unwrap();
+    let one = all.iter().find(|source| source["name"] == name).unwrap();
+    let text = |key: &str| one[key].as_str().unwrap().to_owned();
+    let binaries = one["binaries"].as_array().unwrap().iter();
+    Kept {
+        name: text("name"),
+        version: text("version"),
+        dsc: format!("{SHARE}/sources/{}", text("dsc")),
+        binaries: binaries.map(|path| top.join(path.as_str().unwrap())).collect(),
+    }
+}
+
+/// Rebuilds sources that the slave sees; results come into `out`.
+pub fn rebuild(djinni: &Djinni, dscs: &[&str], out: &Path) -> Ran {
+    let mut command = djinni.start_build(&["builder"]);
+    command.arg("--out").arg(out).args(["--", "mach", "-r", DIST, "rebuild"]).args(dscs);
+    run(&mut command)
+}
+
+/// Rebuilds sources of the host, each a `.dsc` with the files beside it that begin with its name.
+pub fn rebuild_given(djinni: &Djinni, dscs: &[&Path], out: &Path) -> Ran {
+    let mut command = djinni.start_build(&["builder"]);
+    for dsc in dscs {
+        for entry in fs::read_dir(dsc.parent().unwrap()).unwrap().flatten() {
+            if entry.path().is_file() {
+                command.arg("--in").arg(entry.path());
+            }
+        }
+    }
+    command.arg("--out").arg(out).args(["--", "mach", "-r", DIST, "rebuild"]);
+    command.args(dscs.iter().map(|dsc| dsc.file_name().unwrap()));
+    run(&mut command)
+}
+
+/// A source package NAME 1 that yields a package of its name holding `/usr/share/NAME/it`.
+///
+/// `fields` are further lines of the source's stanza (`Build-Depends: …`), `build` are commands that
+/// run before the package is made.
+pub fn made(djinni: &Djinni, name: &str, fields: &str, build: &str) -> PathBuf {
+    let top = djinni.base().join("made").join(name);
+    let debian = top.join(format!("{name}-1/debian"));
+    fs::create_dir_all(debian.join("source")).unwrap();
+    let who = "Nobody <nobody@example.org>";
+    let control = format!(
+        "Source: {name}\nMaintainer: {who}\nSection: misc\nPriority: optional\n\
+         Standards-Version: 4.6.2\nRules-Requires-Root: no\n{fields}\n\
+         Package: {name}\nArchitecture: all\nDescription: made for a test\n"
+    );
+    let changelog = format!(
+        "{name} (1) unstable; urgency=low\n\n  * Made.\n\n -- {who}  Thu, 02 Nov 2023 00:00:00 +0000\n"
+    );
+    let rules = format!(
+        "#!/usr/bin/make -f\nclean build build-arch build-indep binary-arch:\n\
+         binary: binary-indep\nbinary-indep:\n{}\
+         \tmkdir -p debian/tmp/DEBIAN debian/tmp/usr/share/{name}\n\
+         \techo it >debian/tmp/usr/share/{name}/it\n\
+         \tdpkg-gencontrol -p{name} -Pdebian/tmp\n\
+         \tdpkg-deb --root-owner-group --build debian/tmp ..\n",
+        build.lines().map(|line| format!("\t{line}\n")).collect::<String>()
+    );
+    for (file, text) in [
+        ("control", control.as_str()),
+        ("changelog", &changelog),
+        ("rules", &rules),
+        ("source/format", "3.0 (native)\n"),
+    ] {
+        fs::write(debian.join(file), text).unwrap();
+    }
+    run(Command::new("chmod").arg("755").arg(debian.join("rules"))).done();
+    let tar = top.join(format!("{name}_1.tar.xz"));
+    let mut command = Command::new("tar");
+    command.args(["--owner=0", "--group=0", "-C"]).arg(&top).arg("-cJf").arg(&tar);
+    run(command.arg(format!("{name}-1"))).done();
+    fs::remove_dir_all(top.join(format!("{name}-1"))).unwrap();
+    let bytes = fs::read(&tar).unwrap();
+    let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let dsc = format!(
+        "Format: 3.0 (native)\nSource: {name}\nBinary: {name}\nArchitecture: all\nVersion: 1\n\
+         Maintainer: {who}\nStandards-Version: 4.6.2\n{fields}\
+         Checksums-Sha256:\n {sum} {} {name}_1.tar.xz\n",
+        bytes.len()
+    );
+    let path = top.join(format!("{name}_1.dsc"));
+    fs::write(&path, dsc).unwrap();
+    path
+}

@@ -1,0 +1,157 @@
+//! Debian packages, built by mach in a slave from the archive's own sources.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use djinni_tests::debian::{DIST, SHARE, kept, made, rebuild, rebuild_given};
+use djinni_tests::djinni::Djinni;
+use djinni_tests::mach::{builder, files, record};
+use djinni_tests::programs::run;
+use serde_json::Value;
+
+/// The only file of this name below a directory.
+#[track_caller]
+fn only(out: &Path, name: &str) -> Vec<u8> {
+    let found: Vec<String> =
+        files(out).into_iter().filter(|file| file.ends_with(&format!("/{name}"))).collect();
+    assert_eq!(found.len(), 1, "{name}: {:#?}", files(out));
+    fs::read(out.join(&found[0])).unwrap()
+}
+
+#[test]
+fn root_sources_of_the_archive_come_out_as_in_the_archive() {
+    let djinni = builder();
+    let out = djinni.base().join("out");
+    let sources = ["sed", "xz-utils", "expat"].map(kept);
+    let dscs: Vec<&str> = sources.iter().map(|source| source.dsc.as_str()).collect();
+    rebuild(&djinni, &dscs, &out).done();
+    let mut compared = 0;
+    for source in &sources {
+        assert!(!source.binaries.is_empty(), "{source:?}");
+        for archive in &source.binaries {
+            let name = archive.file_name().unwrap().to_str().unwrap();
+            assert!(only(&out, name) == fs::read(archive).unwrap(), "{name} is not the archive's");
+            compared += 1;
+        }
+    }
+    // sed; xz-utils, xzdec, liblzma5, -dev, -doc; expat, libexpat1, -dev.
+    assert_eq!(compared, 9);
+    let sed = record(&out, "sed");
+    assert_eq!((&sed["kind"], &sed["exit"]["cause"]), (&"deb".into(), &"built".into()));
+    assert_eq!(sed["dist"]["name"], DIST);
+    let has = |list: &str, key: &str, wanted: &str| {
+        sed[list]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one[key].as_str().unwrap().starts_with(wanted))
+    };
+    assert!(has("packages", "nevra", "gcc-12_12.2.0-14"), "{sed}");
+    assert!(has("results", "name", "sed-dbgsym_") && has("results", "name", "sed_4.9"), "{sed}");
+    let names = files(&out);
+    for end in [".changes", ".buildinfo", "build.log", "root.log"] {
+        assert_eq!(names.iter().filter(|name| name.ends_with(end)).count(), 3, "{end}: {names:#?}");
+    }
+    djinni.finish();
+}
+
+/// What `mach status` says of layers.
+fn layers(djinni: &Djinni) -> Vec<String> {
+    let text = djinni.in_slave("builder", &["mach", "status", "--json"]).done().text();
+    let status: Value = serde_json::from_str(&text).unwrap();
+    let all = status["layers"].as_array().unwrap();
+    all.iter().map(|layer| layer["key"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn root_debian_sources_share_layers_chain_and_are_refused_with_a_reason() {
+    let djinni = builder();
+    let out = djinni.base().join("out");
+    // Of a chain, the second needs what the first yields; alone, it cannot be built.
+    let first = made(&djinni, "first", "Build-Depends: gettext\n", "");
+    let second = made(
+        &djinni,
+        "second",
+        "Build-Depends: first (>= 1), gettext\n",
+        "test -f /usr/share/first/it",
+    );
+    let alone = rebuild_given(&djinni, &[&second], &out).ended_with(1);
+    alone.complains(&["second-1", "first (>= 1)", "bookworm"]);
+    rebuild_given(&djinni, &[&first, &second], &out).done();
+    assert!(!only(&out, "second_1_all.deb").is_empty());
+    // Another source with the same needs: no new layer.
+    let before = layers(&djinni);
+    let third = made(&djinni, "third", "Build-Depends: gettext\n", "");
+    rebuild_given(&djinni, &[&third], &out).done();
+    assert_eq!(layers(&djinni), before);
+    let cached = &record(&out, "third")["layers"];
+    assert!(cached.as_array().unwrap().iter().all(|layer| layer["cached"] == true), "{cached}");
+    refusals(&djinni);
+    failures(&djinni);
+    djinni.finish();
+}
+
+/// What cannot be met, what is damaged, what leads elsewhere.
+fn refusals(djinni: &Djinni) {
+    let out = djinni.base().join("refused");
+    let unmet = made(djinni, "unmet", "Build-Depends: zlib1g-devv, gettext (>= 99)\n", "");
+    let ran = rebuild_given(djinni, &[&unmet], &out).ended_with(1);
+    ran.complains(&["zlib1g-devv", "zlib1g-dev", "gettext (>= 99)", "0.21-12"]);
+    assert_eq!(record(&out, "unmet")["exit"]["cause"], "dependency");
+    let conflict = made(djinni, "conflict", "Build-Conflicts: gcc\n", "");
+    let ran = rebuild_given(djinni, &[&conflict], &out).ended_with(1);
+    ran.complains(&["Build-Conflicts", "gcc"]);
+    let damaged = made(djinni, "damaged", "", "");
+    let tar = damaged.with_file_name("damaged_1.tar.xz");
+    let mut bytes = fs::read(&tar).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&tar, bytes).unwrap();
+    rebuild_given(djinni, &[&damaged], &out)
+        .ended_with(1)
+        .complains(&["damaged_1.tar.xz is damaged"]);
+    let hostile = made(djinni, "hostile", "", "");
+    let text = fs::read_to_string(&hostile).unwrap();
+    fs::write(&hostile, text.replace("hostile_1.tar.xz", "../hostile_1.tar.xz")).unwrap();
+    rebuild_given(djinni, &[&hostile], &out).ended_with(1).complains(&["../hostile_1.tar.xz"]);
+    // A dist of RPMs builds no .dsc, and the other way round.
+    let dsc = kept("hello").dsc;
+    let ran = djinni.in_slave("builder", &["mach", "-r", "debian-12-rpm", "rebuild", &dsc]);
+    assert_ne!(ran.status, 0);
+    ran.complains(&["debian-12-rpm"]);
+}
+
+/// A build that fails, and one that would reach what it must not.
+fn failures(djinni: &Djinni) {
+    let out = djinni.base().join("failed");
+    let broken = made(djinni, "broken", "", "echo about to go wrong\nfalse");
+    let ran = rebuild_given(djinni, &[&broken], &out).ended_with(1);
+    ran.complains(&["about to go wrong", "/build/results/broken-1/"]);
+    assert_ne!(record(&out, "broken")["exit"]["cause"], "built");
+    let curious = "test $$(id -u) = 1000\ntest ! -e /mnt/shares\ntest ! -e /build/results\n\
+                   ! touch /usr/x\n! getent hosts deb.debian.org\ntest $$(umask) = 0022";
+    let curious = made(djinni, "curious", "", curious);
+    rebuild_given(djinni, &[&curious], &out).done();
+}
+
+#[test]
+fn root_metadata_that_nobody_signed_are_refused() {
+    let djinni = builder();
+    // The archive's key is not in it.
+    let text =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/dists/debian-12.toml"));
+    let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let other = text.unwrap().replace(key, "/usr/share/keyrings/debian-archive-removed-keys.gpg");
+    let path = djinni.base().join("other.toml");
+    fs::write(&path, other).unwrap();
+    let mut command = djinni.start_build(&["builder"]);
+    command.arg("--in").arg(&path).args(["--", "mach", "-r", "./other.toml", "rebuild"]);
+    let ran =
+        run(command
+            .arg(format!("{SHARE}/sources/{}", kept("hello").dsc.rsplit('/').next().unwrap())));
+    let ran = ran.ended_with(1);
+    ran.complains(&["InRelease", "signed"]);
+    djinni.finish();
+}
