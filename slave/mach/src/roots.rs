@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::cells::{self, Program, Streams};
-use crate::deb;
+use crate::deb::{self, relation::Relations};
 use crate::digest::Sum;
 use crate::dist::{Address, Builder, Dist, Manager};
 use crate::failure::{Cause, Failure, OnPath};
@@ -142,6 +142,11 @@ pub fn with_needs(
     needs: &Needs,
     chain: &mut Chain,
 ) -> Result<Root, Failure> {
+    if workshop.dist.manager == Manager::Apt {
+        let depends = Relations::of_capabilities(&needs.requirements);
+        let conflicts = Relations::of_capabilities(&needs.conflicts);
+        return deb::roots::with_requirements(workshop, root, (&depends, &conflicts), chain);
+    }
     index(workshop, chain)?;
     let state = chain.state();
     let root = root.without_requirements();

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use super::ccache;
 use crate::cells::{self, Ended, Place, Program, Streams};
 use crate::dist::macro_file;
-use crate::dist::{Builder, Dist, Epoch, Personality};
+use crate::dist::{Builder, Dist, Epoch, Manager, Personality};
 use crate::failure::{Failure, OnPath};
 use crate::options::Options;
 use crate::overlay::Overlay;
@@ -39,12 +39,13 @@ impl<'a> Bench<'a> {
     /// Makes the builder's home in the scratch of the run.
     pub fn prepare(workshop: &'a Workshop<'a>, options: &'a Options) -> Result<Self, Failure> {
         let home = workshop.run.directory("home")?;
-        let topdir = workshop.run.directory(&format!("home/{TOPDIR}"))?;
-        let macros = home.join(".rpmmacros");
-        fs::write(&macros, macro_file(&build_macros(workshop.dist))).on("write", &macros)?;
         let id = Some(workshop.dist.builder.uid);
-        for path in [&home, &topdir] {
-            chown(path, id, id).on("set the owner of", path)?;
+        chown(&home, id, id).on("set the owner of", &home)?;
+        if workshop.dist.manager != Manager::Apt {
+            let topdir = workshop.run.directory(&format!("home/{TOPDIR}"))?;
+            chown(&topdir, id, id).on("set the owner of", &topdir)?;
+            let macros = home.join(".rpmmacros");
+            fs::write(&macros, macro_file(&build_macros(workshop.dist))).on("write", &macros)?;
         }
         let limit = options.time_limit.or(workshop.dist.builder.time_limit);
         Ok(Self { workshop, options, home, limit, begun: Instant::now() })
@@ -91,11 +92,21 @@ impl<'a> Bench<'a> {
         log: &str,
         phase: &Phase<'_>,
     ) -> Result<Ended, Failure> {
+        self.run_program(root, self.program(argv), log, phase)
+    }
+
+    /// As [`Bench::run`], a program with an environment and a directory of its own.
+    pub fn run_program(
+        &self,
+        root: &Path,
+        mut program: Program,
+        log: &str,
+        phase: &Phase<'_>,
+    ) -> Result<Ended, Failure> {
         let path = self.workshop.out.join(log);
         let file = open_log(&path)?;
         phase.follow(&path);
         let mut cell = cells::builder(&self.place(root))?;
-        let mut program = self.program(argv);
         if self.options.ccache {
             let cache = ccache::directory(self.workshop)?;
             cells::lend(&mut cell, root, &cache, ccache::AT)?;

@@ -11,7 +11,8 @@
 
 mod after;
 pub mod bench;
-mod ccache;
+pub mod ccache;
+pub mod given;
 mod requirements;
 mod rpmbuild;
 mod short;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use crate::area::{Area, Run, entries};
 use crate::cells::{self, Program, Streams};
+use crate::deb;
 use crate::digest;
 use crate::dist::Dist;
 use crate::explain::{self, Kind};
@@ -36,6 +38,7 @@ use crate::roots::{self, Chain, Root, Set};
 use crate::srpm::{Checked, Source};
 use crate::workshop::{RepositoryState, Workshop, read_log_end};
 use bench::{Bench, TOPDIR};
+use given::Given;
 use requirements::Rounds;
 
 /// Builds `sources` in this order; each result's path is told. The first failure ends it. `view` holds
@@ -44,12 +47,15 @@ pub fn rebuild(
     area: &Area,
     dist: &Dist,
     options: &Options,
-    sources: &[Source],
+    sources: &[Given],
     view: Option<&Path>,
 ) -> Result<(), Failure> {
     roots::check_arch(dist)?;
     if let Some(stage) = options.short_circuit {
-        return sources.iter().try_for_each(|one| short::run(area, dist, options, one, stage));
+        return sources.iter().try_for_each(|one| match one {
+            Given::Rpm(source) => short::run(area, dist, options, source, stage),
+            Given::Deb(_) => deb::build::refuse_what_has_no_meaning(options),
+        });
     }
     let repositories = metadata::states(area, dist, options.fetching())?;
     let chain_run = if sources.len() > 1 { Some(area.new_run()?) } else { None };
@@ -112,12 +118,13 @@ pub struct Built {
 
 /// What a build leaves, however it ends.
 #[derive(Debug, Default)]
-struct Left {
-    gathered: Gathered,
+pub struct Left {
+    /// What the record is to tell.
+    pub gathered: Gathered,
     /// The root it was built in, locked as long as this lives.
-    root: Option<Root>,
+    pub root: Option<Root>,
     /// What was written into the root.
-    upper: Option<PathBuf>,
+    pub upper: Option<PathBuf>,
 }
 
 /// Builds one source; `chain` is what was built before it.
@@ -126,18 +133,18 @@ pub fn rebuild_one(
     dist: &Dist,
     repositories: &[RepositoryState],
     options: &Options,
-    source: &Source,
+    given: &Given,
     chain: &mut Chain,
 ) -> Result<Built, Failure> {
     let run = area.new_run()?;
-    let progress = Progress::new(source.package.to_string());
+    let progress = Progress::new(given.package());
     let mut built = || {
         let workshop = Workshop::new(area, &run, dist, repositories, &progress)?
             .with_network(options.fetching());
         let mut left = Left::default();
-        let outcome = work(&workshop, options, source, chain, &mut left);
-        let outcome = conclude(&workshop, options, source, &left, outcome);
-        let about = About::rpm(source, dist, options, bench::build_macros(dist));
+        let outcome = work(&workshop, options, given, chain, &mut left);
+        let outcome = conclude(&workshop, options, given, &left, outcome);
+        let about = given.about(dist, options);
         publish(&workshop, options, &about, &left.gathered, outcome)
     };
     let outcome = built();
@@ -145,16 +152,30 @@ pub fn rebuild_one(
     outcome
 }
 
-/// The story of a build.
+/// Builds either kind.
 fn work(
     workshop: &Workshop<'_>,
     options: &Options,
+    given: &Given,
+    chain: &mut Chain,
+    left: &mut Left,
+) -> Result<(), Failure> {
+    workshop.note(&format!("{} for {}", given.package(), workshop.dist.name))?;
+    let bench = Bench::prepare(workshop, options)?;
+    match given {
+        Given::Rpm(source) => work_on_rpm(bench, source, chain, left),
+        Given::Deb(dsc) => deb::build::work(&bench, dsc, chain, left),
+    }
+}
+
+/// The story of a build of RPMs.
+fn work_on_rpm(
+    bench: Bench<'_>,
     source: &Source,
     chain: &mut Chain,
     left: &mut Left,
 ) -> Result<(), Failure> {
-    workshop.note(&format!("{} for {}", source.package, workshop.dist.name))?;
-    let bench = Bench::prepare(workshop, options)?;
+    let Bench { workshop, options, .. } = bench;
     source.copy_to(&bench.home.join(source.file_name()))?;
     if source.checked == Checked::NotYet {
         check_by_rpm(workshop, source, &bench.home)?;
@@ -221,7 +242,7 @@ fn rpmbuild(
 }
 
 /// The failure of a build whose time was over says where it was.
-fn out_of_time(bench: &Bench<'_>, failure: Failure, left: &mut Left) -> Failure {
+pub fn out_of_time(bench: &Bench<'_>, failure: Failure, left: &mut Left) -> Failure {
     let (Cause::Time, Some(limit)) = (failure.cause, bench.limit) else {
         return failure;
     };
@@ -246,7 +267,7 @@ fn take(bench: &Bench<'_>, source: &Source, left: &mut Left) -> Result<(), Failu
 fn conclude(
     workshop: &Workshop<'_>,
     options: &Options,
-    source: &Source,
+    given: &Given,
     left: &Left,
     outcome: Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -263,7 +284,7 @@ fn conclude(
     };
     if let (true, Some(upper)) = (is_kept, &left.upper) {
         let keys = left.root.as_ref().map(Root::keys).unwrap_or_default();
-        let kept = Kept::of(workshop, source.package.to_string(), keys, source.spec.clone());
+        let kept = Kept::of(workshop, given.package(), keys, given.spec());
         if let Err(failure) = last::keep(workshop, &kept, upper) {
             workshop.progress.say(&format!("the root is not kept: {}", failure.what));
         }

@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use super::arguments::{Arguments, BillFormat, Set, Verb};
 use mach::area::Area;
 use mach::attest::{self, Format};
+use mach::build::given::Given;
 use mach::build::{self, spec};
 use mach::chroot::{self, Ask};
 use mach::dist::Dist;
@@ -23,14 +24,15 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         Verb::Rebuild { sources } => {
             let (dist, area) = prepare(arguments)?;
             // Before anything is made, and all of them: a damaged third must not cost two builds.
-            let read = |given: &String| fetch::verb::source_package(&area, options, given);
+            let read = |given: &String| Given::read(&area, &dist, options, given);
             let sources = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
         }
         Verb::Build { specs } => {
             let (dist, area) = prepare(arguments)?;
             let sources = source_packages(&area, &dist, options, specs)?;
-            let sources = sources.iter().map(|path| Source::read(path.as_path()));
+            let read = |path: &PathBuf| Source::read(path).map(Box::new).map(Given::Rpm);
+            let sources = sources.iter().map(read);
             let sources = sources.collect::<Result<Vec<_>, _>>()?;
             build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
         }

@@ -12,9 +12,11 @@ use super::relation::{Conditions, Relations};
 use crate::digest::{self, Sum};
 use crate::failure::{Cause, Failure, OnPath};
 
-const DSC_LIMIT_BYTES: u64 = 1 << 20;
+/// The largest `.dsc` that is read.
+pub const DSC_LIMIT_BYTES: u64 = 1 << 20;
 const FILES_LIMIT: usize = 100;
-const FILE_LIMIT_BYTES: u64 = 64 << 30;
+/// The largest file that a `.dsc` may name.
+pub const FILE_LIMIT_BYTES: u64 = 64 << 30;
 const FORMATS: [&str; 4] = ["1.0", "3.0 (quilt)", "3.0 (native)", "3.0 (custom)"];
 const DEPENDS: [&str; 3] = ["Build-Depends", "Build-Depends-Arch", "Build-Depends-Indep"];
 const CONFLICTS: [&str; 3] = ["Build-Conflicts", "Build-Conflicts-Arch", "Build-Conflicts-Indep"];
@@ -232,7 +234,7 @@ fn only_paragraph(text: &str) -> Result<Paragraph, String> {
 /// The message of a clear-signed text (RFC 9580, 7), or the text itself; whether it was signed.
 ///
 /// What stands outside of the message would be read by some and not by others: it is refused.
-fn without_signature(text: &str) -> Result<(String, bool), String> {
+pub fn without_signature(text: &str) -> Result<(String, bool), String> {
     const BEGIN: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
     const SIGNATURE: &str = "-----BEGIN PGP SIGNATURE-----";
     const END: &str = "-----END PGP SIGNATURE-----";

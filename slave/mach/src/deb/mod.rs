@@ -11,7 +11,9 @@
 
 pub mod apt;
 pub mod archive;
+pub mod build;
 pub mod dsc;
+pub mod fetch;
 pub mod index;
 pub mod install;
 pub mod pack;

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::evr::Capability;
+
 const GROUPS_LIMIT: usize = 2_000;
 const ALTERNATIVES_LIMIT: usize = 200;
 const OPERATORS: [&str; 5] = ["<<", "<=", ">=", ">>", "="];
@@ -47,6 +49,18 @@ impl Relations {
     /// One for each of these packages.
     pub fn of_names(names: &[String]) -> Self {
         Self { groups: names.iter().map(|name| vec![name.clone()]).collect() }
+    }
+
+    /// What a person asks for on the command line, in the words of RPMs: `zlib1g-dev >= 1.2`.
+    pub fn of_capabilities(wanted: &[Capability]) -> Self {
+        let group = |one: &Capability| {
+            let text = one.to_string();
+            match text.split_once(' ') {
+                Some((name, version)) => vec![format!("{name} ({})", version.trim())],
+                None => vec![text],
+            }
+        };
+        Self { groups: wanted.iter().map(group).collect() }
     }
 
     /// Those of both.
@@ -243,6 +257,12 @@ mod tests {
             refused(text);
         }
         refused(&"aa,".repeat(GROUPS_LIMIT + 1));
+    }
+
+    #[test]
+    fn words_of_the_command_line_are_taken() {
+        let wanted = ["zlib1g-dev >= 1.2", "make"].map(|word| Capability::parse(word).unwrap());
+        assert_eq!(Relations::of_capabilities(&wanted).to_string(), "zlib1g-dev (>= 1.2), make");
     }
 
     #[test]

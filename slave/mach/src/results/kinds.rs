@@ -7,6 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use deb822_fast::Deb822;
 
+use crate::deb;
 use crate::record::{FileKind, Kind};
 use crate::srpm;
 
@@ -126,6 +127,7 @@ fn control(file: &mut File, _: &str) -> Result<String, String> {
     if text.len() as u64 > CONTROL_LIMIT_BYTES {
         return Err("is larger than any file of its kind".to_owned());
     }
+    let (text, _) = deb::dsc::without_signature(&text)?;
     let document: Deb822 =
         text.parse().map_err(|error| format!("is not made of fields: {error}"))?;
     let mut paragraphs = document.into_iter();
