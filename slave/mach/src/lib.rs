@@ -33,6 +33,7 @@ pub mod packages;
 pub mod progress;
 pub mod quantity;
 pub mod record;
+pub mod repository;
 pub mod resolve;
 pub mod results;
 pub mod roots;

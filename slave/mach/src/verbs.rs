@@ -1,7 +1,7 @@
 //! The lesser verbs: `setup`, `clean`, `status`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use crate::fetch::Network;
 use crate::layers::read_manifest;
 use crate::metadata;
 use crate::progress::Progress;
+use crate::repository;
 use crate::roots::{self, Root, Set};
 use crate::workshop::Workshop;
 
@@ -144,7 +145,8 @@ fn look(area: &Area) -> Result<Status, Failure> {
         }
     }
     let mut results = Vec::new();
-    for path in entries(&area.results())?.into_iter().filter(|path| path.is_dir()) {
+    let is_package = |path: &PathBuf| path.is_dir() && !path.ends_with(repository::DIRECTORY);
+    for path in entries(&area.results())?.into_iter().filter(is_package) {
         results.push(ResultStatus { package: name_of(&path), runs: names(&path)? });
     }
     let area_status = AreaStatus { free_bytes, size_bytes };

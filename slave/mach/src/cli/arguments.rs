@@ -231,6 +231,8 @@ pub enum Verb {
     },
     /// Show layers, runs and results
     Status,
+    /// Bring the repository over the results of a dist up to date
+    Repository,
     /// Say where results come from: an in-toto statement with SLSA provenance
     Provenance {
         /// With what is true of this run only: its name, its times
@@ -276,6 +278,7 @@ impl Verb {
             | Self::Rpm { .. } => true,
             Self::Clean { .. }
             | Self::Status
+            | Self::Repository
             | Self::Provenance { .. }
             | Self::Sbom { .. }
             | Self::Unlock

@@ -14,7 +14,7 @@ use mach::dist::Dist;
 use mach::failure::{Cause, Failure};
 use mach::options::Options;
 use mach::srpm::{Needs, Source};
-use mach::{fetch, overlay, progress, verbs};
+use mach::{fetch, overlay, progress, repository, verbs};
 
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
@@ -79,6 +79,10 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         }
         Verb::Clean { all } => verbs::clean(&area()?, *all).map(|()| 0),
         Verb::Status => verbs::status(&area()?, arguments.common.json).map(|()| 0),
+        Verb::Repository => {
+            let (dist, area) = prepare(arguments)?;
+            repository::update(&area, &dist).map(|()| 0)
+        }
         Verb::Provenance { this_run, what } => {
             println!("{}", attest::provenance(&area()?, what, *this_run)?);
             Ok(0)

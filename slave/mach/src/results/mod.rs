@@ -13,7 +13,7 @@ use crate::failure::{Cause, Failure, OnPath};
 use crate::record::{Kind, ResultFile};
 use crate::srpm;
 
-pub use publish::{collect, link, publish};
+pub use publish::{collect, link, publish, sync};
 pub use runs::{find, newest_good, runs};
 
 mod kinds;

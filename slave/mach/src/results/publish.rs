@@ -34,7 +34,7 @@ pub fn publish(area: &Area, package: &str, run: &RunId, out: &Path) -> Result<Pa
 }
 
 /// Writes a file or directory through to the disk.
-pub(super) fn sync(path: &Path) -> Result<(), Failure> {
+pub fn sync(path: &Path) -> Result<(), Failure> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::empty()).on("open", path)?;
     File::from(opened).sync_all().on("write to the disk", path)

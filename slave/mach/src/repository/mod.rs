@@ -1,0 +1,136 @@
+//! `mach repository`: one repository over the results of a dist, for package managers.
+//!
+//! ```text
+//! results/N-V-R/RUN/*.rpm ──newest run that ended well──▶ hard links, index (aside) ──swap──▶ results/repository/DIST/
+//! ```
+//!
+//! It is made when it is asked for, not after each build: a build must not pay for it, and
+//! `start-build --out` would send every new file below the results twice. Made again it costs what has
+//! changed: an unchanged set nothing, packages that were in it before are not read.
+//!
+//! It takes its place in one exchange. What a killed mach was making is scratch, which the next sweeps;
+//! the repository that was there stays until the new one is whole and on the disk.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::io::Errno;
+
+use crate::area::Area;
+use crate::dist::{Dist, Manager};
+use crate::failure::{Failure, OnPath};
+use crate::progress::Progress;
+use crate::results;
+use crate::workshop::Workshop;
+
+mod contents;
+mod index;
+
+pub use contents::{Contents, Entry};
+
+/// Beside the directories of packages, whose names have a hyphen.
+pub const DIRECTORY: &str = "repository";
+
+/// Brings the repository of `dist` up to date; shows its directory.
+pub fn update(area: &Area, dist: &Dist) -> Result<(), Failure> {
+    let _lock = area.lock(&format!("repository-{}", dist.name), FlockOperation::LockExclusive)?;
+    let place = area.results().join(DIRECTORY).join(&dist.name);
+    let progress = Progress::new(format!("repository {}", dist.name));
+    let phase = progress.phase("packages");
+    let before = Contents::read(&place);
+    let (wanted, said) = contents::gather(area, &dist.name)?;
+    said.iter().for_each(|line| progress.say(line));
+    let is_as_before = before.as_ref() == Some(&wanted);
+    phase.end(format!("{}{}", wanted.entries.len(), if is_as_before { ", as before" } else { "" }));
+    if is_as_before {
+        progress.result(&place);
+        return Ok(());
+    }
+    let run = area.new_run()?;
+    let outcome = Workshop::new(area, &run, dist, &[], &progress).and_then(|workshop| {
+        let aside =
+            make(&workshop, &wanted, before.as_ref().map(|before| (before, place.as_path())))?;
+        put_in_place(&aside, &place)
+    });
+    run.remove();
+    outcome.map(|()| progress.result(&place))
+}
+
+/// Makes the repository in the scratch of the run.
+fn make(
+    workshop: &Workshop<'_>,
+    wanted: &Contents,
+    before: Option<(&Contents, &Path)>,
+) -> Result<PathBuf, Failure> {
+    let aside = workshop.run.directory("repository")?;
+    for entry in &wanted.entries {
+        let from = workshop.area.results().join(&entry.from).join(&entry.name);
+        if !before.is_some_and(|(contents, _)| contents.has(entry)) {
+            entry.check(&from)?;
+        }
+        results::link(&from, &aside.join(&entry.name))?;
+    }
+    let phase = workshop.progress.phase("index");
+    match workshop.dist.manager {
+        Manager::Dnf | Manager::Dnf5 => {
+            // An index is taken over by name, size and time, so only where no name has other contents.
+            let before = before.filter(|(contents, _)| contents.agrees_with(wanted));
+            index::rpms(workshop, &aside, before.map(|(_, place)| place))?;
+        }
+        Manager::Apt => crate::deb::index::make(workshop, &aside)?,
+    }
+    phase.end("made");
+    let path = aside.join(contents::NAME);
+    let text = serde_json::to_vec(wanted).map_err(std::io::Error::from).on("write", &path)?;
+    fs::File::create_new(&path).and_then(|mut file| file.write_all(&text)).on("write", &path)?;
+    Ok(aside)
+}
+
+/// Swaps it with the one that is there, which so becomes scratch; on the disk before and after.
+fn put_in_place(aside: &Path, place: &Path) -> Result<(), Failure> {
+    sync_tree(aside)?;
+    let parent = place.parent().unwrap_or(place);
+    fs::create_dir_all(parent).on("make the directory", parent)?;
+    let rename = |flags| rustix::fs::renameat_with(CWD, aside, CWD, place, flags);
+    match rename(RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => rename(RenameFlags::EXCHANGE),
+        outcome => outcome,
+    }
+    .on("put the repository in place at", place)?;
+    results::sync(parent)
+}
+
+/// Packages are on the disk already: they were synced when they were published.
+fn sync_tree(directory: &Path) -> Result<(), Failure> {
+    for path in crate::area::entries(directory)? {
+        let is_package = path.extension().is_some_and(|end| end == "rpm" || end == "deb");
+        match path.is_dir() {
+            true => sync_tree(&path)?,
+            false if is_package => {}
+            false => results::sync(&path)?,
+        }
+    }
+    results::sync(directory)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_repository_takes_the_place_of_the_old_in_one_step() {
+        let directory = tempfile::tempdir().unwrap();
+        let (aside, place) = (directory.path().join("aside"), directory.path().join("r/dist"));
+        for text in ["one", "two"] {
+            fs::create_dir_all(aside.join("repodata")).unwrap();
+            fs::write(aside.join("repodata/repomd.xml"), text).unwrap();
+            put_in_place(&aside, &place).unwrap();
+            assert_eq!(fs::read_to_string(place.join("repodata/repomd.xml")).unwrap(), text);
+        }
+        let old = fs::read_to_string(aside.join("repodata/repomd.xml")).unwrap();
+        assert_eq!(old, "one", "the old one is scratch now");
+    }
+}
