@@ -40,4 +40,5 @@ pub mod roots;
 pub mod srpm;
 pub mod time;
 pub mod verbs;
+pub mod verify;
 pub mod workshop;

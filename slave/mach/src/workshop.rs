@@ -11,6 +11,7 @@ use crate::dist::{Address, Dist};
 use crate::failure::{Failure, OnPath};
 use crate::fetch::Network;
 use crate::progress::Progress;
+use crate::verify::Conditions;
 
 /// The name of the repository that holds what a chain has built so far.
 pub const CHAIN: &str = "mach-chain";
@@ -51,6 +52,8 @@ pub struct Workshop<'a> {
     pub network: Network,
     /// Becomes the directory of the results.
     pub out: PathBuf,
+    /// What is other here, in the second build of `--verify`.
+    pub conditions: Option<Conditions>,
 }
 
 impl<'a> Workshop<'a> {
@@ -64,7 +67,7 @@ impl<'a> Workshop<'a> {
     ) -> Result<Self, Failure> {
         let out = run.directory("out")?;
         let network = Network::Allowed;
-        Ok(Self { area, run, dist, repositories, progress, network, out })
+        Ok(Self { area, run, dist, repositories, progress, network, out, conditions: None })
     }
 
     /// The same, where `network` says what may be fetched; else anything may.
