@@ -20,6 +20,7 @@ pub mod tag {
     pub const FILE_MODES: u32 = 1030;
     pub const FILE_RDEVS: u32 = 1033;
     pub const FILE_MTIMES: u32 = 1034;
+    pub const CHANGELOG_TIMES: u32 = 1080;
     pub const FILE_DIGESTS: u32 = 1035;
     pub const FILE_LINKS: u32 = 1036;
     pub const FILE_FLAGS: u32 = 1037;

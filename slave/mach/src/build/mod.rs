@@ -137,6 +137,7 @@ pub fn rebuild_one(
     given: &Given,
     chain: &mut Chain,
 ) -> Result<Built, Failure> {
+    let dist = &given.dated(dist);
     let run = area.new_run()?;
     let progress = Progress::new(given.package());
     let mut built = || {
