@@ -83,6 +83,11 @@ impl Area {
         self.root.join("mach/resolutions")
     }
 
+    /// Where compilers' results are kept, by dist.
+    pub fn ccache(&self) -> PathBuf {
+        self.root.join("mach/ccache")
+    }
+
     fn locks(&self) -> PathBuf {
         self.root.join("mach/locks")
     }

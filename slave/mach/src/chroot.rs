@@ -80,8 +80,8 @@ fn with_root<T>(
     let run = area.new_run()?;
     let progress = Progress::new(dist.name.clone());
     let made = || {
-        let workshop = Workshop::new(area, &run, dist, &repositories, &progress)?
-            .with_network(options.fetching());
+        let workshop =
+            Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
         let bench = Bench::prepare(&workshop, options)?;
         let mut root = roots::set(&workshop, Set::Build)?;
         if !needs.requirements.is_empty() {

@@ -23,6 +23,8 @@ use crate::workshop::{Workshop, read_log_end};
 
 /// Where a root's own rpm finds packages: below a tmpfs of its cell.
 const PACKAGES: &str = "/run/mach/packages";
+/// What packages that were fetched are shown as, beside the repositories by name.
+pub const FETCHED: &str = "fetched";
 
 /// Which rpm installs.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +55,7 @@ pub fn install(
     }
     let fetched = workshop.area.packages();
     if fetched.is_dir() {
-        cells::add_shown(&mut cell, &fetched, &format!("{PACKAGES}/fetched"));
+        cells::add_shown(&mut cell, &fetched, &format!("{PACKAGES}/{FETCHED}"));
     }
     let path = workshop.root_log();
     let before = fs::metadata(&path).map_or(0, |metadata| metadata.len());
@@ -106,11 +108,16 @@ fn argv(workshop: &Workshop<'_>, by: By<'_>, files: &[Obtained]) -> Vec<String> 
 
 /// Where a cell has a package.
 fn place(file: &Obtained) -> String {
+    place_below(PACKAGES, file)
+}
+
+/// Where a cell has a package that shows repositories and what was fetched below `at`.
+pub fn place_below(at: &str, file: &Obtained) -> String {
     match &file.shown {
-        Some((repository, location)) => format!("{PACKAGES}/{repository}/{location}"),
+        Some((repository, location)) => format!("{at}/{repository}/{location}"),
         None => {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            format!("{PACKAGES}/fetched/{name}")
+            format!("{at}/{FETCHED}/{name}")
         }
     }
 }

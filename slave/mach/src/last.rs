@@ -19,7 +19,8 @@ use crate::layers::read_manifest;
 use crate::time::rfc3339;
 use crate::workshop::Workshop;
 
-const NAME: &str = "last";
+/// Names its directory and its lock.
+pub const NAME: &str = "last";
 const MANIFEST: &str = "kept.json";
 
 /// What is known of a kept root.
@@ -67,7 +68,8 @@ impl Kept {
     }
 }
 
-fn path(area: &Area) -> PathBuf {
+/// Where it is, if there is one.
+pub fn path(area: &Area) -> PathBuf {
     area.layers().with_file_name(NAME)
 }
 
@@ -101,7 +103,8 @@ pub fn keys(area: &Area) -> Vec<String> {
     read(area).map_or_else(Vec::new, |kept| kept.layers)
 }
 
-fn read(area: &Area) -> Option<Kept> {
+/// What is known of the kept root; `None` when there is none.
+pub fn read(area: &Area) -> Option<Kept> {
     serde_json::from_slice(&fs::read(path(area).join(MANIFEST)).ok()?).ok()
 }
 

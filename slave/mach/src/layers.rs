@@ -23,6 +23,7 @@ use crate::area::{Area, Lock};
 use crate::digest::Sum;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::package::{Package, Resolution};
+use crate::room;
 use crate::time::rfc3339;
 use crate::workshop::Workshop;
 
@@ -138,14 +139,20 @@ fn open(area: &Area, key: &Key, cached: bool) -> Result<Option<Layer>, Failure> 
     let path = area.layers().join(key.as_str());
     // Asked for without a look first: the lock decides what is true.
     let lock = area.lock(key.as_str(), FlockOperation::LockShared)?;
-    let Some(manifest) = read_manifest(&path).filter(|manifest| manifest.key == key.as_str())
-    else {
+    let Some(manifest) = complete(&path, key) else {
         return Ok(None);
     };
-    if cached {
-        count_use(area, key.as_str())?;
+    match cached {
+        true => count_use(area, key.as_str())?,
+        // The lock is as old as the beginning of making.
+        false => room::touch(&area.lock_file(key.as_str())),
     }
     Ok(Some(Layer { path, manifest, cached, _lock: lock }))
+}
+
+/// The manifest of the layer at `path`, if it is this one and whole.
+fn complete(path: &Path, key: &Key) -> Option<Manifest> {
+    read_manifest(path).filter(|manifest| manifest.key == key.as_str())
 }
 
 /// How often a layer was used again, and when last: a number in the file of its lock, and that file's
@@ -164,6 +171,12 @@ fn count_use(area: &Area, key: &str) -> Result<(), Failure> {
     // Not by a rename: the lock is on this very file. Of a fixed width, so that none is ever half.
     let mut file = File::options().write(true).open(&path).on("open", &path)?;
     file.write_all(format!("{:020}\n", count + 1).as_bytes()).on("write", &path)
+}
+
+/// Begins to count anew: the layer is gone.
+pub fn forget_uses(area: &Area, key: &str) -> Result<(), Failure> {
+    let path = area.lock_file(key);
+    File::options().write(true).truncate(true).open(&path).map(|_| ()).on("empty", &path)
 }
 
 /// A layer's manifest; `None` when there is no whole one.
@@ -193,16 +206,19 @@ pub fn find_or_make(
         return Ok(layer);
     }
     let lock = area.lock(key.as_str(), FlockOperation::LockExclusive)?;
-    if let Some(manifest) = read_manifest(&area.layers().join(key.as_str())) {
+    if complete(&area.layers().join(key.as_str()), key).is_some() {
         // Somebody made it while we waited for the lock.
         drop(lock);
-        return open(area, key, true)?.ok_or_else(|| vanished(&manifest.key));
+        return open(area, key, true)?.ok_or_else(|| vanished(key.as_str()));
     }
     let begun = Instant::now();
     let files = make()?;
     put_in_place(workshop, key, plan, &files, begun)?;
     drop(lock);
-    open(area, key, false)?.ok_or_else(|| vanished(key.as_str()))
+    let layer = open(area, key, false)?.ok_or_else(|| vanished(key.as_str()))?;
+    // Now that it is in use, and so are those below it: none of these goes.
+    room::bound(workshop)?;
+    Ok(layer)
 }
 
 fn vanished(key: &str) -> Failure {

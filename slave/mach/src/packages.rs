@@ -9,6 +9,7 @@ use crate::failure::{Cause, Failure, OnPath};
 use crate::fetch::{self, Algorithm, Checksum, Expect, Url};
 use crate::package::Package;
 use crate::resolve::Request;
+use crate::room;
 use crate::workshop::{RepositoryState, Workshop};
 
 /// Largest package that is fetched.
@@ -74,6 +75,7 @@ fn obtain_one(
         expect.size_bytes = Some(package.size_bytes);
         fetch::download(&url, &path, &expect, workshop.network, &mut |_| tick())?;
     }
+    room::touch(&path);
     // Its name is its digest, but a disk may have failed since.
     check(&path, package)?;
     Ok(Obtained { path, shown: None })

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, openat2};
 
 use crate::cells::{self, Program, Streams};
 use crate::deb::{self, relation::Relations};
@@ -24,6 +24,8 @@ use crate::package::Resolution;
 use crate::packages;
 use crate::progress::Phase;
 use crate::resolve::{self, Request};
+use crate::room;
+use crate::signed;
 use crate::srpm::Needs;
 use crate::workshop::{CHAIN, RepositoryState, Workshop};
 
@@ -201,7 +203,10 @@ fn make(
     phase: &Phase<'_>,
 ) -> Result<PathBuf, Failure> {
     let new = wanted.beyond(&root.resolution);
+    // None of what was fetched goes before it is installed.
+    let _packages = workshop.area.lock(room::PACKAGES_LOCK, FlockOperation::LockShared)?;
     let files = packages::obtain(workshop, request, &new, &mut || phase.tick())?;
+    signed::check(workshop, &new, &files)?;
     let bootstrap = match kind {
         Kind::Minimal => bootstrap(workshop, request, wanted, phase)?,
         _ => None,

@@ -10,8 +10,9 @@ use crate::area::{Area, Run};
 use crate::dist::{Address, Dist};
 use crate::failure::{Failure, OnPath};
 use crate::fetch::Network;
+use crate::options::Options;
 use crate::progress::Progress;
-use crate::verify::Conditions;
+use crate::room;
 
 /// The name of the repository that holds what a chain has built so far.
 pub const CHAIN: &str = "mach-chain";
@@ -50,10 +51,10 @@ pub struct Workshop<'a> {
     pub progress: &'a Progress,
     /// Whether anything may be fetched.
     pub network: Network,
+    /// The most that layers may take.
+    pub layers_size_bytes: u64,
     /// Becomes the directory of the results.
     pub out: PathBuf,
-    /// What is other here, in the second build of `--verify`.
-    pub conditions: Option<Conditions>,
 }
 
 impl<'a> Workshop<'a> {
@@ -67,13 +68,15 @@ impl<'a> Workshop<'a> {
     ) -> Result<Self, Failure> {
         let out = run.directory("out")?;
         let network = Network::Allowed;
-        Ok(Self { area, run, dist, repositories, progress, network, out, conditions: None })
+        let layers_size_bytes = dist.layers_size_bytes.unwrap_or(room::LAYERS_SIZE_BYTES);
+        Ok(Self { area, run, dist, repositories, progress, network, layers_size_bytes, out })
     }
 
-    /// The same, where `network` says what may be fetched; else anything may.
+    /// The same, as `options` say what may be fetched and how much layers may take.
     #[must_use]
-    pub fn with_network(mut self, network: Network) -> Self {
-        self.network = network;
+    pub fn with_options(mut self, options: &Options) -> Self {
+        self.network = options.fetching();
+        self.layers_size_bytes = options.layers_size_bytes.unwrap_or(self.layers_size_bytes);
         self
     }
 

@@ -21,7 +21,7 @@ const LINKS: &str = "/usr/lib64/ccache:/usr/lib/ccache";
 
 /// The dist's cache, made if it is not there, the builder's own.
 pub fn directory(workshop: &Workshop<'_>) -> Result<PathBuf, Failure> {
-    let path = workshop.area.layers().with_file_name("ccache").join(&workshop.dist.name);
+    let path = workshop.area.ccache().join(&workshop.dist.name);
     fs::create_dir_all(&path).on("make the directory", &path)?;
     let id = Some(workshop.dist.builder.uid);
     chown(&path, id, id).on("set the owner of", &path)?;

@@ -62,8 +62,8 @@ pub fn source_package(
     let name = spec.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let progress = Progress::new(name);
     let made = || {
-        let workshop = Workshop::new(area, &run, dist, &repositories, &progress)?
-            .with_network(options.fetching());
+        let workshop =
+            Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
         let bench = Bench::prepare(&workshop, options)?;
         make(&bench, spec)?;
         let files = results::take(&bench.home.join(TOPDIR), &workshop.out)?;

@@ -229,10 +229,22 @@ pub enum Verb {
         #[arg(long)]
         all: bool,
     },
-    /// Show layers, runs and results
+    /// Remove all that was made or fetched for the dist and can be made or fetched again
+    Scrub {
+        /// For every dist
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show room, layers, caches, runs and results
     Status,
     /// Bring the repository over the results of a dist up to date
     Repository,
+    /// List the dists there are, or check these
+    Dists {
+        /// Names, or paths of files
+        #[arg(value_name = "DIST")]
+        given: Vec<String>,
+    },
     /// Say where results come from: an in-toto statement with SLSA provenance
     Provenance {
         /// With what is true of this run only: its name, its times
@@ -277,8 +289,10 @@ impl Verb {
             | Self::Installdeps { .. }
             | Self::Rpm { .. } => true,
             Self::Clean { .. }
+            | Self::Scrub { .. }
             | Self::Status
             | Self::Repository
+            | Self::Dists { .. }
             | Self::Provenance { .. }
             | Self::Sbom { .. }
             | Self::Unlock

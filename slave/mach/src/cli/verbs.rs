@@ -10,11 +10,12 @@ use mach::attest::{self, Format};
 use mach::build::given::Given;
 use mach::build::{self, spec};
 use mach::chroot::{self, Ask};
+use mach::clean::{self, Whose};
 use mach::dist::Dist;
 use mach::failure::{Cause, Failure};
 use mach::options::Options;
 use mach::srpm::{Needs, Source};
-use mach::{fetch, overlay, progress, repository, verbs};
+use mach::{fetch, overlay, progress, repository, roots, status, verbs};
 
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
@@ -42,10 +43,10 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             made.iter().for_each(|path| progress::result(&dist.name, path));
             Ok(0)
         }
-        Verb::Setup { set: Set::Prep } => area().map(|_| 0),
-        Verb::Setup { .. } => {
+        Verb::Setup { set: Set::Prep } if arguments.common.dist.is_none() => area().map(|_| 0),
+        Verb::Setup { set } => {
             let (dist, area) = prepare(arguments)?;
-            verbs::setup(&area, &dist).map(|()| 0)
+            verbs::setup(&area, &dist, options, roots_set(*set)).map(|()| 0)
         }
         Verb::Chroot { last, builder, install, command } => {
             let ask = Ask { as_builder: *builder, command: command.clone() };
@@ -77,12 +78,18 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             let call = fetch::verb::Arguments { spec, into, given };
             fetch::verb::fetch(&area, &dist, options, &call).map(|()| 0)
         }
-        Verb::Clean { all } => verbs::clean(&area()?, *all).map(|()| 0),
-        Verb::Status => verbs::status(&area()?, arguments.common.json).map(|()| 0),
         Verb::Repository => {
             let (dist, area) = prepare(arguments)?;
             repository::update(&area, &dist).map(|()| 0)
         }
+        Verb::Clean { all } => clean::clean(&area()?, *all).map(|()| 0),
+        Verb::Scrub { all: true } => clean::scrub(&area()?, Whose::All).map(|()| 0),
+        Verb::Scrub { all: false } => {
+            let dist = dist_of(arguments)?;
+            clean::scrub(&area()?, Whose::Dist(&dist)).map(|()| 0)
+        }
+        Verb::Status => status::status(&area()?, arguments.common.json).map(|()| 0),
+        Verb::Dists { given } => verbs::dists(given, arguments.common.json),
         Verb::Provenance { this_run, what } => {
             println!("{}", attest::provenance(&area()?, what, *this_run)?);
             Ok(0)
@@ -152,15 +159,29 @@ fn bill_format(format: BillFormat) -> Format {
     }
 }
 
+/// How much of a root `setup` makes; `None`: no root.
+fn roots_set(set: Set) -> Option<roots::Set> {
+    match set {
+        Set::Prep => None,
+        Set::Minimal => Some(roots::Set::Minimal),
+        Set::Base => Some(roots::Set::Base),
+        Set::Build => Some(roots::Set::Build),
+    }
+}
+
 /// What every verb that makes roots needs.
 fn prepare(arguments: &Arguments) -> Result<(Dist, Area), Failure> {
+    let dist = dist_of(arguments)?;
+    overlay::enter_own_namespace()?;
+    Ok((dist, Area::open(&arguments.common.area)?))
+}
+
+fn dist_of(arguments: &Arguments) -> Result<Dist, Failure> {
     let dist = arguments.common.dist.as_deref().ok_or_else(|| {
         let remedy = "name it: mach -r debian-12-rpm …";
         Failure::new(Cause::Usage, "no dist was given, so nobody knows which root to make", remedy)
     })?;
-    let dist = Dist::find(dist)?;
-    overlay::enter_own_namespace()?;
-    Ok((dist, Area::open(&arguments.common.area)?))
+    Dist::find(dist)
 }
 
 const UNLOCK: &str = "mach: there is nothing to unlock: every lock ends with the process that holds it, \

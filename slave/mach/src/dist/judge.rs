@@ -10,7 +10,9 @@ use super::file::{
     BuildTable, DistFile, EpochTable, HooksTable, Macros, RepositoryTable, SetsTable,
 };
 use super::{Address, Builder, Dist, Epoch, Hooks, Key, Manager, Personality, Repository, Sets};
+use crate::install::FETCHED;
 use crate::quantity;
+use crate::workshop::CHAIN;
 
 const PRIORITY_DEFAULT: u32 = 99;
 const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
@@ -136,6 +138,9 @@ fn judge_repository(manager: Manager, table: RepositoryTable) -> Result<Reposito
     let RepositoryTable { name, url, priority, gpgcheck, repo_gpgcheck, keys, suite, components } =
         table;
     plain("a repository's name", &name)?;
+    if [CHAIN, FETCHED].contains(&name.as_str()) {
+        return Err(format!("no repository can be called {name}: mach's own is"));
+    }
     let within = |what: String| format!("repository {name}: {what}");
     let address = judge_address(&url).map_err(within)?;
     let keys: Vec<Key> =

@@ -70,7 +70,8 @@ pub struct Dist {
 }
 
 /// The program that resolves requirements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Manager {
     /// dnf 4.
     Dnf,
@@ -78,6 +79,17 @@ pub enum Manager {
     Dnf5,
     /// apt: the dist's packages are Debian's.
     Apt,
+}
+
+impl Manager {
+    /// As it stands in a dist.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dnf => "dnf",
+            Self::Dnf5 => "dnf5",
+            Self::Apt => "apt",
+        }
+    }
 }
 
 /// What a build believes to run on (`personality(2)`, as `setarch` sets it).
@@ -261,10 +273,14 @@ pub struct Listed {
     pub name: String,
     /// The file, or `built in`.
     pub origin: String,
+    /// Which program resolves for it; none when it is wrong.
+    pub manager: Option<Manager>,
     /// Its summary; none when it is wrong.
     pub summary: Option<String>,
     /// What is wrong with it.
     pub trouble: Option<String>,
+    /// Directories and keys that it names and this slave has not.
+    pub lacks: Vec<String>,
 }
 
 /// Every dist there is, those of [`DIST_DIRECTORY`] before the built-in ones they hide.
@@ -284,15 +300,51 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
     Ok(found)
 }
 
+/// The dist that `-r` finds by this name or path, and whether it could be used.
+pub fn check(given: &str) -> Listed {
+    let dist = Dist::find(given);
+    let name = dist.as_ref().map_or_else(|_| given.to_owned(), |dist| dist.name.clone());
+    listed(&name, given.to_owned(), dist)
+}
+
 fn listed(name: &str, origin: String, dist: Result<Dist, Failure>) -> Listed {
-    let (summary, trouble) = match dist {
-        Ok(dist) if dist.name != name => {
-            (None, Some(format!("its file is called {name}, but it calls itself {}", dist.name)))
+    let name = name.to_owned();
+    let dist = dist.map_err(|failure| failure.what).and_then(|dist| match dist.name == name {
+        true => Ok(dist),
+        false => Err(format!("its file is called {name}, but it calls itself {}", dist.name)),
+    });
+    match dist {
+        Ok(dist) => {
+            let (manager, lacks) = (Some(dist.manager), lacks(&dist));
+            Listed { name, origin, manager, summary: Some(dist.summary), trouble: None, lacks }
         }
-        Ok(dist) => (Some(dist.summary), None),
-        Err(failure) => (None, Some(failure.what)),
-    };
-    Listed { name: name.to_owned(), origin, summary, trouble }
+        Err(trouble) => {
+            let (manager, summary, lacks) = (None, None, Vec::new());
+            Listed { name, origin, manager, summary, trouble: Some(trouble), lacks }
+        }
+    }
+}
+
+/// Directories and keys that a dist names and this slave has not.
+fn lacks(dist: &Dist) -> Vec<String> {
+    let mut paths = Vec::new();
+    for repository in &dist.repositories {
+        if let Address::Directory(path) = &repository.address {
+            paths.push(path);
+        }
+        paths.extend(repository.keys.iter().filter_map(|key| match key {
+            Key::File(path) => Some(path),
+            Key::Armored(_) => None,
+        }));
+    }
+    let mut lacks: Vec<String> = paths
+        .into_iter()
+        .filter(|path| !path.exists())
+        .map(|path| path.display().to_string())
+        .collect();
+    lacks.sort();
+    lacks.dedup();
+    lacks
 }
 
 #[cfg(test)]

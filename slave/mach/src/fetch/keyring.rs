@@ -33,11 +33,11 @@ impl Keyring {
             _ => bytes.to_vec(),
         };
         let packets = packets(&binary)?;
-        if packets.first()?.0 != PUBLIC_KEY_PACKET {
+        if packets.first()?.kind != PUBLIC_KEY_PACKET {
             return None;
         }
-        let keys = packets.iter().filter(|(kind, _)| *kind == PUBLIC_KEY_PACKET);
-        let fingerprints = keys.filter_map(|(_, body)| fingerprint(body)).collect();
+        let keys = packets.iter().filter(|packet| packet.kind == PUBLIC_KEY_PACKET);
+        let fingerprints = keys.filter_map(|packet| fingerprint(packet.body)).collect();
         Some(Self { binary, fingerprints })
     }
 
@@ -47,6 +47,32 @@ impl Keyring {
         File::open(path).ok()?.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).ok()?;
         (bytes.len() as u64 <= LIMIT_BYTES).then(|| Self::parse(&bytes)).flatten()
     }
+
+    /// Each key (a certificate: the key, its user ids, its subkeys) armored by itself, as rpm wants it.
+    pub fn armored(&self) -> Vec<String> {
+        let packets = packets(&self.binary).unwrap_or_default();
+        let keys = packets.iter().filter(|packet| packet.kind == PUBLIC_KEY_PACKET);
+        let begins: Vec<usize> = keys.map(|packet| packet.begin).collect();
+        let ends = begins.iter().skip(1).copied().chain([self.binary.len()]);
+        begins.iter().zip(ends).map(|(begin, end)| armor(&self.binary[*begin..end])).collect()
+    }
+}
+
+/// Source: RFC 9580, section 6; with the checksum that older rpms want.
+fn armor(binary: &[u8]) -> String {
+    let text = STANDARD.encode(binary);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    let sum = STANDARD.encode(&crc24(binary).to_be_bytes()[1..]);
+    format!("{ARMOR_BEGIN}\n\n{}\n={sum}\n{ARMOR_END}\n", lines.join("\n"))
+}
+
+/// Source: RFC 9580, section 6.1.1.
+fn crc24(bytes: &[u8]) -> u32 {
+    let shifted = |crc: u32| (crc << 1) ^ if crc & 0x80_0000 == 0 { 0 } else { 0x186_4cfb };
+    bytes.iter().fold(0xb7_04ce, |crc: u32, byte| {
+        (0..8).fold(crc ^ (u32::from(*byte) << 16), |crc, _| shifted(crc)) & 0xff_ffff
+    })
 }
 
 /// The bytes of all blocks of public keys in a text.
@@ -63,10 +89,19 @@ fn dearmor(text: &str) -> Option<Vec<u8>> {
     Some(binary)
 }
 
-/// Kind and body of each packet; `None` when they are none.
-fn packets(mut bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+struct Packet<'a> {
+    kind: u8,
+    /// Where its header begins.
+    begin: usize,
+    body: &'a [u8],
+}
+
+/// The packets that bytes consist of; `None` when they are none.
+fn packets(mut bytes: &[u8]) -> Option<Vec<Packet<'_>>> {
+    let size_bytes = bytes.len();
     let mut found = Vec::new();
     while let Some((&tag, rest)) = bytes.split_first() {
+        let begin = size_bytes - bytes.len();
         let (kind, size, rest) = match tag & 0xc0 {
             0xc0 => {
                 let (size, rest) = new_length(rest)?;
@@ -82,7 +117,7 @@ fn packets(mut bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
             }
             _ => return None,
         };
-        found.push((kind, rest.get(..size)?));
+        found.push(Packet { kind, begin, body: rest.get(..size)? });
         bytes = &rest[size..];
     }
     Some(found)
@@ -100,7 +135,7 @@ fn new_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 fn number(bytes: &[u8]) -> usize {
-    bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    bytes.iter().fold(0, |number, byte| (number << 8) | usize::from(*byte))
 }
 
 /// The fingerprint of a key of version 4.
@@ -139,6 +174,15 @@ mod tests {
         let twice = Keyring::parse(format!("{armored}{armored}").as_bytes()).unwrap();
         assert_eq!(twice.binary, [key(), key()].concat());
         assert_eq!(twice.fingerprints.len(), 2);
+        let again = twice.armored();
+        assert_eq!(again.len(), 2);
+        assert_eq!(Keyring::parse(again[1].as_bytes()).unwrap(), binary);
+    }
+
+    // The check value of CRC-24/OPENPGP.
+    #[test]
+    fn the_checksum_of_armor_is_openpgps() {
+        assert_eq!(crc24(b"123456789"), 0x21_cf02);
     }
 
     #[test]

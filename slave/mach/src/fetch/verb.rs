@@ -51,7 +51,7 @@ pub fn fetch(
     let subject = arguments.spec.file_stem().unwrap_or_default().to_string_lossy();
     let progress = Progress::new(subject);
     let outcome = Workshop::new(area, &run, dist, &repositories, &progress)
-        .map(|workshop| workshop.with_network(options.fetching()))
+        .map(|workshop| workshop.with_options(options))
         .and_then(|workshop| bring(&workshop, options, arguments));
     run.remove();
     outcome

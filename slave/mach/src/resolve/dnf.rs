@@ -1,7 +1,8 @@
-//! dnf 4, asked by its Python interface: the only one that tells digests and places of packages.
+//! dnf 4 or 5, asked by their Python interfaces: the only ones that tell digests and places of packages.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -11,11 +12,16 @@ use super::{Request, unmet};
 use crate::area::Lock;
 use crate::cells::{self, Program, Streams};
 use crate::digest::Sum;
+use crate::dist::Manager;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::package::{Package, Resolution};
+use crate::room;
 use crate::workshop::{CHAIN, RepositoryState, Workshop, read_log_end};
 
-const SCRIPT: &str = include_str!("solve.py");
+const DNF4: &str = include_str!("solve.py");
+const DNF5: &str = include_str!("solve5.py");
+/// Largest answer that is read.
+const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
 /// A year: see the script.
 const NEVER_SECONDS: i64 = 31_536_000;
 
@@ -125,16 +131,30 @@ fn ask(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<Answer, Failure
     let err = workshop.open_root_log()?;
     let program = Program::as_root(argv, cells::STATE);
     let status = cells::run(cell, &program, Streams::Files { out, err }, &mut || ())?.status;
-    let text = fs::read(&path).on("read", &path)?;
+    let mut text = Vec::new();
+    let answered = File::open(&path).on("open", &path)?;
+    answered.take(ANSWER_LIMIT_BYTES).read_to_end(&mut text).on("read", &path)?;
     if status == 0
         && let Ok(answer) = serde_json::from_slice(&text)
     {
         return Ok(answer);
     }
     let details = crate::explain::last_lines(&read_log_end(&workshop.root_log()));
-    let what = format!("the slave's dnf cannot be asked (python3 ended with {status})");
-    let remedy = "use an image with dnf 4: 'bhost image build NAME --include rpm,dnf'";
+    let (called, packages) = match workshop.dist.manager {
+        Manager::Dnf5 => ("dnf 5", "rpm,python3-libdnf5"),
+        _ => ("dnf 4", "rpm,dnf"),
+    };
+    let what = format!("the slave's {called} cannot be asked (python3 ended with {status})");
+    let remedy = format!("use an image with it: 'bhost image build NAME --include {packages}'");
     Err(Failure::new(Cause::Root, what, remedy).with_details(details))
+}
+
+fn script(manager: Manager) -> &'static str {
+    match manager {
+        Manager::Dnf5 => DNF5,
+        // dists of apt do not come here
+        Manager::Dnf | Manager::Apt => DNF4,
+    }
 }
 
 /// What the cell has as its root, with script and question; a new one for each question.
@@ -145,7 +165,7 @@ fn skeleton(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<PathBuf, F
     }
     let question = serde_json::to_string(&question(workshop, request));
     let question = question.map_err(std::io::Error::from).on("write the question for", &path)?;
-    let files = [("solve.py", SCRIPT.to_owned()), ("question", question)];
+    let files = [("solve.py", script(workshop.dist.manager).to_owned()), ("question", question)];
     cells::make_skeleton(&path, &files)?;
     Ok(path)
 }
@@ -197,10 +217,12 @@ fn state(
         sum.field(&state.name);
         sum.field(&state.metadata_sha256);
     }
-    let name = format!("dnf-{}", sum.hex().chars().take(16).collect::<String>());
+    let kind = if workshop.dist.manager == Manager::Dnf5 { "dnf5" } else { "dnf" };
+    let name = format!("{kind}-{}", sum.hex().chars().take(16).collect::<String>());
     let lock = workshop.area.lock(&format!("cache-{name}"), FlockOperation::LockExclusive)?;
     let path = workshop.area.cache().join(name);
     fs::create_dir_all(&path).on("make the directory", &path)?;
+    room::touch(&path);
     if request.chain.is_none() {
         return Ok((path, Some(lock)));
     }

@@ -19,6 +19,7 @@ use crate::digest::Sum;
 use crate::evr::Capability;
 use crate::failure::{Failure, OnPath};
 use crate::package::Resolution;
+use crate::room;
 use crate::workshop::{RepositoryState, Workshop};
 
 /// Changes whenever the same question may get another answer.
@@ -97,7 +98,10 @@ fn path_of(workshop: &Workshop<'_>, key: &str) -> PathBuf {
 
 /// What cannot be read is asked anew.
 fn remembered(workshop: &Workshop<'_>, key: &str) -> Option<Resolution> {
-    serde_json::from_slice(&fs::read(path_of(workshop, key)).ok()?).ok()
+    let path = path_of(workshop, key);
+    let known = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+    room::touch(&path);
+    Some(known)
 }
 
 /// By a rename, so that nobody reads half of it.

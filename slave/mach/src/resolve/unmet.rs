@@ -90,7 +90,8 @@ fn details(answer: &Answer) -> Vec<String> {
     lines.extend(
         answer.conflicting.iter().map(|(conflict, nevra)| format!("{conflict}: met by {nevra}")),
     );
-    let problems = answer.problems.iter().flatten();
+    // dnf 5 tells all of them in one text.
+    let problems = answer.problems.iter().flatten().flat_map(|said| said.lines());
     lines.extend(problems.take(PROBLEMS_LIMIT).map(|said| said.trim().to_owned()));
     // What metadata say reaches a terminal.
     lines.into_iter().map(|line| line.replace(char::is_control, "?")).collect()

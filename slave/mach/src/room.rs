@@ -1,0 +1,282 @@
+//! How much room layers and caches may take, and which go when they take more: the least recently used.
+//!
+//! | what                    | bound                                          | last use                    |
+//! |-------------------------|------------------------------------------------|-----------------------------|
+//! | layers                  | `[layers] size` of the dist, `--layers-size`   | time of the lock's file     |
+//! | packages that were fetched | a quarter of that                           | time of the file            |
+//! | what solvers keep       | [`SOLVER_CACHES`] directories                  | time of the directory       |
+//! | answers of solvers      | [`RESOLUTIONS`] files                          | time of the file            |
+//!
+//! Architecture invariant: what goes is renamed into the scratch of a run before it is removed, so that
+//! a mach killed meanwhile leaves scratch and never half a layer; and nothing goes that is in use: it
+//! is locked.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::FlockOperation;
+
+use crate::area::{Area, Run, entries};
+use crate::failure::{Cause, Failure, OnPath};
+use crate::last;
+use crate::layers::{self, read_manifest};
+use crate::workshop::Workshop;
+
+/// What layers may take when neither the dist nor the command line says.
+pub const LAYERS_SIZE_BYTES: u64 = 20 << 30;
+/// How many sets of repositories a solver's work is kept for.
+const SOLVER_CACHES: usize = 12;
+/// How many answers are kept; each is some kilobytes.
+const RESOLUTIONS: usize = 2_000;
+
+/// A layer, as far as it matters for whether it stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    key: String,
+    parent: Option<String>,
+    size_bytes: u64,
+    used: SystemTime,
+}
+
+/// Brings layers and caches of the workshop's area back below their bounds.
+pub fn bound(workshop: &Workshop<'_>) -> Result<(), Failure> {
+    let (area, run) = (workshop.area, workshop.run);
+    let limit_bytes = workshop.layers_size_bytes;
+    for key in bound_layers(area, run, limit_bytes)? {
+        workshop.note(&format!("layer {key} was used least recently and has made room"))?;
+    }
+    bound_packages(area, run, limit_bytes / 4)?;
+    for path in surplus_by_count(&area.cache(), SOLVER_CACHES)? {
+        if !is_of_solver(&path) {
+            continue;
+        }
+        remove_locked(area, run, &path, &format!("cache-{}", name_of(&path)))?;
+    }
+    for path in surplus_by_count(&area.resolutions(), RESOLUTIONS)? {
+        // Somebody else may have been first; who reads it now has it open or asks anew.
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// Removes layers until the rest takes at most `limit_bytes` or is in use; the keys of those removed.
+fn bound_layers(area: &Area, run: &Run, limit_bytes: u64) -> Result<Vec<String>, Failure> {
+    let held = held(area)?;
+    let mut total: u64 = held.iter().map(|layer| layer.size_bytes).sum();
+    let mut removed = Vec::new();
+    let kept = last::keys(area);
+    for layer in least_recently_used_first(&held) {
+        if total <= limit_bytes {
+            break;
+        }
+        if kept.contains(&layer.key) {
+            continue;
+        }
+        if remove_layer(area, run, &layer.key)? {
+            total -= layer.size_bytes;
+            removed.push(layer.key.clone());
+        }
+    }
+    Ok(removed)
+}
+
+fn held(area: &Area) -> Result<Vec<Held>, Failure> {
+    let manifests = entries(&area.layers())?;
+    let manifests = manifests.iter().filter_map(|path| read_manifest(path));
+    Ok(manifests
+        .map(|manifest| Held {
+            used: layers::uses(area, &manifest.key).1.unwrap_or(SystemTime::UNIX_EPOCH),
+            key: manifest.key,
+            parent: manifest.parent,
+            size_bytes: manifest.size_bytes,
+        })
+        .collect())
+}
+
+/// In the order in which layers go. Who uses a layer uses those below it, a moment earlier: a layer
+/// counts as used when the last of those on it was, and goes after them.
+fn least_recently_used_first(held: &[Held]) -> Vec<&Held> {
+    let known: HashMap<&str, &Held> = held.iter().map(|one| (one.key.as_str(), one)).collect();
+    let mut used: HashMap<&str, SystemTime> = HashMap::new();
+    let mut depth: HashMap<&str, usize> = HashMap::new();
+    for layer in held {
+        let mut below = 0;
+        let mut next = Some(layer);
+        // Bounded: a manifest may name itself as its parent.
+        while let Some(one) = next.filter(|_| below <= held.len()) {
+            let time = used.entry(&one.key).or_insert(one.used);
+            *time = (*time).max(layer.used);
+            below += 1;
+            next = one.parent.as_deref().and_then(|parent| known.get(parent).copied());
+        }
+        depth.insert(&layer.key, below);
+    }
+    let mut order: Vec<&Held> = held.iter().collect();
+    order.sort_by_key(|one| {
+        let key = one.key.as_str();
+        (used.get(key).copied(), std::cmp::Reverse(depth.get(key).copied()), key)
+    });
+    order
+}
+
+/// Removes a layer, unless somebody uses it; whether it went.
+pub fn remove_layer(area: &Area, run: &Run, key: &str) -> Result<bool, Failure> {
+    let went = remove_locked(area, run, &area.layers().join(key), key)?;
+    if went {
+        layers::forget_uses(area, key)?;
+    }
+    Ok(went)
+}
+
+/// Removes what the lock `name` is for, unless somebody has it; whether it went.
+pub fn remove_locked(area: &Area, run: &Run, path: &Path, name: &str) -> Result<bool, Failure> {
+    let lock = match area.lock(name, FlockOperation::NonBlockingLockExclusive) {
+        Ok(lock) => lock,
+        Err(failure) if failure.cause == Cause::Busy => return Ok(false),
+        Err(failure) => return Err(failure),
+    };
+    let gone = run.path.join(format!("gone-{}", name_of(path)));
+    match fs::rename(path, &gone) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(Failure::io("move out of the way", path, error)),
+    }
+    drop(lock);
+    let removed = match gone.is_dir() {
+        true => fs::remove_dir_all(&gone),
+        false => fs::remove_file(&gone),
+    };
+    removed.on("remove", &gone).map(|()| true)
+}
+
+/// The name of the lock that is shared by whoever has packages installed that were fetched.
+pub const PACKAGES_LOCK: &str = "packages";
+
+fn bound_packages(area: &Area, run: &Run, limit_bytes: u64) -> Result<(), Failure> {
+    let mut files = by_last_use(&area.packages())?;
+    let mut total: u64 = files.iter().map(|(_, _, size_bytes)| size_bytes).sum();
+    files.retain(|(_, path, _)| path.extension().is_some_and(|extension| extension == "rpm"));
+    for (_, path, size_bytes) in files {
+        if total <= limit_bytes || !remove_locked(area, run, &path, PACKAGES_LOCK)? {
+            break;
+        }
+        total -= size_bytes;
+    }
+    Ok(())
+}
+
+/// Whether this is what a solver keeps of a set of repositories.
+pub fn is_of_solver(path: &Path) -> bool {
+    ["dnf-", "dnf5-", "apt-"].iter().any(|prefix| name_of(path).starts_with(prefix))
+}
+
+/// What a directory holds beyond the `keep` that were used last.
+fn surplus_by_count(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, Failure> {
+    let mut found = by_last_use(directory)?;
+    found.truncate(found.len().saturating_sub(keep));
+    Ok(found.into_iter().map(|(_, path, _)| path).collect())
+}
+
+/// What a directory holds: last use, path and size, least recently used first.
+fn by_last_use(directory: &Path) -> Result<Vec<(SystemTime, PathBuf, u64)>, Failure> {
+    let found = entries(directory)?.into_iter().filter_map(|path| {
+        let metadata = fs::symlink_metadata(&path).ok()?;
+        Some((metadata.modified().ok()?, path, metadata.len()))
+    });
+    let mut found: Vec<_> = found.collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Notes that a file or directory of a cache is used now. That it cannot be noted costs at most
+/// having to make it again.
+pub fn touch(path: &Path) {
+    let now = SystemTime::now();
+    let _ = fs::File::open(path).and_then(|file| file.set_modified(now));
+}
+
+/// The name of a file or directory, for people and for locks.
+pub fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn held(key: &str, parent: Option<&str>, used_seconds: u64) -> Held {
+        Held {
+            key: key.to_owned(),
+            parent: parent.map(str::to_owned),
+            size_bytes: 1,
+            used: SystemTime::UNIX_EPOCH + Duration::from_secs(used_seconds),
+        }
+    }
+
+    fn order(layers: &[Held]) -> Vec<&str> {
+        least_recently_used_first(layers).into_iter().map(|one| one.key.as_str()).collect()
+    }
+
+    #[test]
+    fn a_layer_goes_after_those_that_stand_on_it() {
+        let layers = [
+            held("minimal", None, 10),
+            held("build", Some("minimal"), 11),
+            held("old", Some("build"), 12),
+            held("new", Some("build"), 30),
+            held("other", None, 20),
+        ];
+        assert_eq!(order(&layers), ["old", "other", "new", "build", "minimal"]);
+    }
+
+    #[test]
+    fn parents_in_a_circle_or_gone_are_survived() {
+        let layers = [held("a", Some("b"), 2), held("b", Some("a"), 1), held("c", Some("gone"), 0)];
+        assert_eq!(order(&layers)[0], "c");
+        assert_eq!(order(&layers).len(), 3);
+    }
+
+    #[test]
+    fn what_is_in_use_stays_and_what_goes_is_whole_until_it_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let run = area.new_run().unwrap();
+        for name in ["used", "idle"] {
+            fs::create_dir_all(area.layers().join(name).join("root/usr")).unwrap();
+        }
+        let _used = area.lock("used", FlockOperation::LockShared).unwrap();
+        assert!(!remove_layer(&area, &run, "used").unwrap());
+        assert!(remove_layer(&area, &run, "idle").unwrap());
+        assert!(!remove_layer(&area, &run, "idle").unwrap());
+        assert!(area.layers().join("used").exists() && !area.layers().join("idle").exists());
+    }
+
+    #[test]
+    fn the_oldest_packages_go_unless_somebody_installs() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let run = area.new_run().unwrap();
+        fs::create_dir_all(area.packages()).unwrap();
+        for (name, seconds) in [("old.rpm", 1), ("new.rpm", 2)] {
+            let path = area.packages().join(name);
+            fs::write(&path, [0; 100]).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        }
+        let installing = area.lock(PACKAGES_LOCK, FlockOperation::LockShared).unwrap();
+        bound_packages(&area, &run, 150).unwrap();
+        assert!(area.packages().join("old.rpm").exists());
+        drop(installing);
+        bound_packages(&area, &run, 150).unwrap();
+        assert!(!area.packages().join("old.rpm").exists());
+        assert!(area.packages().join("new.rpm").exists());
+        touch(&area.packages().join("new.rpm"));
+        let time = fs::metadata(area.packages().join("new.rpm")).unwrap().modified().unwrap();
+        assert!(time > SystemTime::UNIX_EPOCH + Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,231 @@
+//! `mach status`: what is in a working area, for people and for programs.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::FlockOperation;
+use serde::Serialize;
+
+use crate::area::{Area, entries};
+use crate::failure::{Cause, Failure, OnPath};
+use crate::last;
+use crate::layers::{self, Kind, read_manifest, size_of};
+use crate::repository;
+use crate::room::name_of;
+use crate::time::rfc3339;
+
+/// What `mach status --json` prints.
+#[derive(Debug, Serialize)]
+struct Status {
+    schema: u32,
+    area: AreaStatus,
+    /// Sorted by last use, the latest first.
+    layers: Vec<LayerStatus>,
+    caches: Caches,
+    /// What the last failed or kept build left, if anything.
+    kept_root: Option<String>,
+    /// Runs that are under way.
+    runs: Vec<String>,
+    results: Vec<ResultStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct AreaStatus {
+    free_bytes: u64,
+    size_bytes: u64,
+    layers_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LayerStatus {
+    key: String,
+    kind: Kind,
+    dist: String,
+    parent: Option<String>,
+    made: String,
+    /// What making it took.
+    seconds: f64,
+    /// Packages of the root that ends with this layer.
+    packages: usize,
+    size_bytes: u64,
+    /// How often it was used again.
+    hits: u64,
+    last_use: Option<String>,
+    in_use: bool,
+    #[serde(skip)]
+    used: Option<SystemTime>,
+}
+
+/// What else is kept, in bytes.
+#[derive(Debug, Serialize)]
+struct Caches {
+    /// What solvers keep, and their answers.
+    solvers_bytes: u64,
+    /// Metadata of repositories elsewhere.
+    metadata_bytes: u64,
+    /// Packages that were fetched.
+    packages_bytes: u64,
+    /// What compilers have made.
+    ccache_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ResultStatus {
+    package: String,
+    runs: Vec<String>,
+}
+
+/// Prints what is in the area.
+pub fn status(area: &Area, json: bool) -> Result<(), Failure> {
+    let status = look(area)?;
+    match json {
+        true => {
+            let text = serde_json::to_string_pretty(&status).map_err(std::io::Error::from);
+            println!("{}", text.on("print the status of", &area.layers())?);
+        }
+        false => lines(&status, SystemTime::now()).iter().for_each(|line| println!("{line}")),
+    }
+    Ok(())
+}
+
+fn look(area: &Area) -> Result<Status, Failure> {
+    let (free_bytes, size_bytes) = area.room_bytes().unwrap_or_default();
+    let layers = layers_of(area)?;
+    let layers_bytes = layers.iter().map(|layer| layer.size_bytes).sum();
+    let mut results = Vec::new();
+    let is_package = |path: &PathBuf| path.is_dir() && !path.ends_with(repository::DIRECTORY);
+    for path in entries(&area.results())?.into_iter().filter(is_package) {
+        results.push(ResultStatus { package: name_of(&path), runs: names(&path)? });
+    }
+    Ok(Status {
+        schema: 2,
+        area: AreaStatus { free_bytes, size_bytes, layers_bytes },
+        layers,
+        caches: Caches {
+            solvers_bytes: size_of(&area.cache()) + size_of(&area.resolutions()),
+            metadata_bytes: size_of(&area.repositories()),
+            packages_bytes: size_of(&area.packages()),
+            ccache_bytes: size_of(&area.ccache()),
+        },
+        kept_root: last::read(area).map(|kept| kept.package),
+        runs: names(&area.tmp())?,
+        results,
+    })
+}
+
+fn layers_of(area: &Area) -> Result<Vec<LayerStatus>, Failure> {
+    let mut found = Vec::new();
+    for path in entries(&area.layers())? {
+        let Some(manifest) = read_manifest(&path) else {
+            continue;
+        };
+        let (hits, used) = layers::uses(area, &manifest.key);
+        found.push(LayerStatus {
+            in_use: is_locked(area, &manifest.key)?,
+            key: manifest.key,
+            kind: manifest.kind,
+            dist: manifest.dist,
+            parent: manifest.parent,
+            made: manifest.made,
+            seconds: manifest.seconds,
+            packages: manifest.root.packages.len(),
+            size_bytes: manifest.size_bytes,
+            hits,
+            last_use: used.map(rfc3339),
+            used,
+        });
+    }
+    found.sort_by_key(|layer| std::cmp::Reverse(layer.used));
+    Ok(found)
+}
+
+/// Whether somebody has the lock; asked only of what is there, as asking makes the lock's file.
+fn is_locked(area: &Area, name: &str) -> Result<bool, Failure> {
+    match area.lock(name, FlockOperation::NonBlockingLockExclusive) {
+        Ok(_) => Ok(false),
+        Err(failure) if failure.cause == Cause::Busy => Ok(true),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn lines(status: &Status, now: SystemTime) -> Vec<String> {
+    let Status { schema: _, area, layers, caches, kept_root, runs, results } = status;
+    let mut lines = vec![format!(
+        "area      {} free of {}",
+        mebibytes(area.free_bytes),
+        mebibytes(area.size_bytes)
+    )];
+    lines.push(format!("layers    {} in {}", mebibytes(area.layers_bytes), layers.len()));
+    for layer in layers {
+        let used = layer.used.map_or_else(|| "never".to_owned(), |used| ago(used, now));
+        let busy = if layer.in_use { ", in use" } else { "" };
+        lines.push(format!(
+            "  {:<38} {:<16} {:>5} packages {:>10} {:>5} hits, used {used}{busy}",
+            layer.key,
+            layer.dist,
+            layer.packages,
+            mebibytes(layer.size_bytes),
+            layer.hits,
+        ));
+    }
+    lines.push(format!(
+        "caches    solvers {}, metadata {}, packages {}, ccache {}",
+        mebibytes(caches.solvers_bytes),
+        mebibytes(caches.metadata_bytes),
+        mebibytes(caches.packages_bytes),
+        mebibytes(caches.ccache_bytes)
+    ));
+    lines.extend(kept_root.iter().map(|package| format!("kept      root of {package}")));
+    lines.extend(runs.iter().map(|run| format!("running   {run}")));
+    for ResultStatus { package, runs } in results {
+        let last = runs.last().map_or("", String::as_str);
+        lines.push(format!("results   {package}  {} runs, last {last}", runs.len()));
+    }
+    lines
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+fn ago(then: SystemTime, now: SystemTime) -> String {
+    let seconds = now.duration_since(then).unwrap_or_default().as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+fn names(directory: &Path) -> Result<Vec<String>, Failure> {
+    Ok(entries(directory)?.iter().map(|path| name_of(path)).collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_area_has_nothing_to_tell() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let status = look(&area).unwrap();
+        assert!(status.layers.is_empty() && status.results.is_empty() && status.runs.is_empty());
+        assert!(status.kept_root.is_none());
+        let lines = lines(&status, SystemTime::now());
+        assert!(lines[1].contains("0 MiB in 0"), "{lines:?}");
+        assert!(std::fs::read_dir(directory.path().join("mach/locks")).unwrap().count() <= 1);
+    }
+
+    #[test]
+    fn the_last_use_is_told_as_people_say_it() {
+        let now = SystemTime::now();
+        let told = |seconds| ago(now - Duration::from_secs(seconds), now);
+        assert_eq!([told(5), told(600), told(10_000)], ["5 s ago", "10 min ago", "2 h ago"]);
+        assert_eq!(told(400_000), "4 days ago");
+    }
+}
