@@ -119,7 +119,7 @@ enum ImageCommand {
 struct BuildArguments {
     /// What the image is to be called
     name: ImageName,
-    /// Debian release to make it from: debian-12
+    /// Debian release to make it from: debian-12, debian-13
     #[arg(long, value_name = "BASE")]
     from: String,
     /// Debian packages to install besides the minimal base

@@ -53,6 +53,18 @@ pub fn real() -> Real {
     Real { image, world: cache.join("world"), debian: cache.join("debian") }
 }
 
+/// An EROFS image of Debian 13, whose rpm is later than that of the dists' roots; a minute, the first time.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn trixie() -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| prepare("trixie"));
+    let image = base().join("cache/host/state/images/debian-13.erofs");
+    assert!(image.is_file(), "{}: bhost has put it elsewhere", image.display());
+    image
+}
+
 /// A Python that has PyPI's Varlink client.
 ///
 /// # Panics

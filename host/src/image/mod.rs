@@ -35,4 +35,7 @@ pub struct Base {
 }
 
 /// All of them.
-pub const BASES: [Base; 1] = [Base { name: "debian-12", suite: "bookworm" }];
+pub const BASES: [Base; 2] = [
+    Base { name: "debian-12", suite: "bookworm" },
+    Base { name: "debian-13", suite: "trixie" },
+];
