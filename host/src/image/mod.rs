@@ -35,7 +35,5 @@ pub struct Base {
 }
 
 /// All of them.
-pub const BASES: [Base; 2] = [
-    Base { name: "debian-12", suite: "bookworm" },
-    Base { name: "debian-13", suite: "trixie" },
-];
+pub const BASES: [Base; 2] =
+    [Base { name: "debian-12", suite: "bookworm" }, Base { name: "debian-13", suite: "trixie" }];
