@@ -44,4 +44,5 @@ pub mod srpm;
 pub mod status;
 pub mod time;
 pub mod verbs;
+pub mod verify;
 pub mod workshop;

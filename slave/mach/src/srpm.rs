@@ -59,6 +59,10 @@ pub struct Source {
     pub spec: String,
     /// What its files take when unpacked, as its header says.
     pub unpacked_bytes: u64,
+    /// The time of its newest changelog entry, as rpmbuild takes it for SOURCE_DATE_EPOCH.
+    pub changelog_time: Option<u64>,
+    /// The newest modification time of its files, seconds since 1970.
+    pub files_time: Option<u64>,
     /// SHA-256 of the file, hex.
     pub sha256: String,
     /// Size of the file.
@@ -147,6 +151,8 @@ fn read_source(file: &mut impl Read, path: &Path) -> Result<Source, String> {
     let package = PackageName::of(&preamble)?;
     let Needs { requirements, conflicts } = needs(&preamble)?;
     let files::Judged { spec, unpacked_bytes } = files::judge(&preamble)?;
+    let changelog_time = changelog_time(&preamble)?;
+    let files_time = preamble.numbers(IndexTag::RPMTAG_FILEMTIMES)?.into_iter().max();
     let reading_failed = |error| format!("reading it failed: {error}");
     let payload = digest::of_reader(&mut whole).map_err(reading_failed)?;
     let checked = check(&preamble, &payload)?;
@@ -158,10 +164,21 @@ fn read_source(file: &mut impl Read, path: &Path) -> Result<Source, String> {
         conflicts,
         spec,
         unpacked_bytes,
+        changelog_time,
+        files_time: files_time.map(u64::from),
         sha256: whole.sum.hex(),
         size_bytes: whole.size_bytes,
         checked,
     })
+}
+
+/// The time of the newest changelog entry. One with a date alone stands for noon there; rpmbuild takes
+/// its midnight, so that it is past (`source_date_epoch_from_changelog`, rpm 4.14 and later).
+fn changelog_time(preamble: &Preamble) -> Result<Option<u64>, String> {
+    const DAY_SECONDS: u64 = 86_400;
+    let newest = preamble.numbers(IndexTag::RPMTAG_CHANGELOGTIME)?.first().copied().map(u64::from);
+    let is_noon = |time: u64| time % DAY_SECONDS == DAY_SECONDS / 2;
+    Ok(newest.map(|time| if is_noon(time) { time - DAY_SECONDS / 2 } else { time }))
 }
 
 /// Old source packages have no tag that says what they are; the lead of all says it.

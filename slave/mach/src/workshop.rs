@@ -13,6 +13,7 @@ use crate::fetch::Network;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::room;
+use crate::verify::Conditions;
 
 /// The name of the repository that holds what a chain has built so far.
 pub const CHAIN: &str = "mach-chain";
@@ -55,6 +56,8 @@ pub struct Workshop<'a> {
     pub layers_size_bytes: u64,
     /// Becomes the directory of the results.
     pub out: PathBuf,
+    /// What is other here, in the second build of `--verify`.
+    pub conditions: Option<Conditions>,
 }
 
 impl<'a> Workshop<'a> {
@@ -69,7 +72,18 @@ impl<'a> Workshop<'a> {
         let out = run.directory("out")?;
         let network = Network::Allowed;
         let layers_size_bytes = dist.layers_size_bytes.unwrap_or(room::LAYERS_SIZE_BYTES);
-        Ok(Self { area, run, dist, repositories, progress, network, layers_size_bytes, out })
+        let conditions = None;
+        Ok(Self {
+            area,
+            run,
+            dist,
+            repositories,
+            progress,
+            network,
+            layers_size_bytes,
+            out,
+            conditions,
+        })
     }
 
     /// The same, as `options` say what may be fetched and how much layers may take.

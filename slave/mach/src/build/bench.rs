@@ -17,6 +17,7 @@ use crate::failure::{Failure, OnPath};
 use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::progress::Phase;
+use crate::roots;
 use crate::workshop::{Workshop, open_log};
 
 /// Below the builder's home: rpmbuild's `%_topdir`.
@@ -46,6 +47,8 @@ impl<'a> Bench<'a> {
             chown(&topdir, id, id).on("set the owner of", &topdir)?;
             let macros = home.join(".rpmmacros");
             fs::write(&macros, macro_file(&build_macros(workshop.dist))).on("write", &macros)?;
+            let rpmrc = home.join(".rpmrc");
+            fs::write(&rpmrc, self::rpmrc(workshop.dist)).on("write", &rpmrc)?;
         }
         let limit = options.time_limit.or(workshop.dist.builder.time_limit);
         Ok(Self { workshop, options, home, limit, begun: Instant::now() })
@@ -67,6 +70,9 @@ impl<'a> Bench<'a> {
         let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
         let overlay = Overlay::mount(&lower, &self.workshop.run.path.join(name))?;
         write_names(self.workshop.dist, self.network(), &overlay.at)?;
+        if self.workshop.conditions.is_some() {
+            roots::add_builder(&overlay.at, &self.workshop.dist.builder)?;
+        }
         Ok(overlay)
     }
 
@@ -111,6 +117,9 @@ impl<'a> Bench<'a> {
             let cache = ccache::directory(self.workshop)?;
             cells::lend(&mut cell, root, &cache, ccache::AT)?;
             program.environment.extend(ccache::environment(&program, self.workshop.dist));
+        }
+        if let Some(conditions) = &self.workshop.conditions {
+            conditions.apply(&mut program);
         }
         program.time_limit = self.limit.map(|limit| limit.saturating_sub(self.begun.elapsed()));
         let streams = Streams::log(&file, &path)?;
@@ -177,6 +186,12 @@ pub fn build_macros(dist: &Dist) -> BTreeMap<String, String> {
     own.chain(dist.build_macros.clone()).collect()
 }
 
+/// rpm takes the flags of compilers from files of another kind, which win over macros.
+fn rpmrc(dist: &Dist) -> String {
+    let flags = dist.build_macros.get("optflags");
+    flags.map_or(String::new(), |flags| format!("optflags: {} {flags}\n", dist.arch))
+}
+
 /// Writes `/etc/hosts` and `/etc/resolv.conf` of a root.
 fn write_names(dist: &Dist, network: bool, root: &Path) -> Result<(), Failure> {
     write_in(root, "hosts", &hosts(dist))?;
@@ -234,6 +249,10 @@ mod tests {
         assert_eq!(macros["_buildhost"], "other");
         assert_eq!(macros["source_date_epoch_from_changelog"], "0");
         assert_eq!(macros["clamp_mtime_to_source_date_epoch"], "1");
+        dist.build_macros.remove("optflags");
+        assert_eq!(rpmrc(&dist), "");
+        dist.build_macros.insert("optflags".to_owned(), "-O2".to_owned());
+        assert_eq!(rpmrc(&dist), "optflags: x86_64 -O2\n");
         let environment = program(&dist, Vec::new()).environment;
         assert!(environment.contains(&("SOURCE_DATE_EPOCH".to_owned(), "86400".to_owned())));
     }

@@ -3,7 +3,7 @@
 use super::bench;
 use crate::area::Area;
 use crate::deb::{self, dsc::Dsc};
-use crate::dist::{Dist, Manager};
+use crate::dist::{Dist, Epoch, Manager};
 use crate::failure::{Cause, Failure};
 use crate::fetch;
 use crate::options::Options;
@@ -52,10 +52,28 @@ impl Given {
         }
     }
 
+    /// The dist as this source is built for it: where packages are to carry the date of the changelog
+    /// and the source has none, they carry that of its newest file, not that of the build.
+    pub fn dated(&self, dist: &Dist) -> Dist {
+        let mut dist = dist.clone();
+        if let (Self::Rpm(source), Epoch::Changelog) = (self, dist.source_date_epoch)
+            && let (None, Some(newest)) = (source.changelog_time, source.files_time)
+        {
+            dist.source_date_epoch = Epoch::Fixed(newest);
+        }
+        dist
+    }
+
     /// What a record says of it.
     pub fn about(&self, dist: &Dist, options: &Options) -> About {
         match self {
-            Self::Rpm(source) => About::rpm(source, dist, options, bench::build_macros(dist)),
+            Self::Rpm(source) => {
+                let mut about = About::rpm(source, dist, options, bench::build_macros(dist));
+                if dist.source_date_epoch == Epoch::Changelog {
+                    about.source_date_epoch = source.changelog_time;
+                }
+                about
+            }
             Self::Deb(dsc) => deb::build::about(dsc, dist, options),
         }
     }
@@ -70,6 +88,7 @@ fn other_kind(given: &str, dist: &Dist, wanted: &str) -> Failure {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::header::forge;
 
     #[test]
     fn a_source_of_the_other_kind_is_refused() {
@@ -83,5 +102,33 @@ mod tests {
         };
         assert!(refused("debian-12-rpm", "x.dsc").contains("source RPMs"));
         assert!(refused("debian-12", "x.src.rpm").contains(".dsc files"));
+    }
+
+    #[test]
+    fn a_source_without_a_changelog_is_dated_by_its_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hello-1-1.src.rpm");
+        let dist = crate::dist::tests::sample();
+        let epoch = |times: &[(u32, u32)]| {
+            let mut header = forge::source("hello", &[("hello.spec", 0o100_644, "")]);
+            for (tag, time) in times {
+                header.insert(*tag, forge::Value::Words(vec![*time]));
+            }
+            let sha256 = crate::digest::of_bytes;
+            std::fs::write(&path, forge::package(&header, b"", sha256)).unwrap();
+            let given = Given::Rpm(Box::new(Source::read(&path).unwrap()));
+            let dist = given.dated(&dist);
+            (dist.source_date_epoch, given.about(&dist, &Options::default()).source_date_epoch)
+        };
+        let (files, changelog) = (forge::tag::FILE_MTIMES, forge::tag::CHANGELOG_TIMES);
+        assert_eq!(
+            epoch(&[(files, 1_600_000_000)]),
+            (Epoch::Fixed(1_600_000_000), Some(1_600_000_000))
+        );
+        // Noon of a day is the day alone.
+        let noon = 1_500_033_600;
+        assert_eq!(noon % 86_400, 43_200);
+        let midnight = u64::from(noon) - 43_200;
+        assert_eq!(epoch(&[(files, 9), (changelog, noon)]), (Epoch::Changelog, Some(midnight)));
     }
 }

@@ -36,6 +36,7 @@ use crate::record::{self, About, Gathered, LayerRecord};
 use crate::results;
 use crate::roots::{self, Chain, Root, Set};
 use crate::srpm::{Checked, Source};
+use crate::verify;
 use crate::workshop::{RepositoryState, Workshop, read_log_end};
 use bench::{Bench, TOPDIR};
 use given::Given;
@@ -136,13 +137,15 @@ pub fn rebuild_one(
     given: &Given,
     chain: &mut Chain,
 ) -> Result<Built, Failure> {
+    let dist = &given.dated(dist);
     let run = area.new_run()?;
     let progress = Progress::new(given.package());
     let mut built = || {
         let workshop =
             Workshop::new(area, &run, dist, repositories, &progress)?.with_options(options);
         let mut left = Left::default();
-        let outcome = work(&workshop, options, given, chain, &mut left);
+        let outcome = work(&workshop, options, given, chain, &mut left)
+            .and_then(|()| verified(&workshop, options, given, chain, &mut left));
         let outcome = conclude(&workshop, options, given, &left, outcome);
         let about = given.about(dist, options);
         publish(&workshop, options, &about, &left.gathered, outcome)
@@ -204,6 +207,27 @@ fn work_on_rpm(
         }
     }
     take(&bench, source, left)
+}
+
+/// Builds a second time if that is asked for, and records what differs.
+fn verified(
+    workshop: &Workshop<'_>,
+    options: &Options,
+    given: &Given,
+    chain: &mut Chain,
+    left: &mut Left,
+) -> Result<(), Failure> {
+    if !options.verify {
+        return Ok(());
+    }
+    // What the first build has put into a cache would hide what differs.
+    let options = Options { ccache: false, ..options.clone() };
+    let verified = verify::again(workshop, &left.gathered.results, |second| {
+        let mut left = Left::default();
+        work(second, &options, given, chain, &mut left).map(|()| left.gathered.results)
+    })?;
+    left.gathered.verified = Some(verified);
+    Ok(())
 }
 
 /// Runs rpmbuild once; what it found to be missing, if that is why it ended.

@@ -1,0 +1,167 @@
+//! What is other in a second build: all that must not get into a package.
+
+use std::path::Path;
+
+use super::tags::Names;
+use crate::cells::Program;
+use crate::dist::{Builder, Dist};
+
+/// What the second build is given, as far as a slave without privileges can give it.
+///
+/// The clock is the machine's: the second build is later by what the first one took. Which order
+/// directories have is the file system's: `in_memory` puts the build on another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conditions {
+    /// `TZ`, in POSIX's spelling: it needs no file in the root.
+    pub time_zone: &'static str,
+    /// `LANG` and `LC_ALL`.
+    pub locale: &'static str,
+    /// The mask of modes (`umask(2)`).
+    pub umask: &'static str,
+    /// The home of the builder, and so the directory of the build.
+    pub home: String,
+    /// The host name.
+    pub hostname: String,
+    /// The builder's name.
+    pub user: String,
+    /// The builder's user and group id.
+    pub uid: u32,
+    /// How many processors it sees, if not all.
+    pub cores: Option<usize>,
+    /// Whether it takes place on a tmpfs, whose directories list the newest file first.
+    pub in_memory: bool,
+}
+
+impl Conditions {
+    /// Of a second build for `dist` on a machine with so many processors.
+    pub fn second(dist: &Dist, cores: usize, in_memory: bool) -> Self {
+        let Builder { user, uid, home, hostname, .. } = &dist.builder;
+        Self {
+            // 14 hours before Greenwich: another day than here most of the time.
+            time_zone: "GMT-14",
+            locale: "C",
+            umask: "002",
+            home: format!("{home}-second"),
+            hostname: format!("{hostname}-second"),
+            user: format!("{user}2"),
+            uid: uid + 1,
+            cores: (cores > 1).then(|| cores - 1),
+            in_memory,
+        }
+    }
+
+    /// The dist with these conditions. It has the digest of `dist`, and so the same layers.
+    pub fn applied_to(&self, dist: &Dist) -> Dist {
+        let Self { time_zone, locale, home, hostname, user, uid, .. } = self;
+        let mut second = dist.clone();
+        // Packages carry the name of the dist's host, whatever the host of this build is called.
+        let buildhost = ("_buildhost".to_owned(), dist.builder.hostname.clone());
+        second.build_macros.entry(buildhost.0).or_insert(buildhost.1);
+        second.builder = Builder {
+            user: user.clone(),
+            uid: *uid,
+            home: home.clone(),
+            hostname: hostname.clone(),
+            ..dist.builder.clone()
+        };
+        for (name, value) in [("TZ", time_zone), ("LANG", locale), ("LC_ALL", locale)] {
+            second.environment.insert(name.to_owned(), (*value).to_owned());
+        }
+        second
+    }
+
+    /// Gives a program of the builder what an environment cannot: the mask and the processors.
+    pub fn apply(&self, program: &mut Program) {
+        // taskset(1) is of util-linux; a root without it has all processors.
+        const SCRIPT: &str = "umask \"$1\"; cores=$2; shift 2\n\
+            if [ -n \"$cores\" ] && command -v taskset >/dev/null; then\n\
+                exec taskset -c \"0-$cores\" \"$@\"\n\
+            fi\n\
+            exec \"$@\"\n";
+        // taskset counts from 0.
+        let last = self.cores.map_or(String::new(), |cores| (cores - 1).to_string());
+        let words = ["/bin/sh", "-c", SCRIPT, "second", self.umask, &last];
+        let argv = std::mem::take(&mut program.argv);
+        program.argv = words.into_iter().map(str::to_owned).chain(argv).collect();
+    }
+
+    /// What rpm notes of such a build in a source package, and what stands there after a build for
+    /// `dist` as it is.
+    pub fn noted(&self, dist: &Dist) -> Names {
+        Names(vec![(self.user.clone(), dist.builder.user.clone())])
+    }
+
+    /// One line for each, for records and people.
+    pub fn lines(&self) -> Vec<String> {
+        let Self { time_zone, locale, umask, home, hostname, user, uid, cores, in_memory } = self;
+        let mut lines = vec![
+            format!("TZ={time_zone}"),
+            format!("LANG={locale} LC_ALL={locale}"),
+            format!("umask {umask}"),
+            format!("build directory below {home}"),
+            format!("host name {hostname}"),
+            format!("user {user}, id {uid}"),
+            "a later time".to_owned(),
+        ];
+        lines.extend(cores.map(|cores| format!("processors: {cores}")));
+        if *in_memory {
+            lines.push("order of files: a tmpfs's".to_owned());
+        }
+        lines
+    }
+}
+
+/// Bytes of memory that a tmpfs may take here: what is free of the machine's, and of the slave's
+/// where its limit can be seen.
+pub fn memory_bytes() -> u64 {
+    let machine = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let limit = read_number("/sys/fs/cgroup/memory.max");
+    let used = read_number("/sys/fs/cgroup/memory.current").unwrap_or(0);
+    let slave = limit.map_or(u64::MAX, |limit| limit.saturating_sub(used));
+    available(&machine).min(slave)
+}
+
+fn read_number(path: &str) -> Option<u64> {
+    std::fs::read_to_string(Path::new(path)).ok()?.trim().parse().ok()
+}
+
+/// `MemAvailable` of `/proc/meminfo`, in bytes.
+fn available(meminfo: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    number.unwrap_or(0) << 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_other_but_what_packages_may_say() {
+        let dist = crate::dist::tests::sample();
+        let second = Conditions::second(&dist, 4, true).applied_to(&dist);
+        let (one, two) = (&dist.builder, &second.builder);
+        assert!(one.home != two.home && one.hostname != two.hostname);
+        assert!(one.user != two.user && one.uid != two.uid);
+        assert_eq!(second.build_macros["_buildhost"], one.hostname);
+        assert_eq!(second.environment["TZ"], "GMT-14");
+        assert_eq!(second.sha256, dist.sha256, "the same layers");
+    }
+
+    #[test]
+    fn a_program_is_wrapped() {
+        let dist = crate::dist::tests::sample();
+        let mut program = Program::as_root(["rpmbuild", "-ba"], "/");
+        Conditions::second(&dist, 4, false).apply(&mut program);
+        assert_eq!(program.argv[3..], ["second", "002", "2", "rpmbuild", "-ba"]);
+        let alone = Conditions::second(&dist, 1, false);
+        assert_eq!(alone.cores, None);
+        assert!(alone.lines().iter().all(|line| !line.contains("processors")));
+    }
+
+    #[test]
+    fn free_memory_is_read() {
+        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), 2 << 20);
+        assert_eq!(available(""), 0);
+    }
+}

@@ -1,0 +1,281 @@
+//! `--verify`: the same source is built a second time under other conditions, and what comes out
+//! is compared, bit for bit; what differs is named: a tag of a header, a file, the byte.
+//!
+//! ```text
+//!   first build ─▶ packages ──────────────────────────────▶ compare ─▶ record.json: verified
+//!   second build, other Conditions ─▶ packages ─▶ removed ─────┘
+//! ```
+//!
+//! The second build has a run of its own, and a copy of the dist with another builder: the same layers,
+//! so nothing is made twice but the packages. A difference is no failure: the packages are what the
+//! source yields; the record and a line for people say what they depend on besides.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::area::Run;
+use crate::failure::{Cause, Failure, OnPath};
+use crate::progress::Progress;
+use crate::record::{Difference, FileKind, ResultFile, Verified};
+use crate::workshop::Workshop;
+use conditions::memory_bytes;
+use inside::Pair;
+use tags::Names;
+
+pub use conditions::Conditions;
+
+mod conditions;
+mod inside;
+mod tags;
+
+const DIFFERENCES_LIMIT: usize = 1_000;
+/// Packages of one build whose differences are looked for inside.
+const LOOKED_INTO_LIMIT: usize = 50;
+const DIFFOSCOPE_FILE: &str = "diffoscope.txt";
+const SECOND_LOG: &str = "build-second.log";
+
+/// Builds a second time by `build`, which is given a workshop of its own, and compares with `first`,
+/// the results in `workshop.out`.
+///
+/// # Errors
+/// The machinery's own, and [`Cause::Interrupted`]. That the second build failed is no error but a
+/// difference.
+pub fn again(
+    workshop: &Workshop<'_>,
+    first: &[ResultFile],
+    build: impl FnOnce(&Workshop<'_>) -> Result<Vec<ResultFile>, Failure>,
+) -> Result<Verified, Failure> {
+    let run = workshop.area.new_run()?;
+    let in_memory = move_to_memory(workshop, &run)?;
+    let outcome = in_second_run(workshop, &run, in_memory, first, build);
+    if in_memory {
+        // What fails here ends with mach's mount namespace.
+        let _ = rustix::mount::unmount(&run.path, UnmountFlags::DETACH);
+    }
+    run.remove();
+    outcome
+}
+
+fn in_second_run(
+    workshop: &Workshop<'_>,
+    run: &Run,
+    in_memory: bool,
+    first: &[ResultFile],
+    build: impl FnOnce(&Workshop<'_>) -> Result<Vec<ResultFile>, Failure>,
+) -> Result<Verified, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let conditions = Conditions::second(workshop.dist, cores, in_memory);
+    let dist = conditions.applied_to(workshop.dist);
+    let progress = Progress::new(format!("{}, second", workshop.progress.subject()));
+    let (lines, names) = (conditions.lines(), conditions.noted(workshop.dist));
+    let mut second = Workshop::new(workshop.area, run, &dist, workshop.repositories, &progress)?
+        .with_network(workshop.network);
+    second.conditions = Some(conditions);
+    let phase = workshop.progress.phase("second build");
+    let (note, differences) = match build(&second) {
+        Ok(files) => {
+            phase.end(format!("{} files", files.len()));
+            let phase = workshop.progress.phase("comparison");
+            let (one, two) = ((first, &*workshop.out), (&files[..], &*second.out));
+            let differences = compare(workshop, one, two, &names)?;
+            let note = summary(&differences);
+            phase.end(&note);
+            (note, differences)
+        }
+        Err(failure) if failure.cause == Cause::Interrupted => return Err(failure),
+        Err(failure) => {
+            phase.end("failed");
+            keep_log(&second, workshop)?;
+            let what = format!("the second build failed: {}", failure.what);
+            let file = String::new();
+            (what.clone(), vec![Difference { file, place: SECOND_LOG.to_owned(), what }])
+        }
+    };
+    tell(workshop, &note, &differences);
+    Ok(Verified { identical: differences.is_empty(), conditions: lines, differences })
+}
+
+fn tell(workshop: &Workshop<'_>, note: &str, differences: &[Difference]) {
+    const SHOWN: usize = 10;
+    if differences.is_empty() {
+        return;
+    }
+    workshop.progress.say(&format!("not reproducible: {note}"));
+    for Difference { file, place, what } in differences.iter().take(SHOWN) {
+        workshop.progress.say(&format!("  {file}: {place}: {what}"));
+    }
+    if let Some(more) = differences.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        workshop.progress.say(&format!("  and {more} more: see 'verified' in record.json"));
+    }
+}
+
+fn summary(differences: &[Difference]) -> String {
+    let mut files: Vec<&str> = differences.iter().map(|one| one.file.as_str()).collect();
+    files.dedup();
+    match files.len() {
+        0 => "identical".to_owned(),
+        count => format!("{count} packages differ"),
+    }
+}
+
+/// The second build's log, beside that of the first.
+fn keep_log(second: &Workshop<'_>, workshop: &Workshop<'_>) -> Result<(), Failure> {
+    let (from, to) = (second.out.join("build.log"), workshop.out.join(SECOND_LOG));
+    match from.exists() {
+        true => fs::copy(&from, &to).map(drop).on("write", &to),
+        false => Ok(()),
+    }
+}
+
+/// Mounts a tmpfs over the scratch of `run`, in mach's own mount namespace, if there is memory for twice
+/// what the first build has written; whether it did.
+fn move_to_memory(workshop: &Workshop<'_>, run: &Run) -> Result<bool, Failure> {
+    let wanted = size_of(&workshop.run.path).saturating_mul(2);
+    let free = memory_bytes() / 2;
+    if wanted > free {
+        return Ok(false);
+    }
+    let options = format!("mode=0755,size={free}");
+    let options = std::ffi::CString::new(options).on("mount a tmpfs at", &run.path)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("mach", &run.path, "tmpfs", flags, options.as_c_str())
+        .on("mount a tmpfs at", &run.path)?;
+    Ok(true)
+}
+
+/// Bytes that a tree takes, no link followed, no other file system entered.
+fn size_of(path: &Path) -> u64 {
+    fn below(path: &Path, device: u64) -> u64 {
+        let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+        if metadata.dev() != device {
+            return 0;
+        }
+        let entries = metadata.is_dir().then(|| fs::read_dir(path).ok()).flatten();
+        let entries = entries.into_iter().flatten().flatten();
+        metadata.blocks() * 512 + entries.map(|entry| below(&entry.path(), device)).sum::<u64>()
+    }
+    fs::symlink_metadata(path).map_or(0, |metadata| below(path, metadata.dev()))
+}
+
+/// Compares two builds' packages, each list with its directory. `.changes` and `.buildinfo` tell of
+/// the build, not of the source, and are left out; so is what rpm itself notes in a source package: the
+/// directory and the user of the build, `names`.
+fn compare(
+    workshop: &Workshop<'_>,
+    (first, first_in): (&[ResultFile], &Path),
+    (second, second_in): (&[ResultFile], &Path),
+    names: &Names,
+) -> Result<Vec<Difference>, Failure> {
+    let mut differences = Vec::new();
+    let (first, second) = (packages(first), packages(second));
+    for file in second.iter().filter(|file| first.iter().all(|one| one.name != file.name)) {
+        differences.push(whole(file, "only the second build has it"));
+    }
+    let mut pair = None;
+    let mut looked_into = 0;
+    for file in &first {
+        let Some(other) = second.iter().find(|other| other.name == file.name) else {
+            differences.push(whole(file, "only the first build has it"));
+            continue;
+        };
+        if other.sha256 == file.sha256 {
+            continue;
+        }
+        let opened =
+            || -> Result<_, Failure> { Ok((open(first_in, file)?, open(second_in, file)?)) };
+        if is_rpm(file) && tags::are_equal(opened()?, names) {
+            continue;
+        }
+        looked_into += 1;
+        if looked_into > LOOKED_INTO_LIMIT {
+            differences.push(whole(file, "its bytes differ"));
+            continue;
+        }
+        let pair = match &mut pair {
+            Some(pair) => pair,
+            none => none.insert(Pair::new(workshop, first_in, second_in)?),
+        };
+        differences.extend(look_into(pair, file, opened()?, names)?);
+        add_diffoscope(workshop, pair, &file.name)?;
+    }
+    differences.truncate(DIFFERENCES_LIMIT);
+    Ok(differences)
+}
+
+fn packages(files: &[ResultFile]) -> Vec<&ResultFile> {
+    let is_package = |file: &&ResultFile| file.kind.is_binary() || file.kind == FileKind::SourceRpm;
+    files.iter().filter(is_package).collect()
+}
+
+fn whole(file: &ResultFile, what: &str) -> Difference {
+    Difference { file: file.name.clone(), place: String::new(), what: what.to_owned() }
+}
+
+fn is_rpm(file: &ResultFile) -> bool {
+    matches!(file.kind, FileKind::Rpm | FileKind::SourceRpm)
+}
+
+fn open(directory: &Path, file: &ResultFile) -> Result<File, Failure> {
+    let path = directory.join(&file.name);
+    File::open(&path).on("open", &path)
+}
+
+/// What differs in two packages whose bytes differ; at least one line.
+fn look_into(
+    pair: &Pair<'_>,
+    file: &ResultFile,
+    (mut one, mut two): (File, File),
+    names: &Names,
+) -> Result<Vec<Difference>, Failure> {
+    let mut found = match is_rpm(file) {
+        true => tags::differences(&mut one, &mut two, names)
+            .unwrap_or_else(|why| vec![(String::new(), why)]),
+        false => Vec::new(),
+    };
+    found.extend(pair.differences(&file.name)?);
+    if found.is_empty() {
+        found
+            .push((String::new(), "its bytes differ, but nothing that is packed in it".to_owned()));
+    }
+    let of = |(place, what)| Difference { file: file.name.clone(), place, what };
+    Ok(found.into_iter().map(of).collect())
+}
+
+/// Adds what diffoscope says, where the slave has it, to a file among the results.
+fn add_diffoscope(workshop: &Workshop<'_>, pair: &Pair<'_>, name: &str) -> Result<(), Failure> {
+    let Some(text) = pair.diffoscope(name)? else {
+        return Ok(());
+    };
+    let path = workshop.out.join(DIFFOSCOPE_FILE);
+    let mut file = crate::workshop::open_log(&path)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).on("write", &path)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_packages() {
+        let one = |file: &str| Difference {
+            file: file.to_owned(),
+            place: String::new(),
+            what: String::new(),
+        };
+        assert_eq!(summary(&[]), "identical");
+        assert_eq!(summary(&[one("a"), one("a"), one("b")]), "2 packages differ");
+    }
+
+    #[test]
+    fn the_size_of_a_tree_follows_no_link() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("a"), vec![0; 100_000]).unwrap();
+        std::os::unix::fs::symlink("/usr", directory.path().join("b")).unwrap();
+        let size = size_of(directory.path());
+        assert!((100_000..200_000).contains(&size), "{size}");
+    }
+}
