@@ -86,6 +86,13 @@ impl<'a> Workshop<'a> {
         })
     }
 
+    /// The same, where `network` says what may be fetched.
+    #[must_use]
+    pub fn with_network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
     /// The same, as `options` say what may be fetched and how much layers may take.
     #[must_use]
     pub fn with_options(mut self, options: &Options) -> Self {
