@@ -131,18 +131,15 @@ fn digest_by(djinni: &Djinni, program: &str, bytes: &[u8]) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
-#[test]
-fn root_a_package_without_sha256_is_checked_by_rpm() {
-    let djinni = builder();
+fn packages_without_sha256_are_checked_by_rpm(djinni: &Djinni) {
     let out = djinni.base().join("out");
-    let whole = made(&djinni, "whole", "%description\nx\n%files\n");
-    let spoilt = aged(&djinni, &whole, true);
-    let ran = rebuild(&djinni, &[spoilt], &out).ended_with(1);
+    let whole = made(djinni, "whole", "%description\nx\n%files\n");
+    let spoilt = aged(djinni, &whole, true);
+    let ran = rebuild(djinni, &[spoilt], &out).ended_with(1);
     ran.complains(&["spoilt.src.rpm", "rpm -K"]);
-    let aged = aged(&djinni, &whole, false);
-    rebuild(&djinni, &[aged], &djinni.base().join("good")).done();
+    let aged = aged(djinni, &whole, false);
+    rebuild(djinni, &[aged], &djinni.base().join("good")).done();
     assert_eq!(record(&djinni.base().join("good"), "whole-1-1")["exit"]["cause"], "built");
-    djinni.finish();
 }
 
 /// Keys and signatures of two makers.
@@ -205,16 +202,24 @@ fn with_server(djinni: &Djinni, inputs: &[PathBuf], script: &str) -> String {
     for input in inputs {
         command.arg("--in").arg(input);
     }
-    let server = "mkdir site p; mv hello-1.tar* *.src.rpm site/ 2>/dev/null; mv hello.spec p/
+    let server = "rm -rf site p; mkdir site p; mv hello-1.tar* *.src.rpm site/ 2>/dev/null; mv hello.spec p/
         (cd site; exec python3 -m http.server -b 127.0.0.1 8080 >/dev/null 2>&1) &
         for n in $(seq 100); do python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8080))' 2>/dev/null && break; sleep 0.1; done\n";
     run(command.args(["--", "sh", "-c", &format!("exec 2>&1; {server}{script}")])).done().text()
 }
 
+/// Slaves with a build root take their time to make: one for all that needs one.
 #[test]
-fn root_sources_are_fetched_and_held_to_digests_and_signatures() {
+fn root_sources_are_held_to_digests_and_signatures() {
     let djinni = builder();
-    let makers = Makers::new(&djinni);
+    packages_without_sha256_are_checked_by_rpm(&djinni);
+    sources_of_a_spec_are_fetched_and_checked(&djinni);
+    a_source_package_is_rebuilt_from_a_url(&djinni);
+    djinni.finish();
+}
+
+fn sources_of_a_spec_are_fetched_and_checked(djinni: &Djinni) {
+    let makers = Makers::new(djinni);
     let base = djinni.base();
     let tarball = base.join("hello-1.tar");
     fs::write(&tarball, "not really an archive").unwrap();
@@ -241,7 +246,7 @@ fn root_sources_are_fetched_and_held_to_digests_and_signatures() {
         mach -r {DIST} build p; echo \"case $n: $?\"; rm p/hello-1.tar* p/sources
         sed -i 's/^Name/Nmae/' p/hello.spec; n=unparsable; fetch\n"
     );
-    let said = with_server(&djinni, &inputs, &script);
+    let said = with_server(djinni, &inputs, &script);
     let mut rest = said.as_str();
     let mut case = |name: &str, status: i32, wanted: &[&str], left: &str| {
         let (before, after) =
@@ -266,13 +271,10 @@ fn root_sources_are_fetched_and_held_to_digests_and_signatures() {
     case("offline", 1, &["--offline"], none);
     case("build", 1, &["hello-1.tar is not what it must be", &wrong, &right], "");
     case("unparsable", 1, &["does not parse", "Unknown tag: Nmae: hello"], none);
-    djinni.finish();
 }
 
-#[test]
-fn root_a_source_package_is_rebuilt_from_a_url() {
-    let djinni = builder();
-    let whole = made(&djinni, "whole", "%description\nx\n%files\n");
+fn a_source_package_is_rebuilt_from_a_url(djinni: &Djinni) {
+    let whole = made(djinni, "whole", "%description\nx\n%files\n");
     let right = sha256(&fs::read(&whole).unwrap());
     let spec = djinni.base().join("hello.spec");
     fs::write(&spec, FETCHED_SPEC).unwrap();
@@ -286,7 +288,7 @@ fn root_a_source_package_is_rebuilt_from_a_url() {
         mach -r {DIST} rebuild {url}#sha256:{right}; echo \"right: $?\"
         rm -r site; mach -r {DIST} --offline rebuild {url}; echo \"offline: $?\"\n"
     );
-    let said = with_server(&djinni, &[whole, spec], &script);
+    let said = with_server(djinni, &[whole, spec], &script);
     for wanted in [
         "nobody vouches for it",
         "bare: 1\n",
@@ -301,5 +303,4 @@ fn root_a_source_package_is_rebuilt_from_a_url() {
     ] {
         assert!(said.contains(wanted), "{wanted:?} is not in: {said}");
     }
-    djinni.finish();
 }
