@@ -116,6 +116,8 @@ impl<'a> Bench<'a> {
         if self.options.ccache {
             let cache = ccache::directory(self.workshop)?;
             cells::lend(&mut cell, root, &cache, ccache::AT)?;
+            let links = ccache::links(self.workshop)?;
+            cells::show(&mut cell, root, &links, ccache::LINKS_AT)?;
             program.environment.extend(ccache::environment(&program, self.workshop.dist));
         }
         if let Some(conditions) = &self.workshop.conditions {

@@ -4,7 +4,7 @@
 //! record, and is never shared between working areas.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
 
 use crate::cells::Program;
@@ -16,8 +16,10 @@ use crate::workshop::Workshop;
 pub const PACKAGE: &str = "ccache";
 /// Where a build has it.
 pub const AT: &str = "/ccache";
-/// Where distributions have links to it that bear the compilers' names.
-const LINKS: &str = "/usr/lib64/ccache:/usr/lib/ccache";
+/// Where it has links to ccache that bear the compilers' names.
+pub const LINKS_AT: &str = "/ccache-links";
+/// Compilers that distributions name so.
+const COMPILERS: [&str; 6] = ["cc", "gcc", "c++", "g++", "clang", "clang++"];
 
 /// The dist's cache, made if it is not there, the builder's own.
 pub fn directory(workshop: &Workshop<'_>) -> Result<PathBuf, Failure> {
@@ -28,12 +30,26 @@ pub fn directory(workshop: &Workshop<'_>) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+/// A directory with the links, which a build is shown. Not the package's own: where it has some, a
+/// script makes them, for the compilers that were there then.
+pub fn links(workshop: &Workshop<'_>) -> Result<PathBuf, Failure> {
+    let path = workshop.run.path.join("ccache-links");
+    if path.exists() {
+        return Ok(path);
+    }
+    fs::create_dir(&path).on("make the directory", &path)?;
+    for name in COMPILERS {
+        symlink("/usr/bin/ccache", path.join(name)).on("make a link in", &path)?;
+    }
+    Ok(path)
+}
+
 /// What turns it on for `program`.
 pub fn environment(program: &Program, dist: &Dist) -> Vec<(String, String)> {
     let path = program.environment.iter().find(|(name, _)| name == "PATH");
     let path = path.map_or("/usr/bin:/usr/sbin:/bin:/sbin", |(_, path)| path);
     let variables = [
-        ("PATH", format!("{LINKS}:{path}")),
+        ("PATH", format!("{LINKS_AT}:{path}")),
         ("CCACHE_DIR", AT.to_owned()),
         ("CCACHE_BASEDIR", dist.builder.home.clone()),
         // Another root may have another compiler with the same size and time.

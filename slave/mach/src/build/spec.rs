@@ -6,7 +6,7 @@ use crate::area::{Area, entries};
 use crate::cells;
 use crate::dist::Dist;
 use crate::explain;
-use crate::failure::{Cause, Failure};
+use crate::failure::{Cause, Failure, OnPath};
 use crate::fetch::sources;
 use crate::metadata;
 use crate::options::Options;
@@ -49,12 +49,13 @@ pub fn find(given: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Makes the source package of `spec` and publishes it; its path.
+/// Makes the source package of `spec`; its path: in `into`, on the area's file system, or published.
 pub fn source_package(
     area: &Area,
     dist: &Dist,
     options: &Options,
     spec: &Path,
+    into: Option<&Path>,
 ) -> Result<PathBuf, Failure> {
     roots::check_arch(dist)?;
     let repositories = metadata::states(area, dist, options.fetching())?;
@@ -72,6 +73,11 @@ pub fn source_package(
             return Err(Failure::new(Cause::Source, what, "a spec gives one source package"));
         };
         let source = Source::read(&workshop.out.join(&file.name))?;
+        if let Some(directory) = into {
+            let path = directory.join(&file.name);
+            std::fs::rename(&source.path, &path).on("move the source package to", &path)?;
+            return Ok(path);
+        }
         let path = results::publish(area, &source.package.to_string(), &run.id, &workshop.out)?;
         Ok(path.join(&file.name))
     };

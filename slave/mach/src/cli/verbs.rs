@@ -1,6 +1,6 @@
 //! Each verb's way into the library.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 
@@ -31,15 +31,20 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         }
         Verb::Build { specs } => {
             let (dist, area) = prepare(arguments)?;
-            let sources = source_packages(&area, &dist, options, specs)?;
-            let read = |path: &PathBuf| Source::read(path).map(Box::new).map(Given::Rpm);
-            let sources = sources.iter().map(read);
-            let sources = sources.collect::<Result<Vec<_>, _>>()?;
-            build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
+            let scratch = area.new_run()?;
+            let build = || {
+                let made = source_packages(&area, &dist, options, specs, Some(&scratch.path))?;
+                let read = |path: &PathBuf| Source::read(path).map(Box::new).map(Given::Rpm);
+                let sources = made.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+                build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
+            };
+            let outcome = build();
+            scratch.remove();
+            outcome
         }
         Verb::Buildsrpm { specs } => {
             let (dist, area) = prepare(arguments)?;
-            let made = source_packages(&area, &dist, options, specs)?;
+            let made = source_packages(&area, &dist, options, specs, None)?;
             made.iter().for_each(|path| progress::result(&dist.name, path));
             Ok(0)
         }
@@ -66,7 +71,7 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             let (dist, area) = prepare(arguments)?;
             let path = match source.extension().is_some_and(|extension| extension == "rpm") {
                 true => source.clone(),
-                false => spec::source_package(&area, &dist, options, &spec::find(source)?)?,
+                false => spec::source_package(&area, &dist, options, &spec::find(source)?, None)?,
             };
             let needs = chroot::needs_of(&Source::read(&path)?);
             chroot::install(&area, &dist, options, &needs).map(|()| 0)
@@ -147,9 +152,10 @@ fn source_packages(
     dist: &Dist,
     options: &Options,
     specs: &[PathBuf],
+    into: Option<&Path>,
 ) -> Result<Vec<PathBuf>, Failure> {
     let specs = specs.iter().map(|spec| spec::find(spec)).collect::<Result<Vec<_>, _>>()?;
-    specs.iter().map(|spec| spec::source_package(area, dist, options, spec)).collect()
+    specs.iter().map(|spec| spec::source_package(area, dist, options, spec, into)).collect()
 }
 
 fn bill_format(format: BillFormat) -> Format {
