@@ -63,6 +63,28 @@ impl Cause {
         }
     }
 
+    /// The cause of which [`Cause::as_str`] gives this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        const ALL: [Cause; 15] = [
+            Cause::Usage,
+            Cause::Source,
+            Cause::Dependency,
+            Cause::Root,
+            Cause::Patch,
+            Cause::Configure,
+            Cause::Compile,
+            Cause::Test,
+            Cause::Install,
+            Cause::FilesList,
+            Cause::Resource,
+            Cause::Time,
+            Cause::Busy,
+            Cause::Interrupted,
+            Cause::Internal,
+        ];
+        ALL.into_iter().find(|cause| cause.as_str() == word)
+    }
+
     /// The exit status of mach.
     pub fn exit_status(self) -> u8 {
         match self {
@@ -138,6 +160,10 @@ impl fmt::Display for Failure {
         write!(f, "mach: {}", self.what)?;
         for line in &self.details {
             write!(f, "\n  {line}")?;
+        }
+        // The other classes say nothing that the sentence does not.
+        if !matches!(self.cause, Cause::Usage | Cause::Busy | Cause::Interrupted) {
+            write!(f, "\n  cause: {}", self.cause.as_str())?;
         }
         write!(f, "\n  to do: {}", self.remedy)
     }

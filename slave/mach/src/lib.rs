@@ -12,6 +12,7 @@ pub mod area;
 pub mod attest;
 pub mod build;
 pub mod cells;
+pub mod chain;
 pub mod chroot;
 pub mod clean;
 pub mod deb;

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use crate::area::{Area, Run, entries};
 use crate::cells::{self, Program, Streams};
+use crate::chain::reuse::{self, Earlier};
 use crate::deb;
 use crate::digest;
 use crate::dist::Dist;
@@ -63,7 +64,10 @@ pub fn rebuild(
     let mut chain = view.map_or_else(|| Ok(Chain::default()), seen)?;
     let mut build_all = || -> Result<(), Failure> {
         for (number, source) in sources.iter().enumerate() {
-            let built = rebuild_one(area, dist, &repositories, options, source, &mut chain)?;
+            // A part of a chain, and only that, may be what was built before.
+            let may_reuse = view.is_some() && !options.force && !options.verify;
+            let given = (source, may_reuse);
+            let built = rebuild_one(area, dist, &repositories, options, given, &mut chain)?;
             let is_last = number + 1 == sources.len();
             if let (Some(run), false) = (&chain_run, is_last) {
                 extend(&mut chain, run, &built)?;
@@ -126,15 +130,33 @@ pub struct Left {
     pub root: Option<Root>,
     /// What was written into the root.
     pub upper: Option<PathBuf>,
+    /// What decides, beside the root, whether an earlier run is as good; `None` where none is.
+    pub reusable: Option<About>,
+    /// Such a run: nothing was built.
+    pub earlier: Option<Earlier>,
 }
 
-/// Builds one source; `chain` is what was built before it.
+impl Left {
+    /// Whether the same was built before in the root that was gathered; tells of that run.
+    pub fn is_there_already(&mut self, workshop: &Workshop<'_>) -> Result<bool, Failure> {
+        let Some(about) = &self.reusable else {
+            return Ok(false);
+        };
+        let digest = record::inputs_digest(about, workshop.dist, &self.gathered.root);
+        self.earlier = reuse::find(workshop.area, &about.package, &digest)?;
+        self.earlier.iter().for_each(|earlier| reuse::tell(workshop.progress, earlier));
+        Ok(self.earlier.is_some())
+    }
+}
+
+/// Builds one source, unless it may be reused and was built before from the same inputs; `chain` is
+/// what was built before it.
 pub fn rebuild_one(
     area: &Area,
     dist: &Dist,
     repositories: &[RepositoryState],
     options: &Options,
-    given: &Given,
+    (given, may_reuse): (&Given, bool),
     chain: &mut Chain,
 ) -> Result<Built, Failure> {
     let dist = &given.dated(dist);
@@ -143,11 +165,14 @@ pub fn rebuild_one(
     let mut built = || {
         let workshop =
             Workshop::new(area, &run, dist, repositories, &progress)?.with_options(options);
-        let mut left = Left::default();
+        let about = given.about(dist, options);
+        let mut left = Left { reusable: may_reuse.then(|| about.clone()), ..Left::default() };
         let outcome = work(&workshop, options, given, chain, &mut left)
             .and_then(|()| verified(&workshop, options, given, chain, &mut left));
+        if let Some(Earlier { path, files, .. }) = left.earlier.take() {
+            return Ok(Built { path, files });
+        }
         let outcome = conclude(&workshop, options, given, &left, outcome);
-        let about = given.about(dist, options);
         publish(&workshop, options, &about, &left.gathered, outcome)
     };
     let outcome = built();
@@ -193,6 +218,9 @@ fn work_on_rpm(
     for round in 0.. {
         left.gathered.layers = root.layers.iter().map(LayerRecord::of).collect();
         left.gathered.root = root.resolution.clone();
+        if round == 0 && left.is_there_already(workshop)? {
+            return Ok(());
+        }
         let more = rpmbuild(&bench, &root, source, &mut rounds, round, left);
         match more {
             Ok(Some(more)) => {

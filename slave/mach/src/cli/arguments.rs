@@ -114,9 +114,12 @@ pub struct Build {
     /// The most that layers may take: 20G
     #[arg(long, value_name = "SIZE", global = true)]
     pub layers_size: Option<String>,
-    /// The repository of the chain that this build is a part of
+    /// The packages that this build sees of the chain that it is a part of
     #[arg(long, value_name = "DIR", global = true, hide = true)]
     pub chain: Option<PathBuf>,
+    /// The process with which this one is to die
+    #[arg(long, value_name = "PID", global = true, hide = true)]
+    pub parent: Option<u32>,
 }
 
 /// Where rpmbuild may begin.
@@ -166,8 +169,14 @@ pub enum Verb {
         #[arg(required = true, value_name = "SPEC|DIR")]
         specs: Vec<PathBuf>,
     },
-    /// Build source packages
+    /// Build source packages; several are ordered by what they require of each other
     Rebuild {
+        /// Source packages: files, or URLs (URL#sha256:HEX)
+        #[arg(required = true, value_name = "FILE|URL")]
+        sources: Vec<String>,
+    },
+    /// Build source packages, each seeing those it depends on; what has not changed is reused
+    Chain {
         /// Source packages: files, or URLs (URL#sha256:HEX)
         #[arg(required = true, value_name = "FILE|URL")]
         sources: Vec<String>,
@@ -282,6 +291,7 @@ impl Verb {
             Self::Build { .. }
             | Self::Rebuild { .. }
             | Self::Buildsrpm { .. }
+            | Self::Chain { .. }
             | Self::Fetch { .. }
             | Self::Setup { .. }
             | Self::Chroot { .. }

@@ -11,7 +11,7 @@ pub fn options(build: &Build) -> Result<Options, Failure> {
     // Destructured, so that a new flag does not compile until somebody has judged it.
     let Build { keep, force, collect, release, define, with, without, target, .. } = build;
     let Build { nocheck, short_circuit, offline, network, ccache, lint, verify, .. } = build;
-    let Build { go_on, jobs, time_limit, layers_size, chain: _, .. } = build;
+    let Build { go_on, jobs, time_limit, layers_size, chain: _, parent: _, .. } = build;
     release.iter().try_for_each(|tag| plain("--release", tag))?;
     target.iter().try_for_each(|target| plain("--target", target))?;
     with.iter().try_for_each(|name| plain("--with", name))?;

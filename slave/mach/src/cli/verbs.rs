@@ -9,22 +9,25 @@ use mach::area::Area;
 use mach::attest::{self, Format};
 use mach::build::given::Given;
 use mach::build::{self, spec};
+use mach::chain::child::{self, Call};
 use mach::chroot::{self, Ask};
 use mach::clean::{self, Whose};
 use mach::dist::Dist;
 use mach::failure::{Cause, Failure};
 use mach::options::Options;
 use mach::srpm::{Needs, Source};
-use mach::{fetch, overlay, progress, repository, roots, status, verbs};
+use mach::{chain, fetch, overlay, progress, repository, roots, status, verbs};
 
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
     let area = || Area::open(&arguments.common.area);
     let view = arguments.build.chain.as_deref();
     match &arguments.verb {
-        Verb::Rebuild { sources } => {
+        Verb::Rebuild { sources } if sources.len() == 1 => {
+            if let Some(parent) = arguments.build.parent {
+                child::die_with(parent)?;
+            }
             let (dist, area) = prepare(arguments)?;
-            // Before anything is made, and all of them: a damaged third must not cost two builds.
             let read = |given: &String| Given::read(&area, &dist, options, given);
             let sources = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
             build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
@@ -36,6 +39,9 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
                 let made = source_packages(&area, &dist, options, specs, Some(&scratch.path))?;
                 let read = |path: &PathBuf| Source::read(path).map(Box::new).map(Given::Rpm);
                 let sources = made.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+                if sources.len() > 1 {
+                    return chain(arguments, options, &area, &dist, &sources);
+                }
                 build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
             };
             let outcome = build();
@@ -47,6 +53,13 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             let made = source_packages(&area, &dist, options, specs, None)?;
             made.iter().for_each(|path| progress::result(&dist.name, path));
             Ok(0)
+        }
+        Verb::Rebuild { sources } | Verb::Chain { sources } => {
+            let (dist, area) = prepare(arguments)?;
+            // Before anything is made, and all of them: a damaged third must not cost two builds.
+            let read = |given: &String| Given::read(&area, &dist, options, given);
+            let given = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            chain(arguments, options, &area, &dist, &given)
         }
         Verb::Setup { set: Set::Prep } if arguments.common.dist.is_none() => area().map(|_| 0),
         Verb::Setup { set } => {
@@ -173,6 +186,22 @@ fn roots_set(set: Set) -> Option<roots::Set> {
         Set::Base => Some(roots::Set::Base),
         Set::Build => Some(roots::Set::Build),
     }
+}
+
+/// Several sources: each is built by a mach of its own.
+fn chain(
+    arguments: &Arguments,
+    options: &Options,
+    area: &Area,
+    dist: &Dist,
+    given: &[Given],
+) -> Result<u8, Failure> {
+    let call = Call {
+        dist: arguments.common.dist.clone().unwrap_or_default(),
+        area: arguments.common.area.clone(),
+        options: options.clone(),
+    };
+    chain::run(area, dist, &call, given).map(|()| 0)
 }
 
 /// What every verb that makes roots needs.

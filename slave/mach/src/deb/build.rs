@@ -49,6 +49,9 @@ pub fn work(
     let root = deb_roots::with_requirements(workshop, root, (&depends, &conflicts), chain)?;
     left.gathered.layers = root.layers.iter().map(LayerRecord::of).collect();
     left.gathered.root = root.resolution.clone();
+    if left.is_there_already(workshop)? {
+        return Ok(());
+    }
     let built = build(bench, dsc, &root, left);
     left.root = Some(root);
     built?;

@@ -75,8 +75,11 @@ pub enum Event {
         /// What came of it.
         note: String,
     },
-    /// The work failed; the last event of its stream.
+    /// The work failed; the last event of its stream, but for those that name a source of a chain.
     Failure {
+        /// The source, in a chain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
         /// The class of the cause, as in `record.json`.
         cause: String,
         /// What failed, on what.
@@ -92,7 +95,16 @@ impl Event {
     /// Of a failure.
     pub fn of(failure: &Failure) -> Self {
         let Failure { cause, what, details, remedy } = failure.clone();
-        Self::Failure { cause: cause.as_str().to_owned(), what, details, remedy }
+        Self::Failure { source: None, cause: cause.as_str().to_owned(), what, details, remedy }
+    }
+
+    /// Of the failure of one source of a chain, which may go on.
+    pub fn of_source(name: &str, failure: &Failure) -> Self {
+        let mut event = Self::of(failure);
+        if let Self::Failure { source, .. } = &mut event {
+            *source = Some(name.to_owned());
+        }
+        event
     }
 
     /// Of a line of another mach's stream; `None` for what this version does not know.

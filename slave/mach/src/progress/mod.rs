@@ -74,11 +74,13 @@ pub fn result(subject: &str, path: &Path) {
 pub fn failed(failure: &Failure) {
     match mode() {
         Mode::Json => events::print(&Event::of(failure)),
-        _ => {
-            let screen = Screen::of_standard_error();
-            screen.say(&coloured(&failure.to_string(), screen.style()));
-        }
+        _ => show_failure(failure, &Screen::of_standard_error()),
     }
+}
+
+/// Shows a failure to a person, above what `screen` shows.
+pub fn show_failure(failure: &Failure, screen: &Screen) {
+    screen.say(&coloured(&failure.to_string(), screen.style()));
 }
 
 /// The first line of a failure and the mark of its last stand out.

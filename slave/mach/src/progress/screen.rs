@@ -40,6 +40,11 @@ impl Screen {
         self.size().0.saturating_sub(1)
     }
 
+    /// Lines of status that fit under one another.
+    pub fn lines(&self) -> usize {
+        self.size().1.saturating_sub(1)
+    }
+
     fn size(&self) -> (usize, usize) {
         let or = |size: u16, unknown| if size == 0 { unknown } else { usize::from(size) };
         match rustix::termios::tcgetwinsize(std::io::stderr()) {
@@ -60,7 +65,7 @@ impl Screen {
     /// The status, in place of what was shown; each line as wide as [`Screen::columns`] at most.
     pub fn show(&self, lines: &[String]) {
         if self.on_terminal {
-            let lines = &lines[..lines.len().min(self.size().1.saturating_sub(1))];
+            let lines = &lines[..lines.len().min(self.lines())];
             write(&redraw(self.shown.replace(lines.len()), None, lines));
         }
     }

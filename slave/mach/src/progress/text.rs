@@ -134,6 +134,15 @@ pub fn elapsed(time: Duration) -> String {
     }
 }
 
+/// A time that goes on: `1:02`; only whole seconds, so that it is calm.
+pub fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..3600 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        _ => format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+    }
+}
+
 /// The line of a phase that has ended.
 pub fn ended(subject: &str, name: &str, time: Duration, note: &str, style: Style) -> String {
     let note = match note.starts_with("failed") {
@@ -158,11 +167,10 @@ pub struct Running<'a> {
     pub last: &'a str,
 }
 
-/// The line of a phase that goes on, at most `columns` wide; only whole seconds, so that it is calm.
+/// The line of a phase that goes on, at most `columns` wide.
 pub fn running(running: &Running<'_>, columns: usize, style: Style) -> String {
     let Running { subject, name, time, section, last } = *running;
-    let seconds = time.as_secs();
-    let clock = format!("{}:{:02}", seconds / 60, seconds % 60);
+    let clock = clock(time);
     let head = format!("{subject}: {name:<NAME_WIDTH$} {clock:>9}  ");
     let left = columns.saturating_sub(width(&head));
     if left < 4 {

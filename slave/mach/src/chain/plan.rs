@@ -1,0 +1,177 @@
+//! What the sources of a chain require of each other, as far as it can be known before they are built.
+//!
+//! An SRPM does not say what it will yield: its spec is expanded by the dist's own `rpmspec`, in a cell
+//! in a root of the dist, as the builder. A `.dsc` names its binary packages.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::build::given::Given;
+use crate::cells::{self, Place, Program, Streams};
+use crate::chain::order::Node;
+use crate::chain::yields::{self, MARK, QUERY, Yields};
+use crate::deb::dsc::Dsc;
+use crate::deb::pack;
+use crate::deb::relation::Conditions;
+use crate::evr::Capability;
+use crate::failure::{Cause, Failure, OnPath};
+use crate::options::Options;
+use crate::overlay::Overlay;
+use crate::roots::{self, Root, Set};
+use crate::srpm::Source;
+use crate::workshop::{Workshop, open_log, read_log_end};
+
+/// A spec may run programs when it is expanded; none of them for long.
+const ASKING_LIMIT: Duration = Duration::from_secs(30);
+
+/// The word by which another mach finds a source.
+pub fn word(given: &Given) -> Result<String, Failure> {
+    let path = match given {
+        Given::Rpm(source) => match &source.url {
+            // It is in the cache, where its digest says that it is the same.
+            Some(url) => return Ok(format!("{url}#sha256:{}", source.sha256)),
+            None => &source.path,
+        },
+        Given::Deb(dsc) => &dsc.path,
+    };
+    let path = path.canonicalize().on("find", path)?;
+    Ok(path.display().to_string())
+}
+
+/// What each of `given` requires and will provide.
+pub fn nodes(
+    workshop: &Workshop<'_>,
+    options: &Options,
+    given: &[Given],
+) -> Result<Vec<Node>, Failure> {
+    let mut asking = None;
+    let mut nodes = Vec::new();
+    for (number, given) in given.iter().enumerate() {
+        let (requires, yields) = match given {
+            Given::Rpm(source) => {
+                let asking = match &asking {
+                    Some(asking) => asking,
+                    None => asking.insert(Asking::begin(workshop, options)?),
+                };
+                (source.requirements.clone(), asking.ask(source, number)?)
+            }
+            Given::Deb(dsc) => of_dsc(dsc, &pack::conditions(workshop.dist, options))?,
+        };
+        let Yields { provides, requires: passes_on } = yields;
+        nodes.push(Node { name: given.package(), requires, provides, passes_on });
+    }
+    if let Some(asking) = asking {
+        asking.overlay.unmount()?;
+    }
+    Ok(nodes)
+}
+
+/// Names alone: which version satisfies a relation, apt decides.
+fn of_dsc(dsc: &Dsc, conditions: &Conditions) -> Result<(Vec<Capability>, Yields), Failure> {
+    let relations = dsc.depends(conditions)?;
+    let names = relations.lines().into_iter().flat_map(|line| {
+        let names = line.split('|').map(|one| one.trim().split([' ', ':', '(']).next());
+        names.flatten().map(str::to_owned).collect::<Vec<_>>()
+    });
+    let of_name = |name: &String| Capability::parse(name);
+    let requires = names.collect::<Vec<_>>().iter().filter_map(of_name).collect();
+    let provides = dsc.binaries.iter().filter_map(of_name).collect();
+    Ok((requires, Yields { provides, requires: Vec::new() }))
+}
+
+/// A throw-away root in which specs are expanded.
+struct Asking<'a> {
+    workshop: &'a Workshop<'a>,
+    options: &'a Options,
+    overlay: Overlay,
+    /// Locked as long as this lives.
+    _root: Root,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(workshop: &'a Workshop<'a>, options: &'a Options) -> Result<Self, Failure> {
+        let root = roots::set(workshop, Set::Build)?;
+        let overlay = root.mount(&workshop.run.path.join("asking-root"))?;
+        Ok(Self { workshop, options, overlay, _root: root })
+    }
+
+    /// What `source` will yield; a guess, where its spec cannot be expanded.
+    fn ask(&self, source: &Source, number: usize) -> Result<Yields, Failure> {
+        let home = self.prepare_home(source, number)?;
+        let scratch = self.workshop.run.directory(&format!("asking-{number}-scratch"))?;
+        let builder = &self.workshop.dist.builder;
+        let place = Place {
+            root: &self.overlay.at,
+            hostname: &builder.hostname,
+            directory: &home,
+            home: &builder.home,
+            scratch: &scratch,
+            read_only: false,
+            network: false,
+        };
+        let said = self.workshop.run.path.join(format!("asking-{number}.log"));
+        let log = self.workshop.open_root_log()?;
+        let streams = Streams::Files { out: open_log(&said)?, err: log };
+        let program = self.program(source);
+        let text = match cells::run(cells::builder(&place)?, &program, streams, &mut || ()) {
+            Ok(_) => read_log_end(&said),
+            Err(failure) if failure.cause == Cause::Time => String::new(),
+            Err(failure) => return Err(failure),
+        };
+        let yields = yields::read(&text);
+        if !yields.provides.is_empty() {
+            return Ok(yields);
+        }
+        self.workshop.note(&format!("{} does not tell what it yields: guessed", source.package))?;
+        Ok(yields::guessed(source.package.name()))
+    }
+
+    fn prepare_home(&self, source: &Source, number: usize) -> Result<PathBuf, Failure> {
+        let dist = self.workshop.dist;
+        let home = self.workshop.run.directory(&format!("asking-{number}"))?;
+        source.copy_to(&home.join(source.file_name()))?;
+        let macros = home.join(".rpmmacros");
+        let text: String =
+            dist.build_macros.iter().map(|(n, body)| format!("%{n} {body}\n")).collect();
+        fs::write(&macros, text).on("write", &macros)?;
+        let id = Some(dist.builder.uid);
+        chown(&home, id, id).on("set the owner of", &home)?;
+        Ok(home)
+    }
+
+    fn program(&self, source: &Source) -> Program {
+        // Only the spec is unpacked; all of it, where the spec reads its sources.
+        const SCRIPT: &str = "file=$1 spec=$2 query=$3 mark=$4; shift 4\n\
+            unpack() { rpm2cpio \"$file\" | cpio -idu --quiet --no-absolute-filenames \"$@\"; }\n\
+            unpack \"$spec\"\n\
+            ask() { rpmspec -q --builtrpms --qf \"$query\" \"$@\" \"$spec\"; }\n\
+            ask \"$@\" || { unpack; ask \"$@\" || exit; }\n\
+            echo \"$mark\"; rpmspec -P \"$@\" \"$spec\"";
+        let builder = &self.workshop.dist.builder;
+        let words = ["/bin/sh", "-c", SCRIPT, "sh", &source.file_name(), &source.spec, QUERY, MARK];
+        let mut argv = words.map(str::to_owned).to_vec();
+        argv.extend(self.defines());
+        Program {
+            argv,
+            environment: vec![("HOME".to_owned(), builder.home.clone())],
+            user: Some(builder.uid),
+            directory: builder.home.clone(),
+            time_limit: Some(ASKING_LIMIT),
+            ..Program::default()
+        }
+    }
+
+    fn defines(&self) -> Vec<String> {
+        let Options { defines, with, without, target, .. } = self.options;
+        let mut bodies = vec![format!("_sourcedir {}", self.workshop.dist.builder.home)];
+        bodies.extend(defines.iter().map(|(name, body)| format!("{name} {body}")));
+        bodies.extend(with.iter().map(|name| format!("_with_{name} --with-{name}")));
+        bodies.extend(without.iter().map(|name| format!("_without_{name} --without-{name}")));
+        let mut words: Vec<String> =
+            bodies.into_iter().flat_map(|body| ["--define".to_owned(), body]).collect();
+        words.extend(target.iter().map(|target| format!("--target={target}")));
+        words
+    }
+}

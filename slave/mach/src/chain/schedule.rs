@@ -1,0 +1,187 @@
+//! Which sources of a chain are built when. Pure: it says what to start and is told what ended.
+//!
+//! ```text
+//!             all it waits for built or reused
+//!  pending ────────────────────────────────────► running ──► built
+//!     │                                          ▲     │ ├──► reused
+//!     │ one it waits for failed or was skipped,  │     │ └──► failed
+//!     │ or any failed and nothing goes on        │     │
+//!     ▼                                          │     ▼  lacks a dependency that one
+//!  skipped                                       └─ deferred    it does not see may yield
+//!                                      nothing else can run
+//! ```
+//!
+//! A deferred source is built a second time when the others are done, and sees all of them: what its
+//! spec does not tell before it is built (`%generate_buildrequires`, provides that come of themselves)
+//! then costs time, but no failure.
+
+use std::collections::BTreeSet;
+
+use crate::chain::order::Order;
+
+/// Where a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Waits.
+    Pending,
+    /// Is being built.
+    Running,
+    /// Lacked a dependency; will be tried once more.
+    Deferred,
+    /// Was built.
+    Built,
+    /// Was there, built from the same inputs.
+    Reused,
+    /// Its build failed.
+    Failed,
+    /// Was not begun, because of the failure of this one.
+    Skipped(usize),
+}
+
+impl State {
+    /// The word in events and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "building",
+            Self::Deferred => "deferred",
+            Self::Built => "built",
+            Self::Reused => "reused",
+            Self::Failed => "failed",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+
+    fn is_there(self) -> bool {
+        matches!(self, Self::Built | Self::Reused)
+    }
+
+    fn is_over(self) -> bool {
+        matches!(self, Self::Built | Self::Reused | Self::Failed | Self::Skipped(_))
+    }
+}
+
+/// How the build of a source ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Well.
+    Built,
+    /// It was not needed.
+    Reused,
+    /// Badly.
+    Failed {
+        /// Because something it requires is not there.
+        lacks_dependency: bool,
+    },
+}
+
+/// What to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Which source.
+    pub node: usize,
+    /// Whose packages it is to see.
+    pub sees: BTreeSet<usize>,
+}
+
+/// The chain's course.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    order: Order,
+    jobs: usize,
+    goes_on: bool,
+    states: Vec<State>,
+    was_deferred: BTreeSet<usize>,
+}
+
+impl Schedule {
+    /// At most `jobs` at a time; with `goes_on`, a failure ends only what waits for it.
+    pub fn new(order: Order, jobs: usize, goes_on: bool) -> Self {
+        let states = vec![State::Pending; order.sequence.len()];
+        Self { order, jobs: jobs.max(1), goes_on, states, was_deferred: BTreeSet::new() }
+    }
+
+    /// Where each source is, by its number.
+    pub fn states(&self) -> &[State] {
+        &self.states
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_over(&self) -> bool {
+        self.states.iter().all(|state| state.is_over())
+    }
+
+    /// What is to be started now; from now on it counts as running.
+    pub fn start(&mut self) -> Vec<Start> {
+        let mut started = Vec::new();
+        while self.running() < self.jobs
+            && let Some(start) = self.next()
+        {
+            self.states[start.node] = State::Running;
+            started.push(start);
+        }
+        started
+    }
+
+    /// Takes note of how one ended.
+    pub fn ended(&mut self, node: usize, outcome: Outcome) {
+        self.states[node] = match outcome {
+            Outcome::Built => State::Built,
+            Outcome::Reused => State::Reused,
+            Outcome::Failed { lacks_dependency: true } if self.may_yet_get_more(node) => {
+                self.was_deferred.insert(node);
+                State::Deferred
+            }
+            Outcome::Failed { .. } => State::Failed,
+        };
+        if self.states[node] == State::Failed {
+            self.skip_because_of(node);
+        }
+    }
+
+    fn running(&self) -> usize {
+        self.states.iter().filter(|state| **state == State::Running).count()
+    }
+
+    fn next(&self) -> Option<Start> {
+        let is_ready = |node: &usize| {
+            let waits_for = &self.order.waits_for[*node];
+            self.states[*node] == State::Pending
+                && waits_for.iter().all(|earlier| self.states[*earlier].is_there())
+        };
+        let mut sequence = self.order.sequence.iter().copied();
+        if let Some(node) = sequence.clone().find(is_ready) {
+            return Some(Start { node, sees: self.order.sees[node].clone() });
+        }
+        // The deferred ones one by one: the next may need what this one yields.
+        let deferred = sequence.find(|node| self.states[*node] == State::Deferred)?;
+        let there = |node: &usize| self.states[*node].is_there();
+        (self.running() == 0)
+            .then(|| Start { node: deferred, sees: (0..self.states.len()).filter(there).collect() })
+    }
+
+    /// Whether others that it does not see, and that do not wait for it, may yield what it lacks.
+    fn may_yet_get_more(&self, node: usize) -> bool {
+        let may_yield = |other: usize| {
+            other != node
+                && !self.order.sees[node].contains(&other)
+                && !self.order.sees[other].contains(&node)
+                && !matches!(self.states[other], State::Failed | State::Skipped(_))
+        };
+        !self.was_deferred.contains(&node) && (0..self.states.len()).any(may_yield)
+    }
+
+    fn skip_because_of(&mut self, failed: usize) {
+        for node in 0..self.states.len() {
+            let waits = self.order.sees[node].contains(&failed);
+            let is_left = matches!(self.states[node], State::Pending | State::Deferred);
+            if is_left && (waits || !self.goes_on) {
+                self.states[node] = State::Skipped(failed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;

@@ -1,0 +1,189 @@
+//! What a source will yield, as far as its spec tells before it is built. Pure: the text of
+//! `rpmspec` goes in, which a spec from nobody we trust has shaped; nothing but order follows from it.
+
+use crate::evr::Capability;
+
+/// Asks for each binary package: its name and version, what it provides, what it requires.
+pub const QUERY: &str = "N %{NAME} = %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n\
+                         [P %{PROVIDENAME} %{PROVIDEFLAGS:depflags} %{PROVIDEVERSION}\\n]\
+                         [R %{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}\\n]";
+/// Stands between the answer to [`QUERY`] and the expanded spec.
+pub const MARK: &str = "=== expanded spec ===";
+
+const LIMIT: usize = 10_000;
+
+/// What will be provided and required.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Yields {
+    /// By its packages, and by names that rpm gives files of certain kinds.
+    pub provides: Vec<Capability>,
+    /// By its packages where they are installed.
+    pub requires: Vec<Capability>,
+}
+
+/// Reads what `rpmspec -q` and, after [`MARK`], `rpmspec -P` have printed.
+pub fn read(text: &str) -> Yields {
+    let mut yields = Yields::default();
+    let (answer, spec) = text.split_once(MARK).unwrap_or((text, ""));
+    for line in answer.lines() {
+        let Some((mark, rest)) = line.split_once(' ') else { continue };
+        let words: Vec<&str> = rest.split(' ').filter(|word| !word.is_empty()).collect();
+        let Some(capability) = Capability::parse(&words.join(" ")) else { continue };
+        match mark {
+            "N" => {
+                yields.provides.extend(implied(&capability.name));
+                yields.provides.push(capability);
+            }
+            "P" => yields.provides.push(capability),
+            "R" => yields.requires.push(capability),
+            _ => {}
+        }
+    }
+    for path in files(spec) {
+        yields.provides.extend(of_path(&path));
+    }
+    for list in [&mut yields.provides, &mut yields.requires] {
+        list.truncate(LIMIT);
+        list.sort();
+        list.dedup();
+    }
+    yields
+}
+
+/// What is to be expected of a source that could not be asked: its name and the usual others.
+pub fn guessed(name: &str) -> Yields {
+    let names = [name.to_owned(), format!("{name}-devel"), format!("{name}-libs")];
+    let mut provides: Vec<Capability> = names.iter().map(|name| unversioned(name)).collect();
+    provides.push(unversioned(&format!("pkgconfig({name})")));
+    provides.push(unversioned(&format!("/usr/bin/{name}")));
+    provides.extend(implied(name));
+    Yields { provides, requires: Vec::new() }
+}
+
+fn unversioned(name: &str) -> Capability {
+    Capability { name: name.to_owned(), sense: crate::evr::Sense::ANY, version: String::new() }
+}
+
+/// What rpm's generators find in packages of such names.
+fn implied(name: &str) -> Option<Capability> {
+    if let Some(module) = name.strip_prefix("perl-") {
+        return Some(unversioned(&format!("perl({})", module.replace('-', "::"))));
+    }
+    let module = name.strip_prefix("python3-")?;
+    Some(unversioned(&format!("python3dist({})", module.to_lowercase())))
+}
+
+/// The paths in the `%files` sections of an expanded spec, braces expanded.
+fn files(spec: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut paths = Vec::new();
+    for line in spec.lines() {
+        if is_section(line) {
+            inside = line.split_whitespace().next() == Some("%files");
+        } else if inside && paths.len() < LIMIT && !is_no_file(line) {
+            let words = line.split_whitespace().filter(|word| word.starts_with('/'));
+            paths.extend(words.flat_map(braces));
+        }
+    }
+    paths
+}
+
+fn is_section(line: &str) -> bool {
+    const SECTIONS: [&str; 10] = [
+        "%files",
+        "%description",
+        "%package",
+        "%prep",
+        "%build",
+        "%install",
+        "%check",
+        "%changelog",
+        "%post",
+        "%pre",
+    ];
+    let word = line.split_whitespace().next().unwrap_or_default();
+    SECTIONS.contains(&word)
+}
+
+fn is_no_file(line: &str) -> bool {
+    line.split_whitespace().any(|word| ["%exclude", "%ghost", "%doc", "%license"].contains(&word))
+}
+
+/// `/usr/bin/{a,b}` as two paths; of several braces only the first.
+fn braces(path: &str) -> Vec<String> {
+    let parts = path.split_once('{').and_then(|(head, rest)| {
+        let (inside, tail) = rest.split_once('}')?;
+        Some((head, inside, tail))
+    });
+    match parts {
+        Some((head, inside, tail)) => {
+            inside.split(',').take(100).map(|part| format!("{head}{part}{tail}")).collect()
+        }
+        None => vec![path.to_owned()],
+    }
+}
+
+/// What a file of a package provides: its path, and what rpm's generators make of it.
+fn of_path(path: &str) -> Vec<Capability> {
+    if path.contains(['*', '?', '[', '%']) {
+        return Vec::new();
+    }
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let mut provided = vec![unversioned(path)];
+    if let Some(module) = name.strip_suffix(".pc").filter(|_| path.contains("/pkgconfig/")) {
+        provided.push(unversioned(&format!("pkgconfig({module})")));
+    }
+    if path.contains("/cmake/") && !name.contains('.') {
+        provided.push(unversioned(&format!("cmake({name})")));
+    }
+    provided
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // rpm 4.18 printed this of a spec made for it.
+    const SAID: &str = "N y = 1:1-1\nP virtual(y) = 3\nP y = 1:1-1\nR other >= 2\nR rtld(GNU_HASH)  \n\
+        N y-devel = 1:1-1\nR y(x86-64) = 1:1-1\nN perl-IPC-Cmd = 1-1\n=== expanded spec ===\n\
+        Name: y\n%install\nmkdir /usr/bin/no\n%files\n%defattr(-,root,root)\n\
+        %attr(755,root,root) /usr/bin/y\n/usr/bin/{p,q}\n%exclude /usr/bin/x\n%files devel\n\
+        /usr/lib64/pkgconfig/y-1.pc\n/usr/lib64/cmake/Y\n/usr/share/man/man1/y.1*\n%changelog\n\
+        - took /usr/bin/old away\n";
+
+    fn names(list: &[Capability]) -> Vec<String> {
+        list.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn packages_provides_and_files_are_read() {
+        let yields = read(SAID);
+        let provides = names(&yields.provides);
+        for wanted in [
+            "y = 1:1-1",
+            "y-devel = 1:1-1",
+            "virtual(y) = 3",
+            "/usr/bin/y",
+            "/usr/bin/p",
+            "/usr/bin/q",
+            "pkgconfig(y-1)",
+            "cmake(Y)",
+            "perl(IPC::Cmd)",
+        ] {
+            assert!(provides.contains(&wanted.to_owned()), "{wanted}: {provides:?}");
+        }
+        for unwanted in ["/usr/bin/no", "/usr/bin/x", "/usr/bin/old", "/usr/share/man/man1/y.1*"] {
+            assert!(!provides.contains(&unwanted.to_owned()), "{unwanted}");
+        }
+        let requires = ["other >= 2", "rtld(GNU_HASH)", "y(x86-64) = 1:1-1"];
+        assert_eq!(names(&yields.requires), requires);
+    }
+
+    #[test]
+    fn anything_can_be_read() {
+        assert_eq!(read(""), Yields::default());
+        assert_eq!(read("error: query of specfile failed\n=== expanded spec ===\n").requires, []);
+        read(&format!("N {}\n{MARK}%files\n/{{{}\n", "x".repeat(99_999), ",".repeat(99_999)));
+        assert!(names(&guessed("zlib").provides).contains(&"pkgconfig(zlib)".to_owned()));
+    }
+}
