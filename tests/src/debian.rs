@@ -112,11 +112,14 @@ pub fn made(djinni: &Djinni, name: &str, fields: &str, build: &str) -> PathBuf {
     fs::remove_dir_all(top.join(format!("{name}-1"))).unwrap();
     let bytes = fs::read(&tar).unwrap();
     let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let md5 = run(Command::new("md5sum").arg(&tar)).done().text();
+    let md5 = md5.split(' ').next().unwrap();
+    let size = bytes.len();
     let dsc = format!(
         "Format: 3.0 (native)\nSource: {name}\nBinary: {name}\nArchitecture: all\nVersion: 1\n\
          Maintainer: {who}\nStandards-Version: 4.6.2\n{fields}\
-         Checksums-Sha256:\n {sum} {} {name}_1.tar.xz\n",
-        bytes.len()
+         Checksums-Sha256:\n {sum} {size} {name}_1.tar.xz\n\
+         Files:\n {md5} {size} {name}_1.tar.xz\n"
     );
     let path = top.join(format!("{name}_1.dsc"));
     fs::write(&path, dsc).unwrap();

@@ -108,14 +108,14 @@ fn take(bench: &Bench<'_>, dsc: &Dsc, left: &mut Left) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The first file of the source that is not among the results as it was given.
+/// The first file of the source that is among the results, but not as it was given.
 fn changed(results: &[ResultFile], dsc: &Dsc) -> Option<String> {
     let own = (dsc.file_name(), &dsc.sha256);
     let named = dsc.files.iter().map(|file| (file.name.clone(), &file.sha256));
-    let is_there = |(name, sha256): &(String, &String)| {
-        results.iter().any(|file| file.name == *name && file.sha256 == **sha256)
+    let is_other = |(name, sha256): &(String, &String)| {
+        results.iter().any(|file| file.name == *name && file.sha256 != **sha256)
     };
-    std::iter::once(own).chain(named).find(|file| !is_there(file)).map(|(name, _)| name)
+    std::iter::once(own).chain(named).find(is_other).map(|(name, _)| name)
 }
 
 /// Options of spec files are refused: who gives one expects an effect.

@@ -29,7 +29,11 @@ pub fn make(workshop: &Workshop<'_>, repository: &Path) -> Result<(), Failure> {
     fs::write(&packages, &text).on("write", &packages)?;
     let (sha256, size) = (digest::of_bytes(text.as_bytes()), text.len());
     let release = repository.join("Release");
-    let text = format!("Origin: {CHAIN}\nLabel: {CHAIN}\nSHA256:\n {sha256} {size} Packages\n");
+    // apt wants a date; nothing depends on it.
+    let date = "Sat, 01 Jan 2000 00:00:00 UTC";
+    let text = format!(
+        "Origin: {CHAIN}\nLabel: {CHAIN}\nDate: {date}\nSHA256:\n {sha256} {size} Packages\n"
+    );
     fs::write(&release, text).on("write", &release)
 }
 

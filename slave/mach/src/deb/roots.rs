@@ -70,6 +70,9 @@ pub fn with_requirements(
     (depends, conflicts): (&Relations, &Relations),
     chain: &mut Chain,
 ) -> Result<Root, Failure> {
+    if depends.is_empty() && conflicts.is_empty() {
+        return Ok(root);
+    }
     let phase = workshop.progress.phase("Build-Depends");
     if let (Some(repository), false) = (&chain.repository, chain.indexed) {
         index::make(workshop, repository)?;
