@@ -93,6 +93,21 @@ pub fn record(out: &Path, package: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(out.join(found[0])).unwrap()).unwrap()
 }
 
+/// Judges every record below these directories by a validator of PyPI's and the committed schema.
+#[track_caller]
+pub fn records_are_valid(outs: &[&Path]) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let below = |out: &&Path| files(out).into_iter().map(|file| out.join(file)).collect::<Vec<_>>();
+    let all = outs.iter().flat_map(below);
+    let records: Vec<PathBuf> = all.filter(|file| file.ends_with("record.json")).collect();
+    assert!(!records.is_empty());
+    let mut command = Command::new(images::records_python());
+    command.arg(here.join("tests/records/validate.py")).arg("record");
+    command.arg(here.join("../etc/doc/record.schema.json")).args(&records);
+    let said = run(&mut command).done().text();
+    assert_eq!(said.matches(": valid").count(), records.len(), "{said}");
+}
+
 /// A source package whose spec is this one, made on the host.
 pub fn made(djinni: &Djinni, name: &str, rest: &str) -> PathBuf {
     let top = djinni.base().join("made");

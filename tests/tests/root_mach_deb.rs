@@ -7,7 +7,7 @@ use std::path::Path;
 
 use djinni_tests::debian::{DIST, SHARE, kept, made, rebuild, rebuild_given};
 use djinni_tests::djinni::Djinni;
-use djinni_tests::mach::{builder, files, record};
+use djinni_tests::mach::{builder, files, record, records_are_valid};
 use djinni_tests::programs::run;
 use serde_json::Value;
 
@@ -38,6 +38,7 @@ fn root_sources_of_the_archive_come_out_as_in_the_archive() {
     }
     // sed; xz-utils, xzdec, liblzma5, -dev, -doc; expat, libexpat1, -dev.
     assert_eq!(compared, 9);
+    records_are_valid(&[&out]);
     let sed = record(&out, "sed");
     assert_eq!((&sed["kind"], &sed["exit"]["cause"]), (&"deb".into(), &"built".into()));
     assert_eq!(sed["dist"]["name"], DIST);

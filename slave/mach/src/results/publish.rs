@@ -50,19 +50,21 @@ pub fn link(from: &Path, to: &Path) -> Result<(), Failure> {
 
 /// Puts packages and logs of the published run `from` into `to` as well (`-c`); their paths there.
 ///
-/// By hard links where both are on one file system, else by copies. `build.log`, `root.log` and
-/// `record.json` have the same names in every run: they get that of the package before theirs.
+/// By hard links where both are on one file system, else by copies. Logs and records have the same
+/// names in every run: they get those of the package and the run before theirs.
 ///
 /// # Errors
 /// [`Cause::Usage`] when there is a file of that name with other contents: it is never replaced.
 pub fn collect(from: &Path, package: &str, to: &Path) -> Result<Vec<PathBuf>, Failure> {
     fs::create_dir_all(to).on("make the directory", to)?;
+    let run = from.file_name().unwrap_or_default().to_string_lossy();
     let mut collected = Vec::new();
     for path in entries(from)?.into_iter().filter(|path| path.is_file()) {
         let name = path.file_name().unwrap_or_default();
-        let is_common = ["log", "json"].iter().any(|end| path.extension() == Some(end.as_ref()));
+        let is_common =
+            ["log", "json", "txt"].iter().any(|end| path.extension() == Some(end.as_ref()));
         let name = match is_common {
-            true => OsString::from(format!("{package}-{}", name.to_string_lossy())),
+            true => OsString::from(format!("{package}-{run}-{}", name.to_string_lossy())),
             false => name.to_owned(),
         };
         let wanted = to.join(name);
@@ -135,7 +137,8 @@ mod tests {
         for name in ["a.rpm", "build.log", "record.json"] {
             fs::write(from.join(name), name).unwrap();
         }
-        let wanted = ["a.rpm", "a-1-1-build.log", "a-1-1-record.json"].map(|name| to.join(name));
+        let wanted =
+            ["a.rpm", "a-1-1-run-build.log", "a-1-1-run-record.json"].map(|name| to.join(name));
         assert_eq!(collect(&from, "a-1-1", &to).unwrap(), wanted);
         // Again: the same files.
         assert_eq!(collect(&from, "a-1-1", &to).unwrap(), wanted);

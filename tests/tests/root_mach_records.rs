@@ -1,0 +1,171 @@
+//! What mach tells of its builds: records that their schema describes, results that are whole, what
+//! a second build shows.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use djinni_tests::djinni::Djinni;
+use djinni_tests::mach::{DIST, builder, files, made, rebuild, record, records_are_valid, source};
+use djinni_tests::programs::{Ran, run};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+const DESCRIPTION: &str = "%description\nx\n";
+
+/// As [`rebuild`], with further options of mach.
+fn rebuild_with(djinni: &Djinni, options: &[&str], source: &Path, out: &Path) -> Ran {
+    let mut command = djinni.start_build(&["builder"]);
+    command.arg("--in").arg(source).arg("--out").arg(out);
+    command.args(["--", "mach", "-r", DIST]).args(options).arg("rebuild");
+    run(command.arg(source.file_name().unwrap()))
+}
+
+/// The directory of the only run of this package.
+fn run_of(out: &Path, package: &str) -> PathBuf {
+    let mut runs = fs::read_dir(out.join(package)).unwrap().flatten();
+    let (Some(only), None) = (runs.next(), runs.next()) else {
+        panic!("{}: not one run", out.join(package).display());
+    };
+    only.path()
+}
+
+/// Whether each result that a record names is there, with its digest and size.
+#[track_caller]
+fn results_are_what_the_record_says(out: &Path, package: &str) {
+    let record = record(out, package);
+    let results = record["results"].as_array().unwrap();
+    assert!(results.len() >= 2, "{record}");
+    for result in results {
+        let path = run_of(out, package).join(result["name"].as_str().unwrap());
+        let bytes = fs::read(&path).unwrap();
+        let sha256: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(result["sha256"], sha256, "{}", path.display());
+        assert_eq!(result["size_bytes"], bytes.len() as u64, "{}", path.display());
+    }
+}
+
+/// One slave, and so one build root, for all of it.
+#[test]
+fn root_builds_are_recorded_verified_and_collected() {
+    let djinni = builder();
+    records_of_all_ends(&djinni);
+    second_builds(&djinni);
+    collected(&djinni);
+    djinni.finish();
+}
+
+fn records_of_all_ends(djinni: &Djinni) {
+    let out = |name: &str| djinni.base().join(name);
+    let [built, again, defined] = ["built", "again", "defined"].map(out);
+    let spec = format!("{DESCRIPTION}%install\nmkdir -p %{{buildroot}}/x\n%files\n/x\n");
+    let fine = made(djinni, "fine", &spec);
+    rebuild(djinni, &[fine.clone()], &built).done();
+    let first = record(&built, "fine");
+    results_are_what_the_record_says(&built, "fine-1-1");
+    assert_eq!((&first["schema"], &first["kind"]), (&2.into(), &"rpm".into()));
+    let packages = first["packages"].as_array().unwrap();
+    assert!(packages.len() > 50 && packages.iter().any(|one| one["name"] == "bash"));
+    let building = |phase: &&Value| phase["name"] == "rpmbuild";
+    let phase = first["phases"].as_array().unwrap().iter().find(building).unwrap().clone();
+    assert!(phase["peak_memory_bytes"].as_u64().unwrap() > 1 << 20, "{phase}");
+    // What is unchanged, and what is not.
+    rebuild_with(djinni, &["-f", "-k", "-j", "1"], &fine, &again).done();
+    assert_eq!(record(&again, "fine")["inputs"]["digest"], first["inputs"]["digest"]);
+    rebuild_with(djinni, &["--define", "it is"], &fine, &defined).done();
+    let other = record(&defined, "fine");
+    assert_ne!(other["inputs"]["digest"], first["inputs"]["digest"]);
+    assert_eq!(other["inputs"]["options"]["defines"], serde_json::json!([["it", "is"]]));
+    // Failures have records of the same form.
+    let [broken, unmet] = ["broken", "unmet"].map(out);
+    let failing = format!("{DESCRIPTION}%build\necho x.c:1: error: no >&2\nexit 3\n%files\n");
+    let failing = made(djinni, "broken", &failing);
+    rebuild(djinni, &[failing], &broken).ended_with(1);
+    let failed = record(&broken, "broken");
+    assert_eq!(
+        (&failed["exit"]["section"], &failed["exit"]["status"]),
+        (&"%build".into(), &1.into())
+    );
+    assert!(!failed["exit"]["lines"].as_array().unwrap().is_empty(), "{failed}");
+    assert!(failed["results"].as_array().unwrap().is_empty());
+    let lacking = format!("BuildRequires: there-is-none\n{DESCRIPTION}%files\n");
+    rebuild(djinni, &[made(djinni, "unmet", &lacking)], &unmet).ended_with(1);
+    assert_eq!(record(&unmet, "unmet")["exit"]["cause"], "dependency");
+    records_are_valid(&[&built, &again, &defined, &broken, &unmet]);
+}
+
+fn second_builds(djinni: &Djinni) {
+    let [same, other] = ["same", "other"].map(|name| djinni.base().join(name));
+    let ran = rebuild_with(djinni, &["--verify"], &source("diffstat"), &same).done();
+    ran.complains(&["second build", "identical"]);
+    let verified = record(&same, "diffstat")["verified"].clone();
+    assert_eq!(verified["identical"], true, "{verified}");
+    let conditions = verified["conditions"].to_string();
+    for wanted in ["TZ=", "umask 002", "build directory", "host name", "user ", "a later time"] {
+        assert!(conditions.contains(wanted), "{conditions}");
+    }
+    // A package that tells of its build, in a file each.
+    let telling = [
+        ("host", "hostname"),
+        ("where", "pwd"),
+        ("zone", "date +%z"),
+        ("user", "id -un"),
+        ("time", "date +%N"),
+    ];
+    let commands: Vec<String> = telling
+        .iter()
+        .map(|(name, command)| format!("{command} >%{{buildroot}}/told/{name}\n"))
+        .collect();
+    let spec = format!(
+        "{DESCRIPTION}%install\nmkdir -p %{{buildroot}}/told\necho always >%{{buildroot}}/told/same\n{}\
+         %files\n/told\n",
+        commands.concat()
+    );
+    let ran = rebuild_with(djinni, &["--verify"], &made(djinni, "telling", &spec), &other).done();
+    ran.complains(&["not reproducible: 1 packages differ", "telling-1-1.noarch.rpm"]);
+    let verified = record(&other, "telling")["verified"].clone();
+    assert_eq!(verified["identical"], false);
+    let places: Vec<&str> = verified["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["place"].as_str().unwrap())
+        .collect();
+    for (name, _) in telling {
+        assert!(places.contains(&format!("/told/{name}").as_str()), "{name}: {places:?}");
+    }
+    assert!(places.contains(&"FILEDIGESTS") && !places.contains(&"/told/same"), "{places:?}");
+    // A second build that fails is a difference, and the first one's packages are there.
+    let spec = format!("{DESCRIPTION}%build\n[ \"$(hostname)\" = mach ]\n%files\n");
+    let once = djinni.base().join("once");
+    let ran = rebuild_with(djinni, &["--verify"], &made(djinni, "once", &spec), &once).done();
+    ran.complains(&["the second build failed"]);
+    assert_eq!(record(&once, "once")["verified"]["identical"], false);
+    assert!(run_of(&once, "once-1-1").join("build-second.log").is_file());
+    results_are_what_the_record_says(&once, "once-1-1");
+    records_are_valid(&[&same, &other, &once]);
+}
+
+/// Results are put elsewhere too, and replace nothing there.
+fn collected(djinni: &Djinni) {
+    let spec = format!("{DESCRIPTION}%install\nmkdir -p %{{buildroot}}/x\n%files\n/x\n");
+    let small = made(djinni, "small", &spec);
+    let out = djinni.base().join("out");
+    rebuild_with(djinni, &["-c=/build/mine"], &small, &out).done();
+    let mine = djinni.srv().join("areas/builder/mine");
+    let names = files(&mine);
+    for wanted in ["small-1-1.noarch.rpm", "-build.log", "-record.json"] {
+        assert!(names.iter().any(|name| name.ends_with(wanted)), "{wanted}: {names:?}");
+    }
+    // Once more: the same package, other logs. Then another package under the same name.
+    let again = |out: &str| {
+        rebuild_with(djinni, &["-f", "-c=/build/mine"], &small, &djinni.base().join(out))
+    };
+    again("out2").done();
+    let rpm = mine.join("small-1-1.noarch.rpm");
+    fs::remove_file(&rpm).unwrap();
+    fs::write(&rpm, "mine").unwrap();
+    again("out3").ended_with(2).complains(&["is there already", "another directory"]);
+    assert_eq!(fs::read_to_string(&rpm).unwrap(), "mine");
+}
