@@ -12,7 +12,8 @@ use mach::build::{self, spec};
 use mach::chain::child::{self, Call};
 use mach::chroot::{self, Ask};
 use mach::clean::{self, Whose};
-use mach::dist::Dist;
+use mach::deb;
+use mach::dist::{Dist, Manager};
 use mach::failure::{Cause, Failure};
 use mach::options::Options;
 use mach::srpm::{Needs, Source};
@@ -37,7 +38,8 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             let scratch = area.new_run()?;
             let build = || {
                 let made = source_packages(&area, &dist, options, specs, Some(&scratch.path))?;
-                let read = |path: &PathBuf| Source::read(path).map(Box::new).map(Given::Rpm);
+                let read =
+                    |path: &PathBuf| Given::read(&area, &dist, options, &path.to_string_lossy());
                 let sources = made.iter().map(read).collect::<Result<Vec<_>, _>>()?;
                 if sources.len() > 1 {
                     return chain(arguments, options, &area, &dist, &sources);
@@ -167,6 +169,11 @@ fn source_packages(
     specs: &[PathBuf],
     into: Option<&Path>,
 ) -> Result<Vec<PathBuf>, Failure> {
+    if dist.manager == Manager::Apt {
+        let make =
+            |directory: &PathBuf| deb::source::source_package(area, dist, options, directory, into);
+        return specs.iter().map(make).collect();
+    }
     let specs = specs.iter().map(|spec| spec::find(spec)).collect::<Result<Vec<_>, _>>()?;
     specs.iter().map(|spec| spec::source_package(area, dist, options, spec, into)).collect()
 }

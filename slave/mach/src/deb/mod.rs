@@ -20,4 +20,5 @@ pub mod pack;
 pub mod relation;
 pub mod roots;
 pub mod said;
+pub mod source;
 mod unmet;
