@@ -1,41 +1,81 @@
 use super::*;
 use crate::failure::Cause;
 
-/// A record with something in every field.
-pub fn sample() -> Record {
-    let file = |role, name: &str| InputFile {
-        role,
-        name: name.to_owned(),
-        sha256: "a1".repeat(32),
-        size_bytes: 10,
-    };
-    let package = |nevra: &str, name: &str| PackageRecord {
+const RUN: &str = "20261120T121314Z-3f2a";
+
+fn input(role: Role, name: &str) -> InputFile {
+    InputFile { role, name: name.to_owned(), sha256: "a1".repeat(32), size_bytes: 10 }
+}
+
+fn package(nevra: &str, name: &str) -> PackageRecord {
+    PackageRecord {
         nevra: nevra.to_owned(),
         name: name.to_owned(),
         repository: "world".to_owned(),
         location: format!("{nevra}.rpm"),
         sha256: "b2".repeat(32),
         size_bytes: 20,
-    };
+    }
+}
+
+fn result(kind: FileKind, nevra: &str, sha256: &str) -> ResultFile {
+    ResultFile {
+        kind,
+        name: format!("{nevra}.rpm"),
+        nevra: nevra.to_owned(),
+        sha256: sha256.repeat(32),
+        size_bytes: 30,
+    }
+}
+
+fn phase() -> PhaseRecord {
+    PhaseRecord {
+        name: "rpmbuild".to_owned(),
+        begin_seconds: 1.0,
+        seconds: 9.0,
+        note: "built".to_owned(),
+        cpu_user_ms: Some(1),
+        cpu_system_ms: Some(2),
+        peak_memory_bytes: Some(3),
+        fetched_bytes: None,
+    }
+}
+
+fn inputs() -> Inputs {
+    let defines = vec![("x".to_owned(), "y z".to_owned())];
+    Inputs {
+        digest: "c3".repeat(32),
+        sources: vec![input(Role::SourcePackage, "hello-2.10-1.src.rpm")],
+        requirements: vec!["gcc".to_owned()],
+        conflicts: vec![],
+        options: Options { defines, ..Options::default() },
+    }
+}
+
+fn verified() -> Verified {
+    Verified {
+        identical: false,
+        conditions: vec!["umask 077".to_owned()],
+        differences: vec![Difference {
+            file: "hello-2.10-1.x86_64.rpm".to_owned(),
+            place: "/usr/bin/hello".to_owned(),
+            what: "byte 12".to_owned(),
+        }],
+    }
+}
+
+/// A record with something in every field.
+pub fn sample() -> Record {
     Record {
         schema: SCHEMA,
         mach: "0.1.0".to_owned(),
         kind: Kind::Rpm,
         package: "hello-2.10-1".to_owned(),
-        run: "20261120T121314Z-3f2a".to_owned(),
+        run: RUN.to_owned(),
         started: "2026-11-20T12:13:14Z".to_owned(),
         finished: "2026-11-20T12:13:24Z".to_owned(),
         seconds: 10.5,
-        inputs: Inputs {
-            digest: "c3".repeat(32),
-            sources: vec![file(Role::SourcePackage, "hello-2.10-1.src.rpm")],
-            requirements: vec!["gcc".to_owned()],
-            conflicts: vec![],
-            options: Options {
-                defines: vec![("x".to_owned(), "y z".to_owned())],
-                ..Options::default()
-            },
-        },
+        inputs: inputs(),
         dist: DistRecord {
             name: "debian-12-rpm".to_owned(),
             sha256: "d4".repeat(32),
@@ -53,42 +93,13 @@ pub fn sample() -> Record {
             package("bash-5.2.15-2.x86_64", "bash"),
             package("gcc-12.2.0-3.x86_64", "gcc"),
         ],
-        phases: vec![PhaseRecord {
-            name: "rpmbuild".to_owned(),
-            begin_seconds: 1.0,
-            seconds: 9.0,
-            note: "built".to_owned(),
-            cpu_user_ms: Some(1),
-            cpu_system_ms: Some(2),
-            peak_memory_bytes: Some(3),
-            fetched_bytes: None,
-        }],
+        phases: vec![phase()],
         exit: exit(&Gathered { status: Some(0), ..Gathered::default() }, None),
         results: vec![
-            ResultFile {
-                kind: FileKind::SourceRpm,
-                name: "hello-2.10-1.src.rpm".to_owned(),
-                nevra: "hello-2.10-1.src".to_owned(),
-                sha256: "f6".repeat(32),
-                size_bytes: 30,
-            },
-            ResultFile {
-                kind: FileKind::Rpm,
-                name: "hello-2.10-1.x86_64.rpm".to_owned(),
-                nevra: "hello-2.10-1.x86_64".to_owned(),
-                sha256: "a7".repeat(32),
-                size_bytes: 40,
-            },
+            result(FileKind::SourceRpm, "hello-2.10-1.src", "f6"),
+            result(FileKind::Rpm, "hello-2.10-1.x86_64", "a7"),
         ],
-        verified: Some(Verified {
-            identical: false,
-            conditions: vec!["umask 077".to_owned()],
-            differences: vec![Difference {
-                file: "hello-2.10-1.x86_64.rpm".to_owned(),
-                place: "/usr/bin/hello".to_owned(),
-                what: "byte 12".to_owned(),
-            }],
-        }),
+        verified: Some(verified()),
     }
 }
 

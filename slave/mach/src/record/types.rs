@@ -280,6 +280,8 @@ pub enum FileKind {
     Dsc,
     /// What a `.dsc` names.
     Tarball,
+    /// A signature of one of these.
+    Signature,
 }
 
 impl FileKind {
@@ -287,7 +289,8 @@ impl FileKind {
     pub fn is_binary(self) -> bool {
         match self {
             Self::Rpm | Self::Deb | Self::Udeb | Self::Ddeb => true,
-            Self::SourceRpm | Self::Changes | Self::Buildinfo | Self::Dsc | Self::Tarball => false,
+            Self::SourceRpm | Self::Changes | Self::Buildinfo => false,
+            Self::Dsc | Self::Tarball | Self::Signature => false,
         }
     }
 }

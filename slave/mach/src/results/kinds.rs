@@ -40,6 +40,7 @@ const DEBIAN: &[Row] = &[
     row(".tar.xz", FileKind::Tarball, |file, _| begins(file, b"\xfd7zXZ\0")),
     row(".tar.bz2", FileKind::Tarball, |file, _| begins(file, b"BZh")),
     row(".tar.zst", FileKind::Tarball, |file, _| begins(file, b"\x28\xb5\x2f\xfd")),
+    row(".asc", FileKind::Signature, |file, _| begins(file, b"-----BEGIN PGP ")),
     row(".diff.gz", FileKind::Tarball, |file, _| begins(file, b"\x1f\x8b")),
 ];
 
@@ -228,5 +229,7 @@ mod tests {
         assert!(of(Kind::Rpm, "x.deb").is_none() && of(Kind::Rpm, ".rpm").is_none());
         assert!(judged("x.tar.xz", b"\xfd7zXZ\0...").is_ok());
         assert!(judged("x.tar.xz", b"\x1f\x8b").is_err());
+        let signature = judged("x.tar.gz.asc", b"-----BEGIN PGP SIGNATURE-----\n").unwrap();
+        assert_eq!(signature.0, FileKind::Signature);
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cells::{self, Program, REPOSITORIES, STATE, Streams};
-use crate::failure::{Failure, OnPath};
+use crate::failure::{Cause, Failure, OnPath};
 use crate::progress::text::{clean, cut};
 use crate::workshop::Workshop;
 
@@ -114,7 +114,11 @@ impl<'a> Pair<'a> {
         let path = self.workshop.run.path.join("comparison");
         let out = File::create(&path).on("create", &path)?;
         let err = self.workshop.open_root_log()?;
-        cells::run(cell, &program, Streams::Files { out, err }, &mut || ())?;
+        match cells::run(cell, &program, Streams::Files { out, err }, &mut || ()) {
+            // What was found until then is told.
+            Err(failure) if failure.cause == Cause::Time => {}
+            ended => drop(ended?),
+        }
         read_capped(&path)
     }
 }
