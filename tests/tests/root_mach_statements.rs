@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use djinni_tests::debian;
 use djinni_tests::djinni::Djinni;
 use djinni_tests::images;
 use djinni_tests::mach::{DIST, builder, files, made, source};
@@ -82,7 +83,7 @@ fn root_statements_are_valid_by_foreign_tools_and_two_builds_are_told_alike() {
 /// Statement and record agree about the root, and the bill of materials lists all of it.
 fn names_all_that_went_in(out: &Path) {
     let records = files(out).into_iter().filter(|file| file.ends_with("record.json"));
-    let record = json(&out.join(records.last().unwrap()));
+    let record = json(&out.join(records.collect::<Vec<_>>().last().unwrap()));
     let root = record["packages"].as_array().unwrap();
     assert!(root.len() > 50, "{root:?}");
     let statement = json(&out.join("one.statement"));
@@ -124,6 +125,61 @@ fn each_validator_can_refuse(out: &Path) {
     assert_ne!(validate(&["spdx"], &path).status, 0);
     let path = spoilt("one.cyclonedx", &|document| document["serialNumber"] = "1".into());
     assert_ne!(validate(&["cyclonedx"], &path).status, 0);
+}
+
+#[test]
+fn root_debian_results_are_told_and_served_too() {
+    let djinni = builder();
+    let dsc = debian::made(&djinni, "greeting", "", "");
+    let stem = dsc.file_stem().unwrap().to_str().unwrap().to_owned();
+    let name = stem.split('_').next().unwrap().to_owned();
+    let beside = fs::read_dir(dsc.parent().unwrap()).unwrap().flatten().map(|entry| entry.path());
+    let sources: Vec<PathBuf> = beside
+        .filter(|path| {
+            path.is_file() && path.file_name().unwrap().to_str().unwrap().starts_with(&name)
+        })
+        .collect();
+    let place = format!("/build/results/repository/{}", debian::DIST);
+    let text = format!(
+        "{TELL}
+        mach -q -r {dist} rebuild {stem}.dsc
+        tell {name} one
+        mach -q -r {dist} repository >/build/results/said
+        mkdir -p /tmp/apt/lists/partial /tmp/apt/cache/archives/partial
+        echo 'deb [trusted=yes] file:{place} ./' >/tmp/apt/sources.list
+        ours() {{
+            program=$1; shift
+            $program -q -o APT::Sandbox::User=root -o Dir::Etc::SourceParts=/dev/null -o Dir::Cache=/tmp/apt/cache \\
+                -o Dir::Etc::SourceList=/tmp/apt/sources.list -o Dir::State::Lists=/tmp/apt/lists \"$@\"
+        }}
+        ours apt-get update
+        ours apt-cache show {name} >>/build/results/said",
+        dist = debian::DIST,
+    );
+    let out = djinni.base().join("out");
+    script(&djinni, &sources, &text, &out).done();
+    let said = fs::read_to_string(out.join("said")).unwrap();
+    assert!(said.starts_with(&place) && said.contains(&format!("Package: {name}\n")), "{said}");
+    for (kind, name) in [
+        ("statement", "one.run.statement"),
+        ("spdx", "one.spdx.json"),
+        ("cyclonedx", "one.cyclonedx"),
+    ] {
+        validate(&[kind], &out.join(name)).done();
+    }
+    let statement = json(&out.join("one.run.statement"));
+    let names = |list: &Value| -> Vec<String> {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let subjects = names(&statement["subject"]).join(" ");
+    assert!(subjects.contains(".deb") && !subjects.contains(".buildinfo"), "{subjects}");
+    let passing = names(&statement["predicate"]["runDetails"]["byproducts"]).join(" ");
+    assert!(passing.contains(".buildinfo") && passing.contains(".changes"), "{passing}");
+    djinni.finish();
 }
 
 #[test]
