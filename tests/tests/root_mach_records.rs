@@ -61,7 +61,7 @@ fn records_of_all_ends(djinni: &Djinni) {
     let [built, again, defined] = ["built", "again", "defined"].map(out);
     let spec = format!("{DESCRIPTION}%install\nmkdir -p %{{buildroot}}/x\n%files\n/x\n");
     let fine = made(djinni, "fine", &spec);
-    rebuild(djinni, &[fine.clone()], &built).done();
+    rebuild(djinni, std::slice::from_ref(&fine), &built).done();
     let first = record(&built, "fine");
     results_are_what_the_record_says(&built, "fine-1-1");
     assert_eq!((&first["schema"], &first["kind"]), (&2.into(), &"rpm".into()));
