@@ -84,7 +84,7 @@ fn with_root<T>(
             Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
         let bench = Bench::prepare(&workshop, options)?;
         let mut root = roots::set(&workshop, Set::Build)?;
-        if !needs.requirements.is_empty() {
+        if !(needs.requirements.is_empty() && needs.conflicts.is_empty()) {
             root = roots::with_needs(&workshop, root, needs, &mut Chain::default())?;
         }
         let overlay = bench.lay(&root.paths(), "root-0")?;

@@ -63,6 +63,17 @@ def describe(package):
     }
 
 
+def files_like(sack, missing):
+    """Files of the same name elsewhere."""
+    found = set()
+    for text in missing:
+        if text.startswith("/"):
+            end = "/" + text.rsplit("/", 1)[1]
+            for package in sack.query().filter(file__glob="*" + end):
+                found.update((each, package.reponame) for each in package.files if each.endswith(end))
+    return found
+
+
 def solve(question):
     base = open_sack(question)
     sack = base.sack
@@ -75,7 +86,7 @@ def solve(question):
         sack.add_excludes(sack.query().filter(provides=text))
     goal = hawkey.Goal(sack)
     known = {}
-    for package in sack.query():
+    for package in sack.query().filter(nevra_strict=[each["nevra"] for each in question["base"]]):
         known.setdefault(describe(package)["nevra"], []).append(package)
     for nevra, repository in sorted(kept):
         same = [each for each in known.get(nevra, []) if each.reponame == repository]
@@ -100,7 +111,7 @@ def solve(question):
             return answer
         answer["problems"] = [list(rules) for rules in goal.problem_rules()]
     provides = {(str(each), package.reponame) for package in sack.query() for each in package.provides}
-    answer["provides"] = sorted(provides)
+    answer["provides"] = sorted(provides | files_like(sack, answer["missing"]))
     return answer
 
 

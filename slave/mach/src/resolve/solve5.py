@@ -122,6 +122,19 @@ def exclude(base, question, answer):
         base.get_rpm_package_sack().add_user_excludes(found)
 
 
+def files_like(base, missing):
+    """Files of the same name elsewhere."""
+    found = set()
+    for text in missing:
+        if text.startswith("/"):
+            end = "/" + text.rsplit("/", 1)[1]
+            owners = query(base)
+            owners.filter_file(["*" + end], libdnf5.common.QueryCmp_GLOB)
+            for package in owners:
+                found.update((each, package.get_repo_id()) for each in package.get_files() if each.endswith(end))
+    return found
+
+
 def solve(question):
     base = open_base(question)
     answer = {"packages": [], "missing": [], "problems": [], "conflicting": [], "provides": []}
@@ -136,7 +149,7 @@ def solve(question):
             return answer
         answer["problems"] = [list(transaction.get_resolve_logs_as_strings())]
     provides = {(str(each), package.get_repo_id()) for package in query(base) for each in package.get_provides()}
-    answer["provides"] = sorted(provides)
+    answer["provides"] = sorted(provides | files_like(base, answer["missing"]))
     return answer
 
 

@@ -87,6 +87,11 @@ fn details(answer: &Answer) -> Vec<String> {
     let index = Index::new(&provides);
     let missing = answer.missing.iter().flat_map(|text| Capability::parse(text));
     let mut lines: Vec<String> = missing.map(|one| describe(&one, &index, &provides)).collect();
+    let rich = answer.problems.iter().flatten().filter_map(|said| said.split_once(" requested ("));
+    let parts =
+        rich.flat_map(|(_, rich)| atoms(&format!("({}", rich.lines().next().unwrap_or(""))));
+    let absent = parts.filter(|part| index.of(&part.name).is_empty());
+    lines.extend(absent.map(|part| describe(&part, &index, &provides)));
     lines.extend(
         answer.conflicting.iter().map(|(conflict, nevra)| format!("{conflict}: met by {nevra}")),
     );
@@ -97,6 +102,31 @@ fn details(answer: &Answer) -> Vec<String> {
     lines.into_iter().map(|line| line.replace(char::is_control, "?")).collect()
 }
 
+/// The requirements that a rich one is made of; of any other, itself.
+fn atoms(text: &str) -> Vec<Capability> {
+    const OPERATORS: &[&str] = &["and", "or", "if", "else", "unless", "with", "without"];
+    // Only parentheses that a blank or another one stands before are the rich ones: not those of
+    // `pkgconfig(x)`.
+    let mut found: Vec<String> = vec![String::new()];
+    for word in text.split_whitespace() {
+        let inner = word.trim_start_matches('(');
+        // Those that close what was opened before this word.
+        let surplus = inner.matches(')').count().saturating_sub(inner.matches('(').count());
+        let at_end = inner.len() - inner.trim_end_matches(')').len();
+        let inner = &inner[..inner.len() - surplus.min(at_end)];
+        match OPERATORS.contains(&inner) {
+            true => found.push(String::new()),
+            false => {
+                if let Some(last) = found.last_mut() {
+                    last.push_str(if last.is_empty() { "" } else { " " });
+                    last.push_str(inner);
+                }
+            }
+        }
+    }
+    found.iter().filter_map(|text| Capability::parse(text)).collect()
+}
+
 fn describe(required: &Capability, index: &Index<'_>, provides: &[(Capability, &str)]) -> String {
     let same = index.of(&required.name);
     if !same.is_empty() {
@@ -104,8 +134,14 @@ fn describe(required: &Capability, index: &Index<'_>, provides: &[(Capability, &
             same.iter().map(|(provided, whose)| format!("{provided} ({whose})")).collect();
         return format!("{required}: provided is only {}", same.join(", "));
     }
-    let names = provides.iter().map(|(provided, _)| provided.name.as_str());
-    let near: Vec<String> = explain::nearest(&required.name, names)
+    let mut names = provides.iter().map(|(provided, _)| provided.name.as_str());
+    let near = match required.name.rsplit_once('/') {
+        Some((_, last)) => names
+            .find(|name| name.rsplit_once('/').is_some_and(|(_, other)| other == last))
+            .map_or_else(Vec::new, |name| vec![name.to_owned()]),
+        None => explain::nearest(&required.name, names),
+    };
+    let near: Vec<String> = near
         .into_iter()
         .map(|name| match index.of(&name).first() {
             Some((_, whose)) => format!("{name} ({whose})"),
@@ -139,6 +175,31 @@ mod tests {
         let near = "the nearest provided are libpopt-devel (world), popt-devel (world)";
         assert!(lines[1].contains(near), "{lines:?}");
         assert!(lines[2].contains("nothing of a similar name"));
+    }
+
+    #[test]
+    fn a_file_elsewhere_and_the_parts_of_a_rich_requirement_are_shown() {
+        let provides = ["/usr/bin/tool", "tool = 1", "pkgconfig(tool) = 1"];
+        let lines = details(&answer(&["/usr/sbin/tool"], &provides));
+        assert_eq!(lines, ["/usr/sbin/tool: the nearest provided are /usr/bin/tool (world)"]);
+        let mut told = answer(&[], &provides);
+        told.problems =
+            vec![vec!["nothing provides requested (toool and (x(y) >= 2 or tool))".to_owned()]];
+        let lines = details(&told);
+        assert!(lines[0].starts_with("toool: the nearest provided are tool"), "{lines:?}");
+        assert!(lines[1].starts_with("x(y) >= 2: nothing"), "{lines:?}");
+        assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn a_rich_requirement_is_taken_apart() {
+        let parts = |text: &str| atoms(text).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            parts("(a >= 1 if (pkgconfig(b) or c(d)(64bit)))"),
+            ["a >= 1", "pkgconfig(b)", "c(d)(64bit)"]
+        );
+        assert_eq!(parts("make"), ["make"]);
+        assert!(parts("(").is_empty() && parts("()))").is_empty());
     }
 
     #[test]
