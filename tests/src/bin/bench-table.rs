@@ -35,7 +35,7 @@ const fn aim(row: Row, goal: Goal) -> Row {
 const FIRST: &str = "floor.first";
 const REAPED: &str = "floor.reaped";
 
-const ROWS: [Row; 21] = [
+const ROWS: [Row; 31] = [
     row("stamp.first", FIRST, "the stamp program alone: exec -> first instruction"),
     row("floor.first", FIRST, "floor: start -> first instruction"),
     row("floor.reaped", REAPED, "floor: start -> reaped"),
@@ -59,6 +59,16 @@ const ROWS: [Row; 21] = [
         row("hello.mach", "hello.bare", "hello: start-build ... mach rebuild, cached"),
         Goal::Ratio(1.15),
     ),
+    row("deps.rpm", "deps.rpm", "new requirements: rpm alone, same packages, same root"),
+    row("deps.known", "deps.rpm", "new requirements: mach, its solver's answer known"),
+    row("deps.new", "deps.rpm", "new requirements: mach, all of it"),
+    row("deps.resolve", "deps.rpm", "of that: the solver (all - its answer known)"),
+    aim(row("deps.rest", "deps.rpm", "of that: neither solver nor rpm"), Goal::Most(1_000_000.0)),
+    row("chain.first", "chain.first", "a chain of ten sources, the build root there"),
+    row("chain.again", "chain.first", "the same chain, nothing changed"),
+    row("pct.hits", "pct.hits", "layers that its builds found there"),
+    row("sed.sbuild", "sed.sbuild", "sed's .dsc: sbuild --chroot-mode=unshare"),
+    row("sed.mach", "sed.sbuild", "sed's .dsc: start-build ... mach rebuild, cached"),
     aim(row("kib.daemon", "kib.daemon", "djinnid, resident"), Goal::Most(8192.0)),
     row("kib.daemon-private", "kib.daemon", "djinnid, resident and its own (RssAnon)"),
     aim(row("kib.worker", "kib.daemon", "its worker, resident"), Goal::Most(8192.0)),
@@ -108,7 +118,19 @@ fn read(text: &str) -> Result<Samples, String> {
         values.sort_by(f64::total_cmp);
     }
     derive_cell(&mut samples);
+    derive_requirements(&mut samples);
     Ok(samples)
+}
+
+/// What of a new set of requirements is the solver's part, and what neither the solver's nor rpm's.
+fn derive_requirements(samples: &mut Samples) {
+    let at = |name: &str| median(samples, name);
+    let (Some(all), Some(known), Some(rpm)) = (at("deps.new"), at("deps.known"), at("deps.rpm"))
+    else {
+        return;
+    };
+    samples.insert("deps.resolve".into(), vec![all - known]);
+    samples.insert("deps.rest".into(), vec![known - rpm]);
 }
 
 /// A session opens by connecting, attaching and making the cell; what is left is the cell.
@@ -179,6 +201,7 @@ fn print_row(samples: &Samples, row: &Row) {
 fn show(name: &str, value: f64) -> String {
     match value {
         _ if name.starts_with("kib.") => format!("{value:.0} KiB"),
+        _ if name.starts_with("pct.") => format!("{value:.0} %"),
         small if small < 100_000.0 => format!("{small:.0} us"),
         long => format!("{:.2} s", long / 1e6),
     }
@@ -202,6 +225,14 @@ mod tests {
         let samples = read("a\t2.5\na\t1\nb\t3\n").unwrap();
         assert_eq!(samples["a"], [1.0, 2.5]);
         assert!(read("a 1\n").is_err() && read("a\tx\n").is_err());
+    }
+
+    #[test]
+    fn requirements_cost_what_neither_the_solver_nor_rpm_takes() {
+        let samples = read("deps.new\t900\ndeps.known\t500\ndeps.rpm\t300\n").unwrap();
+        assert_eq!(median(&samples, "deps.resolve"), Some(400.0));
+        assert_eq!(median(&samples, "deps.rest"), Some(200.0));
+        assert!(!read("deps.new\t900\n").unwrap().contains_key("deps.rest"));
     }
 
     #[test]
