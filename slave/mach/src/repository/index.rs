@@ -28,8 +28,9 @@ pub fn rpms(workshop: &Workshop<'_>, aside: &Path, before: Option<&Path>) -> Res
     shown.extend(before.map(|place| (BEFORE.to_owned(), place.to_owned())));
     let cell = cells::solver(&skeleton, &shown, &out, true);
     let at = |name: &str| format!("{}/{name}", cells::REPOSITORIES);
-    let mut argv: Vec<String> =
-        ["/usr/bin/createrepo_c", "--quiet", "--outputdir", cells::STATE].map(str::to_owned).into();
+    // The databases beside the XML are for package managers of ten years ago.
+    let fixed = ["/usr/bin/createrepo_c", "--quiet", "--no-database", "--outputdir", cells::STATE];
+    let mut argv: Vec<String> = fixed.map(str::to_owned).into();
     if before.is_some() {
         argv.extend(["--update".to_owned(), "--update-md-path".to_owned(), at(BEFORE)]);
     }
