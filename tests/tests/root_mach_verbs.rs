@@ -196,7 +196,7 @@ fn root_a_failed_build_is_looked_into_and_gone_on_with() {
 fn root_a_shell_in_a_root_has_job_control() {
     let djinni = builder();
     let mut shell = Terminal::start(
-        &djinni.start_build(&["builder", "--", "mach", "-r", DIST, "-q", "chroot"]),
+        &djinni.start_build(&["-t", "builder", "--", "mach", "-r", DIST, "-q", "chroot"]),
     );
     shell.types("PS1='ready> '; echo be''gun; tty; stty size\n");
     shell.shows("begun");
@@ -241,9 +241,11 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     let dist = fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/dists/debian-12-rpm.toml"),
     );
-    let hooks = "\n[hooks]\non_success = [[\"sh\", \"-c\", \"ls; id -u; touch x || echo refused\"]]\n\
-                 on_failure = [[\"sh\", \"-c\", \"echo it failed\"]]\n";
-    let dist = file(&djinni, "own.toml", &format!("{}{hooks}", dist.unwrap()));
+    let own = dist.unwrap().replace(
+        "on_success = []",
+        "on_success = [[\"sh\", \"-c\", \"ls; id -u; touch x || echo refused\"]]",
+    );
+    let dist = file(&djinni, "own.toml", &own);
     let good = spec(&djinni, "good", "BuildArch: noarch", "cat /proc/net/dev; test -z \"$WRONG\"");
     let words = ["-r", "./own.toml", "build", "good.spec"];
     let own = |more: &[&str], status: i32| {
@@ -259,7 +261,7 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     }
     assert_eq!(log(&run_directory).matches(" lo:").count(), 1);
     assert_eq!(record["inputs"]["options"]["network"], false, "{record}");
-    own(&["--network", "-D", "_buildhost other"], 0);
+    own(&["--network"], 0);
     assert_eq!(newest(&djinni, "good-1-1.world").1["inputs"]["options"]["network"], true);
     djinni.finish();
 }
@@ -277,7 +279,8 @@ for at in sysrq-trigger sys/kernel/core_pattern sys/kernel/hostname sys/vm/drop_
 for at in kcore keys kmsg kallsyms timer_list; do head -c1 /proc/$at >/dev/null 2>&1 && bad read $at; done
 for at in /build /mnt /sys/kernel /results /ccache; do test -n "$(ls -A $at 2>/dev/null)" && bad sees $at; done
 test "$(ls -d /proc/[0-9]* | wc -l)" -lt 12 || bad processes
-kill -9 1 2>/dev/null; test -d /proc/1 || bad killed
+kill -9 1 2>/dev/null || true
+test -d /proc/1 || bad killed
 mknod /tmp/null c 1 3 2>/dev/null && cat /tmp/null && bad node
 mount -t tmpfs none /tmp 2>/dev/null && bad mounted
 unshare -Urm sh -c 'mount -o remount,bind,rw / && touch /usr/hostile' 2>/dev/null && bad remounted
@@ -285,7 +288,7 @@ unshare -Urm umount -l /proc/kcore 2>/dev/null && bad bared
 unshare -Urmpf mount -t proc none /proc 2>/dev/null && bad proc
 test "$(hostname)" = mach || bad hostname
 test "$(ulimit -c)" = 0 || bad cores
-test "${LC_ALL}$LANG" = C.UTF-8C.UTF-8 || bad locale
+test "$LC_ALL" = C.UTF-8 || bad locale
 test -z "$(env | grep -i -E 'djinni|slave|SSH|DISPLAY')" || bad environment
 touch /tmp/left /var/tmp/left /dev/shm/left || bad tmp
 (setsid sleep 4321 >/dev/null 2>&1 &)

@@ -32,6 +32,7 @@ pub mod options;
 pub mod overlay;
 pub mod package;
 pub mod packages;
+pub mod passed;
 pub mod progress;
 pub mod quantity;
 pub mod record;

@@ -226,6 +226,12 @@ pub enum Verb {
         #[arg(value_name = "FILE|SPEC|DIR")]
         source: PathBuf,
     },
+    /// Ask the slave's dnf about the dist's repositories
+    Dnf {
+        /// dnf's own arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run the root's rpm in a throw-away root
     Rpm {
         /// rpm's own arguments
@@ -297,6 +303,7 @@ impl Verb {
             | Self::Chroot { .. }
             | Self::Install { .. }
             | Self::Installdeps { .. }
+            | Self::Dnf { .. }
             | Self::Rpm { .. } => true,
             Self::Clean { .. }
             | Self::Scrub { .. }
@@ -313,7 +320,7 @@ impl Verb {
 }
 
 /// Verbs whose words, all of them, are another program's.
-const PASSED_ON: &[&str] = &["rpm"];
+const PASSED_ON: &[&str] = &["dnf", "rpm"];
 
 /// The command line with a `--` behind a verb of [`PASSED_ON`]: `mach rpm -q` asks rpm, not mach.
 pub fn insulated(mut words: Vec<OsString>) -> Vec<OsString> {

@@ -17,7 +17,7 @@ use mach::dist::{Dist, Manager};
 use mach::failure::{Cause, Failure};
 use mach::options::Options;
 use mach::srpm::{Needs, Source};
-use mach::{chain, fetch, overlay, progress, repository, roots, status, verbs};
+use mach::{chain, fetch, overlay, passed, progress, repository, roots, status, verbs};
 
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
@@ -71,6 +71,11 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         Verb::Chroot { last, builder, install, command } => {
             let ask = Ask { as_builder: *builder, command: command.clone() };
             enter(arguments, options, *last, &chroot::needs(install)?, &ask)
+        }
+        Verb::Dnf { arguments: words } => {
+            let (dist, area) = prepare(arguments)?;
+            let status = passed::dnf(&area, &dist, options, words)?;
+            Ok(u8::try_from(status).unwrap_or(1))
         }
         Verb::Rpm { arguments: words } => {
             let command = std::iter::once("rpm".to_owned()).chain(words.clone()).collect();
