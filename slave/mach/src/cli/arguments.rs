@@ -336,7 +336,9 @@ pub fn insulated(mut words: Vec<OsString>) -> Vec<OsString> {
                 command.get_arguments().find(|arg| arg.get_short() == short.chars().last())
             }
             (None, None) => {
-                if PASSED_ON.contains(&word.as_str()) {
+                let asks_us =
+                    words.get(at + 1).is_some_and(|next| next == "--help" || next == "-h");
+                if PASSED_ON.contains(&word.as_str()) && !asks_us {
                     words.insert(at + 1, "--".into());
                 }
                 break;

@@ -22,46 +22,19 @@ use mach::{chain, fetch, overlay, passed, progress, repository, roots, status, v
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
     let area = || Area::open(&arguments.common.area);
-    let view = arguments.build.chain.as_deref();
     match &arguments.verb {
-        Verb::Rebuild { sources } if sources.len() == 1 => {
-            if let Some(parent) = arguments.build.parent {
-                child::die_with(parent)?;
-            }
+        Verb::Rebuild { sources } if sources.len() == 1 => rebuild(arguments, options, sources),
+        Verb::Rebuild { sources } | Verb::Chain { sources } => {
             let (dist, area) = prepare(arguments)?;
-            let read = |given: &String| Given::read(&area, &dist, options, given);
-            let sources = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-            build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
+            let given = read(&area, &dist, options, sources)?;
+            chain(arguments, options, &area, &dist, &given)
         }
-        Verb::Build { specs } => {
-            let (dist, area) = prepare(arguments)?;
-            let scratch = area.new_run()?;
-            let build = || {
-                let made = source_packages(&area, &dist, options, specs, Some(&scratch.path))?;
-                let read =
-                    |path: &PathBuf| Given::read(&area, &dist, options, &path.to_string_lossy());
-                let sources = made.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-                if sources.len() > 1 {
-                    return chain(arguments, options, &area, &dist, &sources);
-                }
-                build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
-            };
-            let outcome = build();
-            scratch.remove();
-            outcome
-        }
+        Verb::Build { specs } => build_specs(arguments, options, specs),
         Verb::Buildsrpm { specs } => {
             let (dist, area) = prepare(arguments)?;
             let made = source_packages(&area, &dist, options, specs, None)?;
             made.iter().for_each(|path| progress::result(&dist.name, path));
             Ok(0)
-        }
-        Verb::Rebuild { sources } | Verb::Chain { sources } => {
-            let (dist, area) = prepare(arguments)?;
-            // Before anything is made, and all of them: a damaged third must not cost two builds.
-            let read = |given: &String| Given::read(&area, &dist, options, given);
-            let given = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-            chain(arguments, options, &area, &dist, &given)
         }
         Verb::Setup { set: Set::Prep } if arguments.common.dist.is_none() => area().map(|_| 0),
         Verb::Setup { set } => {
@@ -74,8 +47,7 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         }
         Verb::Dnf { arguments: words } => {
             let (dist, area) = prepare(arguments)?;
-            let status = passed::dnf(&area, &dist, options, words)?;
-            Ok(u8::try_from(status).unwrap_or(1))
+            passed::dnf(&area, &dist, options, words).map(shown)
         }
         Verb::Rpm { arguments: words } => {
             let command = std::iter::once("rpm".to_owned()).chain(words.clone()).collect();
@@ -87,26 +59,28 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             let (dist, area) = prepare(arguments)?;
             chroot::install(&area, &dist, options, &needs).map(|()| 0)
         }
-        Verb::Installdeps { source } => {
-            let (dist, area) = prepare(arguments)?;
-            let path = match source.extension().is_some_and(|extension| extension == "rpm") {
-                true => source.clone(),
-                false => spec::source_package(&area, &dist, options, &spec::find(source)?, None)?,
-            };
-            let needs = chroot::needs_of(&Source::read(&path)?);
-            chroot::install(&area, &dist, options, &needs).map(|()| 0)
-        }
+        Verb::Installdeps { source } => install_requirements(arguments, options, source),
         Verb::Fetch { spec, into, sha256 } => {
-            let given = digests(sha256)?;
+            let call = fetch::verb::Arguments {
+                given: digests(sha256)?,
+                spec: spec::find(spec)?,
+                into: into.clone(),
+            };
             let (dist, area) = prepare(arguments)?;
-            let (spec, into) = (spec::find(spec)?, into.clone());
-            let call = fetch::verb::Arguments { spec, into, given };
             fetch::verb::fetch(&area, &dist, options, &call).map(|()| 0)
         }
         Verb::Repository => {
             let (dist, area) = prepare(arguments)?;
             repository::update(&area, &dist).map(|()| 0)
         }
+        _ => run_without_dist(arguments),
+    }
+}
+
+/// The verbs that make no root.
+fn run_without_dist(arguments: &Arguments) -> Result<u8, Failure> {
+    let area = || Area::open(&arguments.common.area);
+    match &arguments.verb {
         Verb::Clean { all } => clean::clean(&area()?, *all).map(|()| 0),
         Verb::Scrub { all: true } => clean::scrub(&area()?, Whose::All).map(|()| 0),
         Verb::Scrub { all: false } => {
@@ -133,7 +107,67 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             Ok(0)
         }
         Verb::Other(words) => Err(other_verb(words.first().map_or("", String::as_str))),
+        _ => Err(Failure::new(Cause::Internal, "a verb that nobody does", "report this defect")),
     }
+}
+
+/// All of them, before anything is made: a damaged third must not cost two builds.
+fn read(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    sources: &[String],
+) -> Result<Vec<Given>, Failure> {
+    sources.iter().map(|given| Given::read(area, dist, options, given)).collect()
+}
+
+/// One source; the part of a chain when a parent says so.
+fn rebuild(arguments: &Arguments, options: &Options, given: &[String]) -> Result<u8, Failure> {
+    if let Some(parent) = arguments.build.parent {
+        child::die_with(parent)?;
+    }
+    let (dist, area) = prepare(arguments)?;
+    let sources = read(&area, &dist, options, given)?;
+    let view = arguments.build.chain.as_deref();
+    build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
+}
+
+fn build_specs(arguments: &Arguments, options: &Options, specs: &[PathBuf]) -> Result<u8, Failure> {
+    let (dist, area) = prepare(arguments)?;
+    let scratch = area.new_run()?;
+    let build = || {
+        let made = source_packages(&area, &dist, options, specs, Some(&scratch.path))?;
+        let made: Vec<String> =
+            made.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        let sources = read(&area, &dist, options, &made)?;
+        if sources.len() > 1 {
+            return chain(arguments, options, &area, &dist, &sources);
+        }
+        let view = arguments.build.chain.as_deref();
+        build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
+    };
+    let outcome = build();
+    scratch.remove();
+    outcome
+}
+
+fn install_requirements(
+    arguments: &Arguments,
+    options: &Options,
+    source: &Path,
+) -> Result<u8, Failure> {
+    let (dist, area) = prepare(arguments)?;
+    let path = match source.extension().is_some_and(|extension| extension == "rpm") {
+        true => source.to_owned(),
+        false => spec::source_package(&area, &dist, options, &spec::find(source)?, None)?,
+    };
+    let needs = chroot::needs_of(&Source::read(&path)?);
+    chroot::install(&area, &dist, options, &needs).map(|()| 0)
+}
+
+/// A program's status as ours.
+fn shown(status: i32) -> u8 {
+    u8::try_from(status).unwrap_or(1)
 }
 
 /// What `--sha256 NAME=HEX` says of sources.
@@ -163,7 +197,7 @@ fn enter(
             chroot::run(&area, &dist, options, needs, ask)?
         }
     };
-    Ok(u8::try_from(status).unwrap_or(1))
+    Ok(shown(status))
 }
 
 /// The source packages of these specs, made one after the other.
