@@ -250,7 +250,8 @@ fn question(verb: &str) -> Vec<String> {
 }
 
 fn metadata_failed(dist: &str, complaints: Vec<String>) -> Failure {
-    let first = complaints.first().map_or("apt failed", String::as_str);
+    let worst = complaints.iter().find(|line| line.starts_with("E: ")).or(complaints.first());
+    let first = worst.map_or("apt failed", String::as_str);
     let what = format!("the metadata of {dist} cannot be used: {first}");
     let remedy = "is the repository whole and signed by one of the dist's keys? read root.log";
     Failure::new(Cause::Root, what, remedy).with_details(complaints)
@@ -357,6 +358,12 @@ mod tests {
         );
         assert_eq!(files.len(), 2);
         assert!(sources(&[suite(None)], false).0.contains("trusted=yes"));
+    }
+
+    #[test]
+    fn of_many_complaints_the_worst_comes_first() {
+        let complaints = ["Err:1 x", "W: y", "E: z"].map(str::to_owned).into();
+        assert!(metadata_failed("d", complaints).what.ends_with(": E: z"));
     }
 
     #[test]

@@ -106,3 +106,39 @@ pub fn places(suites: &[Suite], chain: Option<&Path>) -> Vec<(String, PathBuf)> 
     places.extend(chain.map(|path| (CHAIN.to_owned(), path.to_owned())));
     places
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_held_to_size_and_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = [("bookworm".to_owned(), directory.path().to_owned())];
+        let mut package = Package {
+            nevra: "x1_1_all".to_owned(),
+            name: "x1".to_owned(),
+            repository: "bookworm".to_owned(),
+            location: "x1.deb".to_owned(),
+            sha256: digest::of_bytes(b"hello"),
+            size_bytes: 5,
+        };
+        let look = |package: &Package| debs(&[package], &places, &mut || ());
+        assert!(look(&package).unwrap_err().what.contains("No such file"));
+        fs::write(directory.path().join("x1.deb"), "jello").unwrap();
+        assert!(look(&package).unwrap_err().what.contains("its metadata says"));
+        fs::write(directory.path().join("x1.deb"), "hello").unwrap();
+        assert_eq!(look(&package).unwrap()[0].nevra, "x1_1_all");
+        package.repository = "other".to_owned();
+        assert!(look(&package).is_err());
+    }
+
+    #[test]
+    fn the_signed_index_is_where_its_kind_has_it() {
+        let top = Path::new("/a");
+        assert_eq!(release(top, Some("bookworm")), Path::new("/a/dists/bookworm/InRelease"));
+        assert_eq!(release(top, None), Path::new("/a/InRelease"));
+        assert_eq!(architecture(&Dist::find("debian-12").unwrap()), "amd64");
+    }
+}
