@@ -195,6 +195,8 @@ fn root_a_failed_build_is_looked_into_and_gone_on_with() {
 #[test]
 fn root_a_shell_in_a_root_has_job_control() {
     let djinni = builder();
+    // Nobody waits at a terminal for that.
+    mach(&djinni, &[], &["setup"]).done();
     let mut shell = Terminal::start(
         &djinni.start_build(&["-t", "builder", "--", "mach", "-r", DIST, "-q", "chroot"]),
     );
