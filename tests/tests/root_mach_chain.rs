@@ -1,0 +1,213 @@
+//! Chains in a slave: order, side by side, failures, what is built again, an end by force.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use djinni_tests::djinni::Djinni;
+use djinni_tests::mach::{DIST, builder, files, made, source};
+use djinni_tests::programs::{Ran, run};
+use serde_json::Value;
+
+/// A source that requires others, takes a while and yields NAME and NAME-devel with a module for
+/// pkg-config; `build` is its %build.
+fn small(djinni: &Djinni, name: &str, requires: &[&str], build: &str) -> PathBuf {
+    let requires: String =
+        requires.iter().map(|name| format!("BuildRequires: pkgconfig({name}) = 1\n")).collect();
+    let checks = requires.replace("BuildRequires: pkgconfig(", "test -e /usr/lib/pkgconfig/");
+    let checks = checks.replace(") = 1", ".pc");
+    let spec = format!(
+        "{requires}%description\nx\n%package devel\nSummary: D\n%description devel\nx\n\
+         %build\n{checks}{build}\n\
+         %install\nmkdir -p %{{buildroot}}/usr/lib/pkgconfig %{{buildroot}}/usr/share/{name}\n\
+         echo {name} > %{{buildroot}}/usr/share/{name}/file\n\
+         printf 'Name: {name}\\nDescription: x\\nVersion: 1\\n' > \
+         %{{buildroot}}/usr/lib/pkgconfig/{name}.pc\n\
+         %files\n/usr/share/{name}\n%files devel\n/usr/lib/pkgconfig/{name}.pc\n\
+         %changelog\n* Fri Nov 20 2026 A B <a@example.org> 1-1\n- x\n"
+    );
+    made(djinni, name, &spec)
+}
+
+/// Eight sources, shuffled: a diamond (base; left, right; top), a tail of two, and two by themselves.
+fn eight(djinni: &Djinni, right: &str) -> Vec<PathBuf> {
+    let nap = "sleep 1";
+    vec![
+        small(djinni, "end", &["tail"], nap),
+        small(djinni, "top", &["left", "right"], nap),
+        small(djinni, "alone", &[], nap),
+        small(djinni, "right", &["base"], right),
+        small(djinni, "tail", &["top"], nap),
+        small(djinni, "base", &[], nap),
+        small(djinni, "other", &[], nap),
+        small(djinni, "left", &["base"], nap),
+    ]
+}
+
+fn chaining(djinni: &Djinni, sources: &[PathBuf], out: &Path, words: &[&str]) -> Command {
+    let mut command = djinni.start_build(&["builder"]);
+    for source in sources {
+        command.arg("--in").arg(source);
+    }
+    command.arg("--out").arg(out).args(["--", "mach", "-r", DIST, "--json"]).args(words);
+    command.arg("chain").args(sources.iter().map(|source| source.file_name().unwrap()));
+    command
+}
+
+fn events(ran: &Ran) -> Vec<Value> {
+    let text = ran.text();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&events[0]["event"], &events[0]["schema"]), (&"start".into(), &1.into()));
+    events
+}
+
+/// When each source was in which state, as places among the events: `base building` → 3.
+fn course(events: &[Value]) -> BTreeMap<String, usize> {
+    let states = events.iter().enumerate().filter(|(_, event)| event["event"] == "source");
+    let named = states.map(|(place, event)| {
+        let text = |key: &str| event[key].as_str().unwrap().to_owned();
+        (format!("{} {}", text("source").replace("-1-1", ""), text("state")), place)
+    });
+    named.collect()
+}
+
+/// The sources that ended in this state.
+fn ended<'a>(course: &'a BTreeMap<String, usize>, state: &str) -> Vec<&'a str> {
+    course.keys().filter_map(|key| key.strip_suffix(&format!(" {state}"))).collect()
+}
+
+#[test]
+fn root_eight_sources_are_ordered_and_only_what_failed_is_built_again() {
+    let djinni = builder();
+    let out = djinni.base().join("out");
+    // "right" fails in the middle of them.
+    let fails = "sleep 1\necho about to go wrong\nfalse";
+    let sources = eight(&djinni, fails);
+    let ran = run(&mut chaining(&djinni, &sources, &out, &["--jobs", "2", "--continue"]));
+    let ran = ran.ended_with(1);
+    let first = course(&events(&ran));
+    assert_eq!(ended(&first, "built"), ["alone", "base", "left", "other"], "{first:#?}");
+    assert_eq!(ended(&first, "failed"), ["right"], "{first:#?}");
+    assert_eq!(ended(&first, "skipped"), ["end", "tail", "top"], "{first:#?}");
+    assert!(first["base built"] < first["left building"], "{first:#?}");
+    // Two at a time: the second has begun before the first has ended.
+    assert!(first["alone building"] < first["base built"], "{first:#?}");
+    assert!(first["base building"] < first["alone built"], "{first:#?}");
+    // Mended, in another order: what is unchanged is used again.
+    let mended = small(&djinni, "right", &["base"], "sleep 1");
+    let mut sources: Vec<PathBuf> = sources.into_iter().rev().collect();
+    assert!(sources.contains(&mended));
+    let ran = run(&mut chaining(&djinni, &sources, &out, &[])).done();
+    let second = course(&events(&ran));
+    assert_eq!(ended(&second, "built"), ["end", "right", "tail", "top"], "{second:#?}");
+    assert_eq!(ended(&second, "reused"), ["alone", "base", "left", "other"], "{second:#?}");
+    for [earlier, later] in [["right", "top"], ["top", "tail"], ["tail", "end"]] {
+        let [built, begun] = [format!("{earlier} built"), format!("{later} building")];
+        assert!(second[&built] < second[&begun], "{second:#?}");
+    }
+    // Nothing has changed at all, then one in the middle has.
+    let begun = Instant::now();
+    let third = course(&events(&run(&mut chaining(&djinni, &sources, &out, &[])).done()));
+    assert_eq!(ended(&third, "reused").len(), 8, "{third:#?}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    sources.retain(|source| !source.ends_with("alone-1-1.src.rpm"));
+    small(&djinni, "top", &["left", "right"], "echo changed");
+    let fourth = course(&events(&run(&mut chaining(&djinni, &sources, &out, &[])).done()));
+    assert!(ended(&fourth, "built").contains(&"top"), "{fourth:#?}");
+    assert!(ended(&fourth, "reused").contains(&"left"), "{fourth:#?}");
+    djinni.finish();
+}
+
+#[test]
+fn root_a_failure_ends_a_chain_and_circles_are_named() {
+    let djinni = builder();
+    let out = djinni.base().join("out");
+    let sources = [
+        small(&djinni, "after", &["broken"], ""),
+        small(&djinni, "broken", &[], "echo 'main.c:1:1: error: wrong'\nfalse"),
+        small(&djinni, "unbegun", &[], ""),
+    ];
+    let ran = run(&mut chaining(&djinni, &sources, &out, &["--jobs", "1"])).ended_with(1);
+    let all = events(&ran);
+    let course = course(&all);
+    assert_eq!(ended(&course, "failed"), ["broken"], "{course:#?}");
+    assert_eq!(ended(&course, "skipped"), ["after", "unbegun"], "{course:#?}");
+    let failures: Vec<&Value> = all.iter().filter(|event| event["event"] == "failure").collect();
+    let [one, whole] = failures[..] else { panic!("{failures:#?}") };
+    assert_eq!((&one["source"], &one["cause"]), (&"broken-1-1".into(), &"compile".into()));
+    assert!(one["details"].to_string().contains("main.c:1:1: error: wrong"), "{one}");
+    assert!(whole["what"].to_string().contains("1 of 3 sources failed"), "{whole}");
+    // A circle is named with the requirement at each of its edges; nothing is built.
+    let circle = [
+        small(&djinni, "one", &["two"], ""),
+        small(&djinni, "two", &["three"], ""),
+        small(&djinni, "three", &["one"], ""),
+    ];
+    let ran = run(&mut chaining(&djinni, &circle, &out, &[])).ended_with(1);
+    let all = events(&ran);
+    let what = all.last().unwrap()["what"].as_str().unwrap();
+    for edge in ["one-1-1 needs pkgconfig(two) = 1 of two-1-1", "two-1-1 needs pkgconfig(three)"] {
+        assert!(what.contains(edge), "{what}");
+    }
+    assert!(!all.iter().any(|event| event["event"] == "source"), "{all:#?}");
+    djinni.finish();
+}
+
+#[test]
+fn root_a_chain_that_was_killed_goes_on_where_it_was() {
+    let djinni = builder();
+    let out = djinni.base().join("out");
+    let sources = eight(&djinni, "sleep 1");
+    let area = djinni.srv().join("areas/builder");
+    // Until two have been built; then everything that the slave runs is killed.
+    let mut command = chaining(&djinni, &sources, &out, &["--jobs", "2"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let begun = Instant::now();
+    let built = || {
+        let results = area.join("results");
+        let files = if results.is_dir() { files(&results) } else { Vec::new() };
+        files.iter().filter(|file| file.ends_with("/record.json")).count()
+    };
+    while built() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(300), "nothing is built");
+        assert!(child.try_wait().unwrap().is_none(), "the chain has ended");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    djinni.becomes("builder", "free");
+    let ran = run(&mut chaining(&djinni, &sources, &out, &[])).done();
+    let course = course(&events(&ran));
+    let (built, reused) = (ended(&course, "built"), ended(&course, "reused"));
+    assert_eq!(built.len() + reused.len(), 8, "{course:#?}");
+    assert!(reused.len() >= 2, "{course:#?}");
+    let status = djinni.in_slave("builder", &["mach", "--json", "status"]).done().text();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["runs"].as_array().unwrap().len(), 0, "{status}");
+    djinni.finish();
+}
+
+#[test]
+fn root_real_sources_are_ordered_by_what_they_require() {
+    let djinni = builder();
+    let out = djinni.base().join("out");
+    // In the wrong order, both pairs.
+    let sources = ["cproto", "sdparm", "byacc", "sg3_utils"].map(source);
+    let ran = run(&mut chaining(&djinni, &sources, &out, &[])).done();
+    let events = events(&ran);
+    let place = |name: &str, state: &str| {
+        events.iter().position(|event| {
+            event["state"] == state
+                && event["source"].as_str().is_some_and(|source| source.starts_with(name))
+        })
+    };
+    for [earlier, later] in [["byacc", "cproto"], ["sg3_utils", "sdparm"]] {
+        let (built, begun) = (place(earlier, "built").unwrap(), place(later, "building").unwrap());
+        assert!(built < begun, "{earlier} {later}");
+    }
+    djinni.finish();
+}
