@@ -12,15 +12,16 @@ use djinni_tests::mach::{DIST, builder, files, made, source};
 use djinni_tests::programs::{Ran, run};
 use serde_json::Value;
 
-/// A source that requires others, takes a while and yields NAME and NAME-devel with a module for
-/// pkg-config; `build` is its %build.
+/// A source that requires others by pkg-config's names for them and looks for their files; `build` is
+/// its %build. It yields NAME and NAME-devel.
 fn small(djinni: &Djinni, name: &str, requires: &[&str], build: &str) -> PathBuf {
     let requires: String =
         requires.iter().map(|name| format!("BuildRequires: pkgconfig({name}) = 1\n")).collect();
     let checks = requires.replace("BuildRequires: pkgconfig(", "test -e /usr/lib/pkgconfig/");
     let checks = checks.replace(") = 1", ".pc");
     let spec = format!(
-        "{requires}%description\nx\n%package devel\nSummary: D\n%description devel\nx\n\
+        "{requires}%description\nx\n%package devel\nSummary: D\n\
+         Provides: pkgconfig({name}) = 1\n%description devel\nx\n\
          %build\n{checks}{build}\n\
          %install\nmkdir -p %{{buildroot}}/usr/lib/pkgconfig %{{buildroot}}/usr/share/{name}\n\
          echo {name} > %{{buildroot}}/usr/share/{name}/file\n\
