@@ -58,12 +58,15 @@ fn root_sources_of_the_archive_come_out_as_in_the_archive() {
     djinni.finish();
 }
 
-/// What `mach status` says of layers.
+/// The layers that `mach status` shows, sorted: it shows them by their last use.
 fn layers(djinni: &Djinni) -> Vec<String> {
     let text = djinni.in_slave("builder", &["mach", "status", "--json"]).done().text();
     let status: Value = serde_json::from_str(&text).unwrap();
     let all = status["layers"].as_array().unwrap();
-    all.iter().map(|layer| layer["key"].as_str().unwrap().to_owned()).collect()
+    let mut keys: Vec<String> =
+        all.iter().map(|layer| layer["key"].as_str().unwrap().to_owned()).collect();
+    keys.sort();
+    keys
 }
 
 #[test]
