@@ -248,7 +248,13 @@ impl<'a> Driver<'a> {
                 let cause = Cause::of_word(&cause).unwrap_or(Cause::Internal);
                 work.failure = Some(Failure { cause, what, details, remedy });
             }
-            Event::PhaseEnd { .. } | Event::Note { .. } => forward = Some(event),
+            Event::Note { ref subject, ref text } => {
+                if matches!(progress::mode(), Mode::Human | Mode::Debug) {
+                    self.screen.say(&format!("{subject}: {text}"));
+                }
+                forward = Some(event);
+            }
+            Event::PhaseEnd { .. } => forward = Some(event),
         }
         if let (Mode::Json, Some(event)) = (progress::mode(), forward) {
             events::print(&event);
