@@ -21,7 +21,7 @@ pub mod spec;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::area::{Area, Run, entries};
+use crate::area::{Area, entries};
 use crate::cells::{self, Program, Streams};
 use crate::chain::reuse::{self, Earlier};
 use crate::deb;
@@ -43,43 +43,26 @@ use bench::{Bench, TOPDIR};
 use given::Given;
 use requirements::Rounds;
 
-/// Builds `sources` in this order; each result's path is told. The first failure ends it. `view` holds
-/// packages of a chain that they may see.
+/// Builds one source; each result's path is told. `view` holds the packages of a chain that it may see.
 pub fn rebuild(
     area: &Area,
     dist: &Dist,
     options: &Options,
-    sources: &[Given],
+    given: &Given,
     view: Option<&Path>,
 ) -> Result<(), Failure> {
     roots::check_arch(dist)?;
     if let Some(stage) = options.short_circuit {
-        return sources.iter().try_for_each(|one| match one {
+        return match given {
             Given::Rpm(source) => short::run(area, dist, options, source, stage),
             Given::Deb(_) => deb::build::refuse_what_has_no_meaning(options),
-        });
+        };
     }
     let repositories = metadata::states(area, dist, options.fetching())?;
-    let chain_run = if sources.len() > 1 { Some(area.new_run()?) } else { None };
     let mut chain = view.map_or_else(|| Ok(Chain::default()), seen)?;
-    let mut build_all = || -> Result<(), Failure> {
-        for (number, source) in sources.iter().enumerate() {
-            // A part of a chain, and only that, may be what was built before.
-            let may_reuse = view.is_some() && !options.force && !options.verify;
-            let given = (source, may_reuse);
-            let built = rebuild_one(area, dist, &repositories, options, given, &mut chain)?;
-            let is_last = number + 1 == sources.len();
-            if let (Some(run), false) = (&chain_run, is_last) {
-                extend(&mut chain, run, &built)?;
-            }
-        }
-        Ok(())
-    };
-    let outcome = build_all();
-    if let Some(run) = chain_run {
-        run.remove();
-    }
-    outcome
+    // A part of a chain, and only that, may be what was built before.
+    let may_reuse = view.is_some() && !options.force && !options.verify;
+    rebuild_one(area, dist, &repositories, options, (given, may_reuse), &mut chain).map(drop)
 }
 
 /// The packages in `directory`, which an earlier part of a chain has built, as a chain.
@@ -94,22 +77,6 @@ fn seen(directory: &Path) -> Result<Chain, Failure> {
     digests.sort();
     let repository = (!digests.is_empty()).then(|| directory.to_owned());
     Ok(Chain { repository, digests, indexed: false })
-}
-
-/// Gives the next sources of a chain what this one has yielded.
-fn extend(chain: &mut Chain, run: &Run, built: &Built) -> Result<(), Failure> {
-    let repository = match &chain.repository {
-        Some(repository) => repository.clone(),
-        None => run.directory("repository")?,
-    };
-    for file in built.files.iter().filter(|file| file.kind.is_binary()) {
-        results::link(&built.path.join(&file.name), &repository.join(&file.name))?;
-        chain.digests.push(file.sha256.clone());
-    }
-    chain.digests.sort();
-    chain.repository = Some(repository);
-    chain.indexed = false;
-    Ok(())
 }
 
 /// What a build has yielded.

@@ -128,8 +128,19 @@ fn rebuild(arguments: &Arguments, options: &Options, given: &[String]) -> Result
     }
     let (dist, area) = prepare(arguments)?;
     let sources = read(&area, &dist, options, given)?;
+    build_alone(arguments, options, &area, &dist, &sources)
+}
+
+fn build_alone(
+    arguments: &Arguments,
+    options: &Options,
+    area: &Area,
+    dist: &Dist,
+    sources: &[Given],
+) -> Result<u8, Failure> {
     let view = arguments.build.chain.as_deref();
-    build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
+    let build = |given| build::rebuild(area, dist, options, given, view);
+    sources.iter().try_for_each(build).map(|()| 0)
 }
 
 fn build_specs(arguments: &Arguments, options: &Options, specs: &[PathBuf]) -> Result<u8, Failure> {
@@ -143,8 +154,7 @@ fn build_specs(arguments: &Arguments, options: &Options, specs: &[PathBuf]) -> R
         if sources.len() > 1 {
             return chain(arguments, options, &area, &dist, &sources);
         }
-        let view = arguments.build.chain.as_deref();
-        build::rebuild(&area, &dist, options, &sources, view).map(|()| 0)
+        build_alone(arguments, options, &area, &dist, &sources)
     };
     let outcome = build();
     scratch.remove();
