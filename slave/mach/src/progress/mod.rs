@@ -80,7 +80,22 @@ pub fn failed(failure: &Failure) {
 
 /// Shows a failure to a person, above what `screen` shows.
 pub fn show_failure(failure: &Failure, screen: &Screen) {
-    screen.say(&coloured(&failure.to_string(), screen.style()));
+    let mut text = failure.to_string();
+    if screen.on_terminal() {
+        text = broken(&text, screen.columns());
+    }
+    screen.say(&coloured(&text, screen.style()));
+}
+
+/// A failure whose sentences, its first line and its last, are broken at blanks; lines of logs are not.
+fn broken(text: &str, columns: usize) -> String {
+    let last = text.lines().count().saturating_sub(1);
+    let lines = text.lines().enumerate().map(|(number, line)| match number {
+        0 => text::wrapped(line, columns),
+        number if number == last => text::wrapped(line, columns),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The first line of a failure and the mark of its last stand out.

@@ -124,6 +124,26 @@ pub fn cut(text: &str, columns: usize) -> String {
     short
 }
 
+/// `text` in lines of at most `columns`, broken at blanks; all but the first are indented by four.
+pub fn wrapped(text: &str, columns: usize) -> String {
+    const INDENT: &str = "\n    ";
+    let mut lines = String::new();
+    let mut used = 0;
+    for (number, word) in text.split(' ').enumerate() {
+        let wide = width(word);
+        if used > 0 && used + 1 + wide > columns {
+            lines.push_str(INDENT);
+            used = INDENT.len() - 1;
+        } else if number > 0 {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += wide;
+    }
+    lines
+}
+
 /// A time as people read it: `1.23 s`, `2 min 03 s`, `1 h 02 min`.
 pub fn elapsed(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -213,6 +233,15 @@ mod tests {
         assert_eq!(cut("abcdef", 3), "ab…");
         assert_eq!(cut("abc", 0), "");
         assert_eq!(width(&cut(&"世".repeat(50), 21)), 21);
+    }
+
+    #[test]
+    fn sentences_are_broken_at_blanks() {
+        assert_eq!(wrapped("one two three", 8), "one two\n    three");
+        assert_eq!(wrapped("one two three", 80), "one two three");
+        assert_eq!(wrapped("  to do: x", 80), "  to do: x");
+        assert_eq!(wrapped("averyverylongword y", 5), "averyverylongword\n    y");
+        assert_eq!(wrapped("", 5), "");
     }
 
     #[test]
