@@ -83,8 +83,11 @@ fn redraw(shown: usize, above: Option<&str>, lines: &[String]) -> String {
         text.push_str(&format!("\x1b[{}A", shown - 1));
     }
     if let Some(above) = above {
-        text.push_str(above);
-        text.push_str("\x1b[K\n");
+        // Each of its lines takes the place of one of the status.
+        for line in above.split('\n') {
+            text.push_str(line);
+            text.push_str("\x1b[K\n");
+        }
     }
     for (number, line) in lines.iter().enumerate() {
         let end = if number + 1 < lines.len() { "\x1b[K\n" } else { "\x1b[K" };
@@ -114,5 +117,6 @@ mod tests {
     fn several_lines_are_drawn_from_the_first() {
         assert_eq!(redraw(2, None, &lines(&["a", "b"])), "\r\x1b[1Aa\x1b[K\nb\x1b[K\x1b[J");
         assert_eq!(redraw(3, Some("said"), &[]), "\r\x1b[2Asaid\x1b[K\n\x1b[J");
+        assert_eq!(redraw(1, Some("a\nb"), &[]), "\ra\x1b[K\nb\x1b[K\n\x1b[J");
     }
 }
