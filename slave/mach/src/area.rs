@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::failure::{Cause, Failure, OnPath};
+use crate::remove;
 use crate::time::RunId;
 
 /// The working area of a slave.
@@ -117,8 +118,11 @@ impl Area {
         for path in entries(&self.tmp())? {
             let directory = File::open(&path).on("open", &path)?;
             if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                fs::remove_dir_all(&path).on("remove", &path)?;
-                swept += 1;
+                match remove::tree(&path) {
+                    Ok(()) => swept += 1,
+                    // No reason to refuse all work; the next start tries again.
+                    Err(failure) => eprintln!("mach: {}", failure.what),
+                }
             }
         }
         Ok(swept)
@@ -171,7 +175,7 @@ impl Run {
 
     /// Removes the scratch. What cannot be removed now, the next start sweeps.
     pub fn remove(self) {
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = remove::tree(&self.path);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::area::{Area, Lock};
 use crate::digest::Sum;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::package::{Package, Resolution};
+use crate::remove;
 use crate::room;
 use crate::time::rfc3339;
 use crate::workshop::Workshop;
@@ -249,7 +250,7 @@ fn put_in_place(
     let path = workshop.area.layers().join(key.as_str());
     if path.exists() {
         // Only a layer whose manifest cannot be read comes here, and nobody uses that.
-        fs::remove_dir_all(&path).on("remove the damaged layer", &path)?;
+        remove::tree(&path)?;
     }
     fs::rename(&scratch, &path).on("put in place the layer", &path)?;
     let layers = workshop.area.layers();

@@ -36,6 +36,7 @@ pub mod passed;
 pub mod progress;
 pub mod quantity;
 pub mod record;
+pub mod remove;
 pub mod repository;
 pub mod resolve;
 pub mod results;

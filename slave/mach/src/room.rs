@@ -19,9 +19,10 @@ use std::time::SystemTime;
 use rustix::fs::FlockOperation;
 
 use crate::area::{Area, Run, entries};
-use crate::failure::{Cause, Failure, OnPath};
+use crate::failure::{Cause, Failure};
 use crate::last;
 use crate::layers::{self, read_manifest};
+use crate::remove;
 use crate::workshop::Workshop;
 
 /// What layers may take when neither the dist nor the command line says.
@@ -144,11 +145,7 @@ pub fn remove_locked(area: &Area, run: &Run, path: &Path, name: &str) -> Result<
         Err(error) => return Err(Failure::io("move out of the way", path, error)),
     }
     drop(lock);
-    let removed = match gone.is_dir() {
-        true => fs::remove_dir_all(&gone),
-        false => fs::remove_file(&gone),
-    };
-    removed.on("remove", &gone).map(|()| true)
+    remove::tree(&gone).map(|()| true)
 }
 
 /// The name of the lock that is shared by whoever has packages installed that were fetched.

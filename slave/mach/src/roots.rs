@@ -23,6 +23,7 @@ use crate::overlay::Overlay;
 use crate::package::Resolution;
 use crate::packages;
 use crate::progress::Phase;
+use crate::remove;
 use crate::resolve::{self, Request};
 use crate::room;
 use crate::signed;
@@ -237,7 +238,7 @@ fn make(
 fn overlay(workshop: &Workshop<'_>, root: &Root, kind: Kind) -> Result<Overlay, Failure> {
     let scratch = workshop.run.path.join(format!("making-{}", kind.as_str()));
     if scratch.exists() {
-        fs::remove_dir_all(&scratch).on("remove", &scratch)?;
+        remove::tree(&scratch)?;
     }
     if !root.layers.is_empty() {
         return root.mount(&scratch);

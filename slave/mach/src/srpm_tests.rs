@@ -121,6 +121,10 @@ fn files_that_are_not_plain_are_refused_by_name() {
         assert!(error.contains(wanted), "{name:?}: {error}");
         assert!(wanted.contains("specs") || error.contains(&format!("{name:?}")), "{error}");
     }
+    for name in ["-x.spec", "a b.spec", "%x.spec", "$(x).spec", ".spec"] {
+        let error = with_files(&[(name, 0o100644, "")]).unwrap_err();
+        assert!(error.contains("no spec may be"), "{error}");
+    }
     assert!(with_files(&[]).is_err());
     assert!(with_files(&[("x.tar", 0o100644, "")]).unwrap_err().contains("no spec"));
 }

@@ -11,6 +11,7 @@ use crate::dist::Manager;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::overlay::Overlay;
 use crate::record::ResultFile;
+use crate::remove;
 use crate::workshop::{Workshop, open_log, read_log_end};
 
 /// Where they have the results.
@@ -93,7 +94,7 @@ fn in_root(
     let file = open_log(&path)?;
     let ended = cells::run(cell, &program, Streams::log(&file, &path)?, &mut || ());
     overlay.unmount()?;
-    fs::remove_dir_all(&scratch).on("remove", &scratch)?;
+    remove::tree(&scratch)?;
     // Not written in place: what runs sees the directory that it would grow in.
     let to = workshop.out.join(log);
     fs::copy(&path, &to).on("write", &to)?;

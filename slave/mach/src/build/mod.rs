@@ -34,6 +34,7 @@ use crate::metadata;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::record::{self, About, Gathered, LayerRecord};
+use crate::remove;
 use crate::results;
 use crate::roots::{self, Chain, Root, Set};
 use crate::srpm::{Checked, Source};
@@ -323,7 +324,7 @@ fn publish(
     if failure.is_some_and(|failure| failure.cause == Cause::Resource) {
         // Room for the record; what cannot be removed now goes with the scratch.
         for name in ["home", "root-0", "tmp", "var-tmp"] {
-            let _ = fs::remove_dir_all(workshop.run.path.join(name));
+            let _ = remove::tree(&workshop.run.path.join(name));
         }
     }
     let published = record::write(workshop, about, gathered, failure).and_then(|_| {

@@ -19,6 +19,8 @@ const MISSING: i32 = 11;
 const DECLARED: &str = "REQUIRES";
 /// Names at most so many in a failure.
 const NAMED: usize = 10;
+/// More source packages than anybody leaves beside each other.
+const PACKAGES_LIMIT: usize = 1000;
 /// rpm's own tools stop at the same number.
 pub const ROUNDS_LIMIT: usize = 10;
 
@@ -171,6 +173,11 @@ pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
             && name.ends_with(".rpm")
         {
             found.push(path.join(name));
+        }
+        if found.len() > PACKAGES_LIMIT {
+            let what =
+                format!("the build left over {PACKAGES_LIMIT} packages in {}", path.display());
+            return Err(Failure::new(Cause::Compile, what, "a spec gives one source package"));
         }
     }
     found.sort();

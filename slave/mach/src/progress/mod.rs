@@ -80,7 +80,7 @@ pub fn failed(failure: &Failure) {
 
 /// Shows a failure to a person, above what `screen` shows.
 pub fn show_failure(failure: &Failure, screen: &Screen) {
-    let mut text = failure.to_string();
+    let mut text = text::harmless(&failure.to_string());
     if screen.on_terminal() {
         text = broken(&text, screen.columns());
     }
@@ -229,14 +229,16 @@ impl Progress {
     }
 
     /// A line that is no phase.
-    pub fn say(&self, text: &str) {
+    pub fn say(&self, line: &str) {
         match self.mode {
             Mode::Json => {
-                let (subject, text) = (self.subject.clone(), text.to_owned());
+                let (subject, text) = (self.subject.clone(), line.to_owned());
                 events::print(&Event::Note { subject, text });
             }
             Mode::Quiet => {}
-            Mode::Human | Mode::Debug => self.screen.say(&format!("{}: {text}", self.subject)),
+            Mode::Human | Mode::Debug => {
+                self.screen.say(&text::harmless(&format!("{}: {line}", self.subject)));
+            }
         }
     }
 
@@ -290,7 +292,7 @@ impl Phase<'_> {
 
     /// Ends it; `note` says what came of it.
     pub fn end(mut self, note: impl Into<String>) {
-        self.conclude(note.into());
+        self.conclude(text::harmless(&note.into()));
     }
 
     /// Whether section or last line have changed; the new lines.

@@ -82,6 +82,17 @@ pub fn clean(line: &str) -> String {
     text
 }
 
+/// A text of ours as a person may see it, which may hold names that somebody else chose.
+pub fn harmless(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => c,
+        '\t' => ' ',
+        c if c.is_control() || turns_writing(c) => '?',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
 /// After ESC: a control sequence (`[31m`) up to its final byte, or one character.
 fn skip_escape(rest: &mut std::str::Chars<'_>) {
     if rest.next() == Some('[') {
@@ -217,6 +228,7 @@ mod tests {
     #[test]
     fn nothing_that_steers_a_terminal_is_left() {
         assert_eq!(clean("\x1b[2J\x1b[31mred\x1b[0m \x07bell\tx\n"), "red ?bell x");
+        assert_eq!(harmless("a\x1b[2J\r\u{9b}b\u{202e}\nc"), "a?[2J??b?\nc");
         assert_eq!(clean("10%\r50%\r100%"), "100%");
         assert_eq!(clean("\x1b[31"), "");
         assert_eq!(clean("abc\u{202e}def"), "abc?def");

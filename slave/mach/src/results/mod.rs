@@ -21,6 +21,8 @@ mod publish;
 mod runs;
 
 const RESULTS_LIMIT: usize = 10_000;
+/// Of one directory, results or not: so many are held in memory.
+const NAMES_LIMIT: usize = 100_000;
 
 /// Moves the packages below `topdir` (rpmbuild's `%_topdir`) into `out`.
 ///
@@ -118,6 +120,9 @@ fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<String>, Failure> {
             && srpm::is_plain(name)
         {
             names.push(name.to_owned());
+        }
+        if names.len() > NAMES_LIMIT {
+            return Err(refuse(path, &format!("holds over {NAMES_LIMIT} files")));
         }
     }
     names.sort();

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use rpm::{FileEntry, FileFlags, FileType};
 
+use super::is_plain;
 use crate::header::Preamble;
 
 const FILES_LIMIT: usize = 100_000;
@@ -75,8 +76,9 @@ fn spec(files: &[FileEntry<'_>]) -> Result<String, String> {
         found = files.iter().filter(named).map(FileEntry::basename).collect();
     }
     match found[..] {
-        [spec] if spec.ends_with(".spec") => Ok(spec.to_owned()),
-        [spec] => Err(format!("its spec is called {spec:?}, which does not end in .spec")),
+        // It becomes a word of a command line.
+        [spec] if spec.ends_with(".spec") && is_plain(spec) => Ok(spec.to_owned()),
+        [spec] => Err(format!("its spec is called {spec:?}, which no spec may be")),
         [] => Err("it holds no spec".to_owned()),
         _ => Err(format!("it holds {} specs: {}", found.len(), found.join(", "))),
     }
