@@ -31,6 +31,11 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         }
         Verb::Build { specs } => build_specs(arguments, options, specs),
         Verb::Buildsrpm { specs } => {
+            if options.release.is_some() {
+                let what = "'mach buildsrpm' makes the source package that the spec says: --release \
+                            has no meaning for it";
+                return Err(Failure::new(Cause::Usage, what, "give --release to build or rebuild"));
+            }
             let (dist, area) = prepare(arguments)?;
             let made = source_packages(&area, &dist, options, specs, None)?;
             made.iter().for_each(|path| progress::result(&dist.name, path));
@@ -73,7 +78,15 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             let (dist, area) = prepare(arguments)?;
             repository::update(&area, &dist).map(|()| 0)
         }
-        _ => run_without_dist(arguments),
+        Verb::Clean { .. }
+        | Verb::Scrub { .. }
+        | Verb::Status
+        | Verb::Dists { .. }
+        | Verb::Provenance { .. }
+        | Verb::Sbom { .. }
+        | Verb::Unlock
+        | Verb::Completions { .. }
+        | Verb::Other(_) => run_without_dist(arguments),
     }
 }
 
