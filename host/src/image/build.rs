@@ -236,7 +236,7 @@ mod tests {
         let problem = base_named("debian-3").unwrap_err();
         assert_eq!(
             problem.to_string(),
-            "--from debian-3: no such base: this version knows debian-12"
+            "--from debian-3: no such base: this version knows debian-12, debian-13"
         );
         assert_eq!(problem.exit(), Exit::Usage);
     }

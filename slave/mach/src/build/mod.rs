@@ -341,7 +341,9 @@ fn publish(
         (Ok(()), Err(failure)) => Err(failure),
         (Err(mut failure), published) => {
             if let Ok(path) = published {
-                failure.details.push(format!("logs and record: {}", path.display()));
+                let log = if gathered.status.is_some() { "build.log" } else { "root.log" };
+                let path = path.join(log);
+                failure.details.push(format!("log, the record beside it: {}", path.display()));
             }
             Err(failure)
         }

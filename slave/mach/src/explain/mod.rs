@@ -93,12 +93,20 @@ const LOOK_INTO: &str = "'mach chroot --last' opens the root as the build left i
 /// A failure that names the full disk, if that is what `log` or the area shows.
 pub fn disk_full(area: &Area, log: &str, what: &str) -> Option<Failure> {
     const SCARCE_BYTES: u64 = 1 << 20;
+    // Of the system's errors; of rpm, which counts beforehand; of apt.
+    const DISK_FULL_SIGNS: [&str; 5] = [
+        "No space left on device",
+        "Disk quota exceeded",
+        " more space on the ",
+        " more inodes on the ",
+        "You don't have enough free space",
+    ];
     // Only near the end: test suites provoke this error and go on.
-    let said = log.lines().rev().take(ENDING_LINES).any(|line| {
-        ["No space left on device", "Disk quota exceeded", "Disk Requirements:"]
-            .iter()
-            .any(|sign| line.contains(sign))
-    });
+    let said = log
+        .lines()
+        .rev()
+        .take(ENDING_LINES)
+        .any(|line| DISK_FULL_SIGNS.iter().any(|sign| line.contains(sign)));
     let room = area.room_bytes();
     let scarce = room.is_some_and(|(free, _)| free < SCARCE_BYTES);
     if !said && !scarce {
