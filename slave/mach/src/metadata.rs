@@ -11,11 +11,12 @@ use rustix::fs::FlockOperation;
 
 use crate::area::Area;
 use crate::deb;
-use crate::digest;
+use crate::digest::{self, Sum};
 use crate::dist::{Address, Dist, Key, Manager, Repository};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::fetch::keyring::Keyring;
 use crate::fetch::{self, Algorithm, Checksum, Expect, Network, Url, openpgp};
+use crate::room;
 use crate::workshop::RepositoryState;
 
 const INDEX: &str = "repodata/repomd.xml";
@@ -144,7 +145,7 @@ fn fetched(
 ) -> Result<(PathBuf, String), Failure> {
     let directory = area.repositories();
     fs::create_dir_all(&directory).on("make the directory", &directory)?;
-    let name: String = digest::of_bytes(url.as_bytes()).chars().take(16).collect();
+    let name = kept_as(repository, url);
     let _lock = area.lock(&format!("repository-{name}"), FlockOperation::LockExclusive)?;
     let last = directory.join(format!("{name}.last"));
     if network == Network::Offline {
@@ -171,8 +172,28 @@ fn fetched(
         run.remove();
         outcome?;
     }
+    room::touch(&path);
     remember(&last, &sha256)?;
     Ok((path, sha256))
+}
+
+/// Names the copy of a repository's metadata; another where other keys vouch for them, as what was
+/// fetched unverified must not be had from the cache by who asks for a signature.
+fn kept_as(repository: &Repository, url: &str) -> String {
+    let mut sum = Sum::default();
+    sum.field(url);
+    sum.field(&format!("{} {:?}", repository.check_metadata, repository.keys));
+    sum.hex().chars().take(16).collect()
+}
+
+/// Whether `copy` is what was fetched last of its repository.
+pub fn is_latest(copy: &Path) -> bool {
+    let name = copy.file_name().unwrap_or_default().to_string_lossy();
+    let Some((name, digits)) = name.split_once('-') else {
+        return false;
+    };
+    let last = fs::read_to_string(copy.with_file_name(format!("{name}.last")));
+    last.is_ok_and(|sha256| sha256.starts_with(digits))
 }
 
 /// By a rename: a killed mach must not leave half a digest.
@@ -191,6 +212,7 @@ fn offline(
     let sha256 = fs::read_to_string(last).unwrap_or_default();
     let path = directory.join(format!("{name}-{}", sha256.get(..16).unwrap_or("?")));
     if path.is_dir() {
+        room::touch(&path);
         return Ok((path, sha256));
     }
     let Repository { name, address, .. } = repository;

@@ -5,6 +5,7 @@
 //! | layers                  | `[layers] size` of the dist, `--layers-size`   | time of the lock's file     |
 //! | packages that were fetched | a quarter of that                           | time of the file            |
 //! | what solvers keep       | [`SOLVER_CACHES`] directories                  | time of the directory       |
+//! | metadata elsewhere      | the latest, and what was used today            | time of the directory       |
 //! | answers of solvers      | [`RESOLUTIONS`] files                          | time of the file            |
 //!
 //! Architecture invariant: what goes is renamed into the scratch of a run before it is removed, so that
@@ -14,7 +15,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
 
@@ -22,6 +23,7 @@ use crate::area::{Area, Run, entries};
 use crate::failure::{Cause, Failure};
 use crate::last;
 use crate::layers::{self, read_manifest};
+use crate::metadata;
 use crate::remove;
 use crate::workshop::Workshop;
 
@@ -31,6 +33,9 @@ pub const LAYERS_SIZE_BYTES: u64 = 20 << 30;
 const SOLVER_CACHES: usize = 12;
 /// How many answers are kept; each is some kilobytes.
 const RESOLUTIONS: usize = 2_000;
+/// How long metadata of a repository elsewhere are kept when there are newer ones: a run that began with
+/// them does not lock them.
+const METADATA_AGE: Duration = Duration::from_secs(86_400);
 
 /// A layer, as far as it matters for whether it stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +59,11 @@ pub fn bound(workshop: &Workshop<'_>) -> Result<(), Failure> {
             continue;
         }
         remove_locked(area, run, &path, &format!("cache-{}", name_of(&path)))?;
+    }
+    for path in outdated(&area.repositories())? {
+        let name = name_of(&path);
+        let name = name.split('-').next().unwrap_or_default();
+        remove_locked(area, run, &path, &format!("repository-{name}"))?;
     }
     for path in surplus_by_count(&area.resolutions(), RESOLUTIONS)? {
         // Somebody else may have been first; who reads it now has it open or asks anew.
@@ -194,6 +204,16 @@ pub fn touch(path: &Path) {
     let _ = fs::File::open(path).and_then(|file| file.set_modified(now));
 }
 
+/// Metadata that nobody has used for a day, but for what is remembered as a repository's latest.
+fn outdated(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let Some(yesterday) = SystemTime::now().checked_sub(METADATA_AGE) else {
+        return Ok(Vec::new());
+    };
+    let is_old = |(used, path, _): &(SystemTime, PathBuf, u64)| *used < yesterday && path.is_dir();
+    let old = by_last_use(directory)?.into_iter().filter(is_old).map(|(_, path, _)| path);
+    Ok(old.filter(|path| !metadata::is_latest(path)).collect())
+}
+
 /// The name of a file or directory, for people and for locks.
 pub fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -202,8 +222,6 @@ pub fn name_of(path: &Path) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn held(key: &str, parent: Option<&str>, used_seconds: u64) -> Held {
@@ -251,6 +269,23 @@ mod tests {
         assert!(remove_layer(&area, &run, "idle").unwrap());
         assert!(!remove_layer(&area, &run, "idle").unwrap());
         assert!(area.layers().join("used").exists() && !area.layers().join("idle").exists());
+    }
+
+    #[test]
+    fn metadata_go_when_they_are_old_and_there_are_newer_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let long_ago = SystemTime::now() - 2 * METADATA_AGE;
+        for name in ["ab-11", "ab-22", "ab-33"] {
+            let path = area.repositories().join(name);
+            fs::create_dir_all(&path).unwrap();
+            if name != "ab-33" {
+                fs::File::open(&path).unwrap().set_modified(long_ago).unwrap();
+            }
+        }
+        fs::write(area.repositories().join("ab.last"), "2200").unwrap();
+        let wanted = [area.repositories().join("ab-11")];
+        assert_eq!(outdated(&area.repositories()).unwrap(), wanted);
     }
 
     #[test]
