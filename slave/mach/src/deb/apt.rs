@@ -106,14 +106,20 @@ impl<'a> Apt<'a> {
         let area = self.workshop.area;
         let path = area.cache().join(&key);
         let lock_name = format!("cache-{key}");
-        if !path.exists() {
+        loop {
+            // Looked at under the lock: a 'mach clean' may have been quicker.
+            let lock = area.lock(&lock_name, FlockOperation::LockShared)?;
+            if path.exists() {
+                self._lock = Some(lock);
+                break;
+            }
+            drop(lock);
             let _lock = area.lock(&lock_name, FlockOperation::LockExclusive)?;
             if !path.exists() {
                 self.read_metadata()?;
                 fs::rename(&self.state, &path).on("keep the metadata at", &path)?;
             }
         }
-        self._lock = Some(area.lock(&lock_name, FlockOperation::LockShared)?);
         self.state = path;
         Ok(())
     }
