@@ -101,6 +101,9 @@ pub fn add(
     debs: &[Deb],
     tick: &mut dyn FnMut(),
 ) -> Result<(), Failure> {
+    if debs.is_empty() {
+        return Ok(());
+    }
     let mut left = debs.to_vec();
     for _ in 0..ROUNDS_LIMIT {
         let mut argv = dpkg(&["--unpack"]);
@@ -200,8 +203,21 @@ fn failed(workshop: &Workshop<'_>, what: &str) -> Failure {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_to_install_asks_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = crate::area::Area::open(directory.path()).unwrap();
+        let run = area.new_run().unwrap();
+        let dist = crate::dist::Dist::find("debian-12").unwrap();
+        let progress = crate::progress::Progress::new("test");
+        let workshop = Workshop::new(&area, &run, &dist, &[], &progress).unwrap();
+        // dpkg would refuse a call without a package.
+        add(&workshop, Path::new("/nonexistent"), &[], &mut || ()).unwrap();
+    }
 
     #[test]
     fn a_package_is_shown_under_a_name_of_ours() {
