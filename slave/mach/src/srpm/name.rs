@@ -41,13 +41,6 @@ impl PackageName {
     pub fn release(&self) -> &str {
         &self.release
     }
-
-    /// One that no package bears.
-    #[cfg(test)]
-    pub fn for_tests(name: &str, version: &str, release: &str) -> Self {
-        let [name, version, release] = [name, version, release].map(str::to_owned);
-        Self { name, version, release }
-    }
 }
 
 impl std::fmt::Display for PackageName {
