@@ -69,6 +69,8 @@ fn root_a_slave_cannot_clear_a_flag_of_any_mount() {
 fn root_a_slave_cannot_strip_mounts_off() {
     let djinni = besieged();
     for (slave, _) in KINDS {
+        let share = in_slave(&djinni, slave, &["write", "/mnt/shares/tools/attacker"]);
+        assert_eq!(share, "EROFS", "{slave}");
         for path in ["/build", "/var", "/mnt/shares/tools"] {
             let got = in_slave(&djinni, slave, &["umount", path]);
             assert!(matches!(got.as_str(), "EINVAL" | "EPERM"), "{slave} {path}: {got}");
@@ -204,6 +206,15 @@ fn root_a_slave_may_change_nothing_of_the_host() {
                 "{file}: {got}"
             );
         }
+        for program in ["/proc/1/exe", "/usr/local/bin/mach"] {
+            let got = in_slave(&djinni, slave, &["write", program]);
+            assert!(matches!(got.as_str(), "EACCES" | "EROFS" | "EPERM"), "{program}: {got}");
+        }
+        // The first hierarchy of version 1 that can be mounted at all names nobody to run.
+        let agent = "for kind in memory cpu devices freezer pids; do \
+                     mount -t cgroup -o $kind none /tmp 2>/dev/null && break; done; \
+                     echo /bin/true > /tmp/release_agent && echo written; true";
+        assert_eq!(djinni.in_slave(slave, &["sh", "-c", agent]).done().text(), "");
         let got = in_slave(&djinni, slave, &["write", "/sys/kernel/mm/ksm/run"]);
         assert!(matches!(got.as_str(), "EACCES" | "EPERM" | "EROFS" | "ENOENT"), "{got}");
         let network = "ip link set lo down 2>&1; echo $?; ip link | grep -c '^[0-9]'";
@@ -340,5 +351,100 @@ fn root_nobody_in_the_master_is_anybody_on_the_host() {
         }
     }
     assert!(looked_at > 0);
+    djinni.finish();
+}
+
+#[test]
+fn root_links_in_an_area_lead_the_djinni_nowhere() {
+    let djinni = besieged();
+    let victim = djinni.base().join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("file"), "kept").unwrap();
+    let victim_at = victim.display();
+    for (slave, _) in KINDS {
+        let script = format!(
+            "cd /build; rm -rf mach results home; \
+             for name in mach results home in; do ln -sfn {victim_at} $name; done"
+        );
+        djinni.in_slave(slave, &["sh", "-c", &script]).done();
+        djinni.asks(&["reset", slave]).done();
+        djinni.in_slave(slave, &["true"]).done();
+    }
+    assert_eq!(fs::read_to_string(victim.join("file")).unwrap(), "kept");
+    let found = fs::metadata(&victim).unwrap();
+    assert_eq!((found.uid(), fs::read_dir(&victim).unwrap().count()), (0, 1));
+    djinni.finish();
+}
+
+#[test]
+fn root_no_answer_carries_a_descriptor() {
+    use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
+    let djinni = besieged();
+    let socket = djinni.places.master_socket(&djinni_tests::djinni::master_name());
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    for (method, slave) in [("Attach", "erofs"), ("Detach", "erofs"), ("Describe", "")] {
+        let parameters = match (method, slave) {
+            (_, "") => String::new(),
+            ("Attach", slave) => format!(r#"{{"slave":"{slave}","hold":"connection"}}"#),
+            (_, slave) => format!(r#"{{"slave":"{slave}"}}"#),
+        };
+        let parameters = Some(parameters).filter(|text| !text.is_empty());
+        let parameters = parameters.map_or_else(String::new, |p| format!(r#","parameters":{p}"#));
+        let call = format!("{{\"method\":\"io.djinni.Master.{method}\"{parameters}}}\0");
+        std::io::Write::write_all(&mut stream, call.as_bytes()).unwrap();
+        let (mut bytes, mut space) = ([0u8; 8192], [std::mem::MaybeUninit::uninit(); 512]);
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+        let received = recvmsg(&stream, &mut parts, &mut control, RecvFlags::empty()).unwrap();
+        assert!(!received.flags.contains(ReturnFlags::CTRUNC));
+        assert_eq!(control.drain().count(), 0, "{method}");
+        let answer = String::from_utf8_lossy(&bytes[..received.bytes]).into_owned();
+        assert!(!answer.contains("error"), "{method}: {answer}");
+    }
+    drop(stream);
+    djinni.becomes("erofs", "free");
+    djinni.finish();
+}
+
+#[test]
+fn root_a_slave_cannot_fill_more_than_its_scratch() {
+    let djinni = besieged();
+    // Two gibibytes in pages of 4 KiB, and so many inodes.
+    let script = "stat -f -c '%b %S %c' /var; fallocate -l 3221225472 /var/big; echo $?";
+    for slave in ["erofs", "throwaway"] {
+        let said = djinni.in_slave(slave, &["sh", "-c", script]).done().text();
+        assert_eq!(said, "524288 4096 400000\n1\n", "{slave}");
+    }
+    djinni.finish();
+}
+
+#[test]
+fn root_a_master_that_hides_its_processes_is_dropped_by_force() {
+    let djinni = besieged();
+    djinni.in_master(&["djinni", "attach", "erofs"]).done();
+    let script = "cd /mnt/slaves/erofs/root/build; for way in '' 'unshare -p -f' 'unshare -m -p -f'; do \
+                  (setsid $way sleep 1000 </dev/null >/dev/null 2>&1 &) ; done; sleep 0.2";
+    djinni.in_master(&["sh", "-c", script]).done();
+    assert!(djinni.processes("init").len() > 3);
+    djinni.finish_by_force();
+}
+
+#[test]
+fn root_djinnid_can_do_only_what_its_steps_need() {
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETGID, SETUID, SYS_CHROOT, SYS_ADMIN, SETFCAP.
+    const KEPT: [u32; 9] = [0, 1, 3, 4, 6, 7, 18, 21, 31];
+    let kept = KEPT.iter().fold(0u64, |set, capability| set | 1 << capability);
+    let djinni = Djinni::started();
+    for pid in [djinni.daemon(), djinni.worker()] {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let has = |line: &str| assert!(status.contains(line), "{line} is not in {status}");
+        for set in ["CapPrm", "CapEff", "CapBnd"] {
+            has(&format!("{set}:\t{kept:016x}\n"));
+        }
+        has("CapInh:\t0000000000000000\n");
+        has("NoNewPrivs:\t1\n");
+        // A filter, and one is there.
+        has("Seccomp:\t2\n");
+    }
     djinni.finish();
 }

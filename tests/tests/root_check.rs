@@ -121,6 +121,13 @@ fn root_an_area_of_somebody_else_is_refused() {
 }
 
 #[test]
+fn root_an_area_that_others_can_reach_is_refused() {
+    // Whoever can enter the directory above could run a set-user-id program that a slave made.
+    let wanted = ["users of the host can enter /run", "chmod 0700"];
+    wrong(MASTER, "SRV/areas/erofs", "/run/erofs", &wanted);
+}
+
+#[test]
 fn root_missing_directories_are_named_with_what_makes_them() {
     let gone = |djinni: &Djinni| fs::remove_dir(djinni.srv().join("areas")).unwrap();
     wrong_on_disk(gone, &["srv/areas", "mkdir -p"]);

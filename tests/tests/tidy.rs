@@ -10,6 +10,8 @@ mod etc;
 mod manuals;
 #[path = "tidy/sources.rs"]
 mod sources;
+#[path = "tidy/threats.rs"]
+mod threats;
 #[path = "tidy/words.rs"]
 mod words;
 
