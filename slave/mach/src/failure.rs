@@ -13,6 +13,8 @@ pub enum Cause {
     Usage,
     /// A source is not one, is damaged, is not what its digest or signature says, or does not parse.
     Source,
+    /// The source is not for the dist's architecture or operating system, and says so.
+    Architecture,
     /// No package provides what the source needs, or packages it needs exclude each other.
     Dependency,
     /// A repository cannot be reached or trusted, or the package manager could not make a root.
@@ -47,6 +49,7 @@ impl Cause {
         match self {
             Self::Usage => "usage",
             Self::Source => "source",
+            Self::Architecture => "architecture",
             Self::Dependency => "dependency",
             Self::Root => "root",
             Self::Patch => "patch",
@@ -65,9 +68,10 @@ impl Cause {
 
     /// The cause of which [`Cause::as_str`] gives this word.
     pub fn of_word(word: &str) -> Option<Self> {
-        const ALL: [Cause; 15] = [
+        const ALL: [Cause; 16] = [
             Cause::Usage,
             Cause::Source,
+            Cause::Architecture,
             Cause::Dependency,
             Cause::Root,
             Cause::Patch,
@@ -191,6 +195,14 @@ mod tests {
         let failure = Failure::io("write", Path::new("/build/x"), error);
         assert_eq!(failure.cause, Cause::Resource);
         assert!(failure.to_string().contains("ENOSPC"), "{failure}");
+    }
+
+    #[test]
+    fn each_word_stands_for_its_cause() {
+        for cause in [Cause::Architecture, Cause::FilesList, Cause::Internal] {
+            assert_eq!(Cause::of_word(cause.as_str()), Some(cause));
+        }
+        assert_eq!((Cause::of_word("odd"), Cause::Architecture.exit_status()), (None, 1));
     }
 
     #[test]

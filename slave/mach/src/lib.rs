@@ -40,6 +40,7 @@ pub mod remove;
 pub mod repository;
 pub mod resolve;
 pub mod results;
+pub mod rich;
 pub mod room;
 pub mod roots;
 pub mod signed;

@@ -15,8 +15,10 @@ use crate::header::{self, Preamble};
 
 mod files;
 mod name;
+mod platforms;
 
 pub use name::{PackageName, is_plain};
+pub use platforms::Platforms;
 
 /// The algorithm of a payload's digest that is SHA-256 (RFC 9580, section 9.5).
 const SHA256: u32 = 8;
@@ -40,6 +42,34 @@ pub struct Needs {
     pub requirements: Vec<Capability>,
     /// BuildConflicts, sorted.
     pub conflicts: Vec<Capability>,
+}
+
+impl Needs {
+    /// Adds those of `other`; whether any of them is new.
+    pub fn add(&mut self, other: Self) -> bool {
+        let before = (self.requirements.len(), self.conflicts.len());
+        self.requirements.extend(other.requirements);
+        self.conflicts.extend(other.conflicts);
+        for list in [&mut self.requirements, &mut self.conflicts] {
+            list.sort();
+            list.dedup();
+        }
+        (self.requirements.len(), self.conflicts.len()) != before
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty() && self.conflicts.is_empty()
+    }
+}
+
+/// What a source package that a build has written says of its spec.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// What must and must not be in its root.
+    pub needs: Needs,
+    /// For which machines it is.
+    pub platforms: Platforms,
 }
 
 /// A source package that was read from its first byte to its last.
@@ -291,24 +321,24 @@ fn is_requirement(requirement: &Capability) -> bool {
         && requirement.version.len() <= 256
 }
 
-/// What a source package that a build has written says of its needs: what `rpmbuild -bs` leaves, or
-/// the `*.buildreqs.nosrc.rpm` of `rpmbuild -br`.
+/// What a source package that a build has written says: what `rpmbuild -bs` leaves, or the
+/// `*.buildreqs.nosrc.rpm` of `rpmbuild -br`.
 ///
 /// Only the header is read. No link is followed on the way to it: the build may have put them there.
-pub fn buildrequires_of(path: &Path) -> Result<Needs, Failure> {
+pub fn declared_by(path: &Path) -> Result<Declared, Failure> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let refuse = |why: String| {
         let what = format!("the build left {}, which is no source package: {why}", path.display());
         Failure::new(Cause::Source, what, "mend the spec: only rpmbuild may write there")
     };
     let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
-    let read = || -> Result<Needs, String> {
+    let read = || -> Result<Declared, String> {
         let mut file = regular(File::from(opened.map_err(|errno| errno.to_string())?))?;
         let preamble = header::read_preamble(&mut file).map_err(|error| error.to_string())?;
         if !is_source(&preamble) {
             return Err("it is a binary package".to_owned());
         }
-        needs(&preamble)
+        Ok(Declared { needs: needs(&preamble)?, platforms: Platforms::of(&preamble)? })
     };
     read().map_err(refuse)
 }

@@ -192,14 +192,30 @@ fn needs_are_read_of_what_a_build_leaves_and_no_link_is_followed() {
     let base = directory.path().canonicalize().unwrap();
     let path = base.join("hello-1.0-1.buildreqs.nosrc.rpm");
     std::fs::write(&path, package(|_| ())).unwrap();
-    assert_eq!(buildrequires_of(&path).unwrap().requirements.len(), 2);
+    assert_eq!(declared_by(&path).unwrap().needs.requirements.len(), 2);
     std::fs::create_dir(base.join("real")).unwrap();
     std::fs::rename(&path, base.join("real/x.rpm")).unwrap();
     std::os::unix::fs::symlink("real", base.join("link")).unwrap();
-    let failure = buildrequires_of(&base.join("link/x.rpm")).unwrap_err();
+    let failure = declared_by(&base.join("link/x.rpm")).unwrap_err();
     assert!(failure.what.contains("link/x.rpm"), "{failure}");
-    assert!(buildrequires_of(&base.join("real/x.rpm")).is_ok());
-    assert!(buildrequires_of(&base).unwrap_err().what.contains("not a regular file"));
+    assert!(declared_by(&base.join("real/x.rpm")).is_ok());
+    assert!(declared_by(&base).unwrap_err().what.contains("not a regular file"));
+}
+
+#[test]
+fn needs_only_grow_when_a_spec_is_asked_again() {
+    let of = |text: &str| text.split(", ").filter_map(Capability::parse).collect::<Vec<_>>();
+    let needs = |requirements: &str, conflicts: &str| Needs {
+        requirements: of(requirements),
+        conflicts: of(conflicts),
+    };
+    let mut known = needs("make, site-macros", "");
+    assert!(known.add(needs("flex, make", "old")));
+    assert_eq!(known, needs("flex, make, site-macros", "old"));
+    // A macro that is there now has taken its own requirement away.
+    assert!(!known.add(needs("flex", "")));
+    assert_eq!(known.requirements.len(), 3);
+    assert!(!known.is_empty() && Needs::default().is_empty());
 }
 
 #[test]

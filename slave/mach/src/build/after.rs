@@ -57,7 +57,7 @@ pub fn lint(workshop: &Workshop<'_>, layers: &[PathBuf], results: &[ResultFile])
 }
 
 /// Whether a layer has a file, its links followed as if it were `/`.
-fn has(layer: &Path, name: &str) -> bool {
+pub(super) fn has(layer: &Path, name: &str) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let open = |top: fs::File| {
         rustix::fs::openat2(&top, name, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()

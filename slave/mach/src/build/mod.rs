@@ -10,6 +10,7 @@
 //! `mach chroot --last`.
 
 mod after;
+pub mod asked;
 pub mod bench;
 pub mod ccache;
 pub mod given;
@@ -36,10 +37,11 @@ use crate::progress::Progress;
 use crate::record::{self, About, Gathered, LayerRecord};
 use crate::remove;
 use crate::results;
-use crate::roots::{self, Chain, Root, Set};
-use crate::srpm::{Checked, Source};
+use crate::roots::{self, Chain, Root};
+use crate::srpm::{Checked, Needs, Source};
 use crate::verify;
 use crate::workshop::{RepositoryState, Workshop, read_log_end};
+use asked::Asked;
 use bench::{Bench, TOPDIR};
 use given::Given;
 use requirements::Rounds;
@@ -176,20 +178,17 @@ fn work_on_rpm(
     if source.checked == Checked::NotYet {
         check_by_rpm(workshop, source, &bench.home)?;
     }
-    let mut root = roots::set(workshop, Set::Build)?;
-    let asking = bench.lay(&root.paths(), "asking")?;
-    let needs = requirements::declared(&bench, &asking.at, source)?;
-    asking.unmount()?;
-    let needs = requirements::and_ours(needs, options);
-    root = roots::with_needs(workshop, root, &needs, chain)?;
+    let mut asked = Asked::new(&bench, source);
+    let mut root = asked.settled_root(chain)?;
     let mut rounds = Rounds::default();
     for round in 0.. {
         left.gathered.layers = root.layers.iter().map(LayerRecord::of).collect();
         left.gathered.root = root.resolution.clone();
+        left.gathered.needs = Some(asked.needs.clone());
         if round == 0 && left.is_there_already(workshop)? {
             return Ok(());
         }
-        let more = rpmbuild(&bench, &root, source, &mut rounds, round, left);
+        let more = rpmbuild(&bench, &root, source, (&mut rounds, &mut asked), round, left);
         match more {
             Ok(Some(more)) => {
                 let more = requirements::and_ours(more, options);
@@ -231,10 +230,10 @@ fn rpmbuild(
     bench: &Bench<'_>,
     root: &Root,
     source: &Source,
-    rounds: &mut Rounds,
+    (rounds, asked): (&mut Rounds, &mut Asked<'_>),
     round: usize,
     left: &mut Left,
-) -> Result<Option<crate::srpm::Needs>, Failure> {
+) -> Result<Option<Needs>, Failure> {
     let overlay = bench.lay(&root.paths(), &format!("root-{round}"))?;
     let phase = bench.workshop.progress.phase("rpmbuild");
     let spec = bench.inside(&requirements::spec(source));
@@ -245,13 +244,19 @@ fn rpmbuild(
     left.gathered.status = Some(status);
     if let Some(more) = rounds.found(bench, source, status)? {
         phase.end(format!("round {}: asks for more", round + 1));
-        return Ok(Some(more));
+        return Ok(Some(asked.with(more)));
     }
     if status == 0 {
         phase.end("built");
         return Ok(None);
     }
     phase.end(format!("failed, status {status}"));
+    // What came into the root may have changed what the spec requires.
+    if status == requirements::MISSING
+        && let Some(more) = asked.again(root)?
+    {
+        return Ok(Some(more));
+    }
     let workshop = bench.workshop;
     let log = read_log_end(&workshop.out.join("build.log"));
     let subject = workshop.progress.subject();

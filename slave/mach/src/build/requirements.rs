@@ -1,4 +1,4 @@
-//! What a source requires: as its spec says in the dist, and as its `%generate_buildrequires` finds out.
+//! What a source requires while it is built: as its `%generate_buildrequires` finds out.
 
 use std::path::{Path, PathBuf};
 
@@ -6,59 +6,20 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::bench::{Bench, TOPDIR};
-use super::{ccache, rpmbuild};
+use super::ccache;
 use crate::evr::Capability;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::options::Options;
 use crate::srpm::{self, Needs, Source};
-use crate::workshop::read_log_end;
 
-/// rpmbuild's status when `%generate_buildrequires` has named what is not installed.
-const MISSING: i32 = 11;
-/// Where rpmbuild leaves the source package that says what the spec requires.
-const DECLARED: &str = "REQUIRES";
+/// rpmbuild's status when something that is required is not installed.
+pub const MISSING: i32 = 11;
 /// Names at most so many in a failure.
 const NAMED: usize = 10;
 /// More source packages than anybody leaves beside each other.
 const PACKAGES_LIMIT: usize = 1000;
 /// rpm's own tools stop at the same number.
 pub const ROUNDS_LIMIT: usize = 10;
-
-/// Unpacks the source in the root at `root`; what its spec requires there, under these options.
-pub fn declared(bench: &Bench<'_>, root: &Path, source: &Source) -> Result<Needs, Failure> {
-    let phase = bench.workshop.progress.phase("unpack");
-    let file = format!("{}/{}", bench.workshop.dist.builder.home, source.file_name());
-    let argv = rpmbuild::unpack(
-        bench.options,
-        &file,
-        &bench.inside(&spec(source)),
-        &bench.inside(DECLARED),
-    );
-    let status = bench.run(root, argv, "build.log", &phase)?.status;
-    let found = packages(&bench.home, DECLARED)?;
-    let [package] = &found[..] else {
-        let what = format!(
-            "{}: its spec cannot be read in {} (status {status})",
-            source.package, bench.workshop.dist.name
-        );
-        let log = read_log_end(&bench.workshop.out.join("build.log"));
-        let remedy = "correct the spec, or the macros that it is given";
-        return Err(Failure::new(Cause::Source, what, remedy)
-            .with_details(crate::explain::last_lines(&log)));
-    };
-    let name = package.file_name().unwrap_or_default().to_string_lossy();
-    if let Some(tag) = &bench.options.release
-        && !name.ends_with(&format!("{}.src.rpm", rpmbuild::appended(tag)))
-        && !name.ends_with(&format!("{}.nosrc.rpm", rpmbuild::appended(tag)))
-    {
-        let what = format!("{}: --release {tag} has no effect, it makes {name}", source.package);
-        let remedy = "give its spec a line 'Release: …' of its own, with nothing behind it";
-        return Err(Failure::new(Cause::Usage, what, remedy));
-    }
-    let needs = srpm::buildrequires_of(package)?;
-    phase.end(format!("{} BuildRequires", needs.requirements.len()));
-    Ok(needs)
-}
 
 /// With what options of mach need in the root.
 pub fn and_ours(mut needs: Needs, options: &Options) -> Needs {
@@ -104,7 +65,7 @@ impl Rounds {
         let Some(answer) = found.iter().find(is_answer) else {
             return Ok(None);
         };
-        let needs = srpm::buildrequires_of(answer)?;
+        let needs = srpm::declared_by(answer)?.needs;
         remove(&bench.home, "SRPMS", answer)?;
         self.count += 1;
         let new: Vec<String> = needs

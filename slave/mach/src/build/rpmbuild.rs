@@ -38,11 +38,16 @@ fn call(asked: &Options, flags: &[&str], spec: &str) -> Vec<String> {
 /// into `directory`.
 pub fn unpack(asked: &Options, file: &str, spec: &str, directory: &str) -> Vec<String> {
     let tag = asked.release.as_deref().map(appended).unwrap_or_default();
-    let place = format!("_srcrpmdir {directory}");
     let words = ["/bin/sh", "-c", UNPACK, "unpack", file, spec, &tag];
     let mut words: Vec<String> = words.map(str::to_owned).into();
-    words.extend(call(asked, &["-bs", "--nodeps", "--define", &place], spec));
+    words.extend(declare(asked, spec, directory));
     words
+}
+
+/// The same of a source that is unpacked.
+pub fn declare(asked: &Options, spec: &str, directory: &str) -> Vec<String> {
+    let place = format!("_srcrpmdir {directory}");
+    call(asked, &["-bs", "--nodeps", "--define", &place], spec)
 }
 
 /// Writes a source package of `spec`, whose sources are in `sources`, into `%_srcrpmdir`.

@@ -40,6 +40,9 @@ pub fn work(
     let Bench { workshop, options, .. } = bench;
     refuse_what_has_no_meaning(options)?;
     let conditions = pack::conditions(workshop.dist, options);
+    if let Some(failure) = dsc.refusal(&conditions.architecture) {
+        return Err(failure);
+    }
     let (mut depends, conflicts) = (dsc.depends(&conditions)?, dsc.conflicts(&conditions)?);
     if options.ccache {
         depends = depends.and(Relations::of_names(&[ccache::PACKAGE.to_owned()]));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use deb822_fast::{Deb822, Paragraph};
 
-use super::relation::{Conditions, Relations};
+use super::relation::{Conditions, Relations, is_architecture};
 use crate::digest::{self, Sum};
 use crate::failure::{Cause, Failure, OnPath};
 
@@ -87,6 +87,21 @@ impl Dsc {
     /// The name that a `.dsc` of this name and version has.
     pub fn file_name(&self) -> String {
         format!("{}_{}.dsc", self.name, self.plain_version())
+    }
+
+    /// Why no binary package of it is for `architecture`; `None` if one is.
+    pub fn refusal(&self, architecture: &str) -> Option<Failure> {
+        let is_for = |one: &String| one == "all" || is_architecture(one, architecture);
+        if self.architectures.iter().any(is_for) {
+            return None;
+        }
+        let all = self.architectures.join(" ");
+        let what = format!(
+            "{}-{} is not for {architecture}: Architecture: {all}",
+            self.name,
+            self.plain_version()
+        );
+        Some(Failure::new(Cause::Architecture, what, "build it with a dist of one of these"))
     }
 
     /// What it needs to be built, for binaries of all its architectures.

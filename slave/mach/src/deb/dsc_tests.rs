@@ -144,3 +144,17 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_source_without_a_package_for_the_machine_says_so() {
+    let of = |architectures: &str| {
+        let text = body().replace("any all", architectures);
+        parsed(&text).unwrap().refusal("amd64").map(|failure| failure.what)
+    };
+    for fitting in ["any", "all", "arm64 all", "linux-any", "any-amd64", "i386 amd64"] {
+        assert_eq!(of(fitting), None, "{fitting}");
+    }
+    let what = of("arm64 riscv64").unwrap();
+    assert_eq!(what, "hello-2.10-3+deb12u1 is not for amd64: Architecture: arm64 riscv64");
+    assert!(of("hurd-any").is_some() && of("any-i386").is_some() && of("kfreebsd-amd64").is_some());
+}

@@ -162,7 +162,7 @@ fn architectures_match(inner: &str, architecture: &str) -> Option<bool> {
 }
 
 /// dpkg's wildcards (dpkg-architecture(1)), as far as Linux with the common ABI goes.
-fn is_architecture(pattern: &str, architecture: &str) -> bool {
+pub fn is_architecture(pattern: &str, architecture: &str) -> bool {
     let pattern = pattern.strip_prefix("linux-").unwrap_or(pattern);
     let cpu = pattern.strip_prefix("any-").unwrap_or(pattern);
     cpu == "any" || cpu == architecture || pattern == "any-linux"

@@ -236,6 +236,7 @@ fn general_remedy(cause: Cause, lines: &[&str]) -> String {
         Cause::Test if lines.iter().any(|line| line.contains("test-suite.log")) => {
             "test-suite.log in the kept root has what the tests said; --nocheck builds without"
         }
+        Cause::Architecture => "build it on such a machine, or for one by --target",
         Cause::Dependency => "correct what the package says it needs to be built",
         Cause::Configure => "config.log or its like in the kept root says what was tried",
         Cause::Test => "mend the test or what it tests; --nocheck builds without",

@@ -124,6 +124,12 @@ pub const RULES: &[Rule] = &[
     decisive("{}Name or service not known{}").lacks(Network, 0),
     decisive("{}Network is unreachable{}").lacks(Network, 0),
     decisive("{}: Read-only file system{}").lacks(Writable, 0),
+    // The source is for other machines.
+    decisive("error: Architecture is not included: {}").is(Cause::Architecture),
+    decisive("error: Architecture is excluded: {}").is(Cause::Architecture),
+    decisive("error: OS is not included: {}").is(Cause::Architecture),
+    decisive("error: OS is excluded: {}").is(Cause::Architecture),
+    decisive("error: No compatible architectures found for build").is(Cause::Architecture),
     // Sources and patches.
     decisive("Hunk #{} FAILED at {}").is(Cause::Patch).with(1, 0),
     decisive("can't find file to patch at input line {}").is(Cause::Patch).with(0, 5),

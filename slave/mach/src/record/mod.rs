@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::dist::Dist;
+use crate::evr::Capability;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::layers::Layer;
 use crate::package::{Package, Resolution};
 use crate::progress;
+use crate::srpm::Needs;
 use crate::time::rfc3339;
 use crate::workshop::Workshop;
 
@@ -31,6 +33,8 @@ pub struct Gathered {
     pub layers: Vec<LayerRecord>,
     /// Every package of the root.
     pub root: Resolution,
+    /// What the source requires here, where it says other than its package does.
+    pub needs: Option<Needs>,
     /// What rpmbuild or dpkg-buildpackage ended with.
     pub status: Option<i32>,
     /// The section, or the step, that failed.
@@ -66,6 +70,10 @@ fn record(
     let elapsed = workshop.progress.elapsed();
     let now = SystemTime::now();
     let Workshop { dist, run, .. } = workshop;
+    let texts = |of: fn(&Needs) -> &Vec<Capability>, otherwise: &Vec<String>| match &gathered.needs {
+        Some(needs) => of(needs).iter().map(ToString::to_string).collect(),
+        None => otherwise.clone(),
+    };
     Record {
         schema: SCHEMA,
         mach: env!("CARGO_PKG_VERSION").to_owned(),
@@ -78,8 +86,8 @@ fn record(
         inputs: Inputs {
             digest: inputs_digest(about, dist, &gathered.root),
             sources: about.sources.clone(),
-            requirements: about.requirements.clone(),
-            conflicts: about.conflicts.clone(),
+            requirements: texts(|needs| &needs.requirements, &about.requirements),
+            conflicts: texts(|needs| &needs.conflicts, &about.conflicts),
             options: about.options.clone(),
         },
         dist: dist_record(dist),
