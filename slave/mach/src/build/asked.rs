@@ -103,9 +103,12 @@ impl<'a> Asked<'a> {
                 Ok(self.needs.add(declared.needs))
             }
             // What it requires may bring the macros that it is written with.
-            Err(failure) if is_first && failure.cause == Cause::Source && self.header_helps()? => {
+            Err(failure)
+                if is_first && failure.cause == Cause::Source && self.header_helps()? =>
+            {
                 let workshop = self.bench.workshop;
-                workshop.note(&format!("{}: what its header requires is installed", failure.what))?;
+                workshop
+                    .note(&format!("{}: what its header requires is installed", failure.what))?;
                 self.unreadable = Some(failure);
                 Ok(self.needs.add(Needs {
                     requirements: self.source.requirements.clone(),
@@ -159,7 +162,11 @@ fn unreadable(bench: &Bench<'_>, source: &Source, status: i32) -> Failure {
     let (dist, package) = (bench.workshop.dist, &source.package);
     let log = read_log_end(&bench.workshop.out.join("build.log"));
     if log.lines().rev().take(5).any(|line| line.ends_with(OTHER_ARCH)) {
-        return other_machine(source, &target_cpu(dist, bench.options), "its BuildArch is of others");
+        return other_machine(
+            source,
+            &target_cpu(dist, bench.options),
+            "its BuildArch is of others",
+        );
     }
     let what = format!("{package}: its spec cannot be read in {} (status {status})", dist.name);
     let remedy = "correct the spec, or the macros that it is given";
@@ -211,7 +218,8 @@ fn endless(source: &Source) -> Failure {
         "{}: its spec still requires more after it was asked {ROUNDS_LIMIT} times",
         source.package
     );
-    let remedy = "its BuildRequires must settle: do macros of what it requires depend on time or chance?";
+    let remedy =
+        "its BuildRequires must settle: do macros of what it requires depend on time or chance?";
     Failure::new(Cause::Dependency, what, remedy)
 }
 

@@ -70,7 +70,8 @@ fn record(
     let elapsed = workshop.progress.elapsed();
     let now = SystemTime::now();
     let Workshop { dist, run, .. } = workshop;
-    let texts = |of: fn(&Needs) -> &Vec<Capability>, otherwise: &Vec<String>| match &gathered.needs {
+    let texts = |of: fn(&Needs) -> &Vec<Capability>, otherwise: &Vec<String>| match &gathered.needs
+    {
         Some(needs) => of(needs).iter().map(ToString::to_string).collect(),
         None => otherwise.clone(),
     };

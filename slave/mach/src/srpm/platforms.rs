@@ -43,7 +43,8 @@ impl Platforms {
     /// A list with a macro that is not defined yet excludes nothing: a package that the source
     /// requires may define it, and rpmbuild looks again.
     pub fn refusal(&self, arch: &str) -> Option<String> {
-        let has = |list: &[String], name: &str| list.iter().any(|one| one.eq_ignore_ascii_case(name));
+        let has =
+            |list: &[String], name: &str| list.iter().any(|one| one.eq_ignore_ascii_case(name));
         let is_known = |list: &[String]| !list.iter().any(|one| one.contains('%'));
         let lacks = |list: &[String], name| !list.is_empty() && is_known(list) && !has(list, name);
         let tag = |name: &str, list: &[String]| Some(format!("{name}: {}", list.join(" ")));
