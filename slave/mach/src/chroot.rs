@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::area::Area;
+use crate::build;
+use crate::build::asked::Asked;
 use crate::build::bench::{self, Bench};
 use crate::cells::{self, Place, Program, Streams};
 use crate::dist::Dist;
@@ -35,16 +37,30 @@ pub fn run(
     needs: &Needs,
     ask: &Ask,
 ) -> Result<i32, Failure> {
-    with_root(area, dist, options, needs, |bench, overlay| {
+    with_root(area, dist, options, &Wanted::Named(needs), |bench, overlay| {
         let program = program(dist, ask);
         run_in(&bench.place(&overlay.at), ask.as_builder, program)
     })
 }
 
-/// Makes a root of `dist` that has what `needs` name, and keeps it for `chroot --last`.
-pub fn install(area: &Area, dist: &Dist, options: &Options, needs: &Needs) -> Result<(), Failure> {
+/// What a root is to have beside the dist's sets.
+#[derive(Debug)]
+pub enum Wanted<'a> {
+    /// What a person names.
+    Named(&'a Needs),
+    /// What the spec of a source requires there, under the options of the call.
+    By(&'a Source),
+}
+
+/// Makes a root of `dist` that has what is `wanted`, and keeps it for `chroot --last`.
+pub fn install(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    wanted: &Wanted<'_>,
+) -> Result<(), Failure> {
     let options = Options { keep: true, ..options.clone() };
-    with_root(area, dist, &options, needs, |_, _| Ok(()))
+    with_root(area, dist, &options, wanted, |_, _| Ok(()))
 }
 
 /// Requirements as they are given on the command line.
@@ -63,16 +79,11 @@ pub fn needs(words: &[String]) -> Result<Needs, Failure> {
     Ok(Needs { requirements, conflicts: Vec::new() })
 }
 
-/// What a source package requires.
-pub fn needs_of(source: &Source) -> Needs {
-    Needs { requirements: source.requirements.clone(), conflicts: source.conflicts.clone() }
-}
-
 fn with_root<T>(
     area: &Area,
     dist: &Dist,
     options: &Options,
-    needs: &Needs,
+    wanted: &Wanted<'_>,
     body: impl FnOnce(&Bench<'_>, &Overlay) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     roots::check_arch(dist)?;
@@ -83,10 +94,17 @@ fn with_root<T>(
         let workshop =
             Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
         let bench = Bench::prepare(&workshop, options)?;
-        let mut root = roots::set(&workshop, Set::Build)?;
-        if !(needs.requirements.is_empty() && needs.conflicts.is_empty()) {
-            root = roots::with_needs(&workshop, root, needs, &mut Chain::default())?;
-        }
+        let chain = &mut Chain::default();
+        let root = match wanted {
+            Wanted::Named(needs) if needs.is_empty() => roots::set(&workshop, Set::Build)?,
+            Wanted::Named(needs) => {
+                roots::with_needs(&workshop, roots::set(&workshop, Set::Build)?, needs, chain)?
+            }
+            Wanted::By(source) => {
+                build::bring(&bench, source)?;
+                Asked::new(&bench, source).settled_root(chain)?
+            }
+        };
         let overlay = bench.lay(&root.paths(), "root-0")?;
         let outcome = body(&bench, &overlay);
         let upper = overlay.unmount()?;

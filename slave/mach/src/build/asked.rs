@@ -10,7 +10,7 @@
 //!
 //! Requirements only grow: a macro that is defined may take away the requirement that brought it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::after::has;
 use super::bench::Bench;
@@ -174,7 +174,7 @@ fn unreadable(bench: &Bench<'_>, source: &Source, status: i32) -> Failure {
 }
 
 /// `--release` that had no effect would yield a package that is taken for another.
-fn check_release(options: &Options, source: &Source, package: &PathBuf) -> Result<(), Failure> {
+fn check_release(options: &Options, source: &Source, package: &Path) -> Result<(), Failure> {
     let Some(tag) = &options.release else { return Ok(()) };
     let name = package.file_name().unwrap_or_default().to_string_lossy();
     let end = rpmbuild::appended(tag);

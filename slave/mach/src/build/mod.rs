@@ -174,10 +174,7 @@ fn work_on_rpm(
     left: &mut Left,
 ) -> Result<(), Failure> {
     let Bench { workshop, options, .. } = bench;
-    source.copy_to(&bench.home.join(source.file_name()))?;
-    if source.checked == Checked::NotYet {
-        check_by_rpm(workshop, source, &bench.home)?;
-    }
+    bring(&bench, source)?;
     let mut asked = Asked::new(&bench, source);
     let mut root = asked.settled_root(chain)?;
     let mut rounds = Rounds::default();
@@ -202,6 +199,15 @@ fn work_on_rpm(
         }
     }
     take(&bench, source, left)
+}
+
+/// Copies a source package into the builder's home; it is whole, then.
+pub fn bring(bench: &Bench<'_>, source: &Source) -> Result<(), Failure> {
+    source.copy_to(&bench.home.join(source.file_name()))?;
+    match source.checked {
+        Checked::NotYet => check_by_rpm(bench.workshop, source, &bench.home),
+        Checked::Sha256 => Ok(()),
+    }
 }
 
 /// Builds a second time if that is asked for, and records what differs.

@@ -86,7 +86,7 @@ fn ordered(
     let order = order::order(&nodes).map_err(|cycle| {
         let what = format!("these sources wait for each other: {cycle}");
         let remedy = "build one of them by itself first, with the dist's packages or with a \
-                      conditional of its spec (--without), and give the others what it yields";
+                      conditional of its spec (--with, --without), and give the others what it yields";
         Failure::new(Cause::Dependency, what, remedy)
     })?;
     let names: Vec<&str> = order.sequence.iter().map(|node| nodes[*node].name.as_str()).collect();
@@ -273,6 +273,7 @@ impl<'a> Driver<'a> {
         let lacks_dependency =
             failure.as_ref().is_some_and(|failure| failure.cause == Cause::Dependency);
         let outcome = match &failure {
+            Some(failure) if failure.cause == Cause::Architecture => Outcome::Excluded,
             Some(_) => Outcome::Failed { lacks_dependency },
             None if is_reused => Outcome::Reused,
             None => Outcome::Built,
@@ -290,6 +291,11 @@ impl<'a> Driver<'a> {
         }
         row.note = match (&failure, state) {
             (Some(_), State::Deferred) => "lacks something that others may yield".to_owned(),
+            // Without the name, which stands before it.
+            (Some(failure), State::Excluded) => match failure.what.split_once(" is ") {
+                Some((_, why)) => why.to_owned(),
+                None => failure.what.clone(),
+            },
             (Some(failure), _) => failure.cause.as_str().to_owned(),
             (None, State::Reused) => std::mem::take(&mut row.note),
             (None, _) => format!("{} packages{}", self.packages[node].len(), place),
@@ -320,8 +326,12 @@ impl<'a> Driver<'a> {
             {
                 let needs = self.order.sees[node].contains(&because);
                 let verb = if needs { "needs" } else { "not begun after the failure of" };
+                let why = match self.rows[because].state {
+                    State::Excluded => format!(", which is {}", self.rows[because].note),
+                    _ => String::new(),
+                };
                 self.rows[node].state = state;
-                self.rows[node].note = format!("{verb} {}", self.rows[because].name);
+                self.rows[node].note = format!("{verb} {}{why}", self.rows[because].name);
                 self.tell(node);
             }
         }
@@ -384,7 +394,7 @@ impl<'a> Driver<'a> {
             table.iter().for_each(|line| self.screen.say(line));
         }
         let Some(cause) = self.first_failure else {
-            return Ok(());
+            return self.lacking();
         };
         let failed = self.rows.iter().filter(|row| row.state == State::Failed);
         let names: Vec<&str> = failed.map(|row| row.name.as_str()).collect();
@@ -392,6 +402,20 @@ impl<'a> Driver<'a> {
             format!("{} of {} sources failed: {}", names.len(), self.rows.len(), names.join(", "));
         let remedy = "mend it and call again: what was built is not built again";
         Err(Failure::new(cause, what, remedy))
+    }
+}
+
+impl Driver<'_> {
+    /// Nothing failed; but what needs a source for other machines is for this one, and is not there.
+    fn lacking(&self) -> Result<(), Failure> {
+        let lacking = self.rows.iter().filter(|row| matches!(row.state, State::Skipped(_)));
+        let lines: Vec<String> = lacking.map(|row| format!("{}: {}", row.name, row.note)).collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{} of {} sources cannot be built here", lines.len(), self.rows.len());
+        let remedy = "leave out what is for other machines: the dist may have what they need";
+        Err(Failure::new(Cause::Dependency, what, remedy).with_details(lines))
     }
 }
 

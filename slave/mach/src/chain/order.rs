@@ -3,12 +3,14 @@
 //! A source that another needs is built first; between those that do not need each other, the one
 //! given first. What packages require when they are installed counts too (`cproto` needs `byacc` to
 //! be built, `byacc`'s package needs `libfoo` to be installed: `libfoo` comes before `cproto`), but
-//! never makes a cycle: the dist may have it.
+//! never makes a cycle: the dist may have it. Nor do the alternatives and conditions of a rich
+//! requirement, `(x if y)` or Debian's `x | y`: which of them matter, only a solver knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::evr::Capability;
+use crate::rich::Rich;
 
 /// A source, as far as order goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Node {
     pub provides: Vec<Capability>,
     /// What its packages will require where they are installed.
     pub passes_on: Vec<Capability>,
+    /// It is for other machines, so nothing comes of it.
+    pub is_excluded: bool,
 }
 
 /// Why one waits for another.
@@ -32,6 +36,8 @@ pub struct Edge {
     pub earlier: usize,
     /// The requirement that the earlier one meets.
     pub requirement: String,
+    /// Without the earlier one's packages, or others like them, it cannot be met.
+    pub is_firm: bool,
 }
 
 /// An order in which all can be built.
@@ -67,16 +73,21 @@ impl fmt::Display for Cycle {
 pub fn order(nodes: &[Node]) -> Result<Order, Cycle> {
     let provided = Provided::of(nodes);
     let mut waits_for = vec![BTreeSet::new(); nodes.len()];
-    let mut edges = Vec::new();
-    for (later, node) in nodes.iter().enumerate() {
-        for edge in provided.edges(later, &node.requires) {
-            waits_for[later].insert(edge.earlier);
-            edges.push(edge);
-        }
+    let all = nodes.iter().enumerate();
+    let (firm, soft): (Vec<Edge>, Vec<Edge>) = all
+        .flat_map(|(later, node)| provided.edges(later, &node.requires))
+        .partition(|edge| edge.is_firm);
+    for edge in &firm {
+        waits_for[edge.later].insert(edge.earlier);
     }
     let sequence = sequence(&waits_for);
     if sequence.len() < nodes.len() {
-        return Err(cycle(nodes, &edges, &sequence));
+        return Err(cycle(nodes, &firm, &sequence));
+    }
+    for edge in soft.iter().filter(|edge| !nodes[edge.earlier].is_excluded) {
+        if !reached(edge.earlier, &waits_for).contains(&edge.later) {
+            waits_for[edge.later].insert(edge.earlier);
+        }
     }
     add_passed_on(nodes, &provided, &mut waits_for);
     let sequence = self::sequence(&waits_for);
@@ -103,43 +114,53 @@ impl<'a> Provided<'a> {
     /// For whom `later` waits because of `requirements`. What it provides itself it takes from the
     /// dist: a compiler is built by its predecessor.
     fn edges(&self, later: usize, requirements: &[Capability]) -> Vec<Edge> {
-        let mut edges = Vec::new();
-        for requirement in requirements {
-            for part in parts(requirement) {
-                let providers = self.by_name.get(part.name.as_str()).map_or(&[][..], Vec::as_slice);
-                for (earlier, capability) in providers {
-                    if *earlier != later && part.is_met_by(capability) {
-                        let (earlier, requirement) = (*earlier, requirement.to_string());
-                        edges.push(Edge { later, earlier, requirement });
+        let of = |requirement: &Capability| {
+            let requirement_text = requirement.to_string();
+            let edge = |(earlier, is_firm)| Edge {
+                later,
+                earlier,
+                requirement: requirement_text.clone(),
+                is_firm,
+            };
+            let met = self.met_by(&Rich::of(requirement)).into_iter();
+            met.filter(|(earlier, _)| *earlier != later).map(edge).collect::<Vec<_>>()
+        };
+        requirements.iter().flat_map(of).collect()
+    }
+
+    /// Who meets a requirement or a part of it, and whether it is needed for that.
+    fn met_by(&self, rich: &Rich) -> BTreeMap<usize, bool> {
+        let mut found = BTreeMap::new();
+        let mut add = |met: BTreeMap<usize, bool>, is_needed: bool| {
+            for (node, is_firm) in met {
+                *found.entry(node).or_default() |= is_firm && is_needed;
+            }
+        };
+        match rich {
+            Rich::One(capability) => {
+                let named = self.by_name.get(capability.name.as_str());
+                let meets = |(_, provided): &&(usize, &Capability)| capability.is_met_by(provided);
+                let named = named.into_iter().flatten().filter(meets);
+                add(named.map(|(node, _)| (*node, true)).collect(), true);
+            }
+            Rich::All(parts) => parts.iter().for_each(|part| add(self.met_by(part), true)),
+            Rich::Perhaps(parts) => parts.iter().for_each(|part| add(self.met_by(part), false)),
+            Rich::Same(with, without) => {
+                let all: Vec<_> = with.iter().map(|part| self.met_by(part)).collect();
+                let unwanted: Vec<_> = without.iter().map(|part| self.met_by(part)).collect();
+                let has = |all: &[BTreeMap<usize, bool>], node| {
+                    all.iter().filter(|met| met.contains_key(node)).count()
+                };
+                for node in all.first().into_iter().flat_map(BTreeMap::keys) {
+                    if has(&all, node) == all.len() {
+                        let is_firm = has(&unwanted, node) == 0;
+                        add(BTreeMap::from([(*node, is_firm)]), true);
                     }
                 }
             }
         }
-        edges
+        found
     }
-}
-
-/// The capabilities that a requirement names: one, or those of a rich `(a >= 1 or (b and c))`.
-fn parts(requirement: &Capability) -> Vec<Capability> {
-    if !requirement.is_rich() {
-        return vec![requirement.clone()];
-    }
-    const OPERATORS: [&str; 7] = ["and", "or", "if", "unless", "else", "with", "without"];
-    let mut parts: Vec<String> = vec![String::new()];
-    for word in requirement.name.split(' ') {
-        // A parenthesis of its own belongs to the expression, `pkgconfig(x)` to a name.
-        let word = word.trim_start_matches('(');
-        let open = word.matches('(').count();
-        let surplus = word.matches(')').count().saturating_sub(open);
-        let word = &word[..word.len() - surplus.min(word.len())];
-        match parts.last_mut() {
-            _ if OPERATORS.contains(&word) => parts.push(String::new()),
-            Some(part) if part.is_empty() => part.push_str(word),
-            Some(part) => *part = format!("{part} {word}"),
-            None => {}
-        }
-    }
-    parts.iter().filter_map(|part| Capability::parse(part)).collect()
 }
 
 /// As many as can be put in order, the one given first wherever there is a choice.
@@ -178,7 +199,9 @@ fn add_passed_on(nodes: &[Node], provided: &Provided<'_>, waits_for: &mut [BTree
         .iter()
         .enumerate()
         .map(|(number, node)| {
-            provided.edges(number, &node.passes_on).iter().map(|edge| edge.earlier).collect()
+            let edges = provided.edges(number, &node.passes_on).into_iter();
+            let earlier = edges.map(|edge| edge.earlier);
+            earlier.filter(|earlier| !nodes[*earlier].is_excluded).collect()
         })
         .collect();
     for later in 0..nodes.len() {
@@ -225,7 +248,7 @@ mod tests {
             let mut parts = rest.split(';').map(capabilities);
             let [requires, more, passes_on] = [(); 3].map(|()| parts.next().unwrap_or_default());
             let provides = [capabilities(name), more].concat();
-            Node { name: name.to_owned(), requires, provides, passes_on }
+            Node { name: name.to_owned(), requires, provides, passes_on, is_excluded: false }
         };
         lines.iter().map(node).collect()
     }
@@ -257,6 +280,10 @@ mod tests {
         assert!(of("/usr/bin/byacc", "/usr/bin/byacc"));
         assert!(of("(gcc or (maker-devel >= 1 and x))", "maker-devel = 3-1"));
         assert!(of("(x if pkgconfig(foo))", "pkgconfig(foo)"));
+        assert!(of("(foo >= 1 with foo < 3)", "foo = 2"));
+        assert!(!of("(foo >= 1 with foo < 3)", "foo = 4"));
+        assert!(of("(foo without bar)", "foo"));
+        assert!(!of("(foo without bar)", "bar"));
         assert!(!of("(x if y)", "z"));
         assert!(!of("user", ""));
     }
@@ -269,6 +296,31 @@ mod tests {
         assert_eq!(cycle.to_string(), text);
         // The compiler that compiles itself waits for nobody.
         assert_eq!(names(&["gcc:gcc"]), ["gcc"]);
+    }
+
+    #[test]
+    fn alternatives_and_conditions_order_but_make_no_circle() {
+        // The condition of another: no need of its own.
+        assert_eq!(names(&["one:(tool if two)", "two:one"]), ["one", "two"]);
+        assert_eq!(names(&["one:(two or tool)", "two:one"]), ["one", "two"]);
+        assert_eq!(names(&["one:(tool unless two)", "two:(x if one)"]), ["two", "one"]);
+        assert_eq!(names(&["one:(tool without two)", "two:one"]), ["one", "two"]);
+        // Without a circle they order as any.
+        assert_eq!(names(&["one:(two or tool)", "two:"]), ["two", "one"]);
+        // What both alternatives need is a need.
+        let firm = nodes(&["one:(two and (x or y))", "two:one"]);
+        let text = "one needs (two and (x or y)) of two, two needs one of one";
+        assert_eq!(order(&firm).unwrap_err().to_string(), text);
+    }
+
+    #[test]
+    fn who_is_for_other_machines_is_waited_for_only_by_those_who_need_it() {
+        let mut nodes =
+            nodes(&["arm:", "needs:arm", "either:(arm or tool)", "libuser:user", "user:;;arm"]);
+        nodes[0].is_excluded = true;
+        let sees = order(&nodes).unwrap().sees;
+        assert_eq!(sees[1], BTreeSet::from([0]));
+        assert_eq!((sees[2].len(), sees[3].len()), (0, 1));
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! What the sources of a chain require of each other, as far as it can be known before they are built.
 //!
-//! An SRPM does not say what it will yield: its spec is expanded by the dist's own `rpmspec`, in a cell
-//! in a root of the dist, as the builder. A `.dsc` names its binary packages.
+//! An SRPM does not say what it will yield, and what it requires it says as its maker's macros had it:
+//! its spec is expanded by the dist's own `rpmspec` under the options of the call, in a cell in a root of
+//! the dist, as the builder. A `.dsc` names its binary packages.
 
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::build::asked::target_cpu;
+use crate::build::bench;
 use crate::build::given::Given;
 use crate::cells::{self, Place, Program, Streams};
 use crate::chain::order::Node;
-use crate::chain::yields::{self, MARK, QUERY, Yields};
+use crate::chain::yields::{self, MARK, QUERY, SOURCE_QUERY, Yields};
 use crate::deb::dsc::Dsc;
 use crate::deb::pack;
 use crate::deb::relation::Conditions;
-use crate::evr::Capability;
+use crate::dist::macro_file;
+use crate::evr::{Capability, Sense};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::options::Options;
 use crate::overlay::Overlay;
@@ -49,18 +53,22 @@ pub fn nodes(
     let mut asking = None;
     let mut nodes = Vec::new();
     for (number, given) in given.iter().enumerate() {
-        let (requires, yields) = match given {
+        let mut node = match given {
             Given::Rpm(source) => {
                 let asking = match &asking {
                     Some(asking) => asking,
                     None => asking.insert(Asking::begin(workshop, options)?),
                 };
-                (source.requirements.clone(), asking.ask(source, number)?)
+                asking.node(source, number)?
             }
             Given::Deb(dsc) => of_dsc(dsc, &pack::conditions(workshop.dist, options))?,
         };
-        let Yields { provides, requires: passes_on } = yields;
-        nodes.push(Node { name: given.package(), requires, provides, passes_on });
+        node.name = given.package();
+        if node.is_excluded {
+            // It is told as soon as its turn comes, which then is at once.
+            node.requires.clear();
+        }
+        nodes.push(node);
     }
     if let Some(asking) = asking {
         asking.overlay.unmount()?;
@@ -69,16 +77,22 @@ pub fn nodes(
 }
 
 /// Names alone: which version satisfies a relation, apt decides.
-fn of_dsc(dsc: &Dsc, conditions: &Conditions) -> Result<(Vec<Capability>, Yields), Failure> {
-    let relations = dsc.depends(conditions)?;
-    let names = relations.lines().into_iter().flat_map(|line| {
-        let names = line.split('|').map(|one| one.trim().split([' ', ':', '(']).next());
-        names.flatten().map(str::to_owned).collect::<Vec<_>>()
-    });
-    let of_name = |name: &String| Capability::parse(name);
-    let requires = names.collect::<Vec<_>>().iter().filter_map(of_name).collect();
-    let provides = dsc.binaries.iter().filter_map(of_name).collect();
-    Ok((requires, Yields { provides, requires: Vec::new() }))
+fn of_dsc(dsc: &Dsc, conditions: &Conditions) -> Result<Node, Failure> {
+    let requires = dsc.depends(conditions)?.lines().iter().map(|line| requirement(line)).collect();
+    let provides = dsc.binaries.iter().filter_map(|name| Capability::parse(name)).collect();
+    let is_excluded = dsc.refusal(&conditions.architecture).is_some();
+    Ok(Node { requires, provides, is_excluded, ..Node::default() })
+}
+
+/// One relation of Build-Depends as a requirement; alternatives as a rich one.
+fn requirement(line: &str) -> Capability {
+    let name = |one: &str| one.trim().split([' ', ':', '(']).next().unwrap_or_default().to_owned();
+    let mut names: Vec<String> = line.split('|').map(name).collect();
+    let name = match names.len() {
+        1 => names.remove(0),
+        _ => format!("({})", names.join(" or ")),
+    };
+    Capability { name, sense: Sense::ANY, version: String::new() }
 }
 
 /// A throw-away root in which specs are expanded.
@@ -97,7 +111,19 @@ impl<'a> Asking<'a> {
         Ok(Self { workshop, options, overlay, _root: root })
     }
 
-    /// What `source` will yield; a guess, where its spec cannot be expanded.
+    /// What `source` requires and will yield; its header and a guess, where its spec cannot be expanded.
+    fn node(&self, source: &Source, number: usize) -> Result<Node, Failure> {
+        let Yields { provides, requires, build_requires, platforms } = self.ask(source, number)?;
+        let cpu = target_cpu(self.workshop.dist, self.options);
+        Ok(Node {
+            name: String::new(),
+            requires: build_requires.unwrap_or_else(|| source.requirements.clone()),
+            provides,
+            passes_on: requires,
+            is_excluded: platforms.refusal(&cpu).is_some(),
+        })
+    }
+
     fn ask(&self, source: &Source, number: usize) -> Result<Yields, Failure> {
         let home = self.prepare_home(source, number)?;
         let scratch = self.workshop.run.directory(&format!("asking-{number}-scratch"))?;
@@ -120,12 +146,13 @@ impl<'a> Asking<'a> {
             Err(failure) if failure.cause == Cause::Time => String::new(),
             Err(failure) => return Err(failure),
         };
-        let yields = yields::read(&text);
-        if !yields.provides.is_empty() {
-            return Ok(yields);
+        let mut yields = yields::read(&text);
+        if yields.provides.is_empty() {
+            let package = &source.package;
+            self.workshop.note(&format!("{package} does not tell what it yields: guessed"))?;
+            yields.provides = yields::guessed(package.name());
         }
-        self.workshop.note(&format!("{} does not tell what it yields: guessed", source.package))?;
-        Ok(yields::guessed(source.package.name()))
+        Ok(yields)
     }
 
     fn prepare_home(&self, source: &Source, number: usize) -> Result<PathBuf, Failure> {
@@ -133,8 +160,7 @@ impl<'a> Asking<'a> {
         let home = self.workshop.run.directory(&format!("asking-{number}"))?;
         source.copy_to(&home.join(source.file_name()))?;
         let macros = home.join(".rpmmacros");
-        let text: String =
-            dist.build_macros.iter().map(|(n, body)| format!("%{n} {body}\n")).collect();
+        let text = macro_file(&bench::build_macros(dist));
         fs::write(&macros, text).on("write", &macros)?;
         let id = Some(dist.builder.uid);
         chown(&home, id, id).on("set the owner of", &home)?;
@@ -143,24 +169,20 @@ impl<'a> Asking<'a> {
 
     fn program(&self, source: &Source) -> Program {
         // Only the spec is unpacked; all of it, where the spec reads its sources.
-        const SCRIPT: &str = "file=$1 spec=$2 query=$3 mark=$4; shift 4\n\
+        const SCRIPT: &str = "file=$1 spec=$2 source=$3 query=$4 mark=$5; shift 5\n\
             unpack() { rpm2cpio \"$file\" | cpio -idu --quiet --no-absolute-filenames \"$@\"; }\n\
             unpack \"$spec\"\n\
-            ask() { rpmspec -q --builtrpms --qf \"$query\" \"$@\" \"$spec\"; }\n\
+            ask() { rpmspec -q --srpm --qf \"$source\" \"$@\" \"$spec\" &&\n\
+            rpmspec -q --builtrpms --qf \"$query\" \"$@\" \"$spec\"; }\n\
             ask \"$@\" || { unpack; ask \"$@\" || exit; }\n\
             echo \"$mark\"; rpmspec -P \"$@\" \"$spec\"";
-        let builder = &self.workshop.dist.builder;
-        let words = ["/bin/sh", "-c", SCRIPT, "sh", &source.file_name(), &source.spec, QUERY, MARK];
+        let name = source.file_name();
+        let words = ["/bin/sh", "-c", SCRIPT, "sh", &name, &source.spec, SOURCE_QUERY, QUERY, MARK];
         let mut argv = words.map(str::to_owned).to_vec();
         argv.extend(self.defines());
-        Program {
-            argv,
-            environment: vec![("HOME".to_owned(), builder.home.clone())],
-            user: Some(builder.uid),
-            directory: builder.home.clone(),
-            time_limit: Some(ASKING_LIMIT),
-            ..Program::default()
-        }
+        // As in a build: what a spec requires may depend on the environment.
+        let program = bench::program(self.workshop.dist, argv);
+        Program { time_limit: Some(ASKING_LIMIT), ..program }
     }
 
     fn defines(&self) -> Vec<String> {
@@ -173,5 +195,22 @@ impl<'a> Asking<'a> {
             bodies.into_iter().flat_map(|body| ["--define".to_owned(), body]).collect();
         words.extend(target.iter().map(|target| format!("--target={target}")));
         words
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relations_of_debian_become_requirements() {
+        for (line, wanted) in [
+            ("libfoo-dev (>= 1.2)", "libfoo-dev"),
+            ("python3:any", "python3"),
+            ("autopoint | gettext (<< 0.18-1)", "(autopoint or gettext)"),
+        ] {
+            assert_eq!(requirement(line).to_string(), wanted);
+        }
     }
 }

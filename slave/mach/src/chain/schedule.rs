@@ -6,8 +6,9 @@
 //!     │                                          ▲     │ ├──► reused
 //!     │ one it waits for failed or was skipped,  │     │ └──► failed
 //!     │ or any failed and nothing goes on        │     │
-//!     ▼                                          │     ▼  lacks a dependency that one
-//!  skipped                                       └─ deferred    it does not see may yield
+//!     ▼                                          │     ├──► excluded: it is for other machines
+//!  skipped                                       │     ▼  lacks a dependency that one
+//!                                                └─ deferred    it does not see may yield
 //!                                      nothing else can run
 //! ```
 //!
@@ -34,6 +35,8 @@ pub enum State {
     Reused,
     /// Its build failed.
     Failed,
+    /// It is for other machines: no failure, but nothing came of it.
+    Excluded,
     /// Was not begun, because of the failure of this one.
     Skipped(usize),
 }
@@ -48,7 +51,7 @@ impl State {
             Self::Built => "built",
             Self::Reused => "reused",
             Self::Failed => "failed",
-            Self::Skipped(_) => "skipped",
+            Self::Skipped(_) | Self::Excluded => "skipped",
         }
     }
 
@@ -57,7 +60,7 @@ impl State {
     }
 
     fn is_over(self) -> bool {
-        matches!(self, Self::Built | Self::Reused | Self::Failed | Self::Skipped(_))
+        self.is_there() || matches!(self, Self::Failed | Self::Skipped(_) | Self::Excluded)
     }
 }
 
@@ -68,6 +71,8 @@ pub enum Outcome {
     Built,
     /// It was not needed.
     Reused,
+    /// It is for other machines.
+    Excluded,
     /// Badly.
     Failed {
         /// Because something it requires is not there.
@@ -128,13 +133,14 @@ impl Schedule {
         self.states[node] = match outcome {
             Outcome::Built => State::Built,
             Outcome::Reused => State::Reused,
+            Outcome::Excluded => State::Excluded,
             Outcome::Failed { lacks_dependency: true } if self.may_yet_get_more(node) => {
                 self.was_deferred.insert(node);
                 State::Deferred
             }
             Outcome::Failed { .. } => State::Failed,
         };
-        if self.states[node] == State::Failed {
+        if matches!(self.states[node], State::Failed | State::Excluded) {
             self.skip_because_of(node);
         }
     }
@@ -166,16 +172,20 @@ impl Schedule {
             other != node
                 && !self.order.sees[node].contains(&other)
                 && !self.order.sees[other].contains(&node)
-                && !matches!(self.states[other], State::Failed | State::Skipped(_))
+                && !matches!(
+                    self.states[other],
+                    State::Failed | State::Skipped(_) | State::Excluded
+                )
         };
         !self.was_deferred.contains(&node) && (0..self.states.len()).any(may_yield)
     }
 
     fn skip_because_of(&mut self, failed: usize) {
+        let ends_all = !self.goes_on && self.states[failed] == State::Failed;
         for node in 0..self.states.len() {
             let waits = self.order.sees[node].contains(&failed);
             let is_left = matches!(self.states[node], State::Pending | State::Deferred);
-            if is_left && (waits || !self.goes_on) {
+            if is_left && (waits || ends_all) {
                 self.states[node] = State::Skipped(failed);
             }
         }

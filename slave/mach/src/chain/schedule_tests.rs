@@ -116,3 +116,16 @@ fn who_sees_all_there_is_has_failed() {
     assert_eq!(schedule.states()[0], State::Failed);
     assert!(schedule.is_over());
 }
+
+#[test]
+fn who_is_for_other_machines_ends_nothing_but_what_needs_it() {
+    let mut schedule = diamond(2, false);
+    schedule.start();
+    schedule.ended(0, Outcome::Excluded);
+    let skipped = State::Skipped(0);
+    let running = State::Running;
+    assert_eq!(schedule.states(), [State::Excluded, skipped, skipped, skipped, running]);
+    schedule.ended(4, Outcome::Built);
+    assert!(schedule.is_over());
+    assert_eq!(State::Excluded.as_str(), "skipped");
+}

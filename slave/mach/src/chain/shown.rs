@@ -57,7 +57,7 @@ fn state(state: State, style: Style) -> String {
     match state {
         State::Built => style.good(&word),
         State::Failed => style.bad(&word),
-        State::Skipped(_) | State::Deferred => style.doubtful(&word),
+        State::Skipped(_) | State::Excluded | State::Deferred => style.doubtful(&word),
         State::Pending | State::Running | State::Reused => word,
     }
 }
@@ -66,7 +66,7 @@ fn state(state: State, style: Style) -> String {
 pub fn line(row: &Row, rows: &[Row], columns: usize, style: Style) -> String {
     let name = padded(&text::cut(&row.name, NAME_LIMIT), name_width(rows));
     let time = match row.state {
-        State::Skipped(_) | State::Pending => String::new(),
+        State::Skipped(_) | State::Excluded | State::Pending => String::new(),
         State::Running => text::clock(row.time),
         _ => text::elapsed(row.time),
     };
@@ -116,7 +116,7 @@ pub fn status(
         State::Running => 0,
         State::Failed | State::Deferred => 1,
         State::Pending => 2,
-        State::Built | State::Reused | State::Skipped(_) => 3,
+        State::Built | State::Reused | State::Skipped(_) | State::Excluded => 3,
     };
     while shown.len() > room {
         // Of the least important ones, the last pending and the first done.

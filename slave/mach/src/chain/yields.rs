@@ -1,31 +1,44 @@
-//! What a source will yield, as far as its spec tells before it is built. Pure: the text of
-//! `rpmspec` goes in, which a spec from nobody we trust has shaped; nothing but order follows from it.
+//! What a source will yield, and what it requires to be built, as far as its spec tells before that.
+//! Pure: the text of `rpmspec` goes in, which a spec from nobody we trust has shaped; nothing but order
+//! follows from it.
 
 use crate::evr::Capability;
+use crate::srpm::Platforms;
 
 /// Asks for each binary package: its name and version, what it provides, what it requires.
 pub const QUERY: &str = "N %{NAME} = %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n\
                          [P %{PROVIDENAME} %{PROVIDEFLAGS:depflags} %{PROVIDEVERSION}\\n]\
                          [R %{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}\\n]";
-/// Stands between the answer to [`QUERY`] and the expanded spec.
+/// Asks for the source package: that it can be asked, what it requires, for which machines it is.
+pub const SOURCE_QUERY: &str = "S\\n[B %{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}\\n]\
+                                [EA %{EXCLUSIVEARCH}\\n][XA %{EXCLUDEARCH}\\n]\
+                                [EO %{EXCLUSIVEOS}\\n][XO %{EXCLUDEOS}\\n]";
+/// Stands between the answers to [`SOURCE_QUERY`] and [`QUERY`] and the expanded spec.
 pub const MARK: &str = "=== expanded spec ===";
 
 const LIMIT: usize = 10_000;
 
-/// What will be provided and required.
+/// What a spec says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Yields {
-    /// By its packages, and by names that rpm gives files of certain kinds.
+    /// What its packages will provide, and names that rpm gives files of certain kinds.
     pub provides: Vec<Capability>,
-    /// By its packages where they are installed.
+    /// What its packages will require where they are installed.
     pub requires: Vec<Capability>,
+    /// Its BuildRequires; `None` if it could not be asked for them.
+    pub build_requires: Option<Vec<Capability>>,
+    /// For which machines it is.
+    pub platforms: Platforms,
 }
 
 /// Reads what `rpmspec -q` and, after [`MARK`], `rpmspec -P` have printed.
 pub fn read(text: &str) -> Yields {
     let mut yields = Yields::default();
     let (answer, spec) = text.split_once(MARK).unwrap_or((text, ""));
-    for line in answer.lines() {
+    for line in answer.lines().take(LIMIT * 10) {
+        if line == "S" {
+            yields.build_requires.get_or_insert_default();
+        }
         let Some((mark, rest)) = line.split_once(' ') else { continue };
         let words: Vec<&str> = rest.split(' ').filter(|word| !word.is_empty()).collect();
         let Some(capability) = Capability::parse(&words.join(" ")) else { continue };
@@ -36,13 +49,21 @@ pub fn read(text: &str) -> Yields {
             }
             "P" => yields.provides.push(capability),
             "R" => yields.requires.push(capability),
+            "B" if !capability.name.starts_with("rpmlib(") => {
+                yields.build_requires.get_or_insert_default().push(capability);
+            }
+            "EA" => yields.platforms.exclusive_arch.push(capability.name),
+            "XA" => yields.platforms.exclude_arch.push(capability.name),
+            "EO" => yields.platforms.exclusive_os.push(capability.name),
+            "XO" => yields.platforms.exclude_os.push(capability.name),
             _ => {}
         }
     }
     for path in files(spec) {
         yields.provides.extend(of_path(&path));
     }
-    for list in [&mut yields.provides, &mut yields.requires] {
+    let Yields { provides, requires, build_requires, .. } = &mut yields;
+    for list in [provides, requires].into_iter().chain(build_requires) {
         list.truncate(LIMIT);
         list.sort();
         list.dedup();
@@ -51,13 +72,13 @@ pub fn read(text: &str) -> Yields {
 }
 
 /// What is to be expected of a source that could not be asked: its name and the usual others.
-pub fn guessed(name: &str) -> Yields {
+pub fn guessed(name: &str) -> Vec<Capability> {
     let names = [name.to_owned(), format!("{name}-devel"), format!("{name}-libs")];
     let mut provides: Vec<Capability> = names.iter().map(|name| unversioned(name)).collect();
     provides.push(unversioned(&format!("pkgconfig({name})")));
     provides.push(unversioned(&format!("/usr/bin/{name}")));
     provides.extend(implied(name));
-    Yields { provides, requires: Vec::new() }
+    provides
 }
 
 fn unversioned(name: &str) -> Capability {
@@ -144,7 +165,8 @@ mod tests {
     use super::*;
 
     // rpm 4.18 printed this of a spec made for it.
-    const SAID: &str = "N y = 1:1-1\nP virtual(y) = 3\nP y = 1:1-1\nR other >= 2\nR rtld(GNU_HASH)  \n\
+    const SAID: &str = "S\nB (foo if bar)  \nB flex >= 2.6\nB rpmlib(X) <= 1\nEA aarch64\nEA s390x\n\
+        N y = 1:1-1\nP virtual(y) = 3\nP y = 1:1-1\nR other >= 2\nR rtld(GNU_HASH)  \n\
         N y-devel = 1:1-1\nR y(x86-64) = 1:1-1\nN perl-IPC-Cmd = 1-1\n=== expanded spec ===\n\
         Name: y\n%install\nmkdir /usr/bin/no\n%files\n%defattr(-,root,root)\n\
         %attr(755,root,root) /usr/bin/y\n/usr/bin/{p,q}\n%exclude /usr/bin/x\n%files devel\n\
@@ -177,6 +199,18 @@ mod tests {
         }
         let requires = ["other >= 2", "rtld(GNU_HASH)", "y(x86-64) = 1:1-1"];
         assert_eq!(names(&yields.requires), requires);
+        assert_eq!(
+            names(&yields.build_requires.unwrap_or_default()),
+            ["(foo if bar)", "flex >= 2.6"]
+        );
+        let refusal = yields.platforms.refusal("x86_64");
+        assert_eq!(refusal.as_deref(), Some("ExclusiveArch: aarch64 s390x"));
+    }
+
+    #[test]
+    fn a_spec_without_requirements_is_not_one_that_could_not_be_asked() {
+        assert_eq!(read("S\nN y = 1-1\n").build_requires, Some(Vec::new()));
+        assert_eq!(read("N y = 1-1\n").build_requires, None);
     }
 
     #[test]
@@ -184,6 +218,6 @@ mod tests {
         assert_eq!(read(""), Yields::default());
         assert_eq!(read("error: query of specfile failed\n=== expanded spec ===\n").requires, []);
         read(&format!("N {}\n{MARK}%files\n/{{{}\n", "x".repeat(99_999), ",".repeat(99_999)));
-        assert!(names(&guessed("zlib").provides).contains(&"pkgconfig(zlib)".to_owned()));
+        assert!(names(&guessed("zlib")).contains(&"pkgconfig(zlib)".to_owned()));
     }
 }

@@ -10,7 +10,7 @@ use mach::attest::{self, Format};
 use mach::build::given::Given;
 use mach::build::{self, spec};
 use mach::chain::child::{self, Call};
-use mach::chroot::{self, Ask};
+use mach::chroot::{self, Ask, Wanted};
 use mach::clean::{self, Whose};
 use mach::deb;
 use mach::dist::{Dist, Manager};
@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
         Verb::Install { packages } => {
             let needs = chroot::needs(packages)?;
             let (dist, area) = prepare(arguments)?;
-            chroot::install(&area, &dist, options, &needs).map(|()| 0)
+            chroot::install(&area, &dist, options, &Wanted::Named(&needs)).map(|()| 0)
         }
         Verb::Installdeps { source } => install_requirements(arguments, options, source),
         Verb::Fetch { spec, into, sha256 } => {
@@ -184,8 +184,8 @@ fn install_requirements(
         true => source.to_owned(),
         false => spec::source_package(&area, &dist, options, &spec::find(source)?, None)?,
     };
-    let needs = chroot::needs_of(&Source::read(&path)?);
-    chroot::install(&area, &dist, options, &needs).map(|()| 0)
+    let source = Source::read(&path)?;
+    chroot::install(&area, &dist, options, &Wanted::By(&source)).map(|()| 0)
 }
 
 /// A program's status as ours.

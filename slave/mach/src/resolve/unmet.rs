@@ -7,6 +7,7 @@ use super::dnf::Answer;
 use crate::evr::Capability;
 use crate::explain;
 use crate::failure::{Cause, Failure};
+use crate::rich::Rich;
 use crate::workshop::Workshop;
 
 const PROBLEMS_LIMIT: usize = 20;
@@ -104,27 +105,8 @@ fn details(answer: &Answer) -> Vec<String> {
 
 /// The requirements that a rich one is made of; of any other, itself.
 fn atoms(text: &str) -> Vec<Capability> {
-    const OPERATORS: &[&str] = &["and", "or", "if", "else", "unless", "with", "without"];
-    // Only parentheses that a blank or another one stands before are the rich ones: not those of
-    // `pkgconfig(x)`.
-    let mut found: Vec<String> = vec![String::new()];
-    for word in text.split_whitespace() {
-        let inner = word.trim_start_matches('(');
-        // Those that close what was opened before this word.
-        let surplus = inner.matches(')').count().saturating_sub(inner.matches('(').count());
-        let at_end = inner.len() - inner.trim_end_matches(')').len();
-        let inner = &inner[..inner.len() - surplus.min(at_end)];
-        match OPERATORS.contains(&inner) {
-            true => found.push(String::new()),
-            false => {
-                if let Some(last) = found.last_mut() {
-                    last.push_str(if last.is_empty() { "" } else { " " });
-                    last.push_str(inner);
-                }
-            }
-        }
-    }
-    found.iter().filter_map(|text| Capability::parse(text)).collect()
+    let Some(requirement) = Capability::parse(text) else { return Vec::new() };
+    Rich::of(&requirement).capabilities().into_iter().cloned().collect()
 }
 
 fn describe(required: &Capability, index: &Index<'_>, provides: &[(Capability, &str)]) -> String {
