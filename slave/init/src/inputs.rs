@@ -1,8 +1,9 @@
 //! Files that come in before the command starts.
 
+use crate::directory::{failed, make_empty};
 use crate::fault::Fault;
 use crate::link::Link;
-use crate::place::{Place, failed, make_directory};
+use crate::place::Place;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use slave_api::{FileName, INPUT_LIMIT_BYTES, Run, ToSlave};
@@ -37,7 +38,7 @@ pub fn take(link: &mut Link, run: &mut Run, place: &Place) -> Result<Taken, Faul
         return Ok(Taken::All);
     }
     let directory = place.inputs()?;
-    empty(&directory)?;
+    make_empty(&directory)?;
     let mut budget_bytes = INPUT_LIMIT_BYTES;
     for _ in 0..run.inputs {
         let mut current: Option<Current> = None;
@@ -80,20 +81,6 @@ fn step(
 
 fn too_much() -> Fault {
     Fault::Peer(format!("more than {INPUT_LIMIT_BYTES} bytes of input files"))
-}
-
-/// Make `directory` an empty one, whatever the last command made of it.
-fn empty(directory: &Path) -> Result<(), Fault> {
-    let not_a_directory = Some(Errno::NOTDIR.raw_os_error());
-    let removed = match std::fs::remove_dir_all(directory) {
-        Err(error) if error.raw_os_error() == not_a_directory => std::fs::remove_file(directory),
-        other => other,
-    };
-    removed.map_err(|error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        failed("rmdir", directory, errno)
-    })?;
-    make_directory(directory)
 }
 
 fn begin(directory: &Path, name: &FileName, size: u64) -> Result<Current, Fault> {

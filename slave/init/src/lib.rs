@@ -18,6 +18,7 @@
 
 mod carry;
 mod command;
+mod directory;
 mod ending;
 mod fault;
 mod inputs;
@@ -38,19 +39,19 @@ const OWN_FAILURE: u8 = 125;
 /// Be the first process of a slave until its one command has ended; gives the exit status to end
 /// with, which is also the last thing said over `socket`.
 pub fn run(socket: OwnedFd) -> i32 {
-    serve(socket, &Place::slave())
+    serve(socket, Place::slave())
 }
 
 /// The same for a command in the master itself, asked by its administrator: no working area, no
 /// inputs, no results, and what the command leaves in other sessions is left alone, because the
 /// caller is not the first process of a namespace made for it.
 pub fn run_in_master(socket: OwnedFd) -> i32 {
-    serve(socket, &Place::master())
+    serve(socket, Place::master())
 }
 
-fn serve(socket: OwnedFd, place: &Place) -> i32 {
+fn serve(socket: OwnedFd, place: Place) -> i32 {
     let Ok(mut link) = Link::new(socket) else { return OWN_FAILURE.into() };
-    let outcome = attend(&mut link, place);
+    let outcome = attend(&mut link, &place.prepare());
     if let Err(fault @ (Fault::Peer(_) | Fault::Own(_))) = &outcome {
         ending::kill_all(None);
         // A master that does not hear this sees the socket end without an Exited.
@@ -62,7 +63,6 @@ fn serve(socket: OwnedFd, place: &Place) -> i32 {
 
 /// The whole life, in order.
 fn attend(link: &mut Link, place: &Place) -> Result<u8, Fault> {
-    place.prepare()?;
     let mut run = take_run(link)?;
     if let Taken::Interrupted(signal) = inputs::take(link, &mut run, place)? {
         return exited(link, u8::try_from(128 + signal).unwrap_or(OWN_FAILURE));
@@ -77,7 +77,12 @@ fn attend(link: &mut Link, place: &Place) -> Result<u8, Fault> {
     let status = carried?;
     ending::drain(link, command.wires)?;
     if let (Some(results), Some(since)) = (results, since) {
-        results::send(link, &results, since)?;
+        match (results::send(link, &results, since)?, status) {
+            // An incomplete set must not be taken for a whole one.
+            (Some(lack), 0) => return Err(Fault::Own(lack)),
+            (Some(lack), _) => results::remark(link, &lack)?,
+            (None, _) => {}
+        }
     }
     exited(link, status)
 }

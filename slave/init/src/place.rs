@@ -1,10 +1,10 @@
 //! Where a command runs: its directories and what its environment starts with.
 
+use crate::directory;
 use crate::fault::Fault;
-use rustix::fs::{Access, Mode, access, mkdir};
-use rustix::io::Errno;
+use rustix::fs::{Access, access};
 use slave_api::{Run, Variable};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The search path of every command that does not bring its own.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,13 +29,18 @@ impl Place {
         Self { home: "/root".into(), area: None }
     }
 
-    /// Make the directories of the working area that are not there yet.
-    pub fn prepare(&self) -> Result<(), Fault> {
-        let Some(area) = &self.area else { return Ok(()) };
+    /// The same place with its directories made. What cannot be made is missed only by who wants it:
+    /// a command without a home of its own is at home in `/`.
+    pub fn prepare(mut self) -> Self {
         for name in ["home", "in", "results", "mach"] {
-            make_directory(&area.join(name))?;
+            if let Some(area) = &self.area {
+                let _ = directory::make(&area.join(name));
+            }
         }
-        Ok(())
+        if access(&self.home, Access::EXEC_OK).is_err() || !self.home.is_dir() {
+            self.home = "/".into();
+        }
+        self
     }
 
     /// Call this process what it is, for whoever lists them; not before the command is on its way.
@@ -50,9 +55,11 @@ impl Place {
         self.within("in")
     }
 
-    /// Where results are collected from.
+    /// Where results are collected from; it is there.
     pub fn results(&self) -> Result<PathBuf, Fault> {
-        self.within("results")
+        let path = self.within("results")?;
+        directory::make(&path)?;
+        Ok(path)
     }
 
     fn within(&self, name: &str) -> Result<PathBuf, Fault> {
@@ -94,29 +101,11 @@ pub fn shell() -> &'static str {
     }
 }
 
-/// Make one directory; it is no error that it exists.
-pub fn make_directory(path: &Path) -> Result<(), Fault> {
-    match mkdir(path, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(failed("mkdir", path, errno)),
-    }
-}
-
-/// A failed call in the working area, with what may help.
-pub fn failed(call: &'static str, path: &Path, errno: Errno) -> Fault {
-    let remedy = match errno {
-        Errno::NOSPC | Errno::DQUOT => "the working area is full: free space, or reset the slave",
-        Errno::ROFS => "the working area is read-only: see the slave's policy",
-        _ => "reset the slave if its working area is spoilt",
-    };
-    let error = djinni_raw::Error::new(call, format!("{path:?}"), errno.raw_os_error());
-    Fault::Own(format!("{error}: {remedy}"))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn what_the_caller_adds_replaces_what_was_there() {
@@ -136,6 +125,16 @@ mod tests {
             "TERM=xterm",
         ];
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_command_whose_home_cannot_be_made_is_at_home_in_the_root() {
+        let nowhere = PathBuf::from("/proc/self/nowhere");
+        let place = Place { home: nowhere.join("home"), area: Some(nowhere) }.prepare();
+        assert_eq!(place.home, Path::new("/"));
+        let run = Run { argv: vec![], env: vec![], tty: None, collect: false, inputs: 0 };
+        assert!(place.environment(&run, "/bin/sh").contains(&("HOME".into(), "/".into())));
+        assert!(place.results().unwrap_err().to_string().contains("nowhere/results"));
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use crate::fault::Fault;
 use crate::link::Link;
-use crate::place::failed;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -38,21 +37,52 @@ pub fn beginning(directory: &Path) -> Timespec {
 
 /// Send every regular file below `directory` whose status changed at `since` or later, then
 /// `OutputEnd`. What cannot be sent (links, devices, names that no receiver would take) is named on
-/// standard error; more than the limits is a failure.
-pub fn send(link: &mut Link, directory: &Path, since: Timespec) -> Result<(), Fault> {
-    let mut walk = Walk { link, since, files: 0, bytes: 0 };
+/// standard error, the first [`NAMED_LIMIT`] of it. Gives a sentence when results are missing because
+/// there are more than the limits.
+pub fn send(
+    link: &mut Link,
+    directory: &Path,
+    since: Timespec,
+) -> Result<Option<String>, Fault> {
+    let mut walk = Walk { link, since, files: 0, bytes: 0, refused: 0, beyond: 0 };
     match open(CWD, directory, OFlags::DIRECTORY) {
         Ok(fd) => walk.directory(fd, "")?,
-        Err(errno) => return Err(failed("openat", directory, errno)),
+        // The command's own doing, and so is what its caller misses.
+        Err(errno) => walk.refuse(format!("{directory:?}: {errno}: no result is there"))?,
     }
-    Ok(walk.link.send(&FromSlave::OutputEnd)?)
+    if walk.refused > NAMED_LIMIT {
+        let more = walk.refused - NAMED_LIMIT;
+        remark(walk.link, &format!("{more} more results were not sent"))?;
+    }
+    walk.link.send(&FromSlave::OutputEnd)?;
+    Ok((walk.beyond > 0).then(|| lack(walk.beyond)))
 }
+
+fn lack(beyond: u64) -> String {
+    let limit = OUTPUT_LIMIT_BYTES >> 30;
+    format!(
+        "more than {limit} GiB or {OUTPUT_LIMIT_FILES} files of results: {beyond} were not sent: \
+         pack them, or leave them in /build/results without --out"
+    )
+}
+
+/// Say a sentence on the command's standard error.
+pub fn remark(link: &mut Link, sentence: &str) -> Result<(), Fault> {
+    Ok(link.send(&FromSlave::Stderr(format!("bslave: {sentence}\n").as_bytes()))?)
+}
+
+/// So many results that are not sent are named; further ones are counted.
+const NAMED_LIMIT: u64 = 20;
 
 struct Walk<'a> {
     link: &'a mut Link,
     since: Timespec,
     files: u32,
     bytes: u64,
+    /// Results that were not sent, whatever the reason.
+    refused: u64,
+    /// Those of them that are beyond the limits.
+    beyond: u64,
 }
 
 fn open(at: impl AsFd, name: impl rustix::path::Arg, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -81,7 +111,7 @@ impl Walk<'_> {
                 _ if !self.is_new(&status) => {}
                 FileType::RegularFile => self.file(fd.as_fd(), &name, path)?,
                 FileType::Symlink => self.skip(&path, "a symbolic link")?,
-                _ => self.skip(&path, "no regular file")?,
+                _ => self.skip(&path, "not a regular file")?,
             }
         }
         Ok(())
@@ -128,7 +158,10 @@ impl Walk<'_> {
 
     fn content(&mut self, path: ResultPath, status: &Stat, fd: OwnedFd) -> Result<(), Fault> {
         let size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
-        self.count(size)?;
+        if !self.counts(size) {
+            self.beyond += 1;
+            return self.skip(path.as_str(), "it is beyond the limits");
+        }
         let mode = status.st_mode & 0o777;
         self.link.send(&FromSlave::OutputFile(OutputFile { path: path.clone(), size, mode }))?;
         let mut left = size;
@@ -150,18 +183,14 @@ impl Walk<'_> {
         Ok(self.link.flush()?)
     }
 
-    fn count(&mut self, size: u64) -> Result<(), Fault> {
-        self.files += 1;
-        self.bytes = self.bytes.saturating_add(size);
-        let remedy = "pack them, or leave them in /build/results without --out";
-        if self.files > OUTPUT_LIMIT_FILES {
-            return Err(Fault::Own(format!("more than {OUTPUT_LIMIT_FILES} results: {remedy}")));
+    /// Whether one more file of `size` bytes is within the limits; counts it if so.
+    fn counts(&mut self, size: u64) -> bool {
+        let bytes = self.bytes.saturating_add(size);
+        let fits = self.files < OUTPUT_LIMIT_FILES && bytes <= OUTPUT_LIMIT_BYTES;
+        if fits {
+            (self.files, self.bytes) = (self.files + 1, bytes);
         }
-        if self.bytes > OUTPUT_LIMIT_BYTES {
-            let limit = OUTPUT_LIMIT_BYTES >> 30;
-            return Err(Fault::Own(format!("more than {limit} GiB of results: {remedy}")));
-        }
-        Ok(())
+        fits
     }
 
     fn is_new(&self, status: &Stat) -> bool {
@@ -170,14 +199,19 @@ impl Walk<'_> {
     }
 
     fn skip_for(&mut self, fault: slave_api::PathFault) -> Result<(), Fault> {
-        let sentence = format!("bslave: result {fault}: not sent\n");
-        Ok(self.link.send(&FromSlave::Stderr(sentence.as_bytes()))?)
+        self.refuse(format!("result {fault}: not sent"))
     }
 
     fn skip(&mut self, path: &str, reason: &str) -> Result<(), Fault> {
-        let path = printable(path, 300);
-        let sentence = format!("bslave: result {path:?}: {reason}: not sent\n");
-        Ok(self.link.send(&FromSlave::Stderr(sentence.as_bytes()))?)
+        self.refuse(format!("result \"{}\": {reason}: not sent", printable(path, 300)))
+    }
+
+    fn refuse(&mut self, sentence: String) -> Result<(), Fault> {
+        self.refused += 1;
+        match self.refused <= NAMED_LIMIT {
+            true => remark(self.link, &sentence),
+            false => Ok(()),
+        }
     }
 }
 

@@ -27,6 +27,9 @@ const TESTS: &[Test] = &[
     ("userns_the_environment_is_the_slaves_own", environment),
     ("userns_nothing_of_ours_is_open_in_the_command", descriptors),
     ("userns_files_go_in_and_only_new_regular_files_come_out", files),
+    ("userns_nothing_that_a_command_leaves_spoils_the_next_one", spoilt_area),
+    ("userns_the_first_refused_results_are_named_and_the_others_counted", refused_results),
+    ("userns_a_command_that_makes_its_results_a_link_has_its_own_status", results_made_a_link),
     ("userns_a_terminal_is_one", terminal),
     ("userns_a_login_shell_has_job_control", job_control),
     ("userns_end_of_input_ends_a_terminal_program", end_of_terminal_input),
@@ -190,13 +193,61 @@ fn files() {
     let remarks = heard.stderr_text();
     for part in [
         "\"link\": a symbolic link",
-        "\"pipe\": no regular file",
+        "\"pipe\": not a regular file",
         "\"-odd\": a name begins",
         "deep\": the path has more",
     ] {
         assert!(remarks.contains(part), "{part} in {remarks}");
     }
     assert_eq!(heard.status, Some(0));
+}
+
+fn spoilt_area() {
+    // The area outlives its slaves.
+    let area = tempfile::tempdir().unwrap();
+    let spoils = [
+        "touch NAME",
+        "ln -s /nowhere NAME",
+        "ln -s NAME NAME",
+        "ln -s / NAME",
+        "mkfifo NAME",
+        "mkdir NAME; chmod 0 NAME",
+        "mkdir -m 700 NAME; chown 7:7 NAME",
+        "mkdir NAME; cd NAME; for i in $(seq 1200); do mkdir d; cd -P d; done",
+    ];
+    for name in ["home", "in", "results", "mach"] {
+        for spoil in spoils {
+            let script = format!("cd /build; rm -rf {name}; {}", spoil.replace("NAME", name));
+            assert_eq!(Slave::on(area.path()).run(&sh(&script)).status, Some(0), "{script}");
+            let next = "pwd; cd ~ && touch own; cat ../in/a; echo r > /build/results/r; cd /build/mach";
+            let mut slave = Slave::on(area.path());
+            slave.say(&ToSlave::Run(Run { inputs: 1, collect: true, ..sh(next) }));
+            let input = FileName::try_from("a".to_string()).unwrap();
+            slave.say(&ToSlave::InputFile { name: input, size: 2 });
+            slave.say(&ToSlave::InputData(b"i\n"));
+            let heard = slave.hear_to_the_end();
+            assert_eq!(heard.stdout_text(), "/build/in\ni\n", "after {script}: {}", heard.stderr_text());
+            assert_eq!(heard.status, Some(0), "after {script}");
+            assert_eq!(heard.files.len(), 1, "after {script}");
+        }
+    }
+}
+
+fn refused_results() {
+    let script = "cd /build/results; for i in $(seq 34); do ln -s x $i; done; echo > good";
+    let heard = Slave::new().run(&Run { collect: true, ..sh(script) });
+    let remarks = heard.stderr_text();
+    assert_eq!(remarks.lines().filter(|line| line.contains("a symbolic link")).count(), 20);
+    assert!(remarks.ends_with("bslave: 14 more results were not sent\n"), "{remarks}");
+    assert_eq!((heard.files.len(), heard.status), (1, Some(0)));
+}
+
+fn results_made_a_link() {
+    let script = "rm -rf /build/results; ln -s /etc /build/results; exit 3";
+    let heard = Slave::new().run(&Run { collect: true, ..sh(script) });
+    assert!(heard.stderr_text().contains("no result is there"), "{}", heard.stderr_text());
+    assert!(heard.files.is_empty() && heard.output_ended);
+    assert_eq!(heard.status, Some(3));
 }
 
 fn terminal() {

@@ -4,10 +4,11 @@
 mod cell;
 
 use slave_api::{FrameReader, FromSlave, OutputFile, Run, ToSlave};
-use slave_cell::Running;
+use slave_cell::{Attr, Cell, Mount, Running, Source};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// A slave whose first process waits for a command.
@@ -41,9 +42,22 @@ pub fn login() -> Run {
 }
 
 impl Slave {
+    /// With a working area of its own.
     pub fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
+        let cell = cell::on(root.path());
+        Self::in_cell(root, cell)
+    }
+
+    /// With the working area `area`, which outlives it.
+    pub fn on(area: &Path) -> Self {
+        let root = tempfile::tempdir().unwrap();
         let mut cell = cell::on(root.path());
+        keep_area(&mut cell, area);
+        Self::in_cell(root, cell)
+    }
+
+    fn in_cell(root: tempfile::TempDir, mut cell: Cell) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         // A test that hangs is a test that fails.
         ours.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -142,5 +156,14 @@ impl Heard {
 
     pub fn stderr_text(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
+
+/// Bind the directory `area`, given to the slice, as the working area.
+fn keep_area(cell: &mut Cell, area: &Path) {
+    std::os::unix::fs::chown(area, Some(100_000), Some(100_000)).unwrap();
+    let bound = Mount::new(Source::Path(area.to_owned()), "/build", Attr::SCRATCH);
+    for mount in cell.mounts.iter_mut().filter(|mount| mount.at == "/build") {
+        *mount = bound.clone();
     }
 }

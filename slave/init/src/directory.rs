@@ -1,0 +1,181 @@
+//! Directories of the working area, whatever the last command made of them.
+//!
+//! Who runs a command in a slave may leave anything below `/build`: a file, a link or a FIFO where a
+//! directory belongs, a tree of any depth. None of it may keep the next command from running.
+
+use crate::fault::Fault;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, mkdir, openat, renameat};
+use rustix::fs::{statat, unlinkat};
+use rustix::io::{Errno, Result};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Make sure that a directory is at `path`: anything else there is removed, a missing one made.
+pub fn make(path: &Path) -> std::result::Result<(), Fault> {
+    make_raw(path).map_err(|errno| failed("mkdir", path, errno))
+}
+
+fn make_raw(path: &Path) -> Result<()> {
+    let new = || mkdir(path, Mode::from_raw_mode(0o755));
+    match new() {
+        Err(Errno::EXIST) => {}
+        outcome => return outcome,
+    }
+    let stat = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        unlinkat(CWD, path, AtFlags::empty())?;
+        return new();
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    match mode.contains(Mode::RWXU) {
+        true => Ok(()),
+        false => chmodat(CWD, path, mode | Mode::RWXU, AtFlags::empty()),
+    }
+}
+
+/// Make sure that an empty directory is at `path`.
+pub fn make_empty(path: &Path) -> std::result::Result<(), Fault> {
+    make(path)?;
+    empty(path).map_err(|errno| failed("empty", path, errno))
+}
+
+/// Empties a directory without ever being more than one level deep in it: what stands in a
+/// subdirectory's subdirectory is moved up first, so neither descriptors nor the stack grow with the tree.
+fn empty(path: &Path) -> Result<()> {
+    let top = openat(CWD, path, DIRECTORY, Mode::empty())?;
+    let mut moved = 0u64;
+    // What is listed while it changes may be incomplete (readdir(3)): until there is nothing.
+    while each(top.as_fd(), |name| match is_removed(top.as_fd(), name)? {
+        true => Ok(()),
+        false => flatten(top.as_fd(), name, &mut moved),
+    })? {}
+    Ok(())
+}
+
+/// Removes the subdirectory `name` of `top`; its own subdirectories that hold something move to `top`.
+fn flatten(top: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> Result<()> {
+    let inner = openat(top, name, DIRECTORY, Mode::empty())?;
+    let inner = inner.as_fd();
+    while each(inner, |below| match is_removed(inner, below)? {
+        true => Ok(()),
+        false => move_up(inner, below, top, moved),
+    })? {}
+    is_removed(top, name).map(drop)
+}
+
+/// Moves a directory to `top`, under a name that is not taken there.
+fn move_up(from: BorrowedFd<'_>, name: &CStr, top: BorrowedFd<'_>, moved: &mut u64) -> Result<()> {
+    loop {
+        *moved += 1;
+        match renameat(from, name, top, format!(".removing-{moved}")) {
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Removes an entry; `false` when it is a directory with something in it.
+fn is_removed(directory: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
+    let unlink = |flags| unlinkat(directory, name, flags);
+    let outcome = match unlink(AtFlags::empty()) {
+        Err(Errno::ISDIR) => unlink(AtFlags::REMOVEDIR),
+        other => other,
+    };
+    match outcome {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Calls `act` for each entry; whether there was one.
+fn each(directory: BorrowedFd<'_>, mut act: impl FnMut(&CStr) -> Result<()>) -> Result<bool> {
+    let mut any = false;
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            any = true;
+            act(entry.file_name())?;
+        }
+    }
+    Ok(any)
+}
+
+/// A failed call in the working area, with what may help.
+pub fn failed(call: &'static str, path: &Path, errno: Errno) -> Fault {
+    let remedy = match errno {
+        Errno::NOSPC | Errno::DQUOT => "the working area is full: free space, or reset the slave",
+        Errno::ROFS => "the working area is read-only: see the slave's policy",
+        _ => "reset the slave if its working area is spoilt",
+    };
+    let error = djinni_raw::Error::new(call, format!("{path:?}"), errno.raw_os_error());
+    Fault::Own(format!("{error}: {remedy}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rustix::fs::{chmod, mkdirat};
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn whatever_is_there_becomes_a_directory() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("home");
+        let spoil: [(&str, fn(&Path)); 7] = [
+            ("nothing", |_| ()),
+            ("a file", |path| fs::write(path, "x").unwrap()),
+            ("a link to nothing", |path| symlink("/nowhere/at/all", path).unwrap()),
+            ("a loop", |path| symlink(path, path).unwrap()),
+            ("a link to a directory", |path| symlink("/", path).unwrap()),
+            ("a FIFO", |path| {
+                rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+            }),
+            ("a socket", |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
+        ];
+        for (what, spoil) in spoil {
+            spoil(&path);
+            make(&path).unwrap_or_else(|fault| panic!("{what}: {fault}"));
+            assert!(path.symlink_metadata().unwrap().is_dir(), "{what}");
+            fs::remove_dir(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_keeps_what_is_in_it_and_can_be_entered() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("home");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(".profile"), "kept").unwrap();
+        chmod(&path, Mode::empty()).unwrap();
+        make(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+        assert_eq!(fs::read_to_string(path.join(".profile")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_tree_deeper_than_a_process_may_have_descriptors_is_emptied() {
+        let top = tempfile::tempdir().unwrap();
+        let [path, outside] = ["in", "outside"].map(|name| top.path().join(name));
+        for directory in [&path, &outside] {
+            fs::create_dir(directory).unwrap();
+        }
+        fs::write(outside.join("kept"), "x").unwrap();
+        symlink(&outside, path.join("link")).unwrap();
+        fs::create_dir_all(path.join(".removing-1/x/y")).unwrap();
+        let mut at = openat(CWD, &path, DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..1_500 {
+            mkdirat(&at, "d", Mode::RWXU).unwrap();
+            at = openat(&at, "d", DIRECTORY, Mode::empty()).unwrap();
+        }
+        make_empty(&path).unwrap();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        assert!(outside.join("kept").exists());
+    }
+}
