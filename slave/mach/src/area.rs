@@ -23,6 +23,10 @@ use crate::failure::{Cause, Failure, OnPath};
 use crate::remove;
 use crate::time::RunId;
 
+mod settle;
+
+pub use settle::make_in_results;
+
 /// The working area of a slave.
 #[derive(Debug, Clone)]
 pub struct Area {
@@ -30,7 +34,8 @@ pub struct Area {
 }
 
 impl Area {
-    /// The area at `root`, its directories made, the leftovers of killed runs removed.
+    /// The area at `root`, its directories made, the leftovers of killed runs and whatever else is not
+    /// ours removed.
     pub fn open(root: &Path) -> Result<Self, Failure> {
         let root = root.canonicalize().map_err(|error| {
             let what = format!("there is no working area at {}: {error}", root.display());
@@ -42,9 +47,7 @@ impl Area {
             return Err(Failure::new(Cause::Usage, what, "use an area without them"));
         }
         let area = Self { root };
-        for directory in [area.results(), area.layers(), area.locks(), area.tmp(), area.cache()] {
-            fs::create_dir_all(&directory).on("make the directory", &directory)?;
-        }
+        settle::settle(&area.root)?;
         area.sweep()?;
         Ok(area)
     }
@@ -179,11 +182,16 @@ impl Run {
     }
 }
 
+/// Whether there is no directory: nothing, or something else.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// Paths of what is in a directory, sorted; none when it is not there.
 pub fn entries(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let read = match fs::read_dir(directory) {
         Ok(read) => read,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if is_missing(&error) => return Ok(Vec::new()),
         Err(error) => return Err(Failure::io("read the directory", directory, error)),
     };
     let mut paths = Vec::new();

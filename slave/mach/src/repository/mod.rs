@@ -92,7 +92,7 @@ fn make(
 fn put_in_place(aside: &Path, place: &Path) -> Result<(), Failure> {
     sync_tree(aside)?;
     let parent = place.parent().unwrap_or(place);
-    fs::create_dir_all(parent).on("make the directory", parent)?;
+    crate::area::make_in_results(parent)?;
     let rename = |flags| rustix::fs::renameat_with(CWD, aside, CWD, place, flags);
     match rename(RenameFlags::NOREPLACE) {
         Err(Errno::EXIST) => rename(RenameFlags::EXCHANGE),

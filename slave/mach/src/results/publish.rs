@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::area::{Area, entries};
+use crate::area::{Area, entries, make_in_results};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::time::RunId;
 
@@ -20,7 +20,7 @@ use crate::time::RunId;
 pub fn publish(area: &Area, package: &str, run: &RunId, out: &Path) -> Result<PathBuf, Failure> {
     let results = area.results();
     let parent = results.join(package);
-    fs::create_dir_all(&parent).on("make the directory", &parent)?;
+    make_in_results(&parent)?;
     for path in entries(out)? {
         sync(&path)?;
     }
