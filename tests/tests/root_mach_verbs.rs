@@ -290,7 +290,7 @@ unshare -Urm umount -l /proc/kcore 2>/dev/null && bad bared
 unshare -Urmpf mount -t proc none /proc 2>/dev/null && bad proc
 test "$(hostname)" = mach || bad hostname
 test "$(ulimit -c)" = 0 || bad cores
-test "$LC_ALL" = C.UTF-8 || bad locale
+test "$LANG" = C.UTF-8 || bad locale
 test -z "$(env | grep -i -E 'djinni|slave|SSH|DISPLAY')" || bad environment
 touch /tmp/left /var/tmp/left /dev/shm/left || bad tmp
 (setsid sleep 4321 >/dev/null 2>&1 &)

@@ -39,11 +39,7 @@ pub fn beginning(directory: &Path) -> Timespec {
 /// `OutputEnd`. What cannot be sent (links, devices, names that no receiver would take) is named on
 /// standard error, the first [`NAMED_LIMIT`] of it. Gives a sentence when results are missing because
 /// there are more than the limits.
-pub fn send(
-    link: &mut Link,
-    directory: &Path,
-    since: Timespec,
-) -> Result<Option<String>, Fault> {
+pub fn send(link: &mut Link, directory: &Path, since: Timespec) -> Result<Option<String>, Fault> {
     let mut walk = Walk { link, since, files: 0, bytes: 0, refused: 0, beyond: 0 };
     match open(CWD, directory, OFlags::DIRECTORY) {
         Ok(fd) => walk.directory(fd, "")?,

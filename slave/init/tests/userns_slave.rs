@@ -219,14 +219,20 @@ fn spoilt_area() {
         for spoil in spoils {
             let script = format!("cd /build; rm -rf {name}; {}", spoil.replace("NAME", name));
             assert_eq!(Slave::on(area.path()).run(&sh(&script)).status, Some(0), "{script}");
-            let next = "pwd; cd ~ && touch own; cat ../in/a; echo r > /build/results/r; cd /build/mach";
+            let next =
+                "pwd; cd ~ && touch own; cat ../in/a; echo r > /build/results/r; cd /build/mach";
             let mut slave = Slave::on(area.path());
             slave.say(&ToSlave::Run(Run { inputs: 1, collect: true, ..sh(next) }));
             let input = FileName::try_from("a".to_string()).unwrap();
             slave.say(&ToSlave::InputFile { name: input, size: 2 });
             slave.say(&ToSlave::InputData(b"i\n"));
             let heard = slave.hear_to_the_end();
-            assert_eq!(heard.stdout_text(), "/build/in\ni\n", "after {script}: {}", heard.stderr_text());
+            assert_eq!(
+                heard.stdout_text(),
+                "/build/in\ni\n",
+                "after {script}: {}",
+                heard.stderr_text()
+            );
             assert_eq!(heard.status, Some(0), "after {script}");
             assert_eq!(heard.files.len(), 1, "after {script}");
         }

@@ -61,7 +61,7 @@ pub fn install(
     let before = fs::metadata(&path).map_or(0, |metadata| metadata.len());
     workshop.note(&format!("rpm -U of {} packages", files.len()))?;
     phase.follow(&path);
-    let program = Program::as_root(argv(workshop, by, files), "/root");
+    let program = Program::as_root(argv(workshop, by, files), "/root").of(workshop.dist);
     let log = Streams::log(&workshop.open_root_log()?, &path)?;
     let ended = cells::run(cell, &program, log, &mut || phase.tick())?;
     phase.used(ended.usage());

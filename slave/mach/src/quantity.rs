@@ -43,6 +43,15 @@ pub fn size_bytes(text: &str) -> Result<u64, String> {
     count.checked_mul(factor).ok_or_else(refuse)
 }
 
+/// A size for people, in the largest unit of which it is a whole number: `512 MiB`.
+pub fn shown_bytes(bytes: u64) -> String {
+    let whole = |(_, factor): &&(char, u64)| bytes >= *factor && bytes % factor == 0;
+    match BYTES.iter().find(whole) {
+        Some((unit, factor)) => format!("{} {unit}iB", bytes / factor),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 fn scale(units: &[(char, u64)], unit: char) -> Option<u64> {
     units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor)
 }
@@ -50,6 +59,13 @@ fn scale(units: &[(char, u64)], unit: char) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_shown_in_the_unit_that_fits() {
+        for (bytes, text) in [(512 << 20, "512 MiB"), (3 << 30, "3 GiB"), (1500, "1500 bytes")] {
+            assert_eq!(shown_bytes(bytes), text);
+        }
+    }
 
     #[test]
     fn durations() {

@@ -23,6 +23,9 @@ const TESTS: &[Test] = &[
     ("root_a_build_cannot_look_at_or_steer_the_machine", proc_is_masked),
     ("root_a_build_writes_its_own_directories_only", writes_stay_in_place),
     ("root_a_build_that_takes_too_long_is_ended", time_limit),
+    ("root_a_build_may_open_its_output_by_name_and_truncate_nothing", output_by_name),
+    ("root_a_scriptlet_and_whom_it_becomes_may_open_their_output", scriptlet_output_by_name),
+    ("root_a_program_that_prints_without_end_is_ended", log_limit),
     ("root_a_program_s_use_of_the_machine_is_measured", usage),
     ("root_an_overlay_that_is_dropped_is_unmounted", dropped_overlay),
 ];
@@ -158,7 +161,7 @@ fn builder_is_plain(area: &Path) {
     let rest = lines[5..].join("\n");
     assert_eq!(
         rest,
-        "HOME=/\nLC_ALL=C.UTF-8\nPATH=/usr/bin:/usr/sbin:/bin:/sbin\nPWD=/builddir\n\
+        "HOME=/\nLANG=C.UTF-8\nPATH=/usr/bin:/usr/sbin:/bin:/sbin\nPWD=/builddir\n\
          CapEff:\t0000000000000000\nNoNewPrivs:\t1\n1"
     );
     assert!(area.join("home/mine").exists());
@@ -252,6 +255,47 @@ fn time_limit(area: &Path) {
     let streams = Streams::log(&File::create(&path).unwrap(), &path).unwrap();
     let failure = cells::run(cell, &program, streams, &mut || ()).unwrap_err();
     assert_eq!(failure.cause, mach::failure::Cause::Time, "{failure}");
+    overlay.unmount().unwrap();
+}
+
+fn output_by_name(area: &Path) {
+    let script = "echo one; echo two | tee /dev/stderr >/dev/null; echo three >/dev/stdout; \
+                  sh -c 'echo four >/proc/self/fd/2'; printf five | dd of=/dev/stderr status=none; \
+                  echo; unshare -U sh -c 'echo six >/dev/stdout'";
+    let (cell, program, overlay) = builder(area);
+    let (status, said) = run(cell, program.clone(), script, area);
+    assert_eq!((status, said.as_str()), (0, "one\ntwo\nthree\nfour\nfive\nsix\n"));
+    // Apart, as where one of them is read by mach.
+    let cell = cells::inside(&overlay.at, "mach");
+    let mut apart = Program { directory: "/".to_owned(), ..program };
+    apart.argv = ["/bin/sh", "-c", script].map(str::to_owned).into();
+    let [out, err] = ["out", "err"].map(|name| area.join(name));
+    let streams =
+        Streams::Files { out: File::create(&out).unwrap(), err: File::create(&err).unwrap() };
+    assert_eq!(cells::run(cell, &apart, streams, &mut || ()).unwrap().status, 0);
+    assert_eq!(fs::read_to_string(out).unwrap(), "one\nthree\n\nsix\n");
+    assert_eq!(fs::read_to_string(err).unwrap(), "two\nfour\nfive");
+    overlay.unmount().unwrap();
+}
+
+fn scriptlet_output_by_name(area: &Path) {
+    let (cell, _) = installer(area);
+    let script = "echo one; echo two >/dev/stderr; : >/dev/stdout; \
+                  setpriv --reuid 33 --regid 33 --clear-groups sh -c 'echo three >/dev/stderr'";
+    assert_eq!(run(cell, root_program(), script, area), (0, "one\ntwo\nthree\n".to_owned()));
+}
+
+fn log_limit(area: &Path) {
+    let (cell, mut program, overlay) = builder(area);
+    program.argv = ["sh", "-c", "yes & sleep 1000"].map(str::to_owned).into();
+    program.log_limit_bytes = Some(3 << 20);
+    let path = area.join("log");
+    let streams = Streams::log(&File::create(&path).unwrap(), &path).unwrap();
+    let failure = cells::run(cell, &program, streams, &mut || ()).unwrap_err();
+    assert_eq!(failure.cause, mach::failure::Cause::Resource, "{failure}");
+    assert!(failure.what.starts_with("log has reached 3 MiB"), "{failure}");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.len() < (3 << 20) + 100 && text.ends_with("the program was ended\n"));
     overlay.unmount().unwrap();
 }
 

@@ -144,7 +144,6 @@ pub fn program(dist: &Dist, argv: Vec<String>) -> Program {
         ("USER", user),
         ("LOGNAME", user),
         ("SHELL", "/bin/bash"),
-        ("LANG", "C.UTF-8"),
         ("TERM", "dumb"),
     ];
     let mut environment: BTreeMap<String, String> =
@@ -159,6 +158,7 @@ pub fn program(dist: &Dist, argv: Vec<String>) -> Program {
         user: Some(*uid),
         directory: home.clone(),
         personality: dist.personality.map(number_of),
+        log_limit_bytes: dist.builder.log_limit_bytes,
         ..Program::default()
     }
 }

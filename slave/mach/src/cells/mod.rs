@@ -25,10 +25,13 @@ use slave_cell::{Attr, Cell, Mount, MountPoint, Network, Source};
 
 use crate::failure::{Failure, OnPath};
 
+mod locale;
 mod run;
+mod streams;
 mod terminal;
 
-pub use run::{Ended, Program, Streams, run};
+pub use run::{Ended, Program, run};
+pub use streams::{LOG_LIMIT_BYTES, Streams};
 
 /// Where an installer cell has the root it installs into.
 pub const LAYER: &str = "/layer";

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,21 @@ use rustix::process::{Resource, Rlimit, Signal, WaitOptions};
 use rustix::termios::Winsize;
 use slave_cell::{Cell, Running};
 
-use super::terminal;
-use crate::failure::{Cause, Failure, OnPath};
+use super::streams::{self, Carried, Pipes, Pump, Streams};
+use super::{locale, terminal};
+use crate::dist::Dist;
+use crate::failure::{Cause, Failure};
 use crate::interrupts;
 use crate::progress::Usage;
 
 const SEARCH_PATH: &str = "/usr/bin:/usr/sbin:/bin:/sbin";
 const CANNOT_START: i32 = 127;
-const TICK_MS: i64 = 200;
+const TICK: Duration = Duration::from_millis(200);
+/// A pipe in which little was found is left alone so long: a build that prints line by line would wake
+/// us for each.
+const REST: Duration = Duration::from_millis(5);
+/// What is carried at a time.
+const BUFFER_BYTES: usize = 256 << 10;
 /// What process 1 tells of what its descendants used: three numbers.
 const USAGE_BYTES: usize = 24;
 
@@ -31,7 +37,7 @@ const USAGE_BYTES: usize = 24;
 pub struct Program {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Its environment beside `PATH` and `LC_ALL`; nothing is inherited.
+    /// Its environment beside `PATH` and `LANG`; nothing is inherited.
     pub environment: Vec<(String, String)>,
     /// User and group id; `None`: root of the slave.
     pub user: Option<u32>,
@@ -41,6 +47,8 @@ pub struct Program {
     pub time_limit: Option<Duration>,
     /// Its execution domain (`personality(2)`), if not the usual one.
     pub personality: Option<u32>,
+    /// The most that its log may take; `None`: [`streams::LOG_LIMIT_BYTES`].
+    pub log_limit_bytes: Option<u64>,
 }
 
 impl Program {
@@ -53,34 +61,17 @@ impl Program {
             ..Self::default()
         }
     }
-}
 
-/// Where a program's output goes.
-#[derive(Debug)]
-pub enum Streams {
-    /// Ours, input too.
-    Inherit,
-    /// A terminal of the cell's own, carried to and from ours: for a person.
-    Terminal,
-    /// Files; no input.
-    Files {
-        /// Standard output.
-        out: File,
-        /// Standard error.
-        err: File,
-    },
-}
-
-impl Streams {
-    /// A person's, if one sits here; else what is ours.
-    pub fn of_person() -> Self {
-        if terminal::is_ours() { Self::Terminal } else { Self::Inherit }
-    }
-
-    /// Both to one log.
-    pub fn log(log: &File, path: &Path) -> Result<Self, Failure> {
-        let (out, err) = (log.try_clone().on("open", path)?, log.try_clone().on("open", path)?);
-        Ok(Self::Files { out, err })
+    /// The same for a program of a root of `dist`, scriptlets among what it runs: with the locale that the
+    /// dist chooses, but messages that can be read, and with the dist's limit of logs.
+    #[must_use]
+    pub fn of(mut self, dist: &Dist) -> Self {
+        let chosen = dist.environment.iter().filter(|(name, _)| locale::is_choice(name));
+        self.environment.extend(chosen.map(|(name, value)| (name.clone(), value.clone())));
+        // Of gettext(3): the language of messages, whatever the locale. There is no catalogue of it.
+        self.environment.push(("LANGUAGE".to_owned(), "en".to_owned()));
+        self.log_limit_bytes = dist.builder.log_limit_bytes;
+        self
     }
 }
 
@@ -112,8 +103,9 @@ impl Ended {
 /// Runs `program` in `cell` and waits for it, calling `tick` several times a second.
 ///
 /// # Errors
-/// The cell cannot be made; [`Cause::Time`] when it took longer than it may, [`Cause::Interrupted`]
-/// when a signal came to mach. In every case nothing of the cell is left.
+/// The cell cannot be made; [`Cause::Time`] when it took longer than it may, [`Cause::Resource`] when
+/// it printed more than it may, [`Cause::Interrupted`] when a signal came to mach. In every case nothing
+/// of the cell is left.
 pub fn run(
     mut cell: Cell,
     program: &Program,
@@ -125,11 +117,12 @@ pub fn run(
         .map_err(|errno| internal(&format!("pipe2 = {errno}")))?;
     cell.stdio = slave_cell::Stdio::Null;
     cell.keep_fds = vec![theirs.as_raw_fd()];
-    let (our_channel, outlet) = outlet(streams, &mut cell)?;
-    let running = slave_cell::spawn(&cell, move || first_process(program, outlet, theirs))?;
-    let failed = match our_channel {
-        Some(channel) => terminal::carry(&running, &channel).err(),
-        None => watch(&running, program, tick).err(),
+    let lang = locale::of(&cell);
+    let (our_side, outlet) = outlet(streams, program, &mut cell)?;
+    let running = slave_cell::spawn(&cell, move || first_process(program, lang, outlet, theirs))?;
+    let failed = match our_side {
+        OurSide::Channel(channel) => terminal::carry(&running, &channel).err(),
+        OurSide::Pumps(pumps) => watch(&running, program, pumps, tick).err(),
     };
     if failed.is_some() {
         // ESRCH: it has ended by itself meanwhile.
@@ -145,55 +138,104 @@ pub fn run(
 /// Where process 1 sends output.
 enum Outlet {
     Inherited,
-    Files(File, File),
+    /// Standard output and error; whether standard input is ours.
+    Pipes(File, File, bool),
     Terminal(OwnedFd, Option<Winsize>),
 }
 
-/// Process 1's side of `streams`, named in `cell`, and our side of a terminal's channel.
-fn outlet(streams: Streams, cell: &mut Cell) -> Result<(Option<OwnedFd>, Outlet), Failure> {
-    match streams {
-        Streams::Inherit => {
-            cell.stdio = slave_cell::Stdio::Inherit;
-            Ok((None, Outlet::Inherited))
-        }
-        Streams::Files { out, err } => {
-            cell.keep_fds.extend([out.as_raw_fd(), err.as_raw_fd()]);
-            Ok((None, Outlet::Files(out, err)))
-        }
-        Streams::Terminal => {
+/// What we attend to while a cell runs.
+enum OurSide {
+    Channel(OwnedFd),
+    Pumps(Vec<Pump>),
+}
+
+/// Our side and process 1's side of `streams`, the latter named in `cell`.
+fn outlet(
+    streams: Streams,
+    program: &Program,
+    cell: &mut Cell,
+) -> Result<(OurSide, Outlet), Failure> {
+    let limit_bytes = program.log_limit_bytes.unwrap_or(streams::LOG_LIMIT_BYTES);
+    let pipes = match (streams, program.user) {
+        (Streams::Terminal, _) => {
             let (ours, theirs) = terminal::channel()?;
             cell.keep_fds.push(theirs.as_raw_fd());
-            Ok((Some(ours), Outlet::Terminal(theirs, terminal::size())))
+            let outlet = Outlet::Terminal(theirs, terminal::size());
+            return Ok((OurSide::Channel(ours), outlet));
         }
-    }
+        (Streams::Inherit, None) => {
+            cell.stdio = slave_cell::Stdio::Inherit;
+            return Ok((OurSide::Pumps(Vec::new()), Outlet::Inherited));
+        }
+        (Streams::Inherit, Some(user)) => {
+            cell.stdio = slave_cell::Stdio::Inherit;
+            streams::to_ours(user)?
+        }
+        (Streams::Log(log), user) => streams::to_log(log, user, limit_bytes)?,
+        (Streams::Files { out, err }, user) => streams::to_files([out, err], user, limit_bytes)?,
+    };
+    let Pipes { pumps, out, err } = pipes;
+    cell.keep_fds.extend([out.as_raw_fd(), err.as_raw_fd()]);
+    let inherits = cell.stdio == slave_cell::Stdio::Inherit;
+    Ok((OurSide::Pumps(pumps), Outlet::Pipes(out.into(), err.into(), inherits)))
 }
 
 fn internal(what: &str) -> Failure {
     Failure::new(Cause::Internal, what, "this is a defect of mach: report it")
 }
 
-/// Waits until the cell has ended, its time is over or a signal has come.
-fn watch(running: &Running, program: &Program, tick: &mut dyn FnMut()) -> Result<(), Failure> {
-    let tick_time = Timespec { tv_sec: 0, tv_nsec: TICK_MS * 1_000_000 };
+/// Carries output until the cell has ended, its time is over, a log is full or a signal has come.
+fn watch(
+    running: &Running,
+    program: &Program,
+    mut pumps: Vec<Pump>,
+    tick: &mut dyn FnMut(),
+) -> Result<(), Failure> {
     let begun = Instant::now();
+    let (mut ticked, mut rests) = (begun, false);
+    let mut buffer = vec![0; if pumps.is_empty() { 0 } else { BUFFER_BYTES }];
     loop {
-        let mut fds = vec![PollFd::new(running, PollFlags::IN)];
-        if let Some(signals) = interrupts::descriptor() {
-            fds.push(PollFd::from_borrowed_fd(signals, PollFlags::IN));
+        let has_ended = wait(running, &pumps, rests)?;
+        if has_ended {
+            return pumps.iter_mut().try_for_each(|pump| pump.drain(&mut buffer));
         }
-        match poll(&mut fds, Some(&tick_time)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(internal(&format!("poll = {errno}"))),
-        }
-        if !fds[0].revents().is_empty() {
-            return Ok(());
+        rests = true;
+        for pump in &mut pumps {
+            rests &= pump.carry(&mut buffer)? != Carried::Much;
         }
         interrupts::check()?;
-        tick();
+        if ticked.elapsed() >= TICK {
+            ticked = Instant::now();
+            tick();
+        }
         if let Some(limit) = program.time_limit.filter(|limit| begun.elapsed() > *limit) {
             return Err(took_too_long(program, limit));
         }
     }
+}
+
+/// Waits for whatever comes next, output only unless it `rests`; whether the cell has ended.
+fn wait(running: &Running, pumps: &[Pump], rests: bool) -> Result<bool, Failure> {
+    let rest = Timespec { tv_sec: 0, tv_nsec: i64::from(REST.subsec_nanos()) };
+    let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
+    let mut fds = vec![PollFd::new(running, PollFlags::IN)];
+    if let Some(signals) = interrupts::descriptor() {
+        fds.push(PollFd::from_borrowed_fd(signals, PollFlags::IN));
+    }
+    let has_ended = |fds: &mut Vec<PollFd<'_>>, time: &Timespec| match poll(fds, Some(time)) {
+        Ok(count) => Ok((count > 0, !fds[0].revents().is_empty())),
+        Err(rustix::io::Errno::INTR) => Ok((true, false)),
+        Err(errno) => Err(internal(&format!("poll = {errno}"))),
+    };
+    if rests {
+        let (came, ended) = has_ended(&mut fds, &rest)?;
+        if came {
+            return Ok(ended);
+        }
+    }
+    let open = pumps.iter().filter_map(Pump::descriptor);
+    fds.extend(open.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    Ok(has_ended(&mut fds, &tick)?.1)
 }
 
 fn took_too_long(program: &Program, limit: Duration) -> Failure {
@@ -221,9 +263,9 @@ fn ended(status: i32, pipe: OwnedFd) -> Ended {
 }
 
 /// Process 1 of a cell: starts the program, takes in orphans, ends when the program has ended.
-fn first_process(program: &Program, outlet: Outlet, pipe: OwnedFd) -> i32 {
+fn first_process(program: &Program, lang: &str, outlet: Outlet, pipe: OwnedFd) -> i32 {
     let mut complain = None;
-    let started = start(program, outlet, &mut complain);
+    let started = start(program, lang, outlet, &mut complain);
     match started {
         Ok(child) => {
             let status = reap_until(child.id());
@@ -244,15 +286,17 @@ fn first_process(program: &Program, outlet: Outlet, pipe: OwnedFd) -> i32 {
 /// Starts the program; `complain` is where its standard error goes.
 fn start(
     program: &Program,
+    lang: &str,
     outlet: Outlet,
     complain: &mut Option<File>,
 ) -> std::io::Result<std::process::Child> {
-    let mut command = command(program);
+    let mut command = command(program, lang);
     match outlet {
         Outlet::Inherited => {}
-        Outlet::Files(out, err) => {
+        Outlet::Pipes(out, err, inherits) => {
             *complain = err.try_clone().ok();
-            command.stdin(Stdio::null()).stdout(out).stderr(err);
+            let input = if inherits { Stdio::inherit() } else { Stdio::null() };
+            command.stdin(input).stdout(out).stderr(err);
         }
         Outlet::Terminal(channel, size) => {
             let theirs = File::from(terminal::make(&channel, size, program.user)?);
@@ -264,13 +308,13 @@ fn start(
     command.spawn()
 }
 
-fn command(program: &Program) -> Command {
+fn command(program: &Program, lang: &str) -> Command {
     let mut command = Command::new(program.argv.first().map_or("", String::as_str));
     command
         .args(program.argv.iter().skip(1))
         .env_clear()
         .env("PATH", SEARCH_PATH)
-        .env("LC_ALL", "C.UTF-8")
+        .env("LANG", lang)
         .envs(program.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(&program.directory);
     if let Some(id) = program.user {

@@ -165,7 +165,7 @@ fn in_root(
     let mut cell = cells::inside(root, &workshop.dist.builder.hostname);
     show(&mut cell, debs);
     let argv: Vec<String> = argv.iter().map(|word| word.as_ref().to_owned()).collect();
-    let mut program = Program::as_root(argv, "/root");
+    let mut program = Program::as_root(argv, "/root").of(workshop.dist);
     let variables =
         [("DEBIAN_FRONTEND", "noninteractive"), ("DEBCONF_NONINTERACTIVE_SEEN", "true")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -68,6 +68,7 @@ pub(super) struct BuildTable {
     pub readonly_root: Option<bool>,
     pub network: Option<bool>,
     pub time_limit: Option<String>,
+    pub log_limit: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -223,7 +223,8 @@ fn judge_key(text: String) -> Result<Key, String> {
 }
 
 fn judge_builder(table: BuildTable) -> Result<Builder, String> {
-    let BuildTable { user, uid, home, hostname, readonly_root, network, time_limit } = table;
+    let BuildTable { user, uid, home, hostname, readonly_root, network, time_limit, log_limit } =
+        table;
     plain("build.user", &user)?;
     plain("build.hostname", &hostname)?;
     if hostname.len() > 64 {
@@ -239,6 +240,7 @@ fn judge_builder(table: BuildTable) -> Result<Builder, String> {
     let time_limit = time_limit
         .map(|text| quantity::duration(&text).map_err(|why| format!("build.time_limit: {why}")))
         .transpose()?;
+    let log_limit_bytes = log_limit.as_deref().map(log_limit_bytes).transpose()?;
     Ok(Builder {
         user,
         uid,
@@ -247,7 +249,20 @@ fn judge_builder(table: BuildTable) -> Result<Builder, String> {
         readonly_root: readonly_root.unwrap_or(true),
         network: network.unwrap_or(false),
         time_limit,
+        log_limit_bytes,
     })
+}
+
+/// Less would not hold the reasons of a failure.
+const LOG_LIMIT_FLOOR_BYTES: u64 = 64 << 10;
+
+fn log_limit_bytes(text: &str) -> Result<u64, String> {
+    match quantity::size_bytes(text) {
+        Ok(bytes) if bytes < LOG_LIMIT_FLOOR_BYTES => {
+            Err(format!("build.log_limit is {text:?}: 64K at least"))
+        }
+        outcome => outcome.map_err(|why| format!("build.log_limit: {why}")),
+    }
 }
 
 fn judge_epoch(table: EpochTable) -> Result<Epoch, String> {

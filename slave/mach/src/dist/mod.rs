@@ -177,6 +177,8 @@ pub struct Builder {
     pub network: bool,
     /// The longest a build may take.
     pub time_limit: Option<Duration>,
+    /// The most that each of its logs may take; `None`: [`crate::cells::LOG_LIMIT_BYTES`].
+    pub log_limit_bytes: Option<u64>,
 }
 
 /// Which time a package carries (`SOURCE_DATE_EPOCH`).

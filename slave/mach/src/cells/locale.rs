@@ -1,0 +1,52 @@
+//! The locale that programs of a root get where nobody asks for one.
+
+use std::path::{Path, PathBuf};
+
+use slave_cell::{Cell, Source};
+
+/// How glibc's locale of UTF-8 without a language is called on the disk.
+const DIRECTORIES: [&str; 2] = ["lib/locale/C.utf8", "lib/locale/C.UTF-8"];
+
+/// `C.UTF-8` where the programs of `cell` have it, else `C`: glibc has it since 2.35, older ones of
+/// Debian and Fedora too; a shell that is told to use a locale it lacks warns each time it starts.
+pub fn of(cell: &Cell) -> &'static str {
+    let usr = usr(cell);
+    match DIRECTORIES.iter().any(|name| usr.join(name).is_dir()) {
+        true => "C.UTF-8",
+        false => "C",
+    }
+}
+
+/// Where the programs' `/usr` stands for us: shown to the cell, or in its root.
+fn usr(cell: &Cell) -> PathBuf {
+    let shown = cell.mounts.iter().find_map(|mount| match &mount.source {
+        Source::Path(path) if mount.at == "/usr" => Some(path.as_path()),
+        _ => None,
+    });
+    shown.map_or_else(|| cell.root.join("usr"), Path::to_owned)
+}
+
+/// What of an environment chooses a locale. `locale(7)`.
+pub fn is_choice(name: &str) -> bool {
+    name == "LANG" || name.starts_with("LC_")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_gets_the_locale_that_it_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let cell = Cell::new(directory.path(), "x");
+        assert_eq!(of(&cell), "C");
+        std::fs::create_dir_all(directory.path().join("usr/lib/locale/C.utf8")).unwrap();
+        assert_eq!(of(&cell), "C.UTF-8");
+        let shown = tempfile::tempdir().unwrap();
+        let mut cell = cell;
+        let source = Source::Path(shown.path().to_owned());
+        cell.mounts.push(slave_cell::Mount::new(source, "/usr", slave_cell::Attr::SHOWN));
+        assert_eq!(of(&cell), "C", "the programs are those that it is shown");
+    }
+}
