@@ -124,11 +124,13 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    type Spoil = (&'static str, fn(&Path));
+
     #[test]
     fn whatever_is_there_becomes_a_directory() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("home");
-        let spoil: [(&str, fn(&Path)); 7] = [
+        let spoils: [Spoil; 7] = [
             ("nothing", |_| ()),
             ("a file", |path| fs::write(path, "x").unwrap()),
             ("a link to nothing", |path| symlink("/nowhere/at/all", path).unwrap()),
@@ -139,7 +141,7 @@ mod tests {
             }),
             ("a socket", |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
         ];
-        for (what, spoil) in spoil {
+        for (what, spoil) in spoils {
             spoil(&path);
             make(&path).unwrap_or_else(|fault| panic!("{what}: {fault}"));
             assert!(path.symlink_metadata().unwrap().is_dir(), "{what}");

@@ -45,7 +45,7 @@ pub fn size_bytes(text: &str) -> Result<u64, String> {
 
 /// A size for people, in the largest unit of which it is a whole number: `512 MiB`.
 pub fn shown_bytes(bytes: u64) -> String {
-    let whole = |(_, factor): &&(char, u64)| bytes >= *factor && bytes % factor == 0;
+    let whole = |(_, factor): &&(char, u64)| bytes >= *factor && bytes.is_multiple_of(*factor);
     match BYTES.iter().find(whole) {
         Some((unit, factor)) => format!("{} {unit}iB", bytes / factor),
         None => format!("{bytes} bytes"),

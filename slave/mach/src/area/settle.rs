@@ -117,7 +117,9 @@ mod tests {
         mknodat(CWD, path, Kind::Fifo, Mode::RWXU, 0).unwrap();
     }
 
-    const SPOILS: [(&str, fn(&Path)); 5] = [
+    type Spoil = (&'static str, fn(&Path));
+
+    const SPOILS: [Spoil; 5] = [
         ("a file", |path| fs::write(path, "x").unwrap()),
         ("a link to nothing", |path| symlink("/nowhere", path).unwrap()),
         ("a loop", |path| symlink(path, path).unwrap()),
