@@ -17,7 +17,7 @@ mod files;
 mod name;
 mod platforms;
 
-pub use name::{PackageName, is_plain};
+pub use name::{NAME_LIMIT_BYTES, PackageName, is_plain, is_plain_file};
 pub use platforms::Platforms;
 
 /// The algorithm of a payload's digest that is SHA-256 (RFC 9580, section 9.5).
@@ -178,7 +178,7 @@ fn read_source(file: &mut impl Read, path: &Path) -> Result<Source, String> {
         return Err("it is a binary package".to_owned());
     }
     // Before gigabytes of payload are read.
-    let package = PackageName::of(&preamble)?;
+    let package = PackageName::of_source(&preamble)?;
     let Needs { requirements, conflicts } = needs(&preamble)?;
     let files::Judged { spec, unpacked_bytes } = files::judge(&preamble)?;
     let changelog_time = changelog_time(&preamble)?;

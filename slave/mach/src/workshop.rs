@@ -1,5 +1,6 @@
 //! What the work on one source has at hand: the area, a run's scratch, the dist, its repositories.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,11 @@ use crate::options::Options;
 use crate::progress::Progress;
 use crate::room;
 use crate::verify::Conditions;
+
+/// The log of the work on roots, in the directory of the results.
+pub const ROOT_LOG: &str = "root.log";
+/// The log of what builds.
+pub const BUILD_LOG: &str = "build.log";
 
 /// The name of the repository that holds what a chain has built so far.
 pub const CHAIN: &str = "mach-chain";
@@ -58,6 +64,8 @@ pub struct Workshop<'a> {
     pub out: PathBuf,
     /// What is other here, in the second build of `--verify`.
     pub conditions: Option<Conditions>,
+    /// The log that was opened last: the one to read if the work ends now.
+    log_at_hand: RefCell<String>,
 }
 
 impl<'a> Workshop<'a> {
@@ -73,6 +81,7 @@ impl<'a> Workshop<'a> {
         let network = Network::Allowed;
         let layers_size_bytes = dist.layers_size_bytes.unwrap_or(room::LAYERS_SIZE_BYTES);
         let conditions = None;
+        let log_at_hand = RefCell::new(ROOT_LOG.to_owned());
         Ok(Self {
             area,
             run,
@@ -83,6 +92,7 @@ impl<'a> Workshop<'a> {
             layers_size_bytes,
             out,
             conditions,
+            log_at_hand,
         })
     }
 
@@ -103,18 +113,35 @@ impl<'a> Workshop<'a> {
 
     /// Where the work on roots is logged.
     pub fn root_log(&self) -> PathBuf {
-        self.out.join("root.log")
+        self.out.join(ROOT_LOG)
     }
 
     /// That log, to be added to.
     pub fn open_root_log(&self) -> Result<File, Failure> {
-        open_log(&self.root_log())
+        self.open_log(ROOT_LOG)
     }
 
-    /// Adds a line to it.
+    /// The log called `name` among the results, to be added to. A failure from now on names it.
+    pub fn open_log(&self, name: &str) -> Result<File, Failure> {
+        let file = open_log(&self.out.join(name))?;
+        self.take_up_log(name);
+        Ok(file)
+    }
+
+    /// Makes the log called `name` the one that a failure names.
+    pub fn take_up_log(&self, name: &str) {
+        name.clone_into(&mut self.log_at_hand.borrow_mut());
+    }
+
+    /// The log that the work at hand, or that which ended last, writes into.
+    pub fn log_at_hand(&self) -> String {
+        self.log_at_hand.borrow().clone()
+    }
+
+    /// Adds a line to the log of the work on roots, which does not become the one at hand.
     pub fn note(&self, line: &str) -> Result<(), Failure> {
         let path = self.root_log();
-        writeln!(self.open_root_log()?, "mach: {line}").on("write", &path)
+        writeln!(open_log(&path)?, "mach: {line}").on("write", &path)
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use super::after::has;
 use super::bench::Bench;
-use super::requirements::{ROUNDS_LIMIT, and_ours, packages, spec};
+use super::requirements::{ROUNDS_LIMIT, and_ours, packages, set_aside, spec};
 use super::rpmbuild;
 use crate::dist::{Dist, Personality};
 use crate::explain;
@@ -23,7 +23,7 @@ use crate::layers::Kind;
 use crate::options::Options;
 use crate::roots::{self, Chain, Root, Set};
 use crate::srpm::{self, Declared, Needs, Source};
-use crate::workshop::read_log_end;
+use crate::workshop::{BUILD_LOG, read_log_end};
 
 /// Where rpmbuild leaves the source packages that say what the spec requires, one for each time.
 const DECLARED: &str = "REQUIRES";
@@ -137,7 +137,7 @@ impl<'a> Asked<'a> {
             1 => rpmbuild::unpack(bench.options, &file, &spec, &place),
             _ => rpmbuild::declare(bench.options, &spec, &place),
         };
-        let ended = bench.run(&overlay.at, argv, "build.log", &phase);
+        let ended = bench.run(&overlay.at, argv, BUILD_LOG, &phase);
         overlay.unmount()?;
         let status = ended?.status;
         let found = packages(&bench.home, &directory)?;
@@ -147,6 +147,8 @@ impl<'a> Asked<'a> {
         };
         check_release(bench.options, source, package)?;
         let declared = srpm::declared_by(package)?;
+        // No script of the build has run yet: the sources are those that were given.
+        set_aside(bench, &directory)?;
         phase.end(format!("{} BuildRequires", declared.needs.requirements.len()));
         Ok(declared)
     }
@@ -160,7 +162,7 @@ fn brings_macros(root: &Root) -> bool {
 
 fn unreadable(bench: &Bench<'_>, source: &Source, status: i32) -> Failure {
     let (dist, package) = (bench.workshop.dist, &source.package);
-    let log = read_log_end(&bench.workshop.out.join("build.log"));
+    let log = read_log_end(&bench.workshop.out.join(BUILD_LOG));
     if log.lines().rev().take(5).any(|line| line.ends_with(OTHER_ARCH)) {
         return other_machine(
             source,

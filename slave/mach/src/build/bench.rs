@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::progress::Phase;
 use crate::roots;
-use crate::workshop::{Workshop, open_log};
+use crate::workshop::Workshop;
 
 /// Below the builder's home: rpmbuild's `%_topdir`.
 pub const TOPDIR: &str = "build";
@@ -110,7 +110,7 @@ impl<'a> Bench<'a> {
         phase: &Phase<'_>,
     ) -> Result<Ended, Failure> {
         let path = self.workshop.out.join(log);
-        let file = open_log(&path)?;
+        let file = self.workshop.open_log(log)?;
         phase.follow(&path);
         let mut cell = cells::builder(&self.place(root))?;
         if self.options.ccache {

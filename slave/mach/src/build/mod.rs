@@ -18,6 +18,7 @@ mod requirements;
 mod rpmbuild;
 mod short;
 pub mod spec;
+mod written;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,11 +41,13 @@ use crate::results;
 use crate::roots::{self, Chain, Root};
 use crate::srpm::{Checked, Needs, Source};
 use crate::verify;
-use crate::workshop::{RepositoryState, Workshop, read_log_end};
+use crate::workshop::{BUILD_LOG, RepositoryState, Workshop, read_log_end};
 use asked::Asked;
 use bench::{Bench, TOPDIR};
 use given::Given;
 use requirements::Rounds;
+use rpmbuild::Version;
+use written::Written;
 
 /// Builds one source; each result's path is told. `view` holds the packages of a chain that it may see.
 pub fn rebuild(
@@ -142,6 +145,7 @@ pub fn rebuild_one(
         if let Some(Earlier { path, files, .. }) = left.earlier.take() {
             return Ok(Built { path, files });
         }
+        let outcome = outcome.map_err(|failure| (failure, workshop.log_at_hand()));
         let outcome = conclude(&workshop, options, given, &left, outcome);
         publish(&workshop, options, &about, &left.gathered, outcome)
     };
@@ -243,8 +247,9 @@ fn rpmbuild(
     let overlay = bench.lay(&root.paths(), &format!("root-{round}"))?;
     let phase = bench.workshop.progress.phase("rpmbuild");
     let spec = bench.inside(&requirements::spec(source));
-    let argv = rpmbuild::all(bench.options, &spec, rounds.is_prepared());
-    let ended = bench.run(&overlay.at, argv, "build.log", &phase);
+    let version = Version::of_root(&root.resolution);
+    let argv = rpmbuild::binaries(bench.options, &spec, rounds.is_prepared(), version);
+    let ended = bench.run(&overlay.at, argv, BUILD_LOG, &phase);
     left.upper = Some(overlay.unmount()?);
     let status = ended.map_err(|failure| out_of_time(bench, failure, left))?.status;
     left.gathered.status = Some(status);
@@ -257,14 +262,16 @@ fn rpmbuild(
         return Ok(None);
     }
     phase.end(format!("failed, status {status}"));
-    // What came into the root may have changed what the spec requires.
+    // What came into the root may have changed what the spec requires. Once %prep has run, the sources may be
+    // others, and nobody asks.
     if status == requirements::MISSING
+        && !rounds.is_prepared()
         && let Some(more) = asked.again(root)?
     {
         return Ok(Some(more));
     }
     let workshop = bench.workshop;
-    let log = read_log_end(&workshop.out.join("build.log"));
+    let log = read_log_end(&workshop.out.join(BUILD_LOG));
     let subject = workshop.progress.subject();
     let (failure, section) =
         explain::build_failed(workshop.area, subject, ("rpmbuild", status), &log, Kind::Rpm);
@@ -277,22 +284,30 @@ pub fn out_of_time(bench: &Bench<'_>, failure: Failure, left: &mut Left) -> Fail
     let (Cause::Time, Some(limit)) = (failure.cause, bench.limit) else {
         return failure;
     };
-    let log = read_log_end(&bench.workshop.out.join("build.log"));
+    let log = read_log_end(&bench.workshop.out.join(BUILD_LOG));
     let (failure, section) = explain::timed_out(bench.workshop.progress.subject(), limit, &log);
     left.gathered.section = section;
     failure
 }
 
 fn take(bench: &Bench<'_>, source: &Source, left: &mut Left) -> Result<(), Failure> {
-    let phase = bench.workshop.progress.phase("results");
-    left.gathered.results = results::take(&bench.home.join(TOPDIR), &bench.workshop.out)?;
-    if left.gathered.results.is_empty() {
-        let what = format!("{}: rpmbuild ended well but left no package", source.package);
-        return Err(Failure::new(Cause::Compile, what, "does the spec have a %files?"));
-    }
-    phase.end(format!("{} packages", left.gathered.results.len()));
+    let workshop = bench.workshop;
+    let phase = workshop.progress.phase("results");
+    let log = read_log_end(&workshop.out.join(BUILD_LOG));
+    let mut taken = results::take(&bench.home.join(TOPDIR), &workshop.out)?;
+    let has_packages = Written::of_log(&log).compare(&source.package.to_string(), &taken)?;
+    taken.extend(requirements::take_source_package(bench)?);
+    taken.sort_by(|one, two| one.name.cmp(&two.name));
+    phase.end(match has_packages {
+        true => format!("{} packages", taken.len()),
+        false => "the source package alone: its spec has no %files".to_owned(),
+    });
+    left.gathered.results = taken;
     Ok(())
 }
+
+/// How a build ended: a failure stands with the name of the log that was being written.
+type Outcome = Result<(), (Failure, String)>;
 
 /// Lint, hooks, and the root that is kept. What fails here changes nothing about the build.
 fn conclude(
@@ -300,10 +315,10 @@ fn conclude(
     options: &Options,
     given: &Given,
     left: &Left,
-    outcome: Result<(), Failure>,
-) -> Result<(), Failure> {
+    outcome: Outcome,
+) -> Outcome {
     let layers = left.root.as_ref().map(Root::paths).unwrap_or_default();
-    let cause = outcome.as_ref().err().map(|failure| failure.cause);
+    let cause = outcome.as_ref().err().map(|(failure, _)| failure.cause);
     if options.lint && cause.is_none() {
         after::lint(workshop, &layers, &left.gathered.results);
     }
@@ -329,9 +344,9 @@ fn publish(
     options: &Options,
     about: &About,
     gathered: &Gathered,
-    outcome: Result<(), Failure>,
+    outcome: Outcome,
 ) -> Result<Built, Failure> {
-    let failure = outcome.as_ref().err();
+    let failure = outcome.as_ref().err().map(|(failure, _)| failure);
     if failure.is_some_and(|failure| failure.cause == Cause::Resource) {
         // Room for the record; what cannot be removed now goes with the scratch.
         for name in ["home", "root-0", "tmp", "var-tmp"] {
@@ -350,9 +365,8 @@ fn publish(
             Ok(Built { path, files: gathered.results.clone() })
         }
         (Ok(()), Err(failure)) => Err(failure),
-        (Err(mut failure), published) => {
+        (Err((mut failure, log)), published) => {
             if let Ok(path) = published {
-                let log = if gathered.status.is_some() { "build.log" } else { "root.log" };
                 let path = path.join(log);
                 failure.details.push(format!("log, the record beside it: {}", path.display()));
             }

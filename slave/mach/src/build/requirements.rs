@@ -10,6 +10,9 @@ use super::ccache;
 use crate::evr::Capability;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::options::Options;
+use crate::record::ResultFile;
+use crate::remove;
+use crate::results;
 use crate::srpm::{self, Needs, Source};
 
 /// rpmbuild's status when something that is required is not installed.
@@ -20,6 +23,26 @@ const NAMED: usize = 10;
 const PACKAGES_LIMIT: usize = 1000;
 /// rpm's own tools stop at the same number.
 pub const ROUNDS_LIMIT: usize = 10;
+
+/// Moves the source package in the directory `declared` out of the reach of the build, in place of one that
+/// was made before.
+pub fn set_aside(bench: &Bench<'_>, declared: &str) -> Result<(), Failure> {
+    let path = aside(bench);
+    remove::tree(&path)?;
+    std::fs::create_dir(&path).on("make the directory", &path)?;
+    results::take_sources(&bench.home.join(TOPDIR), declared, &path).map(drop)
+}
+
+fn aside(bench: &Bench<'_>) -> PathBuf {
+    bench.workshop.run.path.join("source-package")
+}
+
+/// Adds the source package to the results: as it was before the build, which may do with sources as it likes.
+pub fn take_source_package(bench: &Bench<'_>) -> Result<Vec<ResultFile>, Failure> {
+    let (from, out) = (bench.workshop.run.path.as_path(), &bench.workshop.out);
+    let name = aside(bench).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    results::take_sources(from, &name, out)
+}
 
 /// With what options of mach need in the root.
 pub fn and_ours(mut needs: Needs, options: &Options) -> Needs {
@@ -66,7 +89,7 @@ impl Rounds {
             return Ok(None);
         };
         let needs = srpm::declared_by(answer)?.needs;
-        remove(&bench.home, "SRPMS", answer)?;
+        unlink(&bench.home, "SRPMS", answer)?;
         self.count += 1;
         let new: Vec<String> = needs
             .requirements
@@ -120,7 +143,7 @@ fn directory(home: &Path, name: &str) -> Result<Option<rustix::fd::OwnedFd>, Fai
     }
 }
 
-/// The packages in a directory below `%_topdir`, by names that mislead nobody.
+/// The packages in a directory below `%_topdir`; a name that could mislead somebody is refused.
 pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
     let path = home.join(TOPDIR).join(name);
     let Some(directory) = directory(home, name)? else {
@@ -129,12 +152,17 @@ pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
     let mut found = Vec::new();
     for entry in Dir::read_from(&directory).on("read the directory", &path)? {
         let entry = entry.on("read the directory", &path)?;
-        if let Ok(name) = entry.file_name().to_str()
-            && srpm::is_plain(name)
-            && name.ends_with(".rpm")
-        {
-            found.push(path.join(name));
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.ends_with(".rpm") {
+            continue;
         }
+        if !srpm::is_plain(&name) {
+            let what =
+                format!("the build left {:?}, which no package may be called", path.join(name));
+            let remedy = "correct Name, Version and Release of the spec";
+            return Err(Failure::new(Cause::Source, what, remedy));
+        }
+        found.push(path.join(name));
         if found.len() > PACKAGES_LIMIT {
             let what =
                 format!("the build left over {PACKAGES_LIMIT} packages in {}", path.display());
@@ -145,7 +173,7 @@ pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
     Ok(found)
 }
 
-fn remove(home: &Path, name: &str, package: &Path) -> Result<(), Failure> {
+fn unlink(home: &Path, name: &str, package: &Path) -> Result<(), Failure> {
     let file = package.file_name().unwrap_or_default();
     match directory(home, name)? {
         Some(directory) => {

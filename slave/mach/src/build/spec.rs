@@ -14,13 +14,15 @@ use crate::progress::Progress;
 use crate::results;
 use crate::roots::{self, Set};
 use crate::srpm::{self, Source};
-use crate::workshop::{Workshop, read_log_end};
+use crate::workshop::{BUILD_LOG, Workshop, read_log_end};
 
 use super::bench::{Bench, TOPDIR};
 use super::{requirements, rpmbuild};
 
 /// Where the builder has the directory of the spec.
 const SOURCES: &str = "/sources";
+/// Where rpmbuild leaves source packages, below `%_topdir`.
+const SRPMS: &str = "SRPMS";
 
 /// The spec that `given` names: itself, or the only one of a directory.
 pub fn find(given: &Path) -> Result<PathBuf, Failure> {
@@ -67,7 +69,7 @@ pub fn source_package(
             Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
         let bench = Bench::prepare(&workshop, options)?;
         make(&bench, spec)?;
-        let files = results::take(&bench.home.join(TOPDIR), &workshop.out)?;
+        let files = results::take_sources(&bench.home.join(TOPDIR), SRPMS, &workshop.out)?;
         let [file] = &files[..] else {
             let what = format!("{}: rpmbuild -bs left {} packages", spec.display(), files.len());
             return Err(Failure::new(Cause::Source, what, "a spec gives one source package"));
@@ -98,8 +100,8 @@ fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
     let root = roots::set(workshop, Set::Build)?;
     let overlay = bench.lay(&root.paths(), "root-0")?;
     let phase = workshop.progress.phase("source package");
-    let path = workshop.out.join("build.log");
-    let log = crate::workshop::open_log(&path)?;
+    let path = workshop.out.join(BUILD_LOG);
+    let log = workshop.open_log(BUILD_LOG)?;
     phase.follow(&path);
     let mut cell = cells::builder(&bench.place(&overlay.at))?;
     cells::show(&mut cell, &overlay.at, directory, SOURCES)?;
@@ -108,7 +110,7 @@ fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
     let ended =
         cells::run(cell, &program, cells::Streams::log(&log, &path)?, &mut || phase.tick())?;
     overlay.unmount()?;
-    if ended.status == 0 && !requirements::packages(&bench.home, "SRPMS")?.is_empty() {
+    if ended.status == 0 && !requirements::packages(&bench.home, SRPMS)?.is_empty() {
         phase.end("made");
         return Ok(());
     }

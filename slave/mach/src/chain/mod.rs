@@ -422,5 +422,5 @@ impl Driver<'_> {
 /// Whether a result is a package that others may need.
 fn is_package(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.ends_with(".deb") || name.ends_with(".rpm") && !name.ends_with(".src.rpm")
+    name.ends_with(".deb") || name.ends_with(".rpm") && !name.ends_with("src.rpm")
 }

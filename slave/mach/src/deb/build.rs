@@ -13,10 +13,10 @@ use crate::dist::Dist;
 use crate::explain::{self, Kind};
 use crate::failure::{Cause, Failure};
 use crate::options::Options;
-use crate::record::{About, LayerRecord, ResultFile};
+use crate::record::{About, FileKind, LayerRecord, ResultFile};
 use crate::results;
 use crate::roots::{self, Chain, Root, Set};
-use crate::workshop::read_log_end;
+use crate::workshop::{BUILD_LOG, read_log_end};
 
 /// What a record says of the build of `dsc`.
 pub fn about(dsc: &Dsc, dist: &Dist, options: &Options) -> About {
@@ -69,7 +69,7 @@ fn build(bench: &Bench<'_>, dsc: &Dsc, root: &Root, left: &mut Left) -> Result<(
         ("", 0),
         |(last, status), (name, program)| match status {
             0 => {
-                let ended = bench.run_program(&overlay.at, program, "build.log", &phase)?;
+                let ended = bench.run_program(&overlay.at, program, BUILD_LOG, &phase)?;
                 Ok((name, ended.status))
             }
             _ => Ok((last, status)),
@@ -84,7 +84,7 @@ fn build(bench: &Bench<'_>, dsc: &Dsc, root: &Root, left: &mut Left) -> Result<(
     }
     phase.end(format!("failed, status {status}"));
     let workshop = bench.workshop;
-    let log = read_log_end(&workshop.out.join("build.log"));
+    let log = read_log_end(&workshop.out.join(BUILD_LOG));
     let subject = workshop.progress.subject();
     let (failure, section) =
         explain::build_failed(workshop.area, subject, (program, status), &log, Kind::Deb);
@@ -101,6 +101,10 @@ fn take(bench: &Bench<'_>, dsc: &Dsc, left: &mut Left) -> Result<(), Failure> {
     if !results.iter().any(|file| file.kind.is_binary()) {
         let what = format!("{}: dpkg-buildpackage ended well but left no package", dsc.name);
         return refuse(what, "does debian/control have a Package that is built here?");
+    }
+    if !results.iter().any(|file| file.kind == FileKind::Changes) {
+        let what = format!("{}: dpkg-buildpackage ended well but left no .changes", dsc.name);
+        return refuse(what, "it lists what was built: let debian/rules leave it alone");
     }
     if let Some(name) = changed(&results, dsc) {
         let what = format!("{}: the build has changed its own source, {name}", dsc.name);

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::results;
 use crate::roots::{self, Set};
 use crate::srpm::is_plain;
-use crate::workshop::{Workshop, open_log, read_log_end};
+use crate::workshop::{BUILD_LOG, Workshop, read_log_end};
 
 /// Where the builder has the directory.
 const SOURCES: &str = "/sources";
@@ -95,8 +95,8 @@ fn make(bench: &Bench<'_>, directory: &Path, named: &Named) -> Result<(), Failur
     let root = roots::set(workshop, Set::Build)?;
     let overlay = bench.lay(&root.paths(), "root-0")?;
     let phase = workshop.progress.phase("source package");
-    let path = workshop.out.join("build.log");
-    let log = open_log(&path)?;
+    let path = workshop.out.join(BUILD_LOG);
+    let log = workshop.open_log(BUILD_LOG)?;
     let mut cell = cells::builder(&bench.place(&overlay.at))?;
     cells::show(&mut cell, &overlay.at, directory, SOURCES)?;
     // dpkg-source applies patches to the tree: to a copy.
@@ -123,9 +123,14 @@ fn copy_tarballs(directory: &Path, named: &Named, to: &Path) -> Result<(), Failu
     for path in entries(directory.parent().unwrap_or(directory))? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let follows = name.strip_prefix(&begin).is_some_and(|rest| rest.starts_with(['.', '-']));
-        if follows && is_plain(&name) && path.is_file() {
-            fs::copy(&path, to.join(&*name)).on("copy", &path)?;
+        if !follows || !path.is_file() {
+            continue;
         }
+        if !is_plain(&name) {
+            let what = format!("{} has a name that no source may have", path.display());
+            return Err(Failure::new(Cause::Source, what, "letters, digits and ._+~^- only"));
+        }
+        fs::copy(&path, to.join(&*name)).on("copy", &path)?;
     }
     Ok(())
 }

@@ -282,6 +282,8 @@ pub enum FileKind {
     Tarball,
     /// A signature of one of these.
     Signature,
+    /// Another file that a `.changes` or `.dsc` names.
+    Other,
 }
 
 impl FileKind {
@@ -290,7 +292,7 @@ impl FileKind {
         match self {
             Self::Rpm | Self::Deb | Self::Udeb | Self::Ddeb => true,
             Self::SourceRpm | Self::Changes | Self::Buildinfo => false,
-            Self::Dsc | Self::Tarball | Self::Signature => false,
+            Self::Dsc | Self::Tarball | Self::Signature | Self::Other => false,
         }
     }
 }

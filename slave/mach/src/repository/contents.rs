@@ -94,9 +94,12 @@ pub fn gather(area: &Area, dist: &str) -> Result<(Contents, Vec<String>), Failur
             continue;
         }
         let Some((_, record)) = results::newest_good(area, dist, &package)? else { continue };
-        let wanted =
-            record.results.iter().filter(|file| belongs(file.kind) && is_plain(&file.name));
-        for file in wanted {
+        for file in record.results.iter().filter(|file| belongs(file.kind)) {
+            if !is_plain(&file.name) {
+                let what = format!("{} names a package {:?}, which none may be called", path.display(), file.name);
+                let remedy = "somebody has changed its record: remove that run, or build anew";
+                return Err(Failure::new(Cause::Source, what, remedy));
+            }
             let (name, sha256) = (file.name.clone(), file.sha256.clone());
             let entry = Entry { name, sha256, from: format!("{package}/{}", record.run) };
             let place = found.entry(file.name.clone());

@@ -41,8 +41,12 @@ const DEBIAN: &[Row] = &[
     row(".tar.bz2", FileKind::Tarball, |file, _| begins(file, b"BZh")),
     row(".tar.zst", FileKind::Tarball, |file, _| begins(file, b"\x28\xb5\x2f\xfd")),
     row(".asc", FileKind::Signature, |file, _| begins(file, b"-----BEGIN PGP ")),
+    row(".tar.lzma", FileKind::Tarball, |file, _| begins(file, b"]\0\0")),
     row(".diff.gz", FileKind::Tarball, |file, _| begins(file, b"\x1f\x8b")),
 ];
+
+/// What a `.changes` or `.dsc` names beside these: its digest stands there, nothing else is known of it.
+pub const LISTED: &Row = &row("", FileKind::Other, |_, _| Ok(String::new()));
 
 /// The row for a file called `name` that a build of `kind` left; `None`: it is no result.
 pub fn of(kind: Kind, name: &str) -> Option<&'static Row> {

@@ -10,34 +10,66 @@ use rustix::io::Errno;
 
 use crate::digest;
 use crate::failure::{Cause, Failure, OnPath};
-use crate::record::{Kind, ResultFile};
+use crate::record::{FileKind, Kind, ResultFile};
 use crate::srpm;
 
 pub use publish::{collect, link, publish, sync};
 pub use runs::{find, newest_good, runs};
 
 mod kinds;
+mod listed;
 mod publish;
 mod runs;
 
 const RESULTS_LIMIT: usize = 10_000;
 /// Of one directory, results or not: so many are held in memory.
 const NAMES_LIMIT: usize = 100_000;
+/// Where rpmbuild leaves binary packages, below `%_topdir`.
+const BINARIES: &str = "RPMS";
+/// How deep `%_rpmfilename` may lay directories: `%{ARCH}/…` lays one.
+const PLACES_DEPTH: usize = 4;
+const PLACES_LIMIT: usize = 256;
 
-/// Moves the packages below `topdir` (rpmbuild's `%_topdir`) into `out`.
+/// Moves the binary packages below `topdir` (rpmbuild's `%_topdir`) into `out`: those in `RPMS` and in
+/// the directories below it, wherever `%_rpmfilename` has put them.
 ///
 /// Directories are opened without following links and files are judged by descriptor: what
 /// `RPMS/x86_64/x.rpm` says it is, the build has decided. Nothing of the build runs any more.
 pub fn take(topdir: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
     let top = open_top(topdir)?;
-    take_all(Kind::Rpm, places(&top, topdir)?, out)
+    let mut places = Vec::new();
+    if let Some(binaries) = open_directory(&top, BINARIES, topdir)? {
+        add_places(binaries, topdir.join(BINARIES), PLACES_DEPTH, &mut places)?;
+    }
+    let taken = take_all(Kind::Rpm, places, out)?;
+    match taken.iter().find(|file| file.kind == FileKind::SourceRpm) {
+        Some(file) => Err(refuse(&topdir.join(BINARIES).join(&file.name), "is a source package")),
+        None => Ok(taken),
+    }
+}
+
+/// Moves the source packages in the directory called `name` below `topdir` into `out`.
+pub fn take_sources(topdir: &Path, name: &str, out: &Path) -> Result<Vec<ResultFile>, Failure> {
+    let top = open_top(topdir)?;
+    let path = topdir.join(name);
+    let place = open_directory(&top, name, topdir)?.map(|place| (place, path.clone()));
+    let taken = take_all(Kind::Rpm, place.into_iter().collect(), out)?;
+    match taken.iter().find(|file| file.kind != FileKind::SourceRpm) {
+        Some(file) => Err(refuse(&path.join(&file.name), "is no source package")),
+        None => Ok(taken),
+    }
 }
 
 /// Moves what dpkg-buildpackage left in `directory` into `out`: packages, `.changes`, `.buildinfo`,
-/// source packages. Judged like those of [`take`]; a package is called what its file is called.
+/// source packages, and every file that a `.changes` or `.dsc` among them names. Judged like those of
+/// [`take`]; a package is called what its file is called.
 pub fn take_debian(directory: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
     let place = open_top(directory)?;
-    take_all(Kind::Deb, vec![(place, directory.to_owned())], out)
+    let again = open_top(directory)?;
+    let mut taken = take_all(Kind::Deb, vec![(place, directory.to_owned())], out)?;
+    listed::take(&again, directory, out, &mut taken)?;
+    taken.sort_by(|one, two| one.name.cmp(&two.name));
+    Ok(taken)
 }
 
 fn take_all(
@@ -46,15 +78,25 @@ fn take_all(
     out: &Path,
 ) -> Result<Vec<ResultFile>, Failure> {
     let out_directory = File::open(out).on("open", out)?;
-    let mut taken = Vec::new();
+    let mut taken: Vec<ResultFile> = Vec::new();
     for (place, path) in places {
         for name in names(&place, &path)? {
-            if let Some(row) = kinds::of(kind, &name) {
-                if taken.len() == RESULTS_LIMIT {
-                    return Err(refuse(&path, &format!("is one of over {RESULTS_LIMIT}")));
-                }
-                taken.push(take_one(&place, &path, &name, row, &out_directory)?);
+            let Some(row) = kinds::of(kind, &name) else { continue };
+            let refuse = |why: &str| Err(refuse(&path.join(&name), why));
+            if !srpm::is_plain(&name) {
+                return refuse(
+                    "has a name that no package may have: letters, digits and ._+~^- only",
+                );
             }
+            if taken.len() == RESULTS_LIMIT {
+                return refuse(&format!("is one of over {RESULTS_LIMIT}"));
+            }
+            if taken.iter().any(|file| file.name == name) {
+                return refuse(
+                    "is the second of its name: '_rpmfilename' must tell packages apart",
+                );
+            }
+            taken.push(take_one(&place, &path, &name, row, &out_directory)?);
         }
     }
     taken.sort_by(|one, two| one.name.cmp(&two.name));
@@ -80,21 +122,23 @@ fn open_top(topdir: &Path) -> Result<OwnedFd, Failure> {
     }
 }
 
-/// The directories in which rpmbuild leaves packages: `SRPMS`, and each below `RPMS`.
-fn places(top: &OwnedFd, topdir: &Path) -> Result<Vec<(OwnedFd, PathBuf)>, Failure> {
-    let mut places = Vec::new();
-    if let Some(sources) = open_directory(top, "SRPMS", topdir)? {
-        places.push((sources, topdir.join("SRPMS")));
-    }
-    if let Some(binaries) = open_directory(top, "RPMS", topdir)? {
-        let path = topdir.join("RPMS");
-        for arch in names(&binaries, &path)? {
-            if let Some(place) = open_directory(&binaries, &arch, &path)? {
-                places.push((place, path.join(arch)));
-            }
+/// `place` and the directories below it, `depth` levels deep, which rpmbuild makes as `%_rpmfilename` says.
+fn add_places(
+    place: OwnedFd,
+    path: PathBuf,
+    depth: usize,
+    places: &mut Vec<(OwnedFd, PathBuf)>,
+) -> Result<(), Failure> {
+    for name in names(&place, &path)?.iter().filter(|_| depth > 0) {
+        if let Some(below) = open_directory(&place, name, &path)? {
+            add_places(below, path.join(name), depth - 1, places)?;
         }
     }
-    Ok(places)
+    if places.len() == PLACES_LIMIT {
+        return Err(refuse(&path, &format!("is one of over {PLACES_LIMIT} directories")));
+    }
+    places.push((place, path));
+    Ok(())
 }
 
 /// A directory that is one; `None` when it is not there, or something else.
@@ -111,15 +155,14 @@ fn open_directory(
     }
 }
 
-/// The names in a directory that no path could be misled by, sorted.
+/// The names in a directory, sorted. Whoever takes one judges it; one that is not UTF-8 is shown as far as it is.
 fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory).on("read the directory", path)? {
         let entry = entry.on("read the directory", path)?;
-        if let Ok(name) = entry.file_name().to_str()
-            && srpm::is_plain(name)
-        {
-            names.push(name.to_owned());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
         }
         if names.len() > NAMES_LIMIT {
             return Err(refuse(path, &format!("holds over {NAMES_LIMIT} files")));

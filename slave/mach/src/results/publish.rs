@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::area::{Area, entries, make_in_results};
 use crate::failure::{Cause, Failure, OnPath};
+use crate::srpm::NAME_LIMIT_BYTES;
 use crate::time::RunId;
 
 /// Makes `out` the results of `package` and `run`, in one rename; their directory.
@@ -64,7 +65,7 @@ pub fn collect(from: &Path, package: &str, to: &Path) -> Result<Vec<PathBuf>, Fa
         let is_common =
             ["log", "json", "txt"].iter().any(|end| path.extension() == Some(end.as_ref()));
         let name = match is_common {
-            true => OsString::from(format!("{package}-{run}-{}", name.to_string_lossy())),
+            true => common_name(package, &format!("-{run}-{}", name.to_string_lossy())),
             false => name.to_owned(),
         };
         let wanted = to.join(name);
@@ -72,6 +73,13 @@ pub fn collect(from: &Path, package: &str, to: &Path) -> Result<Vec<PathBuf>, Fa
         collected.push(wanted);
     }
     Ok(collected)
+}
+
+/// `package` and `end`, of a long package as much as a file name can hold: `end` names the run.
+fn common_name(package: &str, end: &str) -> OsString {
+    let room = NAME_LIMIT_BYTES.saturating_sub(end.len());
+    let package: String = package.chars().take(room).collect();
+    OsString::from(package + end)
 }
 
 fn put(from: &Path, to: &Path) -> Result<(), Failure> {
@@ -88,9 +96,8 @@ fn put(from: &Path, to: &Path) -> Result<(), Failure> {
 
 /// A copy under a name of its own first: nobody finds half a file under the right one.
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
-    let mut name = OsString::from(".mach-");
-    name.push(to.file_name().unwrap_or_default());
-    let partial = to.with_file_name(name);
+    // Not made of the name: that may be as long as names can be.
+    let partial = to.with_file_name(format!(".mach-{}", std::process::id()));
     let _ = fs::remove_file(&partial);
     let copied = File::create_new(&partial).and_then(|mut file| {
         io::copy(&mut File::open(from)?, &mut file)?;
@@ -154,6 +161,22 @@ mod tests {
         fs::remove_file(&wanted[0]).unwrap();
         rustix::fs::mkfifoat(CWD, &wanted[0], Mode::RUSR).unwrap();
         assert!(collect(&from, "a-1-1", &to).is_err());
+    }
+
+    #[test]
+    fn the_longest_names_of_packages_and_files_are_collected_and_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) =
+            (directory.path().join("20260101T000000Z-abcd"), directory.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        let (package, long) = ("p".repeat(245), format!("{}.rpm", "l".repeat(251)));
+        for name in [long.as_str(), "build.log"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        let collected = collect(&from, &package, &to).unwrap();
+        assert!(collected.contains(&to.join(&long)) && collected.len() == 2, "{collected:?}");
+        assert!(to.join(common_name(&package, "-20260101T000000Z-abcd-build.log")).exists());
+        copy(&from.join(&long), &directory.path().join(&long)).unwrap();
     }
 
     #[test]

@@ -36,6 +36,45 @@ fn root_results_are_taken_with_their_digest() {
 }
 
 #[test]
+fn root_packages_are_taken_wherever_the_name_format_puts_them() {
+    let (_directory, top, out) = build();
+    let long = format!("{}.noarch.rpm", "l".repeat(244));
+    fs::create_dir_all(top.join("RPMS/tools/extra")).unwrap();
+    for name in
+        ["flat-1-2.noarch.rpm", "tools/extra/deep-1-2.noarch.rpm", &format!("noarch/{long}")]
+    {
+        fs::write(top.join("RPMS").join(name), package("x")).unwrap();
+    }
+    let names: Vec<_> = take(&top, &out).unwrap().into_iter().map(|file| file.name).collect();
+    let wanted = ["deep-1-2.noarch.rpm", "flat-1-2.noarch.rpm", "good-1-2.noarch.rpm", &long];
+    assert_eq!(names, wanted);
+}
+
+#[test]
+fn root_a_package_that_cannot_be_taken_is_named() {
+    let (_directory, top, out) = build();
+    let refused = |name: &str, why: &str| {
+        let path = top.join("RPMS").join(name);
+        fs::write(&path, package("x")).unwrap();
+        let failure = take(&top, &out).unwrap_err();
+        assert!(failure.what.contains(why), "{name}: {failure}");
+        fs::remove_file(path).unwrap();
+        fs::remove_dir_all(&out).unwrap();
+        fs::create_dir(&out).unwrap();
+        fs::write(top.join("RPMS/noarch/good-1-2.noarch.rpm"), package("good")).unwrap();
+    };
+    refused("noarch/odd name-1-1.rpm", "odd name-1-1.rpm, which has a name that no package");
+    refused("good-1-2.noarch.rpm", "good-1-2.noarch.rpm, which is the second of its name");
+    let source = forge::package(&forge::named("s"), b"", digest::of_bytes);
+    fs::create_dir(top.join("SRPMS")).unwrap();
+    fs::write(top.join("SRPMS/s-1-1.src.rpm"), package("s")).unwrap();
+    let failure = take_sources(&top, "SRPMS", &out).unwrap_err();
+    assert!(failure.what.contains("s-1-1.src.rpm, which is no source package"), "{failure}");
+    fs::write(top.join("RPMS/s-1-1.src.rpm"), source).unwrap();
+    assert!(take(&top, &out).is_err());
+}
+
+#[test]
 fn links_in_place_of_packages_are_refused() {
     let (directory, top, out) = build();
     let secret = directory.path().join("secret");
@@ -105,6 +144,47 @@ fn root_debian_results_are_taken_from_one_directory() {
     fs::remove_file(top.join("y_1_all.deb")).unwrap();
     fs::write(top.join("y_1_all.deb"), package("y")).unwrap();
     assert!(take_debian(&top, &out).unwrap_err().what.contains("no Debian package"));
+}
+
+#[test]
+fn root_whatever_a_changes_file_lists_is_taken_as_it_lists_it() {
+    let (_directory, top, out) = build();
+    let changes = |lines: &[(&str, &[u8])]| {
+        let line = |(name, bytes): &(&str, &[u8])| {
+            format!(" {} {} {name}\n", digest::of_bytes(bytes), bytes.len())
+        };
+        let lines: String = lines.iter().map(line).collect();
+        let text = format!("Format: 1.8\nSource: radio\nChecksums-Sha256:\n{lines}");
+        fs::write(top.join("radio_2_amd64.changes"), text).unwrap();
+    };
+    let again = || {
+        fs::remove_dir_all(&out).unwrap();
+        fs::create_dir(&out).unwrap();
+    };
+    fs::write(top.join("radio_2.tar.lzma"), b"]\0\0..").unwrap();
+    fs::write(top.join("boot,manual.html"), "text").unwrap();
+    fs::write(top.join("nobody-lists-it.img"), "x").unwrap();
+    changes(&[("boot,manual.html", b"text"), ("radio_2.tar.lzma", b"]\0\0..")]);
+    let taken = take_debian(&top, &out).unwrap();
+    let names: Vec<_> = taken.iter().map(|file| (file.name.as_str(), file.kind)).collect();
+    let wanted = [
+        ("boot,manual.html", FileKind::Other),
+        ("radio_2.tar.lzma", FileKind::Tarball),
+        ("radio_2_amd64.changes", FileKind::Changes),
+    ];
+    assert_eq!(names, wanted);
+    again();
+    fs::write(top.join("boot,manual.html"), "tampered").unwrap();
+    changes(&[("boot,manual.html", b"text")]);
+    let failure = take_debian(&top, &out).unwrap_err();
+    assert!(failure.what.contains("boot,manual.html, which has SHA-256"), "{failure}");
+    again();
+    changes(&[("gone.iso", b"x")]);
+    let failure = take_debian(&top, &out).unwrap_err();
+    assert!(failure.what.contains("radio_2_amd64.changes names gone.iso"), "{failure}");
+    again();
+    changes(&[("../../etc/passwd", b"x")]);
+    assert!(take_debian(&top, &out).unwrap_err().what.contains("no result may be called"));
 }
 
 #[test]

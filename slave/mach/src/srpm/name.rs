@@ -4,6 +4,10 @@ use rpm::IndexTag;
 
 use crate::header::Preamble;
 
+/// `NAME_MAX` of `limits.h`: what every file system of Linux takes.
+pub const NAME_LIMIT_BYTES: usize = 255;
+const LONGEST_END: &str = ".nosrc.rpm";
+
 /// Name, version and release of a package: characters that are safe in a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PackageName {
@@ -25,6 +29,15 @@ impl PackageName {
             version: part(IndexTag::RPMTAG_VERSION, "version")?,
             release: part(IndexTag::RPMTAG_RELEASE, "release")?,
         })
+    }
+
+    /// As [`PackageName::of`], of a source package: its results have a directory of this name, itself a file.
+    pub(super) fn of_source(preamble: &Preamble) -> Result<Self, String> {
+        let package = Self::of(preamble)?;
+        match package.to_string().len() + LONGEST_END.len() <= NAME_LIMIT_BYTES {
+            true => Ok(package),
+            false => Err(format!("{package} is longer than the name of a file may be")),
+        }
     }
 
     /// Its name alone.
@@ -49,10 +62,20 @@ impl std::fmt::Display for PackageName {
     }
 }
 
-/// Whether `text` may stand in a file name: a source package comes from nobody we trust.
+/// Whether `text` may be a file name, or stand in one: a source package comes from nobody we trust.
+///
+/// Who meets another name refuses it aloud. What is passed over silently is lost.
 pub fn is_plain(text: &str) -> bool {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "._+~^-".contains(c);
-    text.len() <= 128
+    is_made_of(text, "._+~^-")
+}
+
+/// As [`is_plain`], for files that are only carried: `dpkg-distaddfile` takes commas, too.
+pub fn is_plain_file(text: &str) -> bool {
+    is_made_of(text, "._+~^-,:@=")
+}
+
+fn is_made_of(text: &str, marks: &str) -> bool {
+    text.len() <= NAME_LIMIT_BYTES
         && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && text.chars().all(fine)
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || marks.contains(c))
 }

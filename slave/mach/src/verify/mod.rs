@@ -35,7 +35,6 @@ const DIFFERENCES_LIMIT: usize = 1_000;
 /// Packages of one build whose differences are looked for inside.
 const LOOKED_INTO_LIMIT: usize = 50;
 const DIFFOSCOPE_FILE: &str = "diffoscope.txt";
-const SECOND_LOG: &str = "build-second.log";
 
 /// Builds a second time by `build`, which is given a workshop of its own, and compares with `first`,
 /// the results in `workshop.out`.
@@ -85,13 +84,16 @@ fn in_second_run(
             phase.end(&note);
             (note, differences)
         }
-        Err(failure) if failure.cause == Cause::Interrupted => return Err(failure),
+        Err(failure) if failure.cause == Cause::Interrupted => {
+            workshop.take_up_log(&keep_log(&second, workshop)?);
+            return Err(failure);
+        }
         Err(failure) => {
             phase.end("failed");
-            keep_log(&second, workshop)?;
+            let place = keep_log(&second, workshop)?;
             let what = format!("the second build failed: {}", failure.what);
             let file = String::new();
-            (what.clone(), vec![Difference { file, place: SECOND_LOG.to_owned(), what }])
+            (what.clone(), vec![Difference { file, place, what }])
         }
     };
     tell(workshop, &note, &differences);
@@ -121,13 +123,15 @@ fn summary(differences: &[Difference]) -> String {
     }
 }
 
-/// The second build's log, beside that of the first.
-fn keep_log(second: &Workshop<'_>, workshop: &Workshop<'_>) -> Result<(), Failure> {
-    let (from, to) = (second.out.join("build.log"), workshop.out.join(SECOND_LOG));
-    match from.exists() {
-        true => fs::copy(&from, &to).map(drop).on("write", &to),
-        false => Ok(()),
+/// Puts the log that the second build wrote last beside those of the first; its name there.
+fn keep_log(second: &Workshop<'_>, workshop: &Workshop<'_>) -> Result<String, Failure> {
+    let log = second.log_at_hand();
+    let name = format!("{}-second.log", log.trim_end_matches(".log"));
+    let (from, to) = (second.out.join(log), workshop.out.join(&name));
+    if from.exists() {
+        fs::copy(&from, &to).on("write", &to)?;
     }
+    Ok(name)
 }
 
 /// Mounts a tmpfs over the scratch of `run`, in mach's own mount namespace, if there is memory for twice
@@ -190,7 +194,7 @@ fn compare(
             continue;
         }
         looked_into += 1;
-        if looked_into > LOOKED_INTO_LIMIT {
+        if looked_into > LOOKED_INTO_LIMIT || !is_unpackable(file) {
             differences.push(whole(file, "its bytes differ"));
             continue;
         }
@@ -206,7 +210,9 @@ fn compare(
 }
 
 fn packages(files: &[ResultFile]) -> Vec<&ResultFile> {
-    let is_package = |file: &&ResultFile| file.kind.is_binary() || file.kind == FileKind::SourceRpm;
+    let is_package = |file: &&ResultFile| {
+        file.kind.is_binary() || matches!(file.kind, FileKind::SourceRpm | FileKind::Other)
+    };
     files.iter().filter(is_package).collect()
 }
 
@@ -216,6 +222,10 @@ fn whole(file: &ResultFile, what: &str) -> Difference {
 
 fn is_rpm(file: &ResultFile) -> bool {
     matches!(file.kind, FileKind::Rpm | FileKind::SourceRpm)
+}
+
+fn is_unpackable(file: &ResultFile) -> bool {
+    file.kind != FileKind::Other
 }
 
 fn open(directory: &Path, file: &ResultFile) -> Result<File, Failure> {
