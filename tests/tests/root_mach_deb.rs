@@ -99,9 +99,25 @@ fn root_debian_sources_share_layers_chain_and_are_refused_with_a_reason() {
     build.arg("--in").arg(third.with_file_name("third_1.tar.xz")).arg("--out").arg(&again);
     run(build.args(["--", "sh", "-c", command])).done();
     assert!(only(&again, "third_1_all.deb") == only(&out, "third_1_all.deb"));
+    everything_that_is_listed(&djinni);
     refusals(&djinni);
     failures(&djinni);
     djinni.finish();
+}
+
+/// Files that debian/rules adds to the upload come out with it; what it lists and has not left is named.
+fn everything_that_is_listed(djinni: &Djinni) {
+    let out = djinni.base().join("listed");
+    let add = |name: &str, section: &str| format!("dpkg-distaddfile {name} {section} -\n");
+    let build = format!(
+        "echo text >../manual_1.txt\necho disk >../disk_1_amd64.img\n{}{}",
+        add("manual_1.txt", "byhand"),
+        add("disk_1_amd64.img", "raw-images")
+    );
+    let listed = made(djinni, "listed", "", &build);
+    rebuild_given(djinni, &[&listed], &out).done();
+    assert_eq!(only(&out, "manual_1.txt"), b"text\n");
+    assert_eq!(only(&out, "disk_1_amd64.img"), b"disk\n");
 }
 
 /// What cannot be met, what is damaged, what leads elsewhere.

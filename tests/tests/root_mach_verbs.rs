@@ -227,7 +227,7 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     let djinni = builder();
     let slow = spec(&djinni, "slow", "BuildArch: noarch", "(setsid sleep 4321 &); sleep 1000");
     let ran = mach(&djinni, &[&slow], &["--time-limit", "3s", "build", "slow.spec"]).ended_with(1);
-    ran.complains(&["may take no longer"]);
+    ran.complains(&["may take no longer", "/build.log"]);
     assert_eq!(newest(&djinni, "slow-1-1.world").1["exit"]["cause"], "time");
     // A signal to mach ends the build at once, and the record tells.
     let script = format!(
@@ -237,7 +237,7 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     let mut command = djinni.start_build(&["builder", "--in"]);
     let ran = run(command.arg(&slow).args(["--", "sh", "-c", &script])).done();
     assert_eq!(ran.text(), "status 1\n", "{ran:?}");
-    ran.complains(&["interrupted by SIGTERM"]);
+    ran.complains(&["interrupted by SIGTERM", "/build.log"]);
     assert_eq!(newest(&djinni, "slow-1-1.world").1["exit"]["cause"], "interrupted");
     // Hooks, of a dist of one's own.
     let dist = fs::read_to_string(

@@ -14,9 +14,11 @@ use crate::failure::{Cause, Failure, OnPath};
 use crate::header::{self, Preamble};
 
 mod files;
+mod kept_out;
 mod name;
 mod platforms;
 
+pub use kept_out::{KeptOut, take_along};
 pub use name::{NAME_LIMIT_BYTES, PackageName, is_plain, is_plain_file};
 pub use platforms::Platforms;
 
@@ -87,6 +89,10 @@ pub struct Source {
     pub conflicts: Vec<Capability>,
     /// File name of its spec, which is plain.
     pub spec: String,
+    /// Names of sources that it keeps out (`NoSource`).
+    pub kept_out: Vec<String>,
+    /// Those, as they were found beside it.
+    pub beside: Vec<KeptOut>,
     /// What its files take when unpacked, as its header says.
     pub unpacked_bytes: u64,
     /// The time of its newest changelog entry, as rpmbuild takes it for SOURCE_DATE_EPOCH.
@@ -128,7 +134,8 @@ impl Source {
 
     /// The file's name in a build: made of checked parts, never the name that was given.
     pub fn file_name(&self) -> String {
-        format!("{}.src.rpm", self.package)
+        let end = if self.kept_out.is_empty() { "src" } else { "nosrc" };
+        format!("{}.{end}.rpm", self.package)
     }
 }
 
@@ -180,7 +187,7 @@ fn read_source(file: &mut impl Read, path: &Path) -> Result<Source, String> {
     // Before gigabytes of payload are read.
     let package = PackageName::of_source(&preamble)?;
     let Needs { requirements, conflicts } = needs(&preamble)?;
-    let files::Judged { spec, unpacked_bytes } = files::judge(&preamble)?;
+    let files::Judged { spec, kept_out, unpacked_bytes } = files::judge(&preamble)?;
     let changelog_time = changelog_time(&preamble)?;
     let files_time = preamble.numbers(IndexTag::RPMTAG_FILEMTIMES)?.into_iter().max();
     let reading_failed = |error| format!("reading it failed: {error}");
@@ -193,6 +200,8 @@ fn read_source(file: &mut impl Read, path: &Path) -> Result<Source, String> {
         requirements,
         conflicts,
         spec,
+        kept_out,
+        beside: Vec::new(),
         unpacked_bytes,
         changelog_time,
         files_time: files_time.map(u64::from),

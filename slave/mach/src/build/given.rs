@@ -1,5 +1,7 @@
 //! What is to be built: a source package, of either kind.
 
+use std::path::{Path, PathBuf};
+
 use super::bench;
 use crate::area::Area;
 use crate::deb::{self, dsc::Dsc};
@@ -29,6 +31,12 @@ impl Given {
             }
             (Manager::Dnf | Manager::Dnf5, false) => {
                 let source = fetch::verb::source_package(area, options, given)?;
+                // What a server gave stands in a cache, beside nothing of the caller's.
+                let beside = match source.url {
+                    Some(_) => PathBuf::from("."),
+                    None => source.path.parent().unwrap_or(Path::new("/")).to_owned(),
+                };
+                let source = source.with_kept_out(&beside)?;
                 Ok(Self::Rpm(Box::new(source)))
             }
             (Manager::Apt, false) => Err(other_kind(given, dist, ".dsc files")),

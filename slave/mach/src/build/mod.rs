@@ -46,8 +46,11 @@ use asked::Asked;
 use bench::{Bench, TOPDIR};
 use given::Given;
 use requirements::Rounds;
-use rpmbuild::Version;
+pub use rpmbuild::Version;
 use written::Written;
+
+/// rpm's `%_sourcedir`, below `%_topdir`.
+const SOURCES: &str = "SOURCES";
 
 /// Builds one source; each result's path is told. `view` holds the packages of a chain that it may see.
 pub fn rebuild(
@@ -205,9 +208,11 @@ fn work_on_rpm(
     take(&bench, source, left)
 }
 
-/// Copies a source package into the builder's home; it is whole, then.
+/// Copies a source package into the builder's home, and the sources that it keeps out; it is whole, then.
 pub fn bring(bench: &Bench<'_>, source: &Source) -> Result<(), Failure> {
     source.copy_to(&bench.home.join(source.file_name()))?;
+    let uid = bench.workshop.dist.builder.uid;
+    source.copy_kept_out(&bench.home.join(TOPDIR).join(SOURCES), uid)?;
     match source.checked {
         Checked::NotYet => check_by_rpm(bench.workshop, source, &bench.home),
         Checked::Sha256 => Ok(()),

@@ -76,6 +76,14 @@ pub fn source_package(
         };
         let source = Source::read(&workshop.out.join(&file.name))?;
         if let Some(directory) = into {
+            // One of its own: sources that are kept out have any names.
+            let directory = directory.join(source.package.to_string());
+            std::fs::create_dir_all(&directory).on("make the directory", &directory)?;
+            srpm::take_along(
+                &source.kept_out,
+                spec.parent().unwrap_or(Path::new("/")),
+                &directory,
+            )?;
             let path = directory.join(&file.name);
             std::fs::rename(&source.path, &path).on("move the source package to", &path)?;
             return Ok(path);

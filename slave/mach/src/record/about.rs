@@ -48,10 +48,16 @@ impl About {
             sha256: source.sha256.clone(),
             size_bytes: source.size_bytes,
         };
+        let beside = source.beside.iter().map(|file| InputFile {
+            role: Role::Source,
+            name: file.name.clone(),
+            sha256: file.sha256.clone(),
+            size_bytes: file.size_bytes,
+        });
         Self {
             kind: Kind::Rpm,
             package: source.package.to_string(),
-            sources: vec![file],
+            sources: [file].into_iter().chain(beside).collect(),
             requirements: source.requirements.iter().map(ToString::to_string).collect(),
             conflicts: source.conflicts.iter().map(ToString::to_string).collect(),
             options: Options::of(options, dist),

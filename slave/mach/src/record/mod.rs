@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::build::Version;
 use crate::dist::Dist;
 use crate::evr::Capability;
 use crate::failure::{Cause, Failure, OnPath};
@@ -94,7 +95,7 @@ fn record(
         dist: dist_record(dist),
         repositories: repositories(workshop),
         macros: about.macros.clone(),
-        source_date_epoch: about.source_date_epoch,
+        source_date_epoch: about.source_date_epoch.filter(|_| fixes_times(about, gathered)),
         layers: gathered.layers.clone(),
         packages: gathered.root.packages.iter().map(PackageRecord::from).collect(),
         phases: workshop.progress.phases().into_iter().map(PhaseRecord::from).collect(),
@@ -102,6 +103,12 @@ fn record(
         results: gathered.results.clone(),
         verified: gathered.verified.clone(),
     }
+}
+
+/// Whether the packages carry the time that they were to carry: an old rpm knows the build's alone.
+fn fixes_times(about: &About, gathered: &Gathered) -> bool {
+    let is_old = |version| version < Version::FIXES_TIMES;
+    about.kind == Kind::Deb || !Version::of_root(&gathered.root).is_some_and(is_old)
 }
 
 fn dist_record(dist: &Dist) -> DistRecord {

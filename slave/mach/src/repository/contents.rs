@@ -96,7 +96,11 @@ pub fn gather(area: &Area, dist: &str) -> Result<(Contents, Vec<String>), Failur
         let Some((_, record)) = results::newest_good(area, dist, &package)? else { continue };
         for file in record.results.iter().filter(|file| belongs(file.kind)) {
             if !is_plain(&file.name) {
-                let what = format!("{} names a package {:?}, which none may be called", path.display(), file.name);
+                let what = format!(
+                    "{} names a package {:?}, which none may be called",
+                    path.display(),
+                    file.name
+                );
                 let remedy = "somebody has changed its record: remove that run, or build anew";
                 return Err(Failure::new(Cause::Source, what, remedy));
             }

@@ -20,6 +20,8 @@ const SPECIAL_BITS: u16 = 0o7000;
 pub struct Judged {
     /// File name of the spec.
     pub spec: String,
+    /// Names of sources and patches that the package does not hold (`NoSource`, `NoPatch`).
+    pub kept_out: Vec<String>,
     /// Sizes of all, summed.
     pub unpacked_bytes: u64,
 }
@@ -43,7 +45,10 @@ pub fn judge(preamble: &Preamble) -> Result<Judged, String> {
         let limit = UNPACKED_LIMIT_BYTES >> 30;
         return Err(format!("its files would take more than {limit} GiB when unpacked"));
     }
-    Ok(Judged { spec: spec(&files)?, unpacked_bytes })
+    // rpmbuild marks what it keeps out of a package so.
+    let is_kept_out = |file: &&FileEntry<'_>| file.flags().contains(FileFlags::GHOST);
+    let kept_out = files.iter().filter(is_kept_out).map(|file| file.basename().to_owned());
+    Ok(Judged { kept_out: kept_out.collect(), spec: spec(&files)?, unpacked_bytes })
 }
 
 fn judge_one(file: &FileEntry<'_>) -> Result<(), String> {

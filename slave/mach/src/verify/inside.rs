@@ -32,7 +32,9 @@ unpack() {
     esac
     for part in control files; do
         [ -s "$1/$part.tar" ] || continue
-        tar --full-time --numeric-owner -tvf "$1/$part.tar" >>"$1/list"
+        # A directory's size is the file system's business.
+        tar --full-time --numeric-owner -tvf "$1/$part.tar" |
+            sed -E 's/^(d[^ ]* +[^ ]+) +[0-9]+ /\1 0 /' >>"$1/list"
         tar --no-same-owner --delay-directory-restore -C "$1/$part" -xf "$1/$part.tar"
     done
     chmod -R u+rwX "$1"

@@ -81,7 +81,8 @@ pub fn differences(
     two: &mut impl Read,
     names: &Names,
 ) -> Result<Vec<(String, String)>, String> {
-    let (one, mut two) = (entries(one)?, entries(two)?);
+    let (mut one, mut two) = (entries(one)?, entries(two)?);
+    [&mut one, &mut two].into_iter().for_each(without_sizes_of_directories);
     two.values_mut().for_each(|data| names.in_data(data));
     let mut tags: Vec<u32> = one.keys().chain(two.keys()).copied().collect();
     tags.sort_unstable();
@@ -105,6 +106,28 @@ fn entries(file: &mut impl Read) -> Result<BTreeMap<u32, IndexData>, String> {
     let preamble = header::read_preamble(file).map_err(|error| error.to_string())?;
     let entries = preamble.metadata.header.get_all_entries().map_err(|error| error.to_string())?;
     Ok(entries.into_iter().collect())
+}
+
+/// The size of a directory is the file system's business; rpm before 4.14 notes it.
+fn without_sizes_of_directories(entries: &mut BTreeMap<u32, IndexData>) {
+    const KIND: u16 = 0o170_000;
+    const DIRECTORY: u16 = 0o040_000;
+    let modes = match entries.get(&(IndexTag::RPMTAG_FILEMODES as u32)) {
+        Some(IndexData::Int16(modes)) => modes.clone(),
+        _ => return,
+    };
+    let is_directory = |mode: &u16| mode & KIND == DIRECTORY;
+    if let Some(IndexData::Int32(sizes)) = entries.get_mut(&(IndexTag::RPMTAG_FILESIZES as u32)) {
+        for (size, _) in sizes.iter_mut().zip(&modes).filter(|(_, mode)| is_directory(mode)) {
+            *size = 0;
+        }
+    }
+    if let Some(IndexData::Int64(sizes)) = entries.get_mut(&(IndexTag::RPMTAG_LONGFILESIZES as u32))
+    {
+        for (size, _) in sizes.iter_mut().zip(&modes).filter(|(_, mode)| is_directory(mode)) {
+            *size = 0;
+        }
+    }
 }
 
 fn is_consequence(tag: u32) -> bool {
@@ -211,6 +234,23 @@ mod tests {
         let found = |names| differences(&mut one.as_slice(), &mut two.as_slice(), &names).unwrap();
         assert_eq!(found(names), []);
         assert_eq!(found(Names::default())[0].0, "FILEUSERNAME");
+    }
+
+    #[test]
+    fn the_size_of_a_directory_is_no_difference_and_that_of_a_file_is() {
+        let forge = |sizes: [u32; 2]| {
+            package(|entries| {
+                let modes = Value::Shorts(vec![0o040_755, 0o100_644]);
+                entries.insert(IndexTag::RPMTAG_FILEMODES as u32, modes);
+                let sizes = Value::Words(sizes.to_vec());
+                entries.insert(IndexTag::RPMTAG_FILESIZES as u32, sizes);
+            })
+        };
+        let found = |one: Vec<u8>, two: Vec<u8>| {
+            differences(&mut one.as_slice(), &mut two.as_slice(), &Names::default()).unwrap()
+        };
+        assert_eq!(found(forge([4096, 7]), forge([60, 7])), []);
+        assert_eq!(found(forge([4096, 7]), forge([60, 8]))[0].0, "FILESIZES");
     }
 
     #[test]
