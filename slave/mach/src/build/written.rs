@@ -18,7 +18,10 @@ impl<'a> Written<'a> {
     /// Read of a log, or of its end.
     pub fn of_log(log: &'a str) -> Self {
         let after = log.rfind("\nExecuting(").map_or(log, |at| &log[at + 1..]);
+        // Source packages are of the question before, which runs no script: where the build runs none, too,
+        // it is in sight.
         let paths = after.lines().filter_map(|line| line.strip_prefix("Wrote: "));
+        let paths = paths.filter(|path| !path.trim_end().ends_with("src.rpm"));
         Self {
             paths: paths.map(str::trim_end).collect(),
             has_files: after.lines().any(|line| line.starts_with("Processing files: ")),
@@ -90,5 +93,11 @@ mod tests {
         assert_eq!(none.compare("x", &[]), Ok(false));
         let some = Written::of_log("Executing(%install): sh\nProcessing files: x-1-1.noarch\n");
         assert!(some.compare("x", &[]).is_err());
+        // Neither of both runs a script.
+        let meta = Written::of_log(
+            "Wrote: /builddir/build/REQUIRES/meta-1-1.src.rpm\nProcessing files: meta-1-1.noarch\n\
+             Wrote: /builddir/build/RPMS/noarch/meta-1-1.noarch.rpm\n",
+        );
+        assert_eq!(meta.compare("meta-1-1", &taken(&["meta-1-1.noarch.rpm"])), Ok(true));
     }
 }
