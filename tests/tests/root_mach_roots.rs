@@ -74,7 +74,7 @@ fn publish(djinni: &Djinni, name: &str, package: &str, version: &str, rest: &str
     command.args(["-bb", "--quiet", "--define"]).arg(format!("_topdir {}", top.display()));
     command.arg("--define").arg(format!("_rpmdir {}", repository.display())).arg(&spec);
     run(&mut command).done();
-    run(Command::new("createrepo_c").arg("--quiet").arg(&repository)).done();
+    run(Command::new("createrepo_c").args(["--quiet", "--error-exit-val"]).arg(&repository)).done();
 }
 
 fn status(djinni: &Djinni) -> Value {

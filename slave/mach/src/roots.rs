@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, openat2};
 
-use crate::cells::{self, Program, Streams};
+use crate::cells;
 use crate::deb::{self, relation::Relations};
 use crate::digest::Sum;
 use crate::dist::{Address, Builder, Dist, Manager};
@@ -24,6 +24,7 @@ use crate::package::Resolution;
 use crate::packages;
 use crate::progress::Phase;
 use crate::remove;
+use crate::repository;
 use crate::resolve::{self, Request};
 use crate::room;
 use crate::signed;
@@ -317,15 +318,10 @@ pub fn index(workshop: &Workshop<'_>, chain: &mut Chain) -> Result<(), Failure> 
         cells::make_skeleton(&skeleton, &[])?;
     }
     let cell = cells::indexer(&skeleton, repository);
-    let program = Program::as_root(["/usr/bin/createrepo_c", "--quiet", cells::LAYER], cells::HOME);
-    let log = Streams::log(&workshop.open_root_log()?, &workshop.root_log())?;
-    if cells::run(cell, &program, log, &mut || ())?.status == 0 {
-        chain.indexed = true;
-        return Ok(());
-    }
-    let what = format!("createrepo_c failed on {}", repository.display());
-    let remedy = "use an image with createrepo-c: a chain needs it; read root.log";
-    Err(Failure::new(Cause::Root, what, remedy))
+    let argv = vec![cells::LAYER.to_owned()];
+    repository::index::create(workshop, cell, argv, "what this chain has built")?;
+    chain.indexed = true;
+    Ok(())
 }
 
 /// Gives the root its user and the user's home.

@@ -37,6 +37,7 @@ use crate::options::Options;
 use crate::progress::Progress;
 use crate::record::{self, About, Gathered, LayerRecord};
 use crate::remove;
+use crate::repository;
 use crate::results;
 use crate::roots::{self, Chain, Root};
 use crate::srpm::{Checked, Needs, Source};
@@ -303,11 +304,13 @@ fn take(bench: &Bench<'_>, source: &Source, left: &mut Left) -> Result<(), Failu
     let has_packages = Written::of_log(&log).compare(&source.package.to_string(), &taken)?;
     taken.extend(requirements::take_source_package(bench)?);
     taken.sort_by(|one, two| one.name.cmp(&two.name));
-    phase.end(match has_packages {
+    let said = match has_packages {
         true => format!("{} packages", taken.len()),
         false => "the source package alone: its spec has no %files".to_owned(),
-    });
+    };
     left.gathered.results = taken;
+    repository::fitness::judge(&workshop.out, &left.gathered.results)?;
+    phase.end(said);
     Ok(())
 }
 

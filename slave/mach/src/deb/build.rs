@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::dsc::Dsc;
+use super::index;
 use super::pack::{self, BUILDING};
 use super::relation::Relations;
 use super::roots as deb_roots;
@@ -110,8 +111,13 @@ fn take(bench: &Bench<'_>, dsc: &Dsc, left: &mut Left) -> Result<(), Failure> {
         let what = format!("{}: the build has changed its own source, {name}", dsc.name);
         return refuse(what, "nothing is taken from such a build: mend debian/rules");
     }
-    phase.end(format!("{} files", results.len()));
     left.gathered.results = results;
+    let debs = left.gathered.results.iter().filter(|file| file.name.ends_with(".deb"));
+    for deb in debs {
+        // What no index can hold is told here, not in the build that needs it.
+        index::fields(workshop, &workshop.out.join(&deb.name))?;
+    }
+    phase.end(format!("{} files", left.gathered.results.len()));
     Ok(())
 }
 

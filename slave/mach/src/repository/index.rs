@@ -1,19 +1,27 @@
 //! The index of RPM packages, by the slave's createrepo_c in a cell.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType};
+use slave_cell::Cell;
 
 use crate::area::entries;
 use crate::cells::{self, Program, Streams};
+use crate::explain;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::progress::text;
 use crate::srpm::is_plain;
 use crate::workshop::Workshop;
 
 /// Names under which the cell has directories.
 const PACKAGES: &str = "packages";
 const BEFORE: &str = "before";
+/// createrepo_c's status with `--error-exit-val` when it has left packages out.
+const LEFT_OUT: i32 = 2;
+const SAID_LIMIT_BYTES: u64 = 1 << 20;
+const NAMED_LIMIT: usize = 10;
 
 /// Makes `repodata/` in `aside`, which has the packages. Of the repository `before` everything is
 /// taken over that concerns the same files.
@@ -29,25 +37,61 @@ pub fn rpms(workshop: &Workshop<'_>, aside: &Path, before: Option<&Path>) -> Res
     let cell = cells::solver(&skeleton, &shown, &out, true);
     let at = |name: &str| format!("{}/{name}", cells::REPOSITORIES);
     // The databases beside the XML are for package managers of ten years ago.
-    let fixed = ["/usr/bin/createrepo_c", "--quiet", "--no-database", "--outputdir", cells::STATE];
-    let mut argv: Vec<String> = fixed.map(str::to_owned).into();
+    let mut argv: Vec<String> = ["--no-database", "--outputdir", cells::STATE].map(str::to_owned).into();
     if before.is_some() {
         argv.extend(["--update".to_owned(), "--update-md-path".to_owned(), at(BEFORE)]);
     }
     argv.push(at(PACKAGES));
-    let log = Streams::log(&workshop.open_root_log()?, &workshop.root_log())?;
-    let ended = cells::run(cell, &Program::as_root(argv, cells::HOME), log, &mut || ())?;
-    if ended.status != 0 {
-        let log = crate::workshop::read_log_end(&workshop.root_log());
-        let what = format!("createrepo_c failed on the results of {}", workshop.dist.name);
-        let remedy =
-            "use an image with createrepo-c: 'bhost image build NAME --include createrepo-c'";
-        let failure = Failure::new(Cause::Root, what, remedy);
-        return Err(failure.with_details(crate::explain::last_lines(&log)));
-    }
+    create(workshop, cell, argv, &format!("the results of {}", workshop.dist.name))?;
     let (from, to) = (out.join("repodata"), aside.join("repodata"));
     judge(&from)?;
     fs::rename(&from, &to).on("put in place", &to)
+}
+
+/// Has createrepo_c make an index of `what` in `cell`, which leaves no package out.
+pub fn create(
+    workshop: &Workshop<'_>,
+    cell: Cell,
+    argv: Vec<String>,
+    what: &str,
+) -> Result<(), Failure> {
+    // Without the option it ends well when it has left packages out.
+    let fixed = ["/usr/bin/createrepo_c", "--quiet", "--error-exit-val"].map(str::to_owned);
+    let argv: Vec<String> = fixed.into_iter().chain(argv).collect();
+    let path = workshop.root_log();
+    let log = Streams::log(&workshop.open_root_log()?, &path)?;
+    let before = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    let ended = cells::run(cell, &Program::as_root(argv, cells::HOME), log, &mut || ())?;
+    if ended.status == 0 {
+        return Ok(());
+    }
+    let mut text = String::new();
+    let mut file = fs::File::open(&path).on("open", &path)?;
+    file.seek(SeekFrom::Start(before)).on("read", &path)?;
+    let _ = file.take(SAID_LIMIT_BYTES).read_to_string(&mut text);
+    Err(failed(ended.status, what, &text))
+}
+
+/// The failure of a createrepo_c that ended with `status` and said `text`.
+fn failed(status: i32, what: &str, text: &str) -> Failure {
+    let complaints = text.lines().filter_map(|line| line.split_once(": Critical: "));
+    let complaints: Vec<String> =
+        complaints.map(|(_, said)| text::clean(said)).take(NAMED_LIMIT).collect();
+    match (status, complaints.is_empty()) {
+        (LEFT_OUT, is_silent) => {
+            let what = format!("createrepo_c leaves packages out of the index of {what}");
+            let remedy = "remove the results of these packages, or build them anew without what it \
+                          objects to; read root.log";
+            let lines = if is_silent { explain::last_lines(text) } else { complaints };
+            Failure::new(Cause::Root, what, remedy).with_details(lines)
+        }
+        _ => {
+            let what = format!("createrepo_c failed on {what} (status {status})");
+            let remedy =
+                "use an image with createrepo-c: 'bhost image build NAME --include createrepo-c'";
+            Failure::new(Cause::Root, what, remedy).with_details(explain::last_lines(text))
+        }
+    }
 }
 
 /// Refuses an index that is anything but a directory of files.
@@ -80,6 +124,19 @@ fn judge(repodata: &Path) -> Result<(), Failure> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_left_out_of_an_index_is_named() {
+        // createrepo_c 0.17.3 said so.
+        let said = "C_CREATEREPOLIB: Critical: Cannot dump XML for bell (00ff): Forbidden control chars \
+                    found (ASCII values <32 except 9, 10 and 13).\n";
+        let failure = failed(2, "this chain", said);
+        assert!(failure.what.contains("leaves packages out of the index of this chain"));
+        assert!(failure.details[0].starts_with("Cannot dump XML for bell"), "{failure}");
+        assert!(failed(2, "x", "").details.is_empty());
+        let failure = failed(127, "x", "createrepo_c: not found\n");
+        assert!(failure.remedy.contains("--include createrepo-c"), "{failure}");
+    }
 
     #[test]
     fn an_index_is_files_and_nothing_else() {

@@ -26,7 +26,8 @@ use crate::results;
 use crate::workshop::Workshop;
 
 mod contents;
-mod index;
+pub mod fitness;
+pub mod index;
 
 pub use contents::{Contents, Entry};
 
