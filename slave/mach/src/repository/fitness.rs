@@ -53,7 +53,8 @@ pub fn judge(directory: &Path, results: &[ResultFile]) -> Result<(), Failure> {
         let mut opened = File::open(&path).on("open", &path)?;
         if let Some(why) = why_not(&mut opened) {
             let what = format!("{} cannot be in a repository: {why}", file.name);
-            let remedy = "take the character out of the spec: createrepo_c leaves such packages out";
+            let remedy =
+                "take the character out of the spec: createrepo_c leaves such packages out";
             return Err(Failure::new(Cause::Source, what, remedy));
         }
     }

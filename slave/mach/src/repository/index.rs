@@ -37,7 +37,8 @@ pub fn rpms(workshop: &Workshop<'_>, aside: &Path, before: Option<&Path>) -> Res
     let cell = cells::solver(&skeleton, &shown, &out, true);
     let at = |name: &str| format!("{}/{name}", cells::REPOSITORIES);
     // The databases beside the XML are for package managers of ten years ago.
-    let mut argv: Vec<String> = ["--no-database", "--outputdir", cells::STATE].map(str::to_owned).into();
+    let mut argv: Vec<String> =
+        ["--no-database", "--outputdir", cells::STATE].map(str::to_owned).into();
     if before.is_some() {
         argv.extend(["--update".to_owned(), "--update-md-path".to_owned(), at(BEFORE)]);
     }
