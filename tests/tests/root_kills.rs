@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::Read;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use djinni_raw::kill;
 use djinni_tests::baseline::{children, eventually};
-use djinni_tests::djinni::Djinni;
+use djinni_tests::djinni::{Djinni, MASTER};
+use djinni_tests::programs::run;
 
 const SIGKILL: i32 = 9;
 
@@ -118,10 +119,8 @@ fn root_kill_the_masters_first_process_in_the_middle() {
 fn root_kill_the_masters_supervisor_in_the_middle() {
     let scene = scene();
     let init = scene.init();
-    let status = std::fs::read_to_string(format!("/proc/{init}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("PPid:")).unwrap();
-    let supervisor: i32 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    assert!(supervisor > 1, "{status}");
+    let supervisor = parent(init);
+    assert!(supervisor > 1);
     kill(supervisor, SIGKILL).unwrap();
     eventually("the master has ended", Duration::from_secs(10), || {
         scene.djinni.processes("init").is_empty()
@@ -185,4 +184,68 @@ fn root_kill_djinnid_a_dozen_times_while_commands_run() {
         djinni.in_slave(slave, &["true"]).done();
     }
     djinni.finish();
+}
+
+/// A master whose cgroup was killed by the kernel's own means, from outside, and is kept.
+fn kill_whole_init(djinni: &Djinni) {
+    std::fs::write(djinni.cgroup().join("init/cgroup.kill"), "1").unwrap();
+    eventually("the master has ended", Duration::from_secs(10), || {
+        djinni.processes("init").is_empty()
+    });
+}
+
+#[test]
+fn root_a_master_whose_cgroup_was_killed_starts_again_each_time_and_so_do_its_slaves() {
+    let djinni = Djinni::started();
+    for _ in 0..3 {
+        djinni.start_master();
+        djinni.in_slave("erofs", &["true"]).done();
+        kill_whole_init(&djinni);
+    }
+    // Out of a cgroup that was killed more often than the master's.
+    let killed = djinni.cgroup().join("killed");
+    std::fs::create_dir(&killed).unwrap();
+    for _ in 0..5 {
+        std::fs::write(killed.join("cgroup.kill"), "1").unwrap();
+    }
+    let mut start = Command::new("sh");
+    start.args(["-c", "echo 0 > \"$0\"/cgroup.procs; exec \"$@\""]).arg(&killed);
+    let bhost = djinni.bhost(&["start", MASTER]);
+    start.arg(bhost.get_program()).args(bhost.get_args());
+    assert!(start.status().unwrap().success());
+    djinni.in_slave("ext4", &["true"]).done();
+    assert!(!djinni.processes("init").is_empty(), "it is where djinnid looks for it");
+    assert!(djinni.processes("killed").len() == 1, "its supervisor, where it was started");
+    run(&mut djinni.bhost(&["stop", MASTER])).done();
+    std::fs::remove_dir(&killed).unwrap();
+    djinni.finish();
+}
+
+#[test]
+fn root_a_master_that_did_not_answer_is_killed_and_starts_again() {
+    const SIGSTOP: i32 = 19;
+    let scene = scene();
+    kill(scene.init(), SIGSTOP).unwrap();
+    run(&mut scene.djinni.bhost(&["stop", MASTER])).done().complains(&["killed"]);
+    scene.djinni.start_master();
+    scene.goes_on();
+}
+
+#[test]
+fn root_a_master_is_started_at_once_after_its_supervisor_was_killed() {
+    let djinni = Djinni::started();
+    djinni.start_master();
+    for _ in 0..8 {
+        let init = djinni.processes("init")[0];
+        kill(parent(init), SIGKILL).unwrap();
+        djinni.start_master();
+    }
+    djinni.in_slave("erofs", &["true"]).done();
+    djinni.finish();
+}
+
+fn parent(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("PPid:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -96,6 +96,7 @@ pub fn errno_name(errno: i32) -> String {
         libc::ELOOP => "ELOOP",
         libc::EOVERFLOW => "EOVERFLOW",
         libc::EUCLEAN => "EUCLEAN",
+        libc::EDQUOT => "EDQUOT",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
         libc::ENXIO => "ENXIO",
         _ => return format!("errno {errno}"),
@@ -572,6 +573,103 @@ pub fn become_id(uid: u32, gid: u32) -> Result<()> {
     // SAFETY: only numbers are passed.
     let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
     number(result, "setresuid", || uid.to_string()).map(drop)
+}
+
+/// A capability set of `linux/capability.h`, version 3: 32 capabilities each.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Capabilities {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// `struct __user_cap_header_struct`: version 3, this thread.
+const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
+
+fn capabilities() -> Result<[Capabilities; 2]> {
+    let mut header = CAPABILITY_HEADER;
+    let mut sets = [Capabilities::default(); 2];
+    // SAFETY: the header says version 3, for which the kernel fills two sets; both outlive the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
+    number(result, "capget", String::new).map(|_| sets)
+}
+
+fn set_capabilities(sets: &[Capabilities; 2]) -> Result<()> {
+    let mut header = CAPABILITY_HEADER;
+    // SAFETY: as in `capabilities`; the sets are only read.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) };
+    number(result, "capset", || format!("{sets:?}")).map(drop)
+}
+
+fn set_effective_user(uid: u32) -> Result<()> {
+    const AS_IT_IS: u32 = u32::MAX;
+    // SAFETY: only numbers are passed. The direct call changes this thread only; ours is the only one.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, AS_IT_IS, uid, AS_IT_IS) };
+    number(result, "setresuid", || format!("-1, {uid}, -1")).map(drop)
+}
+
+/// Who this process was before [`assume_user`].
+#[derive(Debug)]
+#[must_use = "the process keeps the other user until `resume` is called"]
+pub struct Assumed {
+    user: u32,
+    capabilities: [Capabilities; 2],
+    dumpable: bool,
+    death_signal: i32,
+}
+
+/// Makes `uid` the effective user, with no other change of rights: capabilities stay, and files are
+/// still accessed as the user before (`setfsuid(2)`). A user namespace that is made meanwhile belongs
+/// to `uid`, and what is counted per user in it counts for `uid` outside; where one belongs to `uid`,
+/// this process has every capability over it (`user_namespaces(7)`).
+///
+/// Needs `CAP_SETUID`. A child that is cloned meanwhile keeps `uid`.
+pub fn assume_user(uid: u32) -> Result<Assumed> {
+    let mut death_signal = 0;
+    // SAFETY: geteuid(2) takes nothing and cannot fail; PR_GET_DUMPABLE takes no argument;
+    // PR_GET_PDEATHSIG writes an int to a local.
+    let (user, dumpable) = unsafe {
+        libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut death_signal);
+        (libc::geteuid(), libc::prctl(libc::PR_GET_DUMPABLE) == 1)
+    };
+    let before = Assumed { user, capabilities: capabilities()?, dumpable, death_signal };
+    set_effective_user(uid)?;
+    // The kernel has taken the effective capabilities away with the effective user 0.
+    let kept = set_capabilities(&before.capabilities).and_then(|()| set_file_user(before.user));
+    match kept {
+        Ok(()) => Ok(before),
+        Err(error) => before.resume().and(Err(error)),
+    }
+}
+
+fn set_file_user(uid: u32) -> Result<()> {
+    // SAFETY: only numbers are passed. It returns the user before and no error: asking again, by a
+    // user that cannot be, tells whether it worked.
+    let now = unsafe {
+        libc::syscall(libc::SYS_setfsuid, uid);
+        libc::syscall(libc::SYS_setfsuid, u32::MAX)
+    };
+    match u32::try_from(now) {
+        Ok(now) if now == uid => Ok(()),
+        _ => Err(Error::new("setfsuid", uid.to_string(), libc::EPERM)),
+    }
+}
+
+impl Assumed {
+    /// Undoes [`assume_user`], with what the kernel had cleared on the way.
+    pub fn resume(self) -> Result<()> {
+        set_effective_user(self.user)?;
+        set_capabilities(&self.capabilities)?;
+        if self.dumpable {
+            set_dumpable(true)?;
+        }
+        match self.death_signal {
+            0 => Ok(()),
+            signal => set_parent_death_signal(signal),
+        }
+    }
 }
 
 fn prctl(option: i32, argument: libc::c_ulong, name: &'static str) -> Result<()> {

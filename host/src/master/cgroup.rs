@@ -1,12 +1,14 @@
 //! The control group that djinnid made for a master.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use djinni_api::MasterName;
 use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::mounts;
 use crate::problem::{Concerning, Problem, Result};
@@ -37,15 +39,15 @@ impl MasterCgroup {
     }
 
     /// Kills what is in the master's own cgroup and waits until it is empty.
+    ///
+    /// Process by process, not by `cgroup.kill`: the cgroup is kept, and kernels since 6.14 hold a
+    /// kill against every process that is born into it later, or out of it into another one. Nothing
+    /// slips through: all are in the container's process namespace and end with its first process.
     pub fn kill_init(&self, patience: Duration) -> Result<()> {
         let init = self.init();
-        if !is_populated(&init) {
-            return Ok(());
-        }
-        let kill = init.join("cgroup.kill");
-        fs::write(&kill, "1").concerning("kill the master by", &kill)?;
         let deadline = Instant::now() + patience;
         while is_populated(&init) {
+            kill_each(&init)?;
             if Instant::now() >= deadline {
                 let what = "its processes do not end, though killed";
                 let remedy = "see what they wait for in the kernel: ps -o pid,stat,wchan,comm ax";
@@ -55,6 +57,27 @@ impl MasterCgroup {
         }
         Ok(())
     }
+}
+
+/// Kills every process that is in `cgroup` now.
+fn kill_each(cgroup: &Path) -> Result<()> {
+    let held: Vec<(Pid, OwnedFd)> = members(cgroup)?
+        .into_iter()
+        .filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)))
+        .collect();
+    // Who is in it while we hold a descriptor is not another process that got the number of one.
+    let still = members(cgroup)?;
+    for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
+        // ESRCH: it has ended by itself.
+        let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    }
+    Ok(())
+}
+
+fn members(cgroup: &Path) -> Result<Vec<Pid>> {
+    let procs = cgroup.join("cgroup.procs");
+    let text = fs::read_to_string(&procs).concerning("see who is in", &procs)?;
+    Ok(text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect())
 }
 
 /// Where a djinnid with these places keeps its cgroups: first by what the running one is in.

@@ -14,7 +14,8 @@ pub struct Cell {
     pub root_attr: Attr,
     /// Mounted in this order.
     pub mounts: Vec<Mount>,
-    /// The ids of a new user namespace; `None`: the caller's user namespace is kept.
+    /// The ids of a new user namespace; `None`: the caller's user namespace is kept. The namespace
+    /// belongs to the cell's root user, who is charged for what the kernel counts per user.
     pub ids: Option<IdMap>,
     /// When all is in place, lay a user namespace with the same ids around it: from then on nobody in
     /// the cell, root neither, can take a mount away or free it of a restriction, for what came from
@@ -24,7 +25,7 @@ pub struct Cell {
     pub network: Network,
     /// Its host name (`sethostname(2)`, at most 64 bytes).
     pub hostname: String,
-    /// A cgroup's directory that the first process is born into (`CLONE_INTO_CGROUP`).
+    /// The directory of the cgroup that the first process is in from its first instruction.
     pub cgroup: Option<OwnedFd>,
     /// What descriptors 0, 1 and 2 are in the cell.
     pub stdio: Stdio,

@@ -14,10 +14,15 @@ const SIGKILL: i32 = 9;
 const MS_REC: u64 = 0x4000;
 const MS_SLAVE: u64 = 0x8_0000;
 
-/// What the parent says when the maps are written, and the child when it is ready.
+/// What the parent says when maps and cgroup are in order, and the child when it is ready.
 pub(crate) const READY: &[u8] = &[0];
 /// What the child says when it has laid a user namespace around the cell, which needs maps.
 pub(crate) const SEALED: &[u8] = &[0xff];
+
+/// Whether the parent has something to do before the child of this cell may begin.
+pub(crate) fn waits(cell: &Cell) -> bool {
+    cell.ids.is_some() || cell.cgroup.is_some()
+}
 
 /// Makes the calling process, fresh from `clone3`, the first of `cell`, and tells the parent.
 /// `false`: it failed (the parent knows), or nobody listens any more; then it must end.
@@ -40,10 +45,12 @@ fn set_up(cell: &Cell, channel: &OwnedFd) -> Result<(), Failure> {
     let kept = [cell.keep_fds.as_slice(), &[channel.as_raw_fd()]].concat();
     raw::close_all_but(&kept).step(Step::Descriptors)?;
     rustix::process::umask(Mode::empty());
-    match cell.ids {
-        Some(_) => wait_for_maps(channel)?,
+    if waits(cell) {
+        wait_for_go(channel)?;
+    }
+    if cell.ids.is_none() {
         // Without a new user namespace the copied mounts are still peers of the caller's.
-        None => raw::mount("", "/", "", MS_REC | MS_SLAVE, "").step(Step::Propagation)?,
+        raw::mount("", "/", "", MS_REC | MS_SLAVE, "").step(Step::Propagation)?;
     }
     let taken = mounts::take_sources(cell)?;
     let root = take_root(cell)?;
@@ -62,10 +69,10 @@ fn seal(channel: &OwnedFd) -> Result<(), Failure> {
     if !tell(channel, SEALED) {
         return Err(Failure::lost());
     }
-    wait_for_maps(channel)
+    wait_for_go(channel)
 }
 
-fn wait_for_maps(channel: &OwnedFd) -> Result<(), Failure> {
+fn wait_for_go(channel: &OwnedFd) -> Result<(), Failure> {
     let mut word = [0u8; 1];
     match rustix::net::recv(channel, &mut word[..], RecvFlags::empty()) {
         Ok((1, _)) => Ok(()),

@@ -13,6 +13,8 @@ pub enum Step {
     Channel = 1,
     /// `clone3`: the namespaces and the cgroup.
     Clone,
+    /// The parent moves the child into the cgroup, where it could not be born.
+    Cgroup,
     /// The parent writes the id maps.
     IdMaps,
     /// Close the descriptors the cell must not have.
@@ -44,9 +46,10 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 16] = [
+    const ALL: [Step; 17] = [
         Step::Channel,
         Step::Clone,
+        Step::Cgroup,
         Step::IdMaps,
         Step::Descriptors,
         Step::Propagation,
@@ -71,6 +74,7 @@ impl Step {
         match self {
             Step::Channel => "make a channel to the child",
             Step::Clone => "clone into new namespaces",
+            Step::Cgroup => "move into the cgroup",
             Step::IdMaps => "map ids",
             Step::Descriptors => "close descriptors",
             Step::Propagation => "stop mounts from propagating",
@@ -192,7 +196,7 @@ impl CellError {
             (Step::Clone, "EAGAIN" | "EBUSY") => {
                 "processes or memory of the cgroup are used up: try again"
             }
-            (Step::Clone, "EACCES") => "cgroup.procs of it and of its parent must be ours to write",
+            (Step::Clone | Step::Cgroup, "EACCES") => "cgroup.procs of it and of its parent must be ours to write",
             (Step::IdMaps, _) => "the ids must be mapped in the caller's own user namespace",
             (Step::Root, "ENOENT") => "attach the slave, or build the root, first",
             (Step::Source, "ENOENT") => "name what exists where the cell is started from",

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! parent                                child
+//!   as the cell's root user:
 //!   clone3(namespaces, cgroup) ────────▶ close what it must not have
 //!   write uid_map, gid_map ──── go ────▶ open every source and the root, as the caller still sees them
 //!                                        move the root onto itself, go there
@@ -30,8 +31,10 @@ mod child;
 mod devices;
 mod error;
 mod mounts;
+mod running;
 mod spawn;
 
 pub use cell::{Attr, Cell, IdMap, Mount, MountPoint, Network, Source, Stdio};
 pub use error::{CellError, Step};
-pub use spawn::{Exit, Running, spawn};
+pub use running::{Exit, Running};
+pub use spawn::spawn;

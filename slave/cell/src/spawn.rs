@@ -1,17 +1,19 @@
 //! The parent's side: make the child, map its ids, hear how it went.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use djinni_raw::{self as raw, Cloned, ns};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::Signal;
 
 use crate::cell::{Cell, IdMap, Network};
 use crate::child::{self, READY, SEALED};
 use crate::error::{AtStep, CellError, Failure, Step};
 use crate::mounts::raw_error;
+use crate::running::{Exit, Running};
 
 /// Status of a cell whose `main` panicked, as of any Rust program that does.
 const PANICKED: i32 = 101;
@@ -35,25 +37,95 @@ where
 }
 
 fn try_spawn<F: FnOnce() -> i32>(cell: &Cell, main: F) -> Result<Running, Failure> {
+    let mut main = Some(main);
+    match attempt(cell, Entry::AtBirth, &mut main) {
+        Err(Ending { failure, killed: true }) if cell.cgroup.is_some() => {
+            // `main` is the child's, which had a copy of it.
+            attempt(cell, Entry::Moved, &mut main).map_err(|ending| match ending.killed {
+                true => failure,
+                false => ending.failure,
+            })
+        }
+        outcome => outcome.map_err(|ending| ending.failure),
+    }
+}
+
+/// How a cell's first process comes into its cgroup.
+///
+/// Being born there takes the kernel no time, but where the caller's cgroup was killed more or less
+/// often than that cgroup (`cgroup.kill`), kernels since 6.14 take the birth for one that a kill has
+/// raced with, and kill the child, each time. Moving it takes a grace period of RCU, some
+/// milliseconds, and works always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    AtBirth,
+    Moved,
+}
+
+/// A cell that could not be made, and whether something killed it before it had said a word.
+struct Ending {
+    failure: Failure,
+    killed: bool,
+}
+
+impl From<Failure> for Ending {
+    fn from(failure: Failure) -> Self {
+        Ending { failure, killed: false }
+    }
+}
+
+fn attempt<F: FnOnce() -> i32>(
+    cell: &Cell,
+    entry: Entry,
+    main: &mut Option<F>,
+) -> Result<Running, Ending> {
     let (ours, theirs) = channel().step(Step::Channel)?;
-    let cgroup = cell.cgroup.as_ref().map(AsFd::as_fd);
-    match raw::clone3(namespaces(cell), cgroup).step(Step::Clone)? {
+    match clone(cell, entry)? {
         // No owner but what `main` owns is ever dropped in the child: its numbers are closed there.
         Cloned::Child => raw::exit_now(run(cell, theirs, main)),
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
-            let running = Running { pid, pidfd };
-            match see_through(cell, &running, &ours) {
+            let running = Running::new(pid, pidfd);
+            match see_through(cell, entry, &running, &ours) {
                 Ok(()) => Ok(running),
-                Err(failure) => {
-                    // Both can fail only because it has ended already.
-                    let _ = running.kill(Signal::KILL);
-                    let _ = running.wait();
-                    Err(failure)
-                }
+                Err(failure) => Err(end(running, failure)),
             }
         }
     }
+}
+
+/// Clones the child. Its user namespace is made by the user that is root in it, so that what the
+/// kernel counts per user is counted for that user and not for the caller, who may be the host's root.
+fn clone(cell: &Cell, entry: Entry) -> Result<Cloned, Failure> {
+    let cgroup = match entry {
+        Entry::AtBirth => cell.cgroup.as_ref().map(AsFd::as_fd),
+        Entry::Moved => None,
+    };
+    let Some(ids) = cell.ids else {
+        return raw::clone3(namespaces(cell), cgroup).step(Step::Clone);
+    };
+    let caller = raw::assume_user(ids.outside).step_on(Step::IdMaps, describe(ids))?;
+    match raw::clone3(namespaces(cell), cgroup) {
+        // It becomes its own root later, and the caller never again.
+        Ok(Cloned::Child) => Ok(Cloned::Child),
+        cloned => caller.resume().and(cloned).step(Step::Clone),
+    }
+}
+
+/// Reaps a child that failed. One that says nothing and closes its channel is ending by itself; others
+/// are killed.
+fn end(running: Running, failure: Failure) -> Ending {
+    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let ends = failure.step == Step::Lost && {
+        let mut fds = [PollFd::new(&running, PollFlags::IN)];
+        matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&PATIENCE))), Ok(1))
+    };
+    if !ends {
+        // It can fail only because the child has ended already.
+        let _ = running.kill(Signal::KILL);
+    }
+    let killed = running.wait() == Ok(Exit::Signal(Signal::KILL.as_raw())) && ends;
+    Ending { failure, killed }
 }
 
 fn channel() -> raw::Result<(OwnedFd, OwnedFd)> {
@@ -73,19 +145,27 @@ fn namespaces(cell: &Cell) -> u64 {
 }
 
 /// The child's whole life. A panic must not unwind into the caller's copy of the stack.
-fn run<F: FnOnce() -> i32>(cell: &Cell, channel: OwnedFd, main: F) -> i32 {
-    let life = || {
-        if !child::become_first(cell, channel) {
-            return PANICKED;
-        }
-        main()
+fn run<F: FnOnce() -> i32>(cell: &Cell, channel: OwnedFd, main: &mut Option<F>) -> i32 {
+    let life = || match main.take() {
+        Some(main) if child::become_first(cell, channel) => main(),
+        _ => PANICKED,
     };
     catch_unwind(AssertUnwindSafe(life)).unwrap_or(PANICKED)
 }
 
-fn see_through(cell: &Cell, running: &Running, channel: &OwnedFd) -> Result<(), Failure> {
+fn see_through(
+    cell: &Cell,
+    entry: Entry,
+    running: &Running,
+    channel: &OwnedFd,
+) -> Result<(), Failure> {
+    if let (Some(cgroup), Entry::Moved) = (&cell.cgroup, entry) {
+        move_into(cgroup, running.pid()).step(Step::Cgroup)?;
+    }
     if let Some(ids) = cell.ids {
-        write_maps(running.pid, ids).step_on(Step::IdMaps, describe(ids))?;
+        write_maps(running.pid(), ids).step_on(Step::IdMaps, describe(ids))?;
+    }
+    if child::waits(cell) {
         // A child that is dead already shows as a missing report.
         let _ = rustix::net::send(channel, READY, SendFlags::NOSIGNAL);
     }
@@ -97,13 +177,22 @@ fn see_through(cell: &Cell, running: &Running, channel: &OwnedFd) -> Result<(), 
         match received {
             Ok((n, _)) if report.get(..n) == Some(READY) => return Ok(()),
             Ok((n, _)) if cell.seal && report.get(..n) == Some(SEALED) => {
-                write_same_maps(running.pid).step(Step::IdMaps)?;
+                write_same_maps(running.pid()).step(Step::IdMaps)?;
                 let _ = rustix::net::send(channel, READY, SendFlags::NOSIGNAL);
             }
             Ok((n, _)) => return Err(Failure::decode(report.get(..n).unwrap_or_default())),
             Err(_) => return Err(Failure::lost()),
         }
     }
+}
+
+/// Puts a process into a cgroup, given as its directory (`cgroups(7)`).
+fn move_into(cgroup: &OwnedFd, pid: i32) -> raw::Result<()> {
+    let flags = OFlags::WRONLY.bits() as i32;
+    let procs = raw::openat2(cgroup, "cgroup.procs", flags, 0, raw::resolve::STRICT)?;
+    rustix::io::write(&procs, pid.to_string().as_bytes())
+        .map(drop)
+        .map_err(|errno| raw_error("write", &format!("cgroup.procs, {pid}"), errno))
 }
 
 /// Maps each id that the caller has to itself.
@@ -141,76 +230,4 @@ fn describe(ids: IdMap) -> String {
 
 fn thread_count() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
-}
-
-/// How a cell's first process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// It returned or exited with this status, 0 to 255.
-    Code(i32),
-    /// This signal ended it.
-    Signal(i32),
-}
-
-impl Exit {
-    /// As a shell shows it: the status, or 128 + the signal.
-    pub fn shell_status(self) -> i32 {
-        match self {
-            Exit::Code(code) => code,
-            Exit::Signal(signal) => 128 + signal,
-        }
-    }
-}
-
-/// A cell that runs.
-#[derive(Debug)]
-pub struct Running {
-    pid: i32,
-    pidfd: OwnedFd,
-}
-
-impl Running {
-    /// The first process, as the caller's pid namespace numbers it.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// Waits for the first process to end and reaps it; with it all of the cell has ended.
-    ///
-    /// # Errors
-    /// ECHILD when it was reaped before.
-    pub fn wait(&self) -> raw::Result<Exit> {
-        let id = WaitId::PidFd(self.pidfd.as_fd());
-        let status = rustix::io::retry_on_intr(|| {
-            rustix::process::waitid(id.clone(), WaitIdOptions::EXITED)
-        })
-        .and_then(|status| status.ok_or(Errno::CHILD))
-        .map_err(|errno| raw_error("waitid", &self.pid.to_string(), errno))?;
-        Ok(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, signal) => Exit::Signal(signal.unwrap_or(0)),
-        })
-    }
-
-    /// Sends `signal` to the first process. `SIGKILL` ends the whole cell; others reach a process 1
-    /// only if it handles them (`pid_namespaces(7)`).
-    ///
-    /// # Errors
-    /// ESRCH when it has ended.
-    pub fn kill(&self, signal: Signal) -> raw::Result<()> {
-        rustix::process::pidfd_send_signal(&self.pidfd, signal)
-            .map_err(|errno| raw_error("pidfd_send_signal", &self.pid.to_string(), errno))
-    }
-
-    /// The first process for `Command`-like APIs of rustix.
-    pub fn id(&self) -> Option<Pid> {
-        Pid::from_raw(self.pid)
-    }
-}
-
-impl AsFd for Running {
-    /// The pidfd: readable when the first process has ended.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
 }
