@@ -97,6 +97,7 @@ pub fn errno_name(errno: i32) -> String {
         libc::EOVERFLOW => "EOVERFLOW",
         libc::EUCLEAN => "EUCLEAN",
         libc::EDQUOT => "EDQUOT",
+        libc::EAFNOSUPPORT => "EAFNOSUPPORT",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
         libc::ENXIO => "ENXIO",
         _ => return format!("errno {errno}"),
@@ -693,6 +694,23 @@ pub fn set_dumpable(dumpable: bool) -> Result<()> {
 /// Gives up, for good, to gain privilege by exec. `PR_SET_NO_NEW_PRIVS`.
 pub fn set_no_new_privileges() -> Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, "PR_SET_NO_NEW_PRIVS")
+}
+
+/// One instruction of a filter of system calls: `struct sock_filter` of `linux/filter.h`.
+pub use libc::sock_filter as FilterInstruction;
+
+/// Filters the system calls of this process and of all its children from now on (`seccomp(2)`).
+///
+/// Needs `CAP_SYS_ADMIN` in the own user namespace, or no-new-privileges.
+pub fn filter_system_calls(program: &[FilterInstruction]) -> Result<()> {
+    let length = u16::try_from(program.len()).unwrap_or(u16::MAX);
+    let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies `length` instructions, which is not more than there are, and checks
+    // them; it writes to none of them.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)
+    };
+    number(result, "seccomp", || format!("SET_MODE_FILTER, {length} instructions")).map(drop)
 }
 
 /// Names this process in `/proc/PID/comm`, cut to 15 bytes. `PR_SET_NAME`.

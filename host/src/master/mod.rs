@@ -26,6 +26,7 @@ mod enter;
 mod lock;
 mod log;
 mod notify;
+mod quotas;
 mod stage;
 mod start;
 mod status;

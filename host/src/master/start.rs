@@ -16,6 +16,7 @@ use djinni_raw::Cloned;
 use crate::master::cgroup::MasterCgroup;
 use crate::master::lock::Lock;
 use crate::master::log::Log;
+use crate::master::quotas::Quotas;
 use crate::master::supervise::{Plan, supervise};
 use crate::master::{accounts, notify};
 use crate::problem::{Concerning, Problem, Result};
@@ -52,7 +53,9 @@ pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String
         Problem::new(name, "djinnid has made no cgroup for it", remedy)
     })?;
     cgroup.kill_init(REMAINS_PATIENCE)?;
-    let plan = Plan { places, name, ids: policy.ids, users_gid, programs, cgroup, lock };
+    let quotas = Quotas::of_host(policy.slaves.len())?;
+    let ids = policy.ids;
+    let plan = Plan { places, name, ids, users_gid, quotas, programs, cgroup, lock };
     match order.foreground {
         true => supervise(plan, Log::StandardError, notify::ready),
         false => detach(plan),

@@ -21,6 +21,7 @@ use crate::master::cgroup::MasterCgroup;
 use crate::master::container::{self, Parts};
 use crate::master::lock::Lock;
 use crate::master::log::Log;
+use crate::master::quotas::Quotas;
 use crate::master::stage::{self, Stage};
 use crate::master::start::PROGRAMS;
 use crate::master::{admin_socket, door, users_socket};
@@ -37,6 +38,8 @@ pub struct Plan<'a> {
     pub ids: Ids,
     /// Group of those who may ask it for builds.
     pub users_gid: Option<u32>,
+    /// What it and each of its slaves may take of what is counted per user.
+    pub quotas: Quotas,
     /// Directory of our programs.
     pub programs: PathBuf,
     /// Its cgroup.
@@ -102,7 +105,9 @@ fn make(plan: &Plan<'_>) -> Result<(OwnedFd, Running)> {
         .concerning("make a pipe for", directory)?;
     let keep = [&users, &admin, &writer].map(|fd| fd.as_raw_fd());
     let stage = Stage::enter(plan.places, plan.name, &plan.programs)?;
-    let made = spawn_on(&stage, plan, keep.to_vec(), || become_bmaster(&users, &admin, &writer));
+    let made = spawn_on(&stage, plan, keep.to_vec(), || {
+        become_bmaster(&plan.quotas, &users, &admin, &writer)
+    });
     // The copy of the namespace would keep the master's root mounted; it is of no further use.
     stage.leave()?;
     Ok((output, made?))
@@ -132,8 +137,9 @@ fn spawn_on(
 }
 
 /// The container's first process, from here to bmaster.
-fn become_bmaster(users: &OwnedFd, admin: &OwnedFd, output: &OwnedFd) -> i32 {
+fn become_bmaster(quotas: &Quotas, users: &OwnedFd, admin: &OwnedFd, output: &OwnedFd) -> i32 {
     let prepare = || {
+        quotas.apply()?;
         raw::reset_signals()?;
         let null = raw::openat2(cwd(), "/dev/null", OFlags::RDONLY.bits() as i32, 0, 0)?;
         raw::place_descriptor(&null, 0)?;

@@ -26,6 +26,8 @@ pub(super) fn of(slave: &SlaveName, attached: &Attached) -> Result<Cell, String>
         // The network was entered by the caller; a new one would be the slave's to change.
         network: Network::Share,
         cgroup: Some(open_directory(&attached.cgroup)?),
+        // The filter that the master was started under holds here too.
+        filtered: false,
         stdio: Stdio::Null,
         ..Cell::new(&attached.path, slave.as_str())
     })

@@ -64,6 +64,7 @@ impl SessionError {
     pub fn exit_status(&self) -> i32 {
         match self {
             SessionError::Refused { refusal, .. } if refusal.is_temporary() => TRY_AGAIN,
+            SessionError::Cell(error) if error.is_temporary() => TRY_AGAIN,
             _ => OWN_FAILURE,
         }
     }

@@ -27,6 +27,9 @@ pub struct Cell {
     pub hostname: String,
     /// The directory of the cgroup that the first process is in from its first instruction.
     pub cgroup: Option<OwnedFd>,
+    /// Whether its programs are refused the calls that no namespace bounds, as
+    /// [`FAMILIES`](crate::FAMILIES) and its module say. What the caller is refused, they are in any case.
+    pub filtered: bool,
     /// What descriptors 0, 1 and 2 are in the cell.
     pub stdio: Stdio,
     /// Descriptors above 2 that `main` needs. All others are closed, whatever their flags say.
@@ -45,6 +48,7 @@ impl Cell {
             network: Network::Share,
             hostname: hostname.into(),
             cgroup: None,
+            filtered: true,
             stdio: Stdio::Inherit,
             keep_fds: Vec::new(),
         }

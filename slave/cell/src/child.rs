@@ -1,14 +1,17 @@
 //! The child's side: from a copy of the caller to process 1 of the cell.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use djinni_raw as raw;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cell::{Cell, Network, Stdio};
 use crate::error::{AtStep, Failure, Step};
-use crate::mounts;
+use crate::{filter, mounts};
 
 const SIGKILL: i32 = 9;
 const MS_REC: u64 = 0x4000;
@@ -119,17 +122,44 @@ fn settle(cell: &Cell) -> Result<(), Failure> {
     if cell.network == Network::New {
         raw::loopback_up().step(Step::Loopback)?;
     }
-    match raw::new_session_keyring() {
-        // A kernel without keyrings has none of the caller's to keep away.
-        Err(error) if error.errno() == rustix::io::Errno::NOSYS.raw_os_error() => {}
-        result => result.step(Step::Session)?,
-    }
+    new_keyring().step(Step::Session)?;
     rustix::process::setsid()
         .map_err(|errno| mounts::raw_error("setsid", "", errno))
         .step(Step::Session)?;
-    match cell.stdio {
-        Stdio::Inherit => Ok(()),
-        Stdio::Null => silence().step(Step::Stdio),
+    if cell.stdio == Stdio::Null {
+        silence().step(Step::Stdio)?;
+    }
+    give_up_core_dumps().step(Step::Limits)?;
+    if cell.filtered { filter::apply().step(Step::Filter) } else { Ok(()) }
+}
+
+/// A session keyring of the cell's own. A user's keyrings are counted, and the kernel takes its time
+/// to collect those of sessions that have ended.
+fn new_keyring() -> raw::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let outcome = raw::new_session_keyring();
+        let errno = outcome.as_ref().err().map(|error| Errno::from_raw_os_error(error.errno()));
+        match errno {
+            // A kernel without keyrings has none of the caller's to keep away.
+            Some(Errno::NOSYS) => return Ok(()),
+            Some(Errno::DQUOT) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            _ => return outcome,
+        }
+    }
+}
+
+/// Where `core_pattern` is a pipe, the kernel starts the host's own program, as root of the host, for
+/// each crash, whatever the limit is, unless it is 1 (`core(5)`; `kernel/coredump.c`). To a file, a
+/// limit below one page writes nothing either.
+fn give_up_core_dumps() -> raw::Result<()> {
+    const NONE: Rlimit = Rlimit { current: Some(1), maximum: Some(1) };
+    match setrlimit(Resource::Core, NONE) {
+        // Somebody has given them up for us by 0, which may be raised no more.
+        Err(Errno::PERM) => Ok(()),
+        outcome => outcome.map_err(|errno| mounts::raw_error("setrlimit", "RLIMIT_CORE, 1", errno)),
     }
 }
 

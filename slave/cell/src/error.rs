@@ -39,6 +39,10 @@ pub enum Step {
     Session,
     /// Descriptors 0 to 2.
     Stdio,
+    /// Give up core dumps.
+    Limits,
+    /// Filter system calls.
+    Filter,
     /// Lay a user namespace around all of it.
     Seal,
     /// The child ended without a word.
@@ -46,7 +50,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 17] = [
+    const ALL: [Step; 19] = [
         Step::Channel,
         Step::Clone,
         Step::Cgroup,
@@ -62,6 +66,8 @@ impl Step {
         Step::Loopback,
         Step::Session,
         Step::Stdio,
+        Step::Limits,
+        Step::Filter,
         Step::Seal,
         Step::Lost,
     ];
@@ -87,6 +93,8 @@ impl Step {
             Step::Loopback => "bring lo up",
             Step::Session => "start a session",
             Step::Stdio => "open /dev/null",
+            Step::Limits => "give up core dumps",
+            Step::Filter => "filter system calls",
             Step::Seal => "lay a user namespace around the cell",
             Step::Lost => "hear from the child",
         }
@@ -188,6 +196,15 @@ impl CellError {
         self.errno
     }
 
+    /// Whether the same cell may well be made a moment later.
+    pub fn is_temporary(&self) -> bool {
+        let errno = errno_name(self.errno);
+        matches!(
+            (self.step, errno.as_str()),
+            (Step::Clone, "EAGAIN" | "EBUSY") | (Step::Session, "EDQUOT")
+        )
+    }
+
     fn remedy(&self) -> &'static str {
         match (self.step, errno_name(self.errno).as_str()) {
             (Step::Clone, "ENOSPC" | "EPERM") => {
@@ -207,7 +224,8 @@ impl CellError {
                  sysfs also wants a new network"
             }
             (Step::Hostname, _) => "a host name has at most 64 bytes",
-            (Step::Session, "EDQUOT" | "errno 122") => "too many keyrings: try again in a moment",
+            (Step::Session, "EDQUOT") => "too many keyrings: try again in a moment",
+            (Step::Filter, "EINVAL") => "boot a kernel with CONFIG_SECCOMP_FILTER",
             _ => "this is a defect of the program or of the kernel's configuration",
         }
     }

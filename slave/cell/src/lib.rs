@@ -12,6 +12,7 @@
 //!                                        become its root; die with the parent; not dumpable
 //!                                        place the mounts; pivot_root; drop the old root
 //!                                        hostname, lo, keyring, session, descriptors 0 to 2
+//!                                        no core dumps; a filter of system calls
 //!   returns Running ◀──────── report ─── main()
 //! ```
 //!
@@ -30,11 +31,13 @@ mod cell;
 mod child;
 mod devices;
 mod error;
+mod filter;
 mod mounts;
 mod running;
 mod spawn;
 
 pub use cell::{Attr, Cell, IdMap, Mount, MountPoint, Network, Source, Stdio};
 pub use error::{CellError, Step};
+pub use filter::FAMILIES;
 pub use running::{Exit, Running};
 pub use spawn::spawn;

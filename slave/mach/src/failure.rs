@@ -35,7 +35,7 @@ pub enum Cause {
     Resource,
     /// It took longer than it may.
     Time,
-    /// Somebody else is at work on it.
+    /// Somebody else is at work on it, or what it needs is used up for a moment.
     Busy,
     /// The user ended it.
     Interrupted,
@@ -152,10 +152,15 @@ impl From<CellError> for Failure {
     fn from(error: CellError) -> Self {
         const ENOSPC: i32 = 28;
         let cause = match error.errno() {
+            _ if error.is_temporary() => Cause::Busy,
             ENOSPC => Cause::Resource,
             _ => Cause::Internal,
         };
-        Self::new(cause, error.to_string(), "run mach as root of a slave")
+        let remedy = match cause {
+            Cause::Busy => "try again",
+            _ => "run mach as root of a slave",
+        };
+        Self::new(cause, error.to_string(), remedy)
     }
 }
 

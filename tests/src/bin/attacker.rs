@@ -30,6 +30,9 @@ const USAGE: &str = "usage: attacker VERB [ARGUMENT]...
   mount KIND PATH              mount a new file system of this kind
   userns                       make another user namespace
   clock                        set the clock
+  socket FAMILY                make a socket of the address family of this number
+  hoard                        as a plain user in a further user namespace, take all inotify instances
+                               there are, print how many, and keep them until standard input ends
   ids                          print its effective user id
 Example: attacker clear ro /";
 
@@ -52,6 +55,8 @@ fn main() {
         }
         ["mount", kind, path] => mount(kind, path),
         ["userns"] => raw::unshare(ns::USER),
+        ["socket", family] => socket(family.parse().unwrap_or_default()),
+        ["hoard"] => return hoard(),
         ["clock"] => told("clock_settime", set_clock()),
         ["ids"] => return println!("{}", rustix::process::geteuid().as_raw()),
         _ => {
@@ -114,4 +119,25 @@ fn mount(kind: &str, path: &str) -> raw::Result<()> {
 fn set_clock() -> std::io::Result<()> {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     rustix::time::clock_settime(rustix::time::ClockId::Realtime, now).map_err(Into::into)
+}
+
+fn socket(family: u16) -> raw::Result<()> {
+    let family = rustix::net::AddressFamily::from_raw(family);
+    let made = rustix::net::socket(family, rustix::net::SocketType::STREAM, None);
+    told("socket", made.map_err(std::io::Error::from))
+}
+
+fn hoard() {
+    const PLAIN_USER: u32 = 1000;
+    let lowered = raw::become_id(PLAIN_USER, PLAIN_USER)
+        .and_then(|()| raw::set_no_new_privileges())
+        .and_then(|()| raw::unshare(ns::USER));
+    if let Err(error) = lowered {
+        return println!("{error}");
+    }
+    let flags = rustix::fs::inotify::CreateFlags::CLOEXEC;
+    let held: Vec<OwnedFd> =
+        std::iter::from_fn(|| rustix::fs::inotify::init(flags).ok()).collect();
+    println!("{}", held.len());
+    let _ = std::io::read_to_string(std::io::stdin());
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use djinni_raw as raw;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Resource, Rlimit, Signal, WaitOptions};
+use rustix::process::{Signal, WaitOptions};
 use rustix::termios::Winsize;
 use slave_cell::{Cell, Running};
 
@@ -331,7 +331,6 @@ fn restrict(program: &Program) -> std::io::Result<()> {
     if let Some(personality) = program.personality {
         raw::set_personality(personality).map_err(from)?;
     }
-    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     rustix::thread::set_no_new_privs(true)?;
     Ok(())
 }
