@@ -592,8 +592,7 @@ fn capabilities() -> Result<[Capabilities; 2]> {
     let mut header = CAPABILITY_HEADER;
     let mut sets = [Capabilities::default(); 2];
     // SAFETY: the header says version 3, for which the kernel fills two sets; both outlive the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
     number(result, "capget", String::new).map(|_| sets)
 }
 

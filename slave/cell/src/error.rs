@@ -213,7 +213,9 @@ impl CellError {
             (Step::Clone, "EAGAIN" | "EBUSY") => {
                 "processes or memory of the cgroup are used up: try again"
             }
-            (Step::Clone | Step::Cgroup, "EACCES") => "cgroup.procs of it and of its parent must be ours to write",
+            (Step::Clone | Step::Cgroup, "EACCES") => {
+                "cgroup.procs of it and of its parent must be ours to write"
+            }
             (Step::IdMaps, _) => "the ids must be mapped in the caller's own user namespace",
             (Step::Root, "ENOENT") => "attach the slave, or build the root, first",
             (Step::Source, "ENOENT") => "name what exists where the cell is started from",

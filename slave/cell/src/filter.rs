@@ -20,13 +20,8 @@ use djinni_raw::{self as raw, FilterInstruction};
 /// Families of sockets that a network namespace bounds and that programs use: `AF_UNIX`, `AF_INET`,
 /// `AF_NETLINK`, `AF_INET6` and, for who is root of a network of its own, `AF_PACKET`
 /// (`address_families(7)`).
-pub const FAMILIES: [(&str, u32); 5] = [
-    ("AF_UNIX", 1),
-    ("AF_INET", 2),
-    ("AF_INET6", 10),
-    ("AF_NETLINK", 16),
-    ("AF_PACKET", 17),
-];
+pub const FAMILIES: [(&str, u32); 5] =
+    [("AF_UNIX", 1), ("AF_INET", 2), ("AF_INET6", 10), ("AF_NETLINK", 16), ("AF_PACKET", 17)];
 
 /// The numbers of one interface to the kernel, from its `unistd.h`, and its name in `linux/audit.h`.
 struct Interface {
@@ -184,10 +179,12 @@ mod tests {
             let FilterInstruction { code, jf, k, .. } = program[at];
             at += 1;
             match code {
-                LOAD => loaded = [(NUMBER, number), (AUDIT, audit), (FIRST_ARGUMENT, argument)]
-                    .into_iter()
-                    .find_map(|(offset, value)| (offset == k).then_some(value))
-                    .unwrap(),
+                LOAD => {
+                    loaded = [(NUMBER, number), (AUDIT, audit), (FIRST_ARGUMENT, argument)]
+                        .into_iter()
+                        .find_map(|(offset, value)| (offset == k).then_some(value))
+                        .unwrap()
+                }
                 RETURN => return k,
                 JUMP_EQUAL if loaded == k => {}
                 JUMP_GREATER_OR_EQUAL if loaded >= k => {}

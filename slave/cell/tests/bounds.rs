@@ -271,7 +271,8 @@ fn hoard_keyrings(patience: Duration) -> i32 {
 
 #[test]
 fn userns_keyrings_that_are_used_up_are_waited_for_a_second_and_then_try_again_is_said() {
-    let name = "userns_keyrings_that_are_used_up_are_waited_for_a_second_and_then_try_again_is_said";
+    let name =
+        "userns_keyrings_that_are_used_up_are_waited_for_a_second_and_then_try_again_is_said";
     alone(name, |dir| {
         let mut cell = usual(dir);
         // A user that no other test has, of whom there may be several at a time.

@@ -136,8 +136,7 @@ fn hoard() {
         return println!("{error}");
     }
     let flags = rustix::fs::inotify::CreateFlags::CLOEXEC;
-    let held: Vec<OwnedFd> =
-        std::iter::from_fn(|| rustix::fs::inotify::init(flags).ok()).collect();
+    let held: Vec<OwnedFd> = std::iter::from_fn(|| rustix::fs::inotify::init(flags).ok()).collect();
     println!("{}", held.len());
     let _ = std::io::read_to_string(std::io::stdin());
 }
