@@ -154,7 +154,89 @@ fn root_a_failure_ends_a_chain_and_circles_are_named() {
         assert!(what.contains(edge), "{what}");
     }
     assert!(!all.iter().any(|event| event["event"] == "source"), "{all:#?}");
+    specs_count_as_the_dist_expands_them(&djinni, &out);
     djinni.finish();
+}
+
+/// A source of one package; `head` goes into its preamble, `build` is its %build.
+fn plain(djinni: &Djinni, name: &str, head: &str, build: &str) -> PathBuf {
+    let text = format!(
+        "{head}%description\nx\n%build\n{build}\n%install\nmkdir -p %{{buildroot}}/usr/share/{name}\n\
+         %files\n/usr/share/{name}\n"
+    );
+    made(djinni, name, &text)
+}
+
+/// One chain in which each source would go wrong if its header, or its spec alone, were believed.
+fn specs_count_as_the_dist_expands_them(djinni: &Djinni, out: &Path) {
+    let in_world = |text: &str| format!("%if \"%{{?dist}}\" == \".world\"\n{text}\n%endif\n");
+    let unless_early = |name: &str| {
+        format!("%bcond_with early\n%if %{{without early}}\nBuildRequires: {name}\n%endif\n")
+    };
+    let macros = "%description\nx\n%install\nmkdir -p %{buildroot}/usr/lib/rpm/macros.d\n\
+                  (echo '%%house_tools BuildRequires: m4'; echo '%%house_url URL: https://example.org/') > \
+                  %{buildroot}/usr/lib/rpm/macros.d/macros.house\n%files\n/usr/lib/rpm/macros.d/macros.house\n";
+    let house = "BuildRequires: house-macros\n";
+    let sources = [
+        // Required here alone, and the dist has one of that name.
+        plain(djinni, "lexed", &in_world("BuildRequires: flex"), "rpm -q flex"),
+        plain(djinni, "flex", "", ""),
+        // A circle, but not under these options; a condition that is no need.
+        plain(djinni, "hen", &unless_early("egg"), ""),
+        plain(djinni, "egg", &unless_early("hen"), ""),
+        plain(djinni, "perhaps", "BuildRequires: (gettext if surely)\n", ""),
+        plain(djinni, "surely", "BuildRequires: perhaps\n", ""),
+        // Macros of a required package bring a requirement, and a tag without which nothing is read.
+        made(djinni, "house-macros", macros),
+        plain(djinni, "housed", &format!("{house}%{{?house_tools}}\n"), "m4 --version"),
+        plain(djinni, "titled", &format!("{house}{}", in_world("%{house_url}")), ""),
+        // Of other machines; what no index holds.
+        plain(djinni, "elsewhere", "ExclusiveArch: s390x\n", ""),
+        plain(djinni, "wants-it", "BuildRequires: elsewhere\n", ""),
+        made(
+            djinni,
+            "bell",
+            &format!(
+                "%description\nx\n{}%files\n%changelog\n* Fri Nov 20 2026 A B <a@example.org> 1-1\n- \x07\n",
+                "%install\n".to_owned() + &"# filler, so that rpm takes it for a spec\n".repeat(40)
+            ),
+        ),
+    ];
+    let words = ["--continue", "--with", "early"];
+    let all = events(&run(&mut chaining(djinni, &sources, out, &words)).ended_with(1));
+    let course = course(&all);
+    assert_eq!(ended(&course, "failed"), ["bell"], "{all:#?}");
+    assert_eq!(ended(&course, "skipped"), ["elsewhere", "wants-it"], "{all:#?}");
+    assert_eq!(ended(&course, "built").len(), 9, "{all:#?}");
+    let note = |source: &str| {
+        let is_last = |event: &&Value| event["source"] == source && event["event"] == "source";
+        all.iter().rfind(is_last).unwrap()["note"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(note("elsewhere-1-1"), "not for x86_64: ExclusiveArch: s390x");
+    assert!(note("wants-it-1-1").starts_with("needs elsewhere-1-1, which is not for"), "{all:#?}");
+    let failure =
+        all.iter().find(|event| event["source"] == "bell-1-1" && event["event"] == "failure");
+    assert!(
+        failure.unwrap()["what"].to_string().contains("%changelog has the control character 0x07")
+    );
+    let log = |name: &str| {
+        let is_log = |file: &&String| file.starts_with(name) && file.ends_with("/build.log");
+        std::fs::read_to_string(out.join(files(out).iter().find(is_log).unwrap())).unwrap()
+    };
+    assert!(log("lexed").contains("\nflex-1-1.noarch\n"), "{}", log("lexed"));
+    let record = |name: &str| djinni_tests::mach::record(out, name);
+    assert_eq!(
+        record("housed")["inputs"]["requirements"],
+        serde_json::json!(["house-macros", "m4"])
+    );
+    assert_eq!(record("titled")["inputs"]["requirements"], serde_json::json!(["house-macros"]));
+    assert_eq!(record("elsewhere")["exit"]["cause"], "architecture");
+    // Nothing failed and nothing was needed: nothing is wrong. A second call builds nothing.
+    let [lexed, flex, .., elsewhere, _, _] = &sources;
+    let few = [lexed, flex, elsewhere].map(PathBuf::clone);
+    let course = self::course(&events(&run(&mut chaining(djinni, &few, out, &words)).done()));
+    assert_eq!(ended(&course, "reused"), ["flex", "lexed"], "{course:#?}");
+    assert_eq!(ended(&course, "skipped"), ["elsewhere"], "{course:#?}");
 }
 
 #[test]

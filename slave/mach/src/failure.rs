@@ -204,8 +204,10 @@ mod tests {
 
     #[test]
     fn each_word_stands_for_its_cause() {
+        let schema = include_str!("../../../etc/doc/record.schema.json");
         for cause in [Cause::Architecture, Cause::FilesList, Cause::Internal] {
             assert_eq!(Cause::of_word(cause.as_str()), Some(cause));
+            assert!(schema.contains(&format!("\"{}\"", cause.as_str())), "{cause:?}");
         }
         assert_eq!((Cause::of_word("odd"), Cause::Architecture.exit_status()), (None, 1));
     }
