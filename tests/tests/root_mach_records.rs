@@ -95,6 +95,30 @@ fn records_of_all_ends(djinni: &Djinni) {
     records_are_valid(&[&built, &again, &defined, &broken, &unmet]);
 }
 
+/// A static program that tells the day by each call that there is, and waits until a time that is near.
+const DAYS: &str = r#"#include <errno.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <sys/time.h>
+#include <time.h>
+int main(void) {
+    struct timespec now, until;
+    struct timeval also;
+    sem_t never;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gettimeofday(&also, 0);
+    if (also.tv_sec - now.tv_sec > 1 || time(0) - now.tv_sec > 1) return 1;
+    sem_init(&never, 0, 0);
+    until = now;
+    until.tv_sec += 1;
+    if (sem_timedwait(&never, &until) != -1 || errno != ETIMEDOUT) return 2;
+    if (clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &until, 0) != 0) return 3;
+    if (time(0) - now.tv_sec > 20) return 4;
+    printf("%%ld\n", (long)(now.tv_sec / 86400));
+    return 0;
+}
+"#;
+
 fn second_builds(djinni: &Djinni) {
     let [same, other] = ["same", "other"].map(|name| djinni.base().join(name));
     let ran = rebuild_with(djinni, &["--verify"], &source("diffstat"), &same).done();
@@ -102,7 +126,8 @@ fn second_builds(djinni: &Djinni) {
     let verified = record(&same, "diffstat")["verified"].clone();
     assert_eq!(verified["identical"], true, "{verified}");
     let conditions = verified["conditions"].to_string();
-    for wanted in ["TZ=", "umask 002", "build directory", "host name", "user ", "a later time"] {
+    let time = "a later time: 34387200 s for programs";
+    for wanted in ["TZ=", "umask 002", "build directory", "host name", "user ", time] {
         assert!(conditions.contains(wanted), "{conditions}");
     }
     // A package that tells of its build, in a file each.
@@ -112,13 +137,17 @@ fn second_builds(djinni: &Djinni) {
         ("zone", "date +%z"),
         ("user", "id -un"),
         ("time", "date +%N"),
+        ("day", "date -u +%%Y%%m%%d"),
+        ("month", "date -u +%%m"),
+        ("static", "./days"),
     ];
     let commands: Vec<String> = telling
         .iter()
         .map(|(name, command)| format!("{command} >%{{buildroot}}/told/{name}\n"))
         .collect();
     let spec = format!(
-        "{DESCRIPTION}%install\nmkdir -p %{{buildroot}}/told\necho always >%{{buildroot}}/told/same\n{}\
+        "{DESCRIPTION}%build\ncat >days.c <<'END'\n{DAYS}END\ngcc -static -o days days.c\ntimeout 30 ./days\n\
+         %install\nmkdir -p %{{buildroot}}/told\necho always >%{{buildroot}}/told/same\n{}\
          %files\n/told\n",
         commands.concat()
     );

@@ -894,6 +894,60 @@ pub fn set_personality(personality: u32) -> Result<()> {
     number(result.into(), "personality", || format!("{personality:#x}")).map(drop)
 }
 
+/// How a traced task goes on ([`resume`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Until something is to be told of it.
+    Run,
+    /// Until the system call that it is in ends, at the latest.
+    ToEndOfCall,
+    /// Stays stopped, as a signal wants it, until it is continued.
+    Listen,
+}
+
+/// Traces `pid` and, from then on, all that it starts: each exec, fork, clone and seccomp filter's
+/// `RET_TRACE` stops it. Who is traced dies with the tracer. `ptrace(2)`, `PTRACE_SEIZE`.
+pub fn trace(pid: i32) -> Result<()> {
+    let options = libc::PTRACE_O_EXITKILL
+        | libc::PTRACE_O_TRACECLONE
+        | libc::PTRACE_O_TRACEEXEC
+        | libc::PTRACE_O_TRACEFORK
+        | libc::PTRACE_O_TRACESECCOMP
+        | libc::PTRACE_O_TRACESYSGOOD
+        | libc::PTRACE_O_TRACEVFORK;
+    ptrace(libc::PTRACE_SEIZE, pid, 0, options as usize)
+}
+
+/// Lets a traced task that is stopped go on, delivering `signal` to it (0: none).
+pub fn resume(pid: i32, how: Resume, signal: i32) -> Result<()> {
+    let request = match how {
+        Resume::Run => libc::PTRACE_CONT,
+        Resume::ToEndOfCall => libc::PTRACE_SYSCALL,
+        Resume::Listen => libc::PTRACE_LISTEN,
+    };
+    ptrace(request, pid, 0, signal as usize)
+}
+
+/// The register at `offset` of `struct user` of a stopped task that this process traces.
+pub fn register(pid: i32, offset: usize) -> Result<u64> {
+    let mut value = 0_u64;
+    let request = libc::PTRACE_PEEKUSER;
+    // SAFETY: by the system call, PEEKUSER writes one word to the address that is its last argument.
+    let result = unsafe { libc::syscall(libc::SYS_ptrace, request, pid, offset, &raw mut value) };
+    number(result, "ptrace", || format!("PEEKUSER, {pid}, {offset}")).map(|_| value)
+}
+
+/// Changes such a register.
+pub fn set_register(pid: i32, offset: usize, value: u64) -> Result<()> {
+    ptrace(libc::PTRACE_POKEUSER, pid, offset, value as usize)
+}
+
+fn ptrace(request: libc::c_uint, pid: i32, address: usize, data: usize) -> Result<()> {
+    // SAFETY: none of the requests that are made here writes to this process: all take numbers.
+    let result = unsafe { libc::syscall(libc::SYS_ptrace, request, pid, address, data) };
+    number(result, "ptrace", || format!("{request:#x}, {pid}, {address:#x}")).map(drop)
+}
+
 /// Sends `signal` to process `pid`; negative means its group, -1 all that may be signalled. `kill(2)`.
 pub fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: only numbers are passed.

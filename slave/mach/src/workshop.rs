@@ -1,6 +1,6 @@
 //! What the work on one source has at hand: the area, a run's scratch, the dist, its repositories.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -64,6 +64,8 @@ pub struct Workshop<'a> {
     pub out: PathBuf,
     /// What is other here, in the second build of `--verify`.
     pub conditions: Option<Conditions>,
+    /// Whether programs had the clock that `conditions` give them.
+    pub clock_moved: Cell<bool>,
     /// The log that was opened last: the one to read if the work ends now.
     log_at_hand: RefCell<String>,
 }
@@ -92,6 +94,7 @@ impl<'a> Workshop<'a> {
             layers_size_bytes,
             out,
             conditions,
+            clock_moved: Cell::new(true),
             log_at_hand,
         })
     }

@@ -25,11 +25,13 @@ use slave_cell::{Attr, Cell, Mount, MountPoint, Network, Source};
 
 use crate::failure::{Failure, OnPath};
 
+mod clock;
 mod locale;
 mod run;
 mod streams;
 mod terminal;
 
+pub use clock::{IS_KNOWN_HERE as CLOCK_CAN_MOVE, WAIT as WAIT_FOR_CLOCK};
 pub use run::{Ended, Program, run};
 pub use streams::{LOG_LIMIT_BYTES, Streams};
 

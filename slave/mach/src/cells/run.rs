@@ -14,6 +14,7 @@ use rustix::process::{Signal, WaitOptions};
 use rustix::termios::Winsize;
 use slave_cell::{Cell, Running};
 
+use super::clock::{self, Came, Tracer};
 use super::streams::{self, Carried, Pipes, Pump, Streams};
 use super::{locale, terminal};
 use crate::dist::Dist;
@@ -29,8 +30,8 @@ const TICK: Duration = Duration::from_millis(200);
 const REST: Duration = Duration::from_millis(5);
 /// What is carried at a time.
 const BUFFER_BYTES: usize = 256 << 10;
-/// What process 1 tells of what its descendants used: three numbers.
-const USAGE_BYTES: usize = 24;
+/// What process 1 tells of what its descendants used, and whether their clock was moved: four numbers.
+const USAGE_BYTES: usize = 32;
 
 /// A program and whose rights it has.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +46,9 @@ pub struct Program {
     pub directory: String,
     /// The longest it may run.
     pub time_limit: Option<Duration>,
+    /// How much later than it is its programs are to take it to be, seconds. `argv` must be a shell that begins by
+    /// [`clock::WAIT`].
+    pub clock_ahead: Option<Duration>,
     /// Its execution domain (`personality(2)`), if not the usual one.
     pub personality: Option<u32>,
     /// The most that its log may take; `None`: [`streams::LOG_LIMIT_BYTES`].
@@ -86,6 +90,8 @@ pub struct Ended {
     pub cpu_system_ms: u64,
     /// The most memory that a single process of it had resident.
     pub peak_memory_bytes: u64,
+    /// Whether its programs had the clock that was asked for.
+    pub clock_moved: bool,
 }
 
 impl Ended {
@@ -259,6 +265,7 @@ fn ended(status: i32, pipe: OwnedFd) -> Ended {
         cpu_user_ms: number(0) / 1000,
         cpu_system_ms: number(1) / 1000,
         peak_memory_bytes: number(2),
+        clock_moved: number(3) != 0,
     }
 }
 
@@ -268,8 +275,11 @@ fn first_process(program: &Program, lang: &str, outlet: Outlet, pipe: OwnedFd) -
     let started = start(program, lang, outlet, &mut complain);
     match started {
         Ok(child) => {
-            let status = reap_until(child.id());
-            tell_usage(pipe);
+            let (status, clock_moved) = match program.clock_ahead {
+                Some(ahead) => trace_until(child.id(), ahead),
+                None => (reap_until(child.id()), false),
+            };
+            tell_usage(pipe, clock_moved);
             status
         }
         Err(error) => {
@@ -332,16 +342,17 @@ fn restrict(program: &Program) -> std::io::Result<()> {
         raw::set_personality(personality).map_err(from)?;
     }
     rustix::thread::set_no_new_privs(true)?;
-    Ok(())
+    match program.clock_ahead {
+        Some(_) => clock::filter(),
+        None => Ok(()),
+    }
 }
 
 fn reap_until(child: u32) -> i32 {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid.as_raw_nonzero().get().cast_unsigned() == child => {
-                let status = ExitStatus::from_raw(status.as_raw());
-                let signal = status.signal().map(|signal| 128 + signal);
-                return status.code().or(signal).unwrap_or(CANNOT_START);
+                return as_shown(status.as_raw());
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return CANNOT_START,
@@ -349,10 +360,33 @@ fn reap_until(child: u32) -> i32 {
     }
 }
 
+/// As [`reap_until`], while all that runs here has a clock that is `ahead`; whether it had.
+fn trace_until(child: u32, ahead: Duration) -> (i32, bool) {
+    let Ok(mut tracer) = Tracer::begin(child.cast_signed(), ahead) else {
+        return (reap_until(child), false);
+    };
+    loop {
+        match tracer.wait() {
+            Ok(Came::Ended(pid, status)) if pid.cast_unsigned() == child => {
+                return (as_shown(status), true);
+            }
+            Ok(_) => {}
+            Err(_) => return (CANNOT_START, true),
+        }
+    }
+}
+
+/// A status of `wait(2)` as a shell shows it.
+fn as_shown(status: i32) -> i32 {
+    let status = ExitStatus::from_raw(status);
+    let signal = status.signal().map(|signal| 128 + signal);
+    status.code().or(signal).unwrap_or(CANNOT_START)
+}
+
 /// Figures only: the caller goes without them when they do not come.
-fn tell_usage(pipe: OwnedFd) {
+fn tell_usage(pipe: OwnedFd, clock_moved: bool) {
     let raw::ChildrenUsage { user_us, system_us, peak_memory_bytes } = raw::children_usage();
-    let numbers = [user_us, system_us, peak_memory_bytes];
+    let numbers = [user_us, system_us, peak_memory_bytes, clock_moved.into()];
     let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
     let _ = File::from(pipe).write_all(&bytes);
 }

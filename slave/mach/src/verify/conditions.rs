@@ -1,15 +1,22 @@
 //! What is other in a second build: all that must not get into a package.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::tags::Names;
-use crate::cells::Program;
+use crate::cells::{self, Program};
 use crate::dist::{Builder, Dist};
+
+/// 398 days: more than a year and a month.
+const AHEAD: Duration = Duration::from_secs(398 * 86_400);
+/// Said where the clock could not be moved.
+pub const TIME_NOT_VARIED: &str = "time not varied";
 
 /// What the second build is given, as far as a slave without privileges can give it.
 ///
-/// The clock is the machine's: the second build is later by what the first one took. Which order
-/// directories have is the file system's: `in_memory` puts the build on another one.
+/// Its programs are told a later time ([`cells::clock`]); what the kernel writes itself, time stamps of
+/// files, is later by what the first build took, a second at least. Which order directories have is the
+/// file system's: `in_memory` puts the build on another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conditions {
     /// `TZ`, in POSIX's spelling: it needs no file in the root.
@@ -28,6 +35,9 @@ pub struct Conditions {
     pub uid: u32,
     /// How many processors it sees, if not all.
     pub cores: Option<usize>,
+    /// How much later it is for its programs, if their clock can be moved: another year, month, day and
+    /// second, as at reproducible-builds.org.
+    pub clock_ahead: Option<Duration>,
     /// Whether it takes place on a tmpfs, whose directories list the newest file first.
     pub in_memory: bool,
 }
@@ -46,6 +56,7 @@ impl Conditions {
             user: format!("{user}2"),
             uid: uid + 1,
             cores: (cores > 1).then(|| cores - 1),
+            clock_ahead: cells::CLOCK_CAN_MOVE.then_some(AHEAD),
             in_memory,
         }
     }
@@ -73,14 +84,17 @@ impl Conditions {
     /// Gives a program of the builder what an environment cannot: the mask and the processors.
     pub fn apply(&self, program: &mut Program) {
         // taskset(1) is of util-linux; a root without it has all processors.
-        const SCRIPT: &str = "umask \"$1\"; cores=$2; shift 2\n\
+        const SCRIPT: &str = "[ -z \"$3\" ] || kill -STOP $$\n\
+            umask \"$1\"; cores=$2; shift 3\n\
             if [ -n \"$cores\" ] && command -v taskset >/dev/null; then\n\
                 exec taskset -c \"0-$cores\" \"$@\"\n\
             fi\n\
             exec \"$@\"\n";
         // taskset counts from 0.
         let last = self.cores.map_or(String::new(), |cores| (cores - 1).to_string());
-        let words = ["/bin/sh", "-c", SCRIPT, "second", self.umask, &last];
+        program.clock_ahead = self.clock_ahead;
+        let waits = if self.clock_ahead.is_some() { "waits" } else { "" };
+        let words = ["/bin/sh", "-c", SCRIPT, "second", self.umask, &last, waits];
         let argv = std::mem::take(&mut program.argv);
         program.argv = words.into_iter().map(str::to_owned).chain(argv).collect();
     }
@@ -91,9 +105,17 @@ impl Conditions {
         Names(vec![(self.user.clone(), dist.builder.user.clone())])
     }
 
-    /// One line for each, for records and people.
-    pub fn lines(&self) -> Vec<String> {
-        let Self { time_zone, locale, umask, home, hostname, user, uid, cores, in_memory } = self;
+    /// One line for each, for records and people. `clock_moved` says whether the clock could be moved, as
+    /// was found out meanwhile.
+    pub fn lines(&self, clock_moved: bool) -> Vec<String> {
+        #[rustfmt::skip]
+        let Self { time_zone, locale, umask, home, hostname, user, uid, cores, clock_ahead, in_memory } = self;
+        let time = match clock_ahead.filter(|_| clock_moved) {
+            Some(ahead) => {
+                format!("a later time: {} s for programs, 1 s at least for files", ahead.as_secs())
+            }
+            None => format!("{TIME_NOT_VARIED} but for 1 s at least"),
+        };
         let mut lines = vec![
             format!("TZ={time_zone}"),
             format!("LANG={locale} LC_ALL={locale}"),
@@ -101,7 +123,7 @@ impl Conditions {
             format!("build directory below {home}"),
             format!("host name {hostname}"),
             format!("user {user}, id {uid}"),
-            "a later time".to_owned(),
+            time,
         ];
         lines.extend(cores.map(|cores| format!("processors: {cores}")));
         if *in_memory {
@@ -151,12 +173,27 @@ mod tests {
     #[test]
     fn a_program_is_wrapped() {
         let dist = crate::dist::tests::sample();
-        let mut program = Program::as_root(["rpmbuild", "-ba"], "/");
-        Conditions::second(&dist, 4, false).apply(&mut program);
-        assert_eq!(program.argv[3..], ["second", "002", "2", "rpmbuild", "-ba"]);
+        let mut program = Program::as_root(["rpmbuild", "-bb"], "/");
+        let conditions =
+            Conditions { clock_ahead: Some(AHEAD), ..Conditions::second(&dist, 4, false) };
+        conditions.apply(&mut program);
+        assert_eq!(program.argv[3..], ["second", "002", "2", "waits", "rpmbuild", "-bb"]);
+        assert_eq!(program.clock_ahead, Some(AHEAD));
         let alone = Conditions::second(&dist, 1, false);
         assert_eq!(alone.cores, None);
-        assert!(alone.lines().iter().all(|line| !line.contains("processors")));
+        assert!(alone.lines(true).iter().all(|line| !line.contains("processors")));
+    }
+
+    #[test]
+    fn a_clock_that_stood_is_not_called_moved() {
+        let dist = crate::dist::tests::sample();
+        let moved = Conditions { clock_ahead: Some(AHEAD), ..Conditions::second(&dist, 1, false) };
+        let stood = Conditions { clock_ahead: None, ..moved.clone() };
+        let is_said =
+            |lines: Vec<String>, what: &str| lines.iter().any(|line| line.starts_with(what));
+        assert!(is_said(moved.lines(true), "a later time: 34387200 s"));
+        assert!(is_said(moved.lines(false), TIME_NOT_VARIED));
+        assert!(is_said(stood.lines(true), TIME_NOT_VARIED));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -69,18 +70,21 @@ fn in_second_run(
     let conditions = Conditions::second(workshop.dist, cores, in_memory);
     let dist = conditions.applied_to(workshop.dist);
     let progress = Progress::new(format!("{}, second", workshop.progress.subject()));
-    let (lines, names) = (conditions.lines(), conditions.noted(workshop.dist));
+    let names = conditions.noted(workshop.dist);
     let mut second = Workshop::new(workshop.area, run, &dist, workshop.repositories, &progress)?
         .with_network(workshop.network);
-    second.conditions = Some(conditions);
+    second.conditions = Some(conditions.clone());
+    wait_for_another_second();
     let phase = workshop.progress.phase("second build");
-    let (note, differences) = match build(&second) {
+    let built = build(&second);
+    let clock_moved = conditions.clock_ahead.is_some() && second.clock_moved.get();
+    let (note, differences) = match built {
         Ok(files) => {
             phase.end(format!("{} files", files.len()));
             let phase = workshop.progress.phase("comparison");
             let (one, two) = ((first, &*workshop.out), (&files[..], &*second.out));
             let differences = compare(workshop, one, two, &names)?;
-            let note = summary(&differences);
+            let note = summary(&differences, clock_moved);
             phase.end(&note);
             (note, differences)
         }
@@ -97,7 +101,15 @@ fn in_second_run(
         }
     };
     tell(workshop, &note, &differences);
-    Ok(Verified { identical: differences.is_empty(), conditions: lines, differences })
+    let conditions = conditions.lines(clock_moved);
+    Ok(Verified { identical: differences.is_empty(), conditions, differences })
+}
+
+/// Time stamps of files have seconds, and nobody moves them.
+fn wait_for_another_second() {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let begun = Duration::from_nanos(now.subsec_nanos().into());
+    std::thread::sleep(Duration::from_secs(1) - begun);
 }
 
 fn tell(workshop: &Workshop<'_>, note: &str, differences: &[Difference]) {
@@ -114,11 +126,12 @@ fn tell(workshop: &Workshop<'_>, note: &str, differences: &[Difference]) {
     }
 }
 
-fn summary(differences: &[Difference]) -> String {
+fn summary(differences: &[Difference], clock_moved: bool) -> String {
     let mut files: Vec<&str> = differences.iter().map(|one| one.file.as_str()).collect();
     files.dedup();
     match files.len() {
-        0 => "identical".to_owned(),
+        0 if clock_moved => "identical".to_owned(),
+        0 => format!("identical, {}", conditions::TIME_NOT_VARIED),
         count => format!("{count} packages differ"),
     }
 }
@@ -276,8 +289,9 @@ mod tests {
             place: String::new(),
             what: String::new(),
         };
-        assert_eq!(summary(&[]), "identical");
-        assert_eq!(summary(&[one("a"), one("a"), one("b")]), "2 packages differ");
+        assert_eq!(summary(&[], true), "identical");
+        assert_eq!(summary(&[], false), "identical, time not varied");
+        assert_eq!(summary(&[one("a"), one("a"), one("b")], true), "2 packages differ");
     }
 
     #[test]
