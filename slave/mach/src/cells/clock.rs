@@ -260,6 +260,7 @@ fn hide_vdso(pid: i32) -> Option<()> {
     const AT_SYSINFO_EHDR: u64 = 33;
     const AT_IGNORE: u64 = 1;
     const WORDS_LIMIT: u64 = 4 << 20;
+    const AUXILIARY_LIMIT: usize = 100;
     if raw::register(pid, register::CS).ok()? != CODE_64_BITS {
         return None;
     }
@@ -271,8 +272,9 @@ fn hide_vdso(pid: i32) -> Option<()> {
     for _ in 0..arguments.min(WORDS_LIMIT) + 1 {
         pieces.next()?;
     }
-    while pieces.next()? != 0 {}
-    loop {
+    let mut environment = (0..WORDS_LIMIT).map_while(|_| pieces.next());
+    environment.find(|word| *word == 0)?;
+    for _ in 0..AUXILIARY_LIMIT {
         let place = pieces.place();
         match (pieces.next()?, pieces.next()?) {
             (AT_SYSINFO_EHDR, _) => {
@@ -282,6 +284,7 @@ fn hide_vdso(pid: i32) -> Option<()> {
             _ => {}
         }
     }
+    None
 }
 
 /// The words of a memory, one after the other.
