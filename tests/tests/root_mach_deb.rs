@@ -49,6 +49,14 @@ fn root_sources_of_the_archive_come_out_as_in_the_archive() {
             .iter()
             .any(|one| one[key].as_str().unwrap().starts_with(wanted))
     };
+    // All three require debhelper: one layer has it and its dependencies, another one the rest.
+    let keys = sources.each_ref().map(|source| {
+        let record = record(&out, &source.name);
+        let layers = record["layers"].as_array().unwrap().iter();
+        layers.map(|layer| layer["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    });
+    assert!(keys.iter().all(|each| each[..2] == keys[0][..2]), "{keys:?}");
+    assert_eq!(keys.each_ref().map(Vec::len), [3; 3], "{keys:?}");
     assert!(has("packages", "nevra", "gcc-12_12.2.0-14"), "{sed}");
     assert!(has("results", "name", "sed-dbgsym_") && has("results", "name", "sed_4.9"), "{sed}");
     let names = files(&out);

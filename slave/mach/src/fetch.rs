@@ -2,7 +2,8 @@
 //!
 //! `http://`, `https://` and `file://`. A digest is compared while the bytes pass; what does not match
 //! never gets its name. Proxies and credentials are deliberately absent: no variable of the environment
-//! and no part of a URL steers mach.
+//! and no part of a URL steers mach. What a server may do better a moment later is tried again
+//! (`again.rs`), whoever fetches.
 //!
 //! Architecture invariant: nothing here leaves a thread behind, as a process with threads makes no cell.
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::interrupts;
 
+mod again;
 pub mod checksum;
 pub mod expand;
 pub mod http;
@@ -26,12 +28,15 @@ pub mod spec;
 pub mod url;
 pub mod verb;
 
+use again::Trouble;
 pub use checksum::{Algorithm, Checksum, Sums};
 pub use url::Url;
 
 const BUFFER_SIZE_BYTES: usize = 128 << 10;
 /// Longest that one file may take, unless the caller says otherwise.
 const TIME_LIMIT: Duration = Duration::from_secs(3600);
+/// Before a file is asked for the second time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a file must be, and who is to blame when it is not.
 #[derive(Debug, Clone)]
@@ -42,8 +47,10 @@ pub struct Expect {
     pub size_bytes: Option<u64>,
     /// The most bytes that are accepted.
     pub limit_bytes: u64,
-    /// The longest that the whole transfer may take.
+    /// The longest that the whole transfer may take, with all tries.
     pub time_limit: Duration,
+    /// The pause before the second try; those before later ones are longer.
+    pub first_pause: Duration,
     /// The class of a failure: [`Cause::Source`] for sources, [`Cause::Root`] for repositories.
     pub cause: Cause,
 }
@@ -52,7 +59,7 @@ impl Expect {
     /// A file of at most `limit_bytes`, about which nothing else is known.
     pub fn new(cause: Cause, limit_bytes: u64) -> Self {
         let (checksums, size_bytes, time_limit) = (Vec::new(), None, TIME_LIMIT);
-        Self { checksums, size_bytes, limit_bytes, time_limit, cause }
+        Self { checksums, size_bytes, limit_bytes, time_limit, first_pause: FIRST_PAUSE, cause }
     }
 
     /// The same, with this checksum.
@@ -90,37 +97,70 @@ pub fn download(
     network: Network,
     tick: &mut dyn FnMut(u64),
 ) -> Result<Fetched, Failure> {
-    let mut scratch = Scratch::beside(to)?;
-    let mut body = open(url, expect, network)?;
-    let sums = copy(url, body.as_mut(), &mut scratch, expect, tick)?;
-    let fetched = judge(url, sums, expect)?;
-    scratch.become_file(to)?;
-    Ok(fetched)
+    again::persist(expect, tick, |tick| {
+        let mut scratch = Scratch::beside(to)?;
+        let fetched = transfer(url, &mut scratch, expect, network, tick)?;
+        scratch.become_file(to)?;
+        Ok(fetched)
+    })
 }
 
 /// Checks a file that is here already.
 pub fn check_file(path: &Path, expect: &Expect) -> Result<Fetched, Failure> {
     let mut body = open_file(path, &path.display().to_string(), expect)?;
-    let sums = copy(&path.display(), body.as_mut(), &mut Nowhere, expect, &mut |_| ())?;
-    judge(&path.display(), sums, expect)
+    let sums = copy(&path.display(), body.as_mut(), &mut Nowhere, expect, &mut |_| ());
+    judge(&path.display(), sums.map_err(Trouble::into_failure)?, expect)
 }
 
 /// Fetches a small file into memory, under the same rules: an index, a signature, a key.
 pub fn bytes(url: &Url, expect: &Expect, network: Network) -> Result<Vec<u8>, Failure> {
-    let mut body = open(url, expect, network)?;
-    let mut sink = Memory(Vec::new());
-    let sums = copy(url, body.as_mut(), &mut sink, expect, &mut |_| ())?;
-    judge(url, sums, expect)?;
-    Ok(sink.0)
+    again::persist(expect, &mut |_| (), |tick| {
+        let mut sink = Memory(Vec::new());
+        transfer(url, &mut sink, expect, network, tick)?;
+        Ok(sink.0)
+    })
 }
 
-fn open(url: &Url, expect: &Expect, network: Network) -> Result<Box<dyn Read>, Failure> {
+/// One try: all of what is at `url` into `sink`, and whether it is what was expected.
+fn transfer(
+    url: &Url,
+    sink: &mut dyn Sink,
+    expect: &Expect,
+    network: Network,
+    tick: &mut dyn FnMut(u64),
+) -> Result<Fetched, Trouble> {
+    let mut body = open(url, expect, network)?;
+    let sums = copy(url, body.reader.as_mut(), sink, expect, tick)?;
+    let is_bytes = sums.size_bytes();
+    match expect.size_bytes {
+        Some(size_bytes) if body.ends_with_connection && is_bytes < size_bytes => {
+            Err(broke_off(url, is_bytes, &format!("it has {size_bytes}"), expect))
+        }
+        _ => Ok(judge(url, sums, expect)?),
+    }
+}
+
+fn broke_off(url: &dyn Display, after_bytes: u64, why: &str, expect: &Expect) -> Trouble {
+    let what = format!("cannot fetch {url}: it broke off after {after_bytes} bytes: {why}");
+    let remedy = "try again; if it stays so, fetch it by another way";
+    Trouble::passing(Failure::new(expect.cause, what, remedy))
+}
+
+/// What is read from a server or a file.
+struct Body {
+    reader: Box<dyn Read>,
+    /// Whether nothing but the end of the connection says where it ends.
+    ends_with_connection: bool,
+}
+
+fn open(url: &Url, expect: &Expect, network: Network) -> Result<Body, Trouble> {
     if let Some(path) = url.file_path() {
-        return open_file(path, url.as_str(), expect);
+        let reader = open_file(path, url.as_str(), expect)?;
+        return Ok(Body { reader, ends_with_connection: false });
     }
     if network == Network::Offline {
         let what = format!("{url} is not here, and --offline forbids to fetch it");
-        return Err(Failure::new(expect.cause, what, "fetch it once without --offline"));
+        return Err(Failure::new(expect.cause, what, "fetch it once without --offline").into());
     }
     http::open(url, expect)
 }
@@ -168,7 +208,7 @@ fn copy(
     sink: &mut dyn Sink,
     expect: &Expect,
     tick: &mut dyn FnMut(u64),
-) -> Result<Sums, Failure> {
+) -> Result<Sums, Trouble> {
     let begun = Instant::now();
     let limit_bytes = expect.size_bytes.unwrap_or(expect.limit_bytes).min(expect.limit_bytes);
     let refuse = |why: String, remedy: &str| {
@@ -182,20 +222,19 @@ fn copy(
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => {
-                let why = format!("it broke off after {} bytes: {error}", sums.size_bytes());
-                return Err(refuse(why, "try again; if it stays so, fetch it by another way"));
+                return Err(broke_off(url, sums.size_bytes(), &error.to_string(), expect));
             }
         };
         interrupts::check()?;
         sums.add(&buffer[..count]);
         if sums.size_bytes() > limit_bytes {
             let why = format!("it is larger than the {limit_bytes} bytes that it may be");
-            return Err(refuse(why, "is this the right URL?"));
+            return Err(refuse(why, "is this the right URL?").into());
         }
         if begun.elapsed() > expect.time_limit {
             let seconds = expect.time_limit.as_secs();
             let why = format!("{} bytes came within {seconds} seconds", sums.size_bytes());
-            return Err(refuse(why, "try again later, or fetch it by another way"));
+            return Err(refuse(why, "try again later, or fetch it by another way").into());
         }
         sink.take(&buffer[..count])?;
         tick(sums.size_bytes());

@@ -34,7 +34,7 @@ fn redirection(to: &str) -> Vec<u8> {
 }
 
 fn expect() -> Expect {
-    Expect::new(Cause::Source, 1000)
+    Expect { first_pause: Duration::from_millis(5), ..Expect::new(Cause::Source, 1000) }
 }
 
 /// What comes of fetching this into an empty directory, and the names in it afterwards.
@@ -109,9 +109,10 @@ fn what_is_too_large_is_not_read() {
 #[test]
 fn a_transfer_that_breaks_off_is_no_file() {
     let short = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhello".to_vec();
-    let address = server(vec![short]);
+    let address = server(vec![short; 4]);
     let said = refused(&format!("http://{address}/x"), &expect());
     assert!(said.contains("broke off after 5 bytes"), "{said}");
+    assert!(said.contains("tried 4 times"), "{said}");
 }
 
 #[test]
@@ -160,6 +161,67 @@ fn refusals_of_servers_say_which_and_what_to_do() {
     assert!(said.contains("refused"), "{said}");
     let address = server(vec![b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()]);
     assert!(refused(&format!("http://{address}/x"), &expect()).contains(&address));
+}
+
+fn answer(status: &str, more: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\n{more}Content-Length: 0\r\n\r\n").into_bytes()
+}
+
+#[test]
+fn what_may_pass_is_tried_again() {
+    let short = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhel".to_vec();
+    // Without a length, only the expected size tells that it is not all.
+    let unmarked = b"HTTP/1.1 200 OK\r\n\r\nhel".to_vec();
+    let unready = ["503 Service Unavailable", "500 Oops", "429 Too Many Requests", "408 Timeout"];
+    let mut troubles: Vec<Vec<u8>> = unready.map(|status| answer(status, "")).into();
+    troubles.extend([short, unmarked, Vec::new()]);
+    let expect = Expect { size_bytes: Some(5), ..expect() };
+    let expect = expect.with(Checksum::new(Algorithm::Sha256, HELLO).unwrap());
+    for trouble in troubles {
+        let address = server(vec![trouble.clone(), redirection("/moved"), ok("hello")]);
+        let (outcome, names) = fetch(&format!("http://{address}/x"), &expect);
+        let trouble = String::from_utf8(trouble).unwrap();
+        assert_eq!(outcome.unwrap().size_bytes, 5, "{trouble}");
+        assert_eq!(names, ["file"], "{trouble}");
+    }
+    // What comes into memory, too: an index, a signature.
+    let address = server(vec![answer("502 Bad Gateway", ""), ok("hello")]);
+    let url = Url::parse(&format!("http://{address}/x")).unwrap();
+    assert_eq!(bytes(&url, &expect, Network::Allowed).unwrap(), b"hello");
+}
+
+#[test]
+fn what_does_not_pass_is_asked_for_once() {
+    let wanted = Checksum::new(Algorithm::Sha256, HELLO).unwrap();
+    // A second question would be answered well.
+    for (first, says) in [
+        (answer("404 Not Found", ""), "404"),
+        (answer("410 Gone", ""), "410"),
+        (answer("403 Forbidden", ""), "403"),
+        (ok("jello"), "is not what it must be"),
+    ] {
+        let address = server(vec![first, ok("hello")]);
+        let expect = expect().with(wanted.clone());
+        let said = refused(&format!("http://{address}/x"), &expect);
+        assert!(said.contains(says) && !said.contains("tried"), "{said}");
+    }
+}
+
+#[test]
+fn a_server_is_left_alone_as_long_as_it_asks_but_not_for_ever() {
+    let address = server(vec![answer("429 Slow Down", "Retry-After: 1\r\n"), ok("hello")]);
+    let begun = Instant::now();
+    fetch(&format!("http://{address}/x"), &expect()).0.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    let address = server(vec![answer("503 Later", "Retry-After: 86400\r\n"), ok("hello")]);
+    let begun = Instant::now();
+    let said = refused(&format!("http://{address}/x"), &expect());
+    assert!(said.contains("503") && said.contains("a pause of 86400 s"), "{said}");
+    // Nor longer than the whole may take.
+    let address = server(vec![answer("503 Later", "Retry-After: 50\r\n"), ok("hello")]);
+    let hasty = Expect { time_limit: Duration::from_secs(2), ..expect() };
+    assert!(refused(&format!("http://{address}/x"), &hasty).contains("503"));
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

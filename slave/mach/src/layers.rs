@@ -29,7 +29,7 @@ use crate::time::rfc3339;
 use crate::workshop::Workshop;
 
 /// Changes whenever mach makes roots in another way, so that old layers are no longer found.
-const LAYOUT: &str = "mach layer 2";
+const LAYOUT: &str = "mach layer 3";
 const KEY_LENGTH: usize = 24;
 const MANIFEST: &str = "layer.json";
 

@@ -58,8 +58,24 @@ pub fn first(
         return Err(failed(workshop, "the first packages of a root cannot be installed"));
     }
     match missing(workshop, root, debs)? {
-        left if left.is_empty() => Ok(()),
+        left if left.is_empty() => spare_triggers(workshop, root, tick),
         left => Err(not_installed(workshop, &left)),
+    }
+}
+
+/// Answers debconf beforehand so that man-db keeps no index of manual pages: nothing in a build looks
+/// one up, and making it takes a fifth of the time of a usual layer. Debian's builders do the same
+/// (Debian bug 554914). Without debconf the index is made, and the layer is no worse for it.
+fn spare_triggers(
+    workshop: &Workshop<'_>,
+    root: &Path,
+    tick: &mut dyn FnMut(),
+) -> Result<(), Failure> {
+    const SCRIPT: &str = "command -v debconf-set-selections >/dev/null || exit 0\n\
+        echo 'man-db man-db/auto-update boolean false' | debconf-set-selections\n";
+    match in_root(workshop, root, &[], &["/bin/sh", "-ec", SCRIPT], tick)? {
+        0 => Ok(()),
+        _ => Err(failed(workshop, "debconf takes no answer")),
     }
 }
 

@@ -1,21 +1,22 @@
 //! Roots of Debian packages: the dist's sets in one layer, what a build needs in another.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::apt::{Apt, Suite};
 use super::relation::Relations;
 use super::{archive, index, install};
 use crate::digest::Sum;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::layers::{self, Key, Kind, Layer, Plan};
 use crate::overlay::Overlay;
 use crate::package::{Package, Resolution};
+use crate::progress::Phase;
 use crate::resolve;
 use crate::roots::{Chain, Root, Set, add_builder};
 use crate::workshop::Workshop;
 
 /// Changes whenever apt is asked in another way.
-const LAYOUT: &str = "mach deb 1";
+const LAYOUT: &str = "mach deb 2";
 
 /// The root with the packages of `set` and of those before it: one layer, as dpkg wants what is
 /// Essential configured together.
@@ -90,27 +91,81 @@ pub fn with_requirements(
     let resolution = resolve(workshop, &request, || {
         apt(workshop, &suites, chain_path)?.beyond(&root.resolution, depends, conflicts)
     })?;
-    let added = resolution.beyond(&root.resolution);
-    if added.is_empty() {
+    let added = resolution.beyond(&root.resolution).len();
+    if added == 0 {
         phase.end("all in the build root");
         return Ok(root);
+    }
+    let places = archive::places(&suites, chain_path);
+    for shared in shared(workshop, &suites, &root.resolution, &resolution)? {
+        push_layer(workshop, &mut root, shared, &places, &phase)?;
+    }
+    push_layer(workshop, &mut root, resolution, &places, &phase)?;
+    if let Some(layer) = root.layers.last() {
+        phase.end(describe(layer, added));
+    }
+    Ok(root)
+}
+
+/// The steps on the way from `base` to `wanted` that other sources take too, smallest first: for each
+/// package of `sets.shared` that is wanted, all that it needs. A package that would come out in another
+/// version than is wanted, as where a chain has built a newer one, makes no step. What is asked does not
+/// depend on which layers are there, so the same sources come to the same layers everywhere.
+fn shared(
+    workshop: &Workshop<'_>,
+    suites: &[Suite],
+    base: &Resolution,
+    wanted: &Resolution,
+) -> Result<Vec<Resolution>, Failure> {
+    let mut steps: Vec<Resolution> = Vec::new();
+    for name in &workshop.dist.sets.shared {
+        let from = steps.last().unwrap_or(base);
+        let is_it = |package: &&Package| package.name == *name;
+        if !wanted.beyond(from).iter().any(|package| is_it(package)) {
+            continue;
+        }
+        let request = ["beyond", &from.digest(), name, "", ""];
+        let (names, none) = (Relations::of_names(std::slice::from_ref(name)), Relations::default());
+        let step = resolve(workshop, &request, || {
+            apt(workshop, suites, None)?.beyond(from, &names, &none)
+        });
+        match step {
+            Ok(step) if step.beyond(wanted).is_empty() => steps.push(step),
+            Ok(_) => {}
+            // Alone it may not be had where the whole can: then there is no step either.
+            Err(failure) if failure.cause == Cause::Dependency => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(steps)
+}
+
+/// A layer that makes `root` one of all packages of `wanted`, if it lacks any.
+fn push_layer(
+    workshop: &Workshop<'_>,
+    root: &mut Root,
+    wanted: Resolution,
+    places: &[(String, PathBuf)],
+    phase: &Phase<'_>,
+) -> Result<(), Failure> {
+    let added = wanted.beyond(&root.resolution);
+    if added.is_empty() {
+        return Ok(());
     }
     let parent = root.layers.last();
     let parent_key = parent.map(|layer| layer.manifest.key.as_str());
     let dist = workshop.dist;
     let key = Key::new(Kind::Dependencies, &dist.sha256, &dist.arch, parent_key, &added);
-    let plan = Plan { parent, root: &resolution };
+    let plan = Plan { parent, root: &wanted };
     let layer = layers::find_or_make(workshop, &key, &plan, || {
-        let places = archive::places(&suites, chain_path);
-        let debs = archive::debs(&added, &places, &mut || phase.tick())?;
-        let overlay = root.mount(&workshop.run.path.join("adding"))?;
+        let debs = archive::debs(&added, places, &mut || phase.tick())?;
+        let overlay = root.mount(&workshop.run.path.join(format!("adding-{}", key.as_str())))?;
         install::add(workshop, &overlay.at, &debs, &mut || phase.tick())?;
         overlay.unmount()
     })?;
-    phase.end(describe(&layer, added.len()));
     root.layers.push(layer);
-    root.resolution = resolution;
-    Ok(root)
+    root.resolution = wanted;
+    Ok(())
 }
 
 fn describe(layer: &Layer, added: usize) -> String {

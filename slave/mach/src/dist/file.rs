@@ -39,6 +39,8 @@ pub(super) struct SetsTable {
     pub base: Vec<String>,
     #[serde(default)]
     pub build: Vec<String>,
+    #[serde(default)]
+    pub shared: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

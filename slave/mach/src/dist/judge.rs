@@ -56,7 +56,7 @@ pub(super) fn judge(file: DistFile, sha256: String) -> Result<Dist, String> {
         .transpose()?;
     Ok(Dist {
         personality: personality.as_deref().map(judge_personality).transpose()?,
-        sets: judge_sets(sets)?,
+        sets: judge_sets(manager, sets)?,
         repositories: judge_repositories(manager, repository)?,
         builder: judge_builder(build)?,
         source_date_epoch: source_date_epoch.map_or(Ok(Epoch::Changelog), judge_epoch)?,
@@ -107,14 +107,17 @@ fn judge_personality(word: &str) -> Result<Personality, String> {
     }
 }
 
-fn judge_sets(table: SetsTable) -> Result<Sets, String> {
-    let SetsTable { minimal, base, build } = table;
+fn judge_sets(manager: Manager, table: SetsTable) -> Result<Sets, String> {
+    let SetsTable { minimal, base, build, shared } = table;
     if minimal.is_empty() {
         return Err("sets.minimal is empty: a root needs packages".to_owned());
     }
-    let all = minimal.iter().chain(&base).chain(&build);
+    if manager != Manager::Apt && !shared.is_empty() {
+        return Err("sets.shared is for apt: leave it out".to_owned());
+    }
+    let all = minimal.iter().chain(&base).chain(&build).chain(&shared);
     all.map(String::as_str).try_for_each(|package| plain("a package of the sets", package))?;
-    Ok(Sets { minimal, base, build })
+    Ok(Sets { minimal, base, build, shared })
 }
 
 fn judge_repositories(
@@ -182,19 +185,26 @@ fn judge_repository(manager: Manager, table: RepositoryTable) -> Result<Reposito
     })
 }
 
-fn judge_address(url: &str) -> Result<Address, String> {
+/// One slash at its end says nothing, and most addresses of repositories have one.
+fn judge_address(given: &str) -> Result<Address, String> {
+    let url = given.strip_suffix('/').unwrap_or(given);
     if let Some(path) = url.strip_prefix("file://") {
         if is_clean_path(path) {
             return Ok(Address::Directory(path.into()));
         }
-        return Err(format!("url {url:?}: file:///ABSOLUTE/PATH without . and .."));
+        return Err(format!("url {given:?}: file:///ABSOLUTE/PATH without . and .. and //"));
     }
     let rest = url.strip_prefix("https://").or(url.strip_prefix("http://"));
+    let refuse = |why: &str| Err(format!("url {given:?}: {why}"));
     match rest {
-        Some(rest) if is_clean_path(&format!("/{rest}")) && rest.bytes().all(is_of_url) => {
-            Ok(Address::Url(url.to_owned()))
+        None => refuse("file:///PATH, https://HOST/PATH or http://HOST/PATH"),
+        Some(rest) if !rest.bytes().all(is_of_url) => {
+            refuse("a query, a password and escaped characters other than %XX are not accepted")
         }
-        _ => Err(format!("url {url:?}: file:///PATH, https://HOST/PATH or http://HOST/PATH")),
+        Some(rest) if !is_clean_path(&format!("/{rest}")) => {
+            refuse("a part of its path is empty, . or ..")
+        }
+        Some(_) => Ok(Address::Url(url.to_owned())),
     }
 }
 

@@ -110,6 +110,9 @@ pub struct Sets {
     pub base: Vec<String>,
     /// What every source may take for granted.
     pub build: Vec<String>,
+    /// What many sources require, never installed unasked: where a source requires one of these, it
+    /// and its dependencies are a layer of their own, which other sources use again. Of apt's dists.
+    pub shared: Vec<String>,
 }
 
 /// A place that packages come from.
@@ -228,7 +231,7 @@ impl Dist {
 
     /// The packages of all sets: minimal, base, build.
     pub fn packages(&self) -> Vec<String> {
-        let Sets { minimal, base, build } = &self.sets;
+        let Sets { minimal, base, build, shared: _ } = &self.sets;
         minimal.iter().chain(base).chain(build).cloned().collect()
     }
 }

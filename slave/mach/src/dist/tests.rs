@@ -61,6 +61,30 @@ fn addresses_are_directories_or_urls() {
     for bad in ["ftp://x/y", "file:///../mnt", "https://", "https://a/b?c", "https://u@h/x", "x"] {
         assert!(refusal(with(bad)).contains("url"), "{bad}");
     }
+    assert!(refusal(with("https://h/a//b")).contains("a part of its path is empty"));
+    assert!(refusal(with("https://h/a?b")).contains("a query"));
+}
+
+#[test]
+fn a_slash_at_the_end_of_an_address_says_nothing() {
+    for (given, is) in [
+        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
+        ("https://example.org/updates/x86_64/", "https://example.org/updates/x86_64"),
+        ("file:///mnt/shares/world/repo/", "/mnt/shares/world/repo"),
+    ] {
+        let text = text_of("debian-12-rpm").replace("file:///mnt/shares/world/repo", given);
+        assert_eq!(parse(&text, "x").unwrap().repositories[0].address.to_string(), is);
+    }
+}
+
+#[test]
+fn shared_packages_are_of_apt_only() {
+    let debian = Dist::find("debian-12").unwrap();
+    assert_eq!(debian.sets.shared, ["debhelper"]);
+    // Whether it is required or not: it is in no root that nobody asks for it.
+    assert!(!debian.packages().contains(&"debhelper".to_owned()));
+    let what = refusal(|text| text.replace("[sets]\n", "[sets]\nshared = [\"gcc\"]\n"));
+    assert!(what.contains("sets.shared is for apt"), "{what}");
 }
 
 #[test]

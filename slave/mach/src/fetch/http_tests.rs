@@ -55,8 +55,9 @@ impl Server {
     fn get(&self, bundles: &[&Path]) -> Result<String, String> {
         let url = Url::parse(&format!("{}/x", self.address)).unwrap();
         let expect = Expect::new(Cause::Source, 100);
-        let body = open_with(&url, &expect, bundles).map_err(|failure| failure.to_string())?;
-        std::io::read_to_string(body).map_err(|error| error.to_string())
+        let body = open_with(&url, &expect, bundles)
+            .map_err(|trouble| trouble.into_failure().to_string())?;
+        std::io::read_to_string(body.reader).map_err(|error| error.to_string())
     }
 }
 
