@@ -1,6 +1,7 @@
 //! The files of packages: found or fetched, each held to its digest before anything is done with it.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::digest;
@@ -32,6 +33,14 @@ pub fn obtain(
     tick: &mut dyn FnMut(),
 ) -> Result<Vec<Obtained>, Failure> {
     let repositories = request.repositories(workshop);
+    let places: Vec<(String, PathBuf)> = repositories
+        .iter()
+        .filter_map(|state| match &state.packages {
+            Address::Directory(directory) => Some((state.name.clone(), directory.clone())),
+            Address::Url(_) => None,
+        })
+        .collect();
+    demand_all(packages, &places)?;
     let mut obtained = Vec::new();
     for package in packages {
         crate::interrupts::check()?;
@@ -41,6 +50,40 @@ pub fn obtain(
         obtained.push(obtain_one(workshop, repository, package, tick)?);
     }
     Ok(obtained)
+}
+
+/// Refuses packages whose files are not in `places` (directories of the slave, by repository), all of
+/// them at once: whoever adds them to a part of an archive should not have to do so one by one.
+pub fn demand_all(packages: &[&Package], places: &[(String, PathBuf)]) -> Result<(), Failure> {
+    let place = |package: &Package| {
+        let (_, top) = places.iter().find(|(name, _)| *name == package.repository)?;
+        Some(top.join(&package.location))
+    };
+    // What is there but cannot be read is told by whoever reads it.
+    let is_absent = |path: &PathBuf| {
+        fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    };
+    let absent: Vec<(&Package, PathBuf)> = packages
+        .iter()
+        .filter_map(|package| Some((*package, place(package).filter(is_absent)?)))
+        .collect();
+    let [(first, _), ..] = &absent[..] else { return Ok(()) };
+    let what = match absent.len() {
+        1 => format!("repository {}: {} is not there", first.repository, first.nevra),
+        count => format!(
+            "repository {}: {} and {} more packages of {} that are needed are not there",
+            first.repository,
+            first.nevra,
+            count - 1,
+            packages.len()
+        ),
+    };
+    let remedy = "the metadata name them, but only a part of the archive is there: add the rest on the \
+                  host ('bhost archive add SHARE SOURCE...'), or complete the copy";
+    let lines = absent.iter().map(|(package, path)| {
+        format!("not there: {} ({})", path.display(), package.repository)
+    });
+    Err(Failure::new(Cause::Root, what, remedy).with_details(lines.collect()))
 }
 
 fn unknown_repository(package: &Package) -> Failure {
@@ -108,6 +151,36 @@ fn check(path: &Path, package: &Package) -> Result<(), Failure> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_a_part_of_an_archive_lacks_is_named_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = [("part".to_owned(), directory.path().to_owned())];
+        let package = |name: &str, repository: &str| Package {
+            nevra: format!("{name}-1-1.noarch"),
+            name: name.to_owned(),
+            repository: repository.to_owned(),
+            location: format!("pool/{name}.rpm"),
+            sha256: digest::of_bytes(b"hello"),
+            size_bytes: 5,
+        };
+        let all = ["here", "gone", "lost"].map(|name| package(name, "part"));
+        // What is elsewhere is fetched.
+        let elsewhere = package("far", "elsewhere");
+        let all: Vec<&Package> = all.iter().chain([&elsewhere]).collect();
+        fs::create_dir(directory.path().join("pool")).unwrap();
+        fs::write(directory.path().join("pool/here.rpm"), "hello").unwrap();
+        let failure = demand_all(&all, &places).unwrap_err();
+        assert!(failure.what.contains("gone-1-1.noarch and 1 more packages of 4"), "{failure}");
+        assert_eq!(failure.details.len(), 2, "{failure:?}");
+        assert!(failure.details[1].contains("pool/lost.rpm"), "{failure:?}");
+        assert!(failure.remedy.contains("a part of the archive"), "{failure}");
+        fs::write(directory.path().join("pool/gone.rpm"), "hello").unwrap();
+        let one = demand_all(&all, &places).unwrap_err();
+        assert!(one.what.ends_with("lost-1-1.noarch is not there"), "{one}");
+        fs::write(directory.path().join("pool/lost.rpm"), "hello").unwrap();
+        demand_all(&all, &places).unwrap();
+    }
 
     #[test]
     fn a_file_is_held_to_size_and_digest() {

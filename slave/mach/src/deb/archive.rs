@@ -9,6 +9,7 @@ use crate::digest;
 use crate::dist::{self, Address, Dist, Repository};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::package::Package;
+use crate::packages;
 use crate::workshop::CHAIN;
 
 /// The largest file of keys that is read.
@@ -64,12 +65,14 @@ fn key(key: &dist::Key) -> Result<Key, Failure> {
     }
 }
 
-/// Package files by what apt has said of them, each compared with its digest.
+/// Package files by what apt has said of them, each compared with its digest. If some are not there,
+/// all of those are named.
 pub fn debs(
     packages: &[&Package],
     repositories: &[(String, PathBuf)],
     tick: &mut dyn FnMut(),
 ) -> Result<Vec<Deb>, Failure> {
+    packages::demand_all(packages, repositories)?;
     packages
         .iter()
         .map(|package| {
@@ -125,7 +128,7 @@ mod tests {
             size_bytes: 5,
         };
         let look = |package: &Package| debs(&[package], &places, &mut || ());
-        assert!(look(&package).unwrap_err().what.contains("No such file"));
+        assert!(look(&package).unwrap_err().what.contains("x1_1_all is not there"));
         fs::write(directory.path().join("x1.deb"), "jello").unwrap();
         assert!(look(&package).unwrap_err().what.contains("its metadata says"));
         fs::write(directory.path().join("x1.deb"), "hello").unwrap();

@@ -10,6 +10,7 @@ use crate::failure::{Cause, Failure};
 use crate::layers::{self, Key, Kind, Layer, Plan};
 use crate::overlay::Overlay;
 use crate::package::{Package, Resolution};
+use crate::packages;
 use crate::progress::Phase;
 use crate::resolve;
 use crate::roots::{Chain, Root, Set, add_builder};
@@ -50,6 +51,7 @@ pub fn set(workshop: &Workshop<'_>, set: Set) -> Result<Root, Failure> {
     let plan = Plan { parent: None, root: &whole };
     let layer = layers::find_or_make(workshop, &key, &plan, || {
         let places = archive::places(&suites, None);
+        packages::demand_all(&packages, &places)?;
         let first: Vec<&Package> = minimal.packages.iter().collect();
         let first = archive::debs(&first, &places, &mut || phase.tick())?;
         let rest = archive::debs(&whole.beyond(&minimal), &places, &mut || phase.tick())?;
@@ -97,10 +99,13 @@ pub fn with_requirements(
         return Ok(root);
     }
     let places = archive::places(&suites, chain_path);
-    for shared in shared(workshop, &suites, &root.resolution, &resolution)? {
-        push_layer(workshop, &mut root, shared, &places, &phase)?;
+    let mut steps = shared(workshop, &suites, &root.resolution, &resolution)?;
+    steps.push(resolution.clone());
+    for step in steps {
+        // Of what later steps add, nothing is in a layer either where this one is not.
+        let demand = |root: &Root| packages::demand_all(&resolution.beyond(&root.resolution), &places);
+        push_layer(workshop, &mut root, step, &places, &demand, &phase)?;
     }
-    push_layer(workshop, &mut root, resolution, &places, &phase)?;
     if let Some(layer) = root.layers.last() {
         phase.end(describe(layer, added));
     }
@@ -140,12 +145,14 @@ fn shared(
     Ok(steps)
 }
 
-/// A layer that makes `root` one of all packages of `wanted`, if it lacks any.
+/// A layer that makes `root` one of all packages of `wanted`, if it lacks any. If it has to be made,
+/// `demand` may refuse before that.
 fn push_layer(
     workshop: &Workshop<'_>,
     root: &mut Root,
     wanted: Resolution,
     places: &[(String, PathBuf)],
+    demand: &dyn Fn(&Root) -> Result<(), Failure>,
     phase: &Phase<'_>,
 ) -> Result<(), Failure> {
     let added = wanted.beyond(&root.resolution);
@@ -158,6 +165,7 @@ fn push_layer(
     let key = Key::new(Kind::Dependencies, &dist.sha256, &dist.arch, parent_key, &added);
     let plan = Plan { parent, root: &wanted };
     let layer = layers::find_or_make(workshop, &key, &plan, || {
+        demand(root)?;
         let debs = archive::debs(&added, places, &mut || phase.tick())?;
         let overlay = root.mount(&workshop.run.path.join(format!("adding-{}", key.as_str())))?;
         install::add(workshop, &overlay.at, &debs, &mut || phase.tick())?;
