@@ -80,9 +80,9 @@ pub fn demand_all(packages: &[&Package], places: &[(String, PathBuf)]) -> Result
     };
     let remedy = "the metadata name them, but only a part of the archive is there: add the rest on the \
                   host ('bhost archive add SHARE SOURCE...'), or complete the copy";
-    let lines = absent.iter().map(|(package, path)| {
-        format!("not there: {} ({})", path.display(), package.repository)
-    });
+    let lines = absent
+        .iter()
+        .map(|(package, path)| format!("not there: {} ({})", path.display(), package.repository));
     Err(Failure::new(Cause::Root, what, remedy).with_details(lines.collect()))
 }
 

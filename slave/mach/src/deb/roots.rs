@@ -103,7 +103,8 @@ pub fn with_requirements(
     steps.push(resolution.clone());
     for step in steps {
         // Of what later steps add, nothing is in a layer either where this one is not.
-        let demand = |root: &Root| packages::demand_all(&resolution.beyond(&root.resolution), &places);
+        let demand =
+            |root: &Root| packages::demand_all(&resolution.beyond(&root.resolution), &places);
         push_layer(workshop, &mut root, step, &places, &demand, &phase)?;
     }
     if let Some(layer) = root.layers.last() {

@@ -100,8 +100,10 @@ fn rest(pause: Duration, tick: &mut dyn FnMut(u64)) -> Result<(), Failure> {
         tick(0);
         let step = left.min(STEP);
         let step = Timespec { tv_sec: 0, tv_nsec: i64::from(step.subsec_nanos()) };
-        let mut fds: Vec<_> =
-            interrupts::descriptor().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).into_iter().collect();
+        let mut fds: Vec<_> = interrupts::descriptor()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .into_iter()
+            .collect();
         // Whatever ends the wait early is looked at in the next round.
         let _ = poll(&mut fds, Some(&step));
     }
