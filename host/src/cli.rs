@@ -138,6 +138,7 @@ struct BuildArguments {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
+    djinni_raw::end_with_reader();
     match Bhost::parse().act() {
         Ok(code) => code,
         Err(problem) => {
@@ -162,12 +163,13 @@ impl Bhost {
                 must_be_root()?;
                 disinherit()?;
                 let StartArguments { name, foreground, programs } = arguments;
-                eprintln!("{}", master::start(&places, &name, &Start { programs, foreground })?);
+                let order = Start { programs, foreground };
+                eprintln!("{}", whole(|| master::start(&places, &name, &order))?);
                 Ok(ExitCode::SUCCESS)
             }
             Command::Stop { name } => {
                 must_be_root()?;
-                eprintln!("{}", master::stop(&places, &name)?);
+                eprintln!("{}", whole(|| master::stop(&places, &name))?);
                 Ok(ExitCode::SUCCESS)
             }
             Command::Completions { shell } => {
@@ -178,7 +180,7 @@ impl Bhost {
             }
             Command::Enter { name, command } => {
                 must_be_root()?;
-                let status = master::enter(&places, &name, command)?;
+                let status = whole(|| master::enter(&places, &name, command))?;
                 Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
             }
             Command::Status { name } => {
@@ -210,8 +212,9 @@ impl ImageCommand {
         match self {
             ImageCommand::Build(arguments) => {
                 must_be_root()?;
-                report::built(&image::build(places, &arguments.into())?, json);
+                let built = whole(|| image::build(places, &arguments.into()))?;
                 tell_djinnid(places);
+                report::built(&built, json);
             }
             ImageCommand::List => report::images(&image::list(places)?, json),
             ImageCommand::Verify { name } => {
@@ -221,8 +224,9 @@ impl ImageCommand {
             }
             ImageCommand::Remove { name } => {
                 must_be_root()?;
-                eprintln!("{}", image::remove(places, &name)?);
+                let sentence = whole(|| image::remove(places, &name))?;
                 tell_djinnid(places);
+                eprintln!("{sentence}");
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -234,6 +238,15 @@ impl From<BuildArguments> for Order {
         let BuildArguments { name, from, include, format, sources, replace } = arguments;
         Order { name, base: from, packages: include, format, sources, replace }
     }
+}
+
+/// Work that is not left half done when whoever reads what we tell of it leaves; only what is told after
+/// it ends us then.
+fn whole<T>(work: impl FnOnce() -> T) -> T {
+    djinni_raw::outlive_reader();
+    let done = work();
+    djinni_raw::end_with_reader();
+    done
 }
 
 /// Closes what the caller's shell left open: a supervisor would hold it for as long as its master runs.

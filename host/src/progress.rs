@@ -39,7 +39,7 @@ impl Progress {
         self.finish();
         let text = text.into();
         if !self.terminal {
-            eprintln!("[{:6.1} s] {text}", self.seconds());
+            self.show(&format!("[{:6.1} s] {text}\n", self.seconds()));
         }
         self.step = Some(text);
         self.tick();
@@ -51,15 +51,18 @@ impl Progress {
         let Some(step) = self.step.as_ref().filter(|_| self.terminal) else { return };
         self.ticks += 1;
         let spinner = SPINNER[self.ticks % SPINNER.len()];
-        eprint!("\r\x1b[K[{:6.1} s] {spinner} {step}", self.seconds());
-        // A terminal that went away is no reason to stop the work.
-        let _ = std::io::stderr().flush();
+        self.show(&format!("\r\x1b[K[{:6.1} s] {spinner} {step}", self.seconds()));
     }
 
     /// The last step is done.
     pub fn finish(&mut self) {
         if let Some(step) = self.step.take().filter(|_| self.terminal) {
-            eprintln!("\r\x1b[K[{:6.1} s] {step}", self.seconds());
+            self.show(&format!("\r\x1b[K[{:6.1} s] {step}\n", self.seconds()));
         }
+    }
+
+    fn show(&self, text: &str) {
+        // A terminal or reader that went away is no reason to stop the work.
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
 }

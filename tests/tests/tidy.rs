@@ -8,6 +8,8 @@ mod arrows;
 mod etc;
 #[path = "tidy/manuals.rs"]
 mod manuals;
+#[path = "tidy/readers.rs"]
+mod readers;
 #[path = "tidy/sources.rs"]
 mod sources;
 #[path = "tidy/threats.rs"]

@@ -15,28 +15,22 @@ const TRY_AGAIN: u8 = 75;
 
 /// Why the command did not do what it was told.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// One sentence of three parts (what failed, on what, what to do) and the exit code.
-    Told { sentence: String, exit_code: u8 },
-    /// Whoever read our output has enough of it: there is nobody to tell.
-    OutputClosed,
+pub struct Failure {
+    /// One sentence of three parts: what failed, on what, what to do.
+    sentence: String,
+    exit_code: u8,
 }
 
 impl Failure {
     /// A failure that another try will not mend.
     pub fn new(sentence: impl fmt::Display) -> Self {
-        Self::Told { sentence: sentence.to_string(), exit_code: FAILED }
+        Self { sentence: sentence.to_string(), exit_code: FAILED }
     }
 
     /// Says it on standard error; gives the exit code.
     pub fn report(&self) -> ExitCode {
-        match self {
-            Self::Told { sentence, exit_code } => {
-                eprintln!("djinni: {}", output::printable(sentence));
-                ExitCode::from(*exit_code)
-            }
-            Self::OutputClosed => ExitCode::from(FAILED),
-        }
+        eprintln!("djinni: {}", output::printable(&self.sentence));
+        ExitCode::from(self.exit_code)
     }
 }
 
@@ -51,9 +45,9 @@ impl From<CallError<master::Refusal>> for Failure {
         let sentence = error.to_string();
         match error {
             CallError::Refused(refusal) if refusal.is_temporary() => {
-                Self::Told { sentence, exit_code: TRY_AGAIN }
+                Self { sentence, exit_code: TRY_AGAIN }
             }
-            _ => Self::Told { sentence, exit_code: FAILED },
+            _ => Self { sentence, exit_code: FAILED },
         }
     }
 }
@@ -70,10 +64,7 @@ mod tests {
     use super::*;
 
     fn code(refusal: master::Refusal) -> u8 {
-        match Failure::from(CallError::Refused(refusal)) {
-            Failure::Told { exit_code, .. } => exit_code,
-            Failure::OutputClosed => panic!("a refusal is told"),
-        }
+        Failure::from(CallError::Refused(refusal)).exit_code
     }
 
     #[test]

@@ -27,6 +27,7 @@ use arguments::{Arguments, Verb};
 use failure::Failure;
 
 fn main() -> ExitCode {
+    djinni_raw::end_with_reader();
     let Arguments { places, verb } = Arguments::parse();
     let outcome = match verb {
         Verb::Check => check::run(&places),

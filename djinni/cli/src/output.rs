@@ -1,6 +1,6 @@
 //! Results on standard output: tables that fit the terminal, or JSON.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -27,11 +27,10 @@ pub fn printable(text: &str) -> String {
 /// Writes bytes as they are.
 pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Failure::OutputClosed,
-        _ => Failure::new(format_args!(
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
+        Failure::new(format_args!(
             "cannot write to standard output ({error}): free its disk or redirect it"
-        )),
+        ))
     })
 }
 

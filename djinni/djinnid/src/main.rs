@@ -43,7 +43,9 @@ struct Arguments {
 
 /// Reads policy, gives up what is not needed, takes its house over as it finds it, serves.
 fn main() -> ExitCode {
+    djinni_raw::end_with_reader();
     let Arguments { config, state, runtime } = Arguments::parse();
+    djinni_raw::outlive_reader();
     // Without doubled or trailing slashes: the kernel's mount table has none either.
     let plain = |path: PathBuf| path.components().collect::<PathBuf>();
     let places = Places { config: plain(config), state: plain(state), runtime: plain(runtime) };

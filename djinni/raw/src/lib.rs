@@ -1009,6 +1009,23 @@ pub fn ignore_signal(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// From now on writing to a pipe that nobody reads ends this process by SIGPIPE, without a word (a shell
+/// shows 141): what a command does that only tells something. Rust programs begin otherwise and panic.
+pub fn end_with_reader() {
+    let sigpipe = signal_set(&[libc::SIGPIPE]);
+    // SAFETY: SIG_DFL installs no code of ours; `sigpipe` is initialized.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &sigpipe, std::ptr::null_mut());
+    }
+}
+
+/// From now on writing to a pipe that nobody reads is an error of that write: for work that must not be
+/// left half done.
+pub fn outlive_reader() {
+    ignore_signal(libc::SIGPIPE);
+}
+
 fn signal_set(signals: &[i32]) -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::uninit();
     // SAFETY: sigemptyset(3) initializes the set before it is read or added to.

@@ -16,7 +16,7 @@ fn print<T: Serialize + ?Sized>(value: &T, json: bool, text: impl FnOnce(&T) -> 
     write(output.as_bytes());
 }
 
-/// Writes results to standard output. A reader that went away (`| head`) is no error.
+/// Writes results to standard output; who has closed it (`| head`) has ended us.
 pub fn write(output: &[u8]) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(output);

@@ -1,6 +1,7 @@
 //! `bmaster`: the first process of a master.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
@@ -23,11 +24,14 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    djinni_raw::end_with_reader();
     let arguments = Arguments::parse();
+    djinni_raw::outlive_reader();
     match prepare(&arguments) {
         Ok(bmaster) => ExitCode::from(u8::try_from(bmaster.run()).unwrap_or(1)),
         Err(sentence) => {
-            eprintln!("bmaster: {sentence}");
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "bmaster: {sentence}");
             ExitCode::from(1)
         }
     }

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::failure::{Cause, Failure, OnPath};
+use crate::progress::screen::Screen;
 use crate::remove;
 use crate::time::RunId;
 
@@ -124,7 +125,9 @@ impl Area {
                 match remove::tree(&path) {
                     Ok(()) => swept += 1,
                     // No reason to refuse all work; the next start tries again.
-                    Err(failure) => eprintln!("mach: {}", failure.what),
+                    Err(failure) => {
+                        Screen::of_standard_error().say(&format!("mach: {}", failure.what));
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@ use crate::area::{Area, entries};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::last;
 use crate::layers::{self, Kind, read_manifest, size_of};
+use crate::progress;
 use crate::repository;
 use crate::room::name_of;
 use crate::time::rfc3339;
@@ -81,9 +82,11 @@ pub fn status(area: &Area, json: bool) -> Result<(), Failure> {
     match json {
         true => {
             let text = serde_json::to_string_pretty(&status).map_err(std::io::Error::from);
-            println!("{}", text.on("print the status of", &area.layers())?);
+            progress::print_line(&text.on("print the status of", &area.layers())?);
         }
-        false => lines(&status, SystemTime::now()).iter().for_each(|line| println!("{line}")),
+        false => {
+            lines(&status, SystemTime::now()).iter().for_each(|line| progress::print_line(line))
+        }
     }
     Ok(())
 }

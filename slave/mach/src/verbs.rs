@@ -5,7 +5,7 @@ use crate::dist::{self, Dist, Listed, Manager};
 use crate::failure::{Failure, OnPath};
 use crate::metadata;
 use crate::options::Options;
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::roots::{self, Set};
 use crate::workshop::Workshop;
 
@@ -38,9 +38,9 @@ pub fn dists(given: &[String], json: bool) -> Result<u8, Failure> {
     };
     if json {
         let text = serde_json::to_string_pretty(&listed).map_err(std::io::Error::from);
-        println!("{}", text.on("print", dist::DIST_DIRECTORY.as_ref())?);
+        progress::print_line(&text.on("print", dist::DIST_DIRECTORY.as_ref())?);
     } else {
-        listed.iter().flat_map(lines).for_each(|line| println!("{line}"));
+        listed.iter().flat_map(lines).for_each(|line| progress::print_line(&line));
     }
     Ok(u8::from(listed.iter().any(|one| one.trouble.is_some())))
 }

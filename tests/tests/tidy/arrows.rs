@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("djinni-raw", &[]),
     ("djinni-sys", &["djinni-api", "djinni-plan", "djinni-raw"]),
     ("djinnid", &["djinni-api", "djinni-plan", "djinni-raw", "djinni-sys"]),
-    ("djinni", &["djinni-api", "djinni-plan"]),
+    ("djinni", &["djinni-api", "djinni-plan", "djinni-raw"]),
     ("slave-api", &[]),
     ("slave-cell", &["djinni-raw"]),
     ("slave-init", &["djinni-raw", "slave-api"]),

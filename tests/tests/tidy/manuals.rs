@@ -8,7 +8,7 @@ use djinni_tests::programs::program;
 use crate::{none, workspace};
 
 /// Programs and the sections of their manuals.
-const PROGRAMS: [(&str, u8); 6] =
+pub const PROGRAMS: [(&str, u8); 6] =
     [("bhost", 8), ("bmaster", 8), ("djinni", 1), ("djinnid", 8), ("mach", 1), ("start-build", 1)];
 
 fn help(name: &str, verbs: &[String]) -> String {
@@ -39,21 +39,26 @@ fn verbs(help: &str) -> Vec<String> {
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
-/// All flags and verbs of a program, whatever the verb they belong to.
-fn all(name: &str) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut found_flags, mut found_verbs) = (BTreeSet::new(), BTreeSet::new());
-    let mut left = vec![Vec::new()];
+/// The words of every command of a program, the program alone among them, and the command's help.
+pub fn commands(name: &str) -> Vec<(Vec<String>, String)> {
+    let (mut found, mut left) = (Vec::new(), vec![Vec::new()]);
     while let Some(path) = left.pop() {
         let help = help(name, &path);
-        found_flags.extend(flags(&help));
         for verb in verbs(&help) {
             let mut deeper = path.clone();
-            deeper.push(verb.clone());
+            deeper.push(verb);
             left.push(deeper);
-            found_verbs.insert(verb);
         }
+        found.push((path, help));
     }
-    (found_flags, found_verbs)
+    found
+}
+
+/// All flags and verbs of a program, whatever the verb they belong to.
+fn all(name: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let commands = commands(name);
+    let found_flags = commands.iter().flat_map(|(_, help)| flags(help)).collect();
+    (found_flags, commands.into_iter().flat_map(|(words, _)| words).collect())
 }
 
 #[test]

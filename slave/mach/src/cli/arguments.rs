@@ -317,6 +317,20 @@ impl Verb {
             | Self::Other(_) => false,
         }
     }
+
+    /// Whether the verb changes nothing: there is nothing to finish once nobody reads what it prints.
+    pub fn only_tells(&self) -> bool {
+        matches!(
+            self,
+            Self::Status
+                | Self::Dists { .. }
+                | Self::Provenance { .. }
+                | Self::Sbom { .. }
+                | Self::Unlock
+                | Self::Completions { .. }
+                | Self::Other(_)
+        )
+    }
 }
 
 /// Verbs whose words, all of them, are another program's.

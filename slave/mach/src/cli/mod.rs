@@ -14,9 +14,14 @@ use mach::failure::{Cause, Failure};
 use mach::interrupts;
 use mach::progress::{self, Mode};
 
+/// The exit status of a program whose output nobody reads any more (128 + SIGPIPE).
+const PIPE_CLOSED: u8 = 141;
+
 /// From the words to the exit status.
 pub fn main() -> ExitCode {
+    djinni_raw::end_with_reader();
     match run() {
+        Ok(0) if progress::was_unread() => ExitCode::from(PIPE_CLOSED),
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
             progress::failed(&failure);
@@ -30,6 +35,10 @@ fn run() -> Result<u8, Failure> {
     let matches = Arguments::command().get_matches_from(words);
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     progress::set_mode(mode(&arguments));
+    if !arguments.verb.only_tells() {
+        // Work is carried to its end; the status tells then that nobody read of it.
+        djinni_raw::outlive_reader();
+    }
     if !arguments.verb.builds() {
         refuse_options_of_builds(&matches)?;
     }

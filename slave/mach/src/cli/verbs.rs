@@ -103,20 +103,22 @@ fn run_without_dist(arguments: &Arguments) -> Result<u8, Failure> {
         Verb::Status => status::status(&area()?, arguments.common.json).map(|()| 0),
         Verb::Dists { given } => verbs::dists(given, arguments.common.json),
         Verb::Provenance { this_run, what } => {
-            println!("{}", attest::provenance(&area()?, what, *this_run)?);
+            progress::print_line(&attest::provenance(&area()?, what, *this_run)?);
             Ok(0)
         }
         Verb::Sbom { format, what } => {
-            println!("{}", attest::bill(&area()?, what, bill_format(*format))?);
+            progress::print_line(&attest::bill(&area()?, what, bill_format(*format))?);
             Ok(0)
         }
         Verb::Unlock => {
-            println!("{UNLOCK}");
+            progress::print_line(UNLOCK);
             Ok(0)
         }
         Verb::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(*shell, &mut command, "mach", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut command, "mach", &mut script);
+            progress::print(&script);
             Ok(0)
         }
         Verb::Other(words) => Err(other_verb(words.first().map_or("", String::as_str))),

@@ -1,6 +1,5 @@
 //! What `--json` prints: one event a line on standard output, for programs. mach(1) documents them.
 
-use std::io::Write;
 use std::sync::Once;
 
 use serde::{Deserialize, Serialize};
@@ -131,7 +130,7 @@ pub fn print(event: &Event) {
 }
 
 fn write(line: &str) {
-    let _ = std::io::stdout().write_all(line.as_bytes());
+    super::print(line.as_bytes());
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@
 //! who wants neither has `2>&1 | cat`.
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -54,6 +56,32 @@ pub fn mode() -> Mode {
     MODE.get().copied().unwrap_or_default()
 }
 
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Whether somebody has closed an output of ours before we had written all of it.
+pub fn was_unread() -> bool {
+    UNREAD.load(Ordering::Relaxed)
+}
+
+/// Remembers that `written` met a pipe that nobody reads. Otherwise what is told is lost silently: a full
+/// disk under a log of ours is no reason to end a build.
+fn note_reader(written: std::io::Result<()>) {
+    if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        UNREAD.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Writes bytes to standard output as they are.
+pub fn print(bytes: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    note_reader(stdout.write_all(bytes).and_then(|()| stdout.flush()));
+}
+
+/// Writes a line, or text of several, to standard output.
+pub fn print_line(text: &str) {
+    print(format!("{text}\n").as_bytes());
+}
+
 /// Tells of something that the work on `subject` has yielded: its path on standard output.
 pub fn result(subject: &str, path: &Path) {
     match mode() {
@@ -64,8 +92,7 @@ pub fn result(subject: &str, path: &Path) {
         _ => {
             let mut line = path.as_os_str().as_encoded_bytes().to_vec();
             line.push(b'\n');
-            // Who has closed standard output wants no results; they are in the area all the same.
-            let _ = std::io::Write::write_all(&mut std::io::stdout(), &line);
+            print(&line);
         }
     }
 }

@@ -73,7 +73,7 @@ impl Screen {
 
 /// A standard error that is closed is no reason to end a build.
 fn write(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    super::note_reader(std::io::stderr().write_all(text.as_bytes()));
 }
 
 /// What brings a terminal from `shown` lines of status to `lines`, with `above` left over them.
