@@ -87,7 +87,7 @@ fn root_debian_sources_share_layers_chain_and_are_refused_with_a_reason() {
         &djinni,
         "second",
         "Build-Depends: first (>= 1), gettext\n",
-        "test -f /usr/share/first/it",
+        "test -f /usr/share/first/it && echo by name | tee /dev/stderr >/dev/stdout",
     );
     let alone = rebuild_given(&djinni, &[&second], &out).ended_with(1);
     alone.complains(&["second-1", "first (>= 1)", "bookworm"]);

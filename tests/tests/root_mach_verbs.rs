@@ -146,6 +146,18 @@ fn root_roots_are_entered_kept_and_asked() {
     );
     assert_eq!(ran.text(), "1000\n/builddir\n");
     ran.ended_with(1).complains(&["Read-only file system"]);
+    // Output may be opened by name, input too, and a reader that leaves ends it as in a shell.
+    let script = "cat </dev/stdin; echo two | tee /dev/stderr >/dev/null; echo three >/dev/stdout";
+    let piped = format!("echo one | mach -q -r {DIST} chroot --builder -- sh -c '{script}' 2>&1");
+    let left =
+        format!("mach -q -r {DIST} chroot --builder -- yes | head -1; echo ${{PIPESTATUS[0]}}");
+    let quiet = "mach status | head -c1 >/dev/null; mach dists | true; echo ${PIPESTATUS[0]}";
+    for (script, said) in
+        [(piped.as_str(), "one\ntwo\nthree\n"), (&left, "y\n141\n"), (quiet, "141\n")]
+    {
+        let ran = run(&mut djinni.start_build(&["builder", "--", "bash", "-c", script])).done();
+        assert_eq!((ran.text().as_str(), ran.stderr.as_str()), (said, ""), "{script}");
+    }
     let ran = mach(&djinni, &[], &["-q", "chroot", "--install", "flex", "--", "flex", "--version"]);
     assert!(ran.text().starts_with("flex 2"), "{ran:?}");
     let ran = mach(&djinni, &[], &["-q", "rpm", "-q", "bash"]).done();
@@ -243,10 +255,11 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     let dist = fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/dists/debian-12-rpm.toml"),
     );
-    let own = dist.unwrap().replace(
-        "on_success = []",
-        "on_success = [[\"sh\", \"-c\", \"ls; id -u; touch x || echo refused\"]]",
-    );
+    let hook = "ls; id -u; touch x || echo refused; echo told | tee /dev/stderr >/dev/null";
+    let own = dist
+        .unwrap()
+        .replace("log_limit = \"512M\"", "log_limit = \"2M\"")
+        .replace("on_success = []", &format!("on_success = [[\"sh\", \"-c\", \"{hook}\"]]"));
     let dist = file(&djinni, "own.toml", &own);
     let good = spec(&djinni, "good", "BuildArch: noarch", "cat /proc/net/dev; test -z \"$WRONG\"");
     let words = ["-r", "./own.toml", "build", "good.spec"];
@@ -258,11 +271,22 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     own(&[], 0);
     let (run_directory, record) = newest(&djinni, "good-1-1.world");
     let said = fs::read_to_string(run_directory.join("hooks.log")).unwrap();
-    for word in ["good-1-1.world.noarch.rpm", "1000", "refused"] {
+    for word in ["good-1-1.world.noarch.rpm", "1000", "refused", "told"] {
         assert!(said.contains(word), "{said}");
     }
     assert_eq!(log(&run_directory).matches(" lo:").count(), 1);
     assert_eq!(record["inputs"]["options"]["network"], false, "{record}");
+    // What prints without end is ended, and what there is of it comes out.
+    let endless = spec(&djinni, "endless", "BuildArch: noarch", "yes");
+    let out = djinni.base().join("endless-out");
+    let mut command = djinni.start_build(&["builder", "--in"]);
+    command.arg(&dist).arg("--in").arg(&endless).arg("--out").arg(&out);
+    let ran = run(command.args(["--", "mach", "-r", "./own.toml", "build", "endless.spec"]));
+    ran.ended_with(1).complains(&["build.log has reached 2 MiB", "cause: resource"]);
+    let (run_directory, record) = newest(&djinni, "endless-1-1.world");
+    assert_eq!(record["exit"]["cause"], "resource");
+    assert!(log(&run_directory).ends_with("the program was ended\n"));
+    assert!(files(&out).iter().any(|file| file.ends_with("/build.log")), "{:?}", files(&out));
     own(&["--network"], 0);
     assert_eq!(newest(&djinni, "good-1-1.world").1["inputs"]["options"]["network"], true);
     djinni.finish();
@@ -290,7 +314,9 @@ unshare -Urm umount -l /proc/kcore 2>/dev/null && bad bared
 unshare -Urmpf mount -t proc none /proc 2>/dev/null && bad proc
 test "$(hostname)" = mach || bad hostname
 test "$(ulimit -c)" = 0 || bad cores
-test "$LANG" = C.UTF-8 || bad locale
+echo attacks begin; : >/dev/stdout || bad output
+echo error | tee /dev/stderr >/dev/null || bad errors
+test "$LC_ALL" = C.UTF-8 || bad locale
 test -z "$(env | grep -i -E 'djinni|slave|SSH|DISPLAY')" || bad environment
 touch /tmp/left /var/tmp/left /dev/shm/left || bad tmp
 (setsid sleep 4321 >/dev/null 2>&1 &)
@@ -305,7 +331,7 @@ fn root_a_hostile_build_reaches_nothing_and_leaves_nothing() {
     mach(&djinni, &[&hostile], &["build", "hostile.spec"]).done();
     let (run_directory, _) = newest(&djinni, "hostile-1-1.world");
     let text = log(&run_directory);
-    assert!(text.contains("attacks are done"), "{text}");
+    assert!(text.contains("attacks begin") && text.contains("attacks are done"), "{text}");
     let bad: Vec<&str> = text.lines().filter(|line| line.starts_with("BAD")).collect();
     assert!(bad.is_empty(), "{bad:#?}\n{text}");
     // In one call of start-build, for that ends processes of its own too.

@@ -161,7 +161,7 @@ fn builder_is_plain(area: &Path) {
     let rest = lines[5..].join("\n");
     assert_eq!(
         rest,
-        "HOME=/\nLANG=C.UTF-8\nPATH=/usr/bin:/usr/sbin:/bin:/sbin\nPWD=/builddir\n\
+        "HOME=/\nLC_ALL=C.UTF-8\nPATH=/usr/bin:/usr/sbin:/bin:/sbin\nPWD=/builddir\n\
          CapEff:\t0000000000000000\nNoNewPrivs:\t1\n1"
     );
     assert!(area.join("home/mine").exists());

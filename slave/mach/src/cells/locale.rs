@@ -31,10 +31,34 @@ pub fn is_choice(name: &str) -> bool {
     name == "LANG" || name.starts_with("LC_")
 }
 
+/// `LC_ALL` for a program that is given `environment`, in a root that has `default`; `None` where single
+/// categories, or itself, are chosen there. `LANG` alone would not do: rpm's scripts set it to `C`.
+pub fn of_all<'a>(environment: &'a [(String, String)], default: &'a str) -> Option<&'a str> {
+    if environment.iter().any(|(name, _)| name.starts_with("LC_")) {
+        return None;
+    }
+    // The last of a name counts.
+    let chosen = environment.iter().rfind(|(name, _)| name == "LANG");
+    Some(chosen.map_or(default, |(_, value)| value))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_dist_chooses_takes_effect() {
+        let of = |names: &[(&str, &str)]| {
+            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let all: Vec<_> = names.iter().map(own).collect();
+            of_all(&all, "C").map(str::to_owned)
+        };
+        assert_eq!(of(&[("HOME", "/")]).unwrap(), "C");
+        assert_eq!(of(&[("LANG", "de_DE.UTF-8")]).unwrap(), "de_DE.UTF-8");
+        assert_eq!(of(&[("LANG", "de_DE.UTF-8"), ("LC_COLLATE", "C")]), None);
+        assert_eq!(of(&[("LC_ALL", "POSIX")]), None);
+    }
 
     #[test]
     fn a_root_gets_the_locale_that_it_has() {

@@ -38,7 +38,7 @@ const USAGE_BYTES: usize = 32;
 pub struct Program {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Its environment beside `PATH` and `LANG`; nothing is inherited.
+    /// Its environment beside `PATH` and `LC_ALL`; nothing is inherited.
     pub environment: Vec<(String, String)>,
     /// User and group id; `None`: root of the slave.
     pub user: Option<u32>,
@@ -123,9 +123,10 @@ pub fn run(
         .map_err(|errno| internal(&format!("pipe2 = {errno}")))?;
     cell.stdio = slave_cell::Stdio::Null;
     cell.keep_fds = vec![theirs.as_raw_fd()];
-    let lang = locale::of(&cell);
+    let default_locale = locale::of(&cell);
     let (our_side, outlet) = outlet(streams, program, &mut cell)?;
-    let running = slave_cell::spawn(&cell, move || first_process(program, lang, outlet, theirs))?;
+    let running =
+        slave_cell::spawn(&cell, move || first_process(program, default_locale, outlet, theirs))?;
     let failed = match our_side {
         OurSide::Channel(channel) => terminal::carry(&running, &channel).err(),
         OurSide::Pumps(pumps) => watch(&running, program, pumps, tick).err(),
@@ -270,9 +271,9 @@ fn ended(status: i32, pipe: OwnedFd) -> Ended {
 }
 
 /// Process 1 of a cell: starts the program, takes in orphans, ends when the program has ended.
-fn first_process(program: &Program, lang: &str, outlet: Outlet, pipe: OwnedFd) -> i32 {
+fn first_process(program: &Program, default_locale: &str, outlet: Outlet, pipe: OwnedFd) -> i32 {
     let mut complain = None;
-    let started = start(program, lang, outlet, &mut complain);
+    let started = start(program, default_locale, outlet, &mut complain);
     match started {
         Ok(child) => {
             let (status, clock_moved) = match program.clock_ahead {
@@ -296,11 +297,11 @@ fn first_process(program: &Program, lang: &str, outlet: Outlet, pipe: OwnedFd) -
 /// Starts the program; `complain` is where its standard error goes.
 fn start(
     program: &Program,
-    lang: &str,
+    default_locale: &str,
     outlet: Outlet,
     complain: &mut Option<File>,
 ) -> std::io::Result<std::process::Child> {
-    let mut command = command(program, lang);
+    let mut command = command(program, default_locale);
     match outlet {
         Outlet::Inherited => {}
         Outlet::Pipes(out, err, inherits) => {
@@ -318,15 +319,17 @@ fn start(
     command.spawn()
 }
 
-fn command(program: &Program, lang: &str) -> Command {
+fn command(program: &Program, default_locale: &str) -> Command {
     let mut command = Command::new(program.argv.first().map_or("", String::as_str));
     command
         .args(program.argv.iter().skip(1))
         .env_clear()
         .env("PATH", SEARCH_PATH)
-        .env("LANG", lang)
         .envs(program.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(&program.directory);
+    if let Some(locale) = locale::of_all(&program.environment, default_locale) {
+        command.env("LC_ALL", locale);
+    }
     if let Some(id) = program.user {
         // With a user given, the standard library drops all supplementary groups too.
         command.uid(id).gid(id);
