@@ -257,3 +257,8 @@ fn patch_named<'a>(lines: &[&'a str]) -> Option<&'a str> {
 #[cfg(test)]
 #[path = "diagnose_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "corpus_tests.rs"]
+mod corpus_tests;
