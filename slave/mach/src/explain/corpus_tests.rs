@@ -30,7 +30,8 @@ fn cases() -> Vec<Case> {
     let mut paths: Vec<_> =
         std::fs::read_dir(CORPUS).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let files = paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "cases"));
+    let files =
+        paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "cases"));
     files.flat_map(|path| parse(&std::fs::read_to_string(path).unwrap())).collect()
 }
 
@@ -86,13 +87,27 @@ fn judge(case: &Case) -> (Verdict, Diagnosis) {
 #[test]
 fn figures() {
     for held in [false, true] {
-        let verdicts: Vec<_> =
-            cases().into_iter().filter(|c| c.held == held).map(|c| { let (v, d) = judge(&c); (c, v, d) }).collect();
+        let verdicts: Vec<_> = cases()
+            .into_iter()
+            .filter(|c| c.held == held)
+            .map(|c| {
+                let (v, d) = judge(&c);
+                (c, v, d)
+            })
+            .collect();
         let count = |f: fn(&Verdict) -> bool| verdicts.iter().filter(|(_, v, _)| f(v)).count();
-        println!("held {held}: {} logs; lines {}, cause {}, remedy {}", verdicts.len(), count(|v| v.lines), count(|v| v.cause), count(|v| v.remedy));
+        println!(
+            "held {held}: {} logs; lines {}, cause {}, remedy {}",
+            verdicts.len(),
+            count(|v| v.lines),
+            count(|v| v.cause),
+            count(|v| v.remedy)
+        );
         if !held || std::env::var_os("HELD").is_some() {
             for (c, v, d) in verdicts {
-                if !(v.lines && v.cause && v.remedy) { println!("{c:#?} {v:?} {d:#?}"); }
+                if !(v.lines && v.cause && v.remedy) {
+                    println!("{c:#?} {v:?} {d:#?}");
+                }
             }
         }
     }

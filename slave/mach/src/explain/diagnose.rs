@@ -5,19 +5,16 @@
 //! so of the decisive lines those count that stand before the first `make: *** … Error`; where
 //! nothing decides, errors by their wording; then symptoms; then the last lines.
 
-use crate::explain::holes;
+use std::borrow::Cow;
+
+use crate::explain::find::{Finding, choose, find, is_trace};
+use crate::explain::macros;
 use crate::explain::missing::{Kind, Missing, remedy, requirement};
-use crate::explain::rules::{After, RULES, Rank, Rule};
+use crate::explain::show::show;
 use crate::explain::{failing_section, last_lines, sections};
 use crate::failure::Cause;
 use crate::progress::text;
 
-const BLOCKS: usize = 3;
-const LINES: usize = 18;
-const BLOCK_LINES: usize = 12;
-const COLUMNS: usize = 240;
-/// How far before the first symptom an error may stand.
-const WINDOW_LINES: usize = 400;
 /// Only near the end does the want of memory or room end a build: test suites provoke it and go on.
 const ENDING_LINES: usize = 50;
 const SIGKILL_STATUS: i32 = 128 + 9;
@@ -37,36 +34,61 @@ pub struct Diagnosis {
     pub remedy: String,
 }
 
-/// A line that a rule fits.
-#[derive(Debug, Clone, Copy)]
-struct Finding<'a> {
-    at: usize,
-    rule: &'static Rule,
-    /// What was missing, and its name.
-    missing: Option<(Missing, &'a str)>,
-}
-
 /// Looks at the log of a build that ended with `status`.
 pub fn diagnose(log: &str, status: i32, kind: Kind) -> Diagnosis {
+    let log = &*without_colours(log);
     let section = failing_section(log);
     let lines: Vec<&str> = relevant(log, section.as_deref());
-    let chosen = choose(&find(&lines));
-    let cause = cause_of(section.as_deref(), &chosen, lines.len(), status);
-    let missing = chosen.iter().find_map(|finding| {
-        let (what, name) = finding.missing?;
-        Some((what, name, is_own_header(&lines, finding.at, name)))
+    let tests = section.as_deref().map(of_section) == Some(Cause::Test);
+    let chosen = choose(&find(&lines, tests), tests);
+    let missing = missing(&lines, &chosen, kind);
+    let cause = cause_of(section.as_deref(), &chosen, missing, lines.len(), status);
+    let own = missing.is_some_and(|(what, name)| {
+        let is_own = |finding: &Finding<'_>| is_own_header(&lines, finding.at, name);
+        what == Missing::Header && chosen.iter().any(is_own)
     });
     let remedy = match missing {
         _ if cause == Cause::Resource => RESOURCE_REMEDY.to_owned(),
-        Some((what, name, own)) => remedy(what, name, own, kind),
+        Some((what, name)) => remedy(what, name, own, kind),
         None => general_remedy(cause, &lines),
     };
-    let requirement = missing
-        .filter(|(what, _, own)| !(*what == Missing::Header && *own))
-        .and_then(|(what, name, _)| requirement(what, name, kind));
+    let requirement =
+        missing.filter(|_| !own).and_then(|(what, name)| requirement(what, name, kind));
     let shown = show(&lines, &chosen);
     let shown = if shown.is_empty() { last_lines(log) } else { shown };
     Diagnosis { cause, section, lines: shown, requirement, remedy }
+}
+
+/// The first thing that a finding names as missing; else a macro of rpm's that stands in the lines of
+/// the findings as its author wrote it, or in the command that they come from.
+fn missing<'a>(
+    lines: &[&'a str],
+    chosen: &[Finding<'a>],
+    kind: Kind,
+) -> Option<(Missing, &'a str)> {
+    if let Some(missing) = chosen.iter().find_map(|finding| finding.missing) {
+        return Some(missing);
+    }
+    let left = |finding: &Finding<'a>| {
+        let traced = lines[..finding.at].iter().rev().take(1).filter(|line| is_trace(line));
+        let mut near = std::iter::once(&lines[finding.at]).chain(traced);
+        near.find_map(|line| macros::rpm_macro_in_braces(line))
+    };
+    let name = if kind == Kind::Rpm { chosen.iter().find_map(left) } else { None };
+    name.map(|name| (Missing::Macro, name))
+}
+
+/// Without the sequences that colour a terminal, which tools write where they think there is one.
+fn without_colours(log: &str) -> Cow<'_, str> {
+    if !log.contains('\x1b') {
+        return Cow::Borrowed(log);
+    }
+    let plain = log.split_inclusive('\n').map(|line| match line.contains('\x1b') {
+        // Lines that are longer than a person reads stay as they are.
+        true if line.len() <= text::LINE_LIMIT => Cow::Owned(text::clean(line) + "\n"),
+        _ => Cow::Borrowed(line),
+    });
+    Cow::Owned(plain.collect())
 }
 
 /// The lines of the failing section, without rpmbuild's repetition of its errors at the end.
@@ -84,96 +106,6 @@ fn relevant<'a>(log: &'a str, section: Option<&str>) -> Vec<&'a str> {
     }
 }
 
-fn find<'a>(lines: &[&'a str]) -> Vec<Finding<'a>> {
-    // A shell's trace says what is called, not what came of it.
-    let traced = |line: &str| line.starts_with("+ ");
-    let seen = lines.iter().enumerate().filter(|(_, line)| !traced(line));
-    seen.filter_map(|(at, line)| find_one(at, line)).collect()
-}
-
-fn find_one<'a>(at: usize, line: &'a str) -> Option<Finding<'a>> {
-    let line = line.trim_end();
-    if line.len() > text::LINE_LIMIT || line.ends_with("(ignored)") {
-        return None;
-    }
-    RULES.iter().find_map(|rule| {
-        let holes = holes::fit(rule.pattern, line)?;
-        let missing = match rule.missing {
-            Some((what, hole)) => Some((what, *holes.get(hole)?)),
-            None => None,
-        };
-        let is_name = |(what, name): (Missing, &str)| {
-            what != Missing::Command || (!name.is_empty() && !name.contains(' '))
-        };
-        missing.is_none_or(is_name).then_some(Finding { at, rule, missing })
-    })
-}
-
-/// The findings that count, the first ones.
-fn choose<'a>(found: &[Finding<'a>]) -> Vec<Finding<'a>> {
-    let of = |rank: Rank| found.iter().filter(move |finding| finding.rule.rank == rank).copied();
-    let symptom = of(Rank::Symptom).next().map_or(usize::MAX, |finding| finding.at);
-    let near = |finding: &Finding<'_>| {
-        finding.at < symptom && (symptom == usize::MAX || symptom - finding.at <= WINDOW_LINES)
-    };
-    for rank in [Rank::Decisive, Rank::Error] {
-        let before: Vec<_> = of(rank).filter(near).collect();
-        if !before.is_empty() {
-            return before;
-        }
-    }
-    let decisive: Vec<_> = of(Rank::Decisive).collect();
-    if decisive.is_empty() { of(Rank::Symptom).collect() } else { decisive }
-}
-
-/// The lines to show: a block for each of the first findings, none twice.
-fn show(lines: &[&str], chosen: &[Finding<'_>]) -> Vec<String> {
-    let mut shown = Vec::new();
-    let mut next = 0;
-    for (number, finding) in chosen.iter().enumerate() {
-        if number >= BLOCKS && finding.at >= next || shown.len() >= LINES {
-            let left = chosen[number..].iter().filter(|finding| finding.at >= next).count();
-            if left > 0 {
-                shown.push(format!("… and {left} more"));
-            }
-            break;
-        }
-        let begin = finding.at.saturating_sub(finding.rule.before).max(next);
-        let end = end_of_block(lines, finding);
-        for line in lines.iter().take(end).skip(begin) {
-            let line = text::cut(&text::clean(line), COLUMNS);
-            if !is_noise(&line) {
-                shown.push(line);
-            }
-        }
-        next = next.max(end);
-    }
-    shown
-}
-
-/// A shell's trace, a rule of dashes, what rpmbuild says of every failure.
-fn is_noise(line: &str) -> bool {
-    line.starts_with("+ ")
-        || line.starts_with("error: Bad exit status from ")
-        || line.chars().all(|c| "-=".contains(c))
-}
-
-/// The line after the last that belongs to a finding.
-fn end_of_block(lines: &[&str], finding: &Finding<'_>) -> usize {
-    let rest = lines.get(finding.at + 1..).unwrap_or_default();
-    let count = match finding.rule.after {
-        After::Lines(count) => count,
-        After::Indented => rest.iter().take_while(|line| line.starts_with([' ', '\t'])).count(),
-        After::Traceback => {
-            let inside = |line: &&&str| {
-                line.starts_with([' ', '\t', '-']) || line.starts_with("Traceback (")
-            };
-            rest.iter().take_while(inside).count() + 1
-        }
-    };
-    (finding.at + 1 + count.min(BLOCK_LINES)).min(lines.len())
-}
-
 /// Whether the source that gcc shows after its error includes the header as `"…"`.
 fn is_own_header(lines: &[&str], at: usize, name: &str) -> bool {
     let shown = lines.get(at + 1).copied().unwrap_or_default();
@@ -183,6 +115,7 @@ fn is_own_header(lines: &[&str], at: usize, name: &str) -> bool {
 fn cause_of(
     section: Option<&str>,
     chosen: &[Finding<'_>],
+    missing: Option<(Missing, &str)>,
     line_count: usize,
     status: i32,
 ) -> Cause {
@@ -191,17 +124,30 @@ fn cause_of(
     if status == SIGKILL_STATUS || chosen.iter().filter(is_late).any(scarce) {
         return Cause::Resource;
     }
-    let said = chosen.iter().find_map(|finding| finding.rule.cause);
-    let said = said.filter(|cause| *cause != Cause::Resource);
-    let Some(section) = section else {
-        return said.unwrap_or(Cause::Source);
-    };
-    let default = of_section(section);
+    let said = chosen.iter().filter(|finding| !scarce(finding)).find_map(Finding::said);
+    let by_missing = missing.and_then(|(missing, _)| missing.cause()).map(|cause| (cause, true));
+    let default = section.map(of_section);
+    // What a section says of itself holds against a macro that stands in the line.
+    let said = said.or(by_missing.filter(|_| default.is_none_or(|cause| cause == Cause::Compile)));
     match (default, said) {
-        (Cause::Source, Some(Cause::Patch)) => Cause::Patch,
-        (Cause::Compile, Some(cause @ (Cause::Configure | Cause::Test))) => cause,
-        (Cause::Install, Some(Cause::FilesList)) => Cause::FilesList,
-        _ => default,
+        (None, said) => said.map_or(Cause::Source, |(cause, _)| cause),
+        (Some(default), Some((cause, sure))) if outvotes(default, cause, sure) => cause,
+        (Some(default), _) => default,
+    }
+}
+
+/// Whether what a line tells counts for more than the section it stands in.
+fn outvotes(default: Cause, said: Cause, sure: bool) -> bool {
+    match (default, said) {
+        // Those are rpm's and dpkg's own words.
+        (Cause::Dependency | Cause::FilesList, _) => false,
+        (_, Cause::Patch | Cause::Dependency) => true,
+        (Cause::Source | Cause::Compile | Cause::Install, Cause::Configure) => true,
+        (Cause::Source | Cause::Compile, Cause::Test) => true,
+        (Cause::Compile | Cause::Install, Cause::FilesList) => true,
+        (Cause::Compile, Cause::Install) => true,
+        (Cause::Source, Cause::Compile) => true,
+        _ => sure,
     }
 }
 

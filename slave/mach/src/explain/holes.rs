@@ -1,24 +1,46 @@
-//! Patterns with holes: `{}: fatal error: {}: No such file or directory`.
+//! Patterns with holes: `{}: fatal error: {}: No such file or directory`; `{#}` takes digits, at least
+//! one, `{_}` blanks, or none.
 
-/// What stands in the holes (`{}`) of `pattern` when all of `line` fits it; each hole as short as
-/// possible, but the last text of a pattern stands at the line's end.
+/// What stands in the holes of `pattern` when all of `line` fits it; a `{}` as short as possible, but
+/// the last text of a pattern stands at the line's end. There is no going back, so the time is that of
+/// the line's length.
 pub fn fit<'a>(pattern: &str, line: &'a str) -> Option<Vec<&'a str>> {
-    let mut texts = pattern.split("{}");
-    let mut rest = line.strip_prefix(texts.next()?)?;
+    let (first, mut pattern) = split(pattern);
+    let mut rest = line.strip_prefix(first)?;
     let mut filled = Vec::new();
-    let mut texts = texts.peekable();
-    while let Some(text) = texts.next() {
-        let at = match texts.peek() {
+    while let Some(hole) = pattern.chars().nth(1) {
+        let text;
+        (text, pattern) = split(&pattern[hole_len(hole)..]);
+        let at = match hole {
+            '#' => counted(rest, |c| c.is_ascii_digit()).filter(|at| *at > 0)?,
+            '_' => counted(rest, |c| matches!(c, ' ' | '\t'))?,
             // The last text: at the end, and after whatever stood before it.
-            None => {
-                rest.ends_with(text).then(|| rest.len() - text.len()).filter(|at| *at <= rest.len())
-            }
-            Some(_) => rest.find(text),
-        }?;
+            _ if pattern.is_empty() => rest.strip_suffix(text)?.len(),
+            _ => rest.find(text)?,
+        };
         filled.push(&rest[..at]);
-        rest = &rest[at + text.len()..];
+        rest = rest[at..].strip_prefix(text)?;
     }
     rest.is_empty().then_some(filled)
+}
+
+/// The text before the first hole, and what begins with that hole.
+fn split(pattern: &str) -> (&str, &str) {
+    let is_hole = |at: &usize| {
+        let rest = &pattern[*at..];
+        rest.starts_with("{}") || rest.starts_with("{#}") || rest.starts_with("{_}")
+    };
+    let at = pattern.match_indices('{').map(|(at, _)| at).find(is_hole);
+    pattern.split_at(at.unwrap_or(pattern.len()))
+}
+
+fn hole_len(second: char) -> usize {
+    if second == '}' { 2 } else { 3 }
+}
+
+/// How many bytes the characters at the beginning take that are as `wanted`.
+fn counted(text: &str, wanted: impl Fn(char) -> bool) -> Option<usize> {
+    Some(text.find(|c| !wanted(c)).unwrap_or(text.len()))
 }
 
 #[cfg(test)]
@@ -37,5 +59,15 @@ mod tests {
         assert_eq!(fit("{}-l{}", "ld: cannot find -lz"), Some(vec!["ld: cannot find ", "z"]));
         assert_eq!(fit("a{}a", "a"), None);
         assert_eq!(fit("{}", ""), Some(vec![""]));
+    }
+
+    #[test]
+    fn holes_for_digits_and_blanks() {
+        assert_eq!(fit("{_}{#}) {}", "  12) dates"), Some(vec!["  ", "12", "dates"]));
+        assert_eq!(fit("{_}{#}) {}", "  ) dates"), None);
+        assert_eq!(fit("{_}{#}) {}", "a 1) dates"), None);
+        assert_eq!(fit("@@ -{}", "@@ -1"), Some(vec!["1"]));
+        assert_eq!(fit("%{x}{#}", "%{x}7"), Some(vec!["7"]));
+        assert_eq!(fit("{_}é{}", "éa"), Some(vec!["", "a"]));
     }
 }

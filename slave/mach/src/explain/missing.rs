@@ -1,5 +1,8 @@
 //! What a build looked for and did not find, and the requirement that would bring it.
 
+use crate::explain::macros;
+use crate::failure::Cause;
+
 /// What kind of thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
@@ -23,6 +26,28 @@ pub enum Missing {
     Crate,
     /// The directory that `%setup` expects.
     Directory,
+    /// A feature of Ruby, as `require` names it.
+    Ruby,
+    /// A module of Node.
+    Node,
+    /// A module of Lua.
+    Lua,
+    /// A package of R.
+    R,
+    /// A distribution that pip looks for.
+    Wheel,
+    /// A macro of rpm.
+    Macro,
+    /// A macro of autoconf.
+    AutoconfMacro,
+    /// The automake or autoconf that made the makefiles.
+    Autotool,
+    /// An addon of debhelper.
+    DhAddon,
+    /// A file of XML, by its address on the network.
+    Entity,
+    /// A display of X or Wayland.
+    Display,
     /// The network.
     Network,
     /// A place that may be written to.
@@ -36,6 +61,55 @@ pub enum Kind {
     Rpm,
     /// `Build-Depends` of `debian/control`.
     Deb,
+}
+
+impl Missing {
+    /// The class of trouble, where that it is missing tells by itself.
+    pub fn cause(self) -> Option<Cause> {
+        match self {
+            Missing::Macro => Some(Cause::Source),
+            Missing::AutoconfMacro => Some(Cause::Configure),
+            Missing::DhAddon => Some(Cause::Dependency),
+            _ => None,
+        }
+    }
+}
+
+/// What `text`, found where a name should stand, names; `None` if it can be no such name.
+pub fn named(missing: Missing, text: &str) -> Option<(Missing, &str)> {
+    let word = first_word(text);
+    let name = match missing {
+        Missing::Command if text.is_empty() || text.contains(' ') => return None,
+        Missing::Command if text.starts_with('%') => {
+            return Some((Missing::Macro, macros::rpm_macro(text)?));
+        }
+        Missing::Command if macros::is_autoconf(text) => {
+            return Some((Missing::AutoconfMacro, text));
+        }
+        Missing::Header => Some(word).filter(|name| is_header(name))?,
+        Missing::Macro => macros::called(text).or_else(|| macros::rpm_macro(text))?,
+        Missing::AutoconfMacro => {
+            Some(word).filter(|name| *name == "LIBTOOL" || macros::is_autoconf(name))?
+        }
+        Missing::Perl | Missing::Python | Missing::Wheel | Missing::R => word,
+        _ => text,
+    };
+    (!name.is_empty()).then_some((missing, name))
+}
+
+/// The first word, without quotes and without the version that may follow.
+fn first_word(text: &str) -> &str {
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || "\"'`‘’<*!([".contains(c));
+    let ends = |c: char| c.is_whitespace() || "\"'`‘’<>=~!,;()[]…".contains(c);
+    let word = &text[..text.find(ends).unwrap_or(text.len())];
+    word.trim_end_matches(['.', ':'])
+}
+
+fn is_header(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    // C++'s have none; but a source that is not there is not a header.
+    let is_path = !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic());
+    is_path && matches!(ending, "h" | "hh" | "hpp" | "hxx" | "h++" | "inc" | "ipp" | "tcc")
 }
 
 /// The requirement that brings it: a capability for rpm, a path or module for Debian's archives.
@@ -62,7 +136,19 @@ pub fn requirement(missing: Missing, name: &str, kind: Kind) -> Option<String> {
         (Missing::Go, Kind::Rpm) => Some(format!("golang({name})")),
         (Missing::Crate, Kind::Rpm) => Some(format!("crate({name})")),
         (Missing::Go | Missing::Crate, Kind::Deb) => Some(name.to_owned()),
-        (Missing::Directory | Missing::Network | Missing::Writable, _) => None,
+        (Missing::Wheel, kind) => requirement(Missing::Python, name, kind),
+        (Missing::Ruby, Kind::Rpm) => Some(format!("rubygem({})", name.replace('/', "-"))),
+        (Missing::Ruby, Kind::Deb) => Some(format!("{name}.rb")),
+        (Missing::Node, _) if name.starts_with(['.', '/']) => None,
+        (Missing::Node, Kind::Rpm) => Some(format!("npm({name})")),
+        (Missing::Node, Kind::Deb) => Some(format!("node-{}", name.replace('/', "-"))),
+        (Missing::R, Kind::Rpm) => Some(format!("R({name})")),
+        (Missing::R, Kind::Deb) => Some(format!("r-cran-{}", name.to_ascii_lowercase())),
+        (Missing::Macro, Kind::Rpm) => macros::rpm_file(name),
+        (Missing::AutoconfMacro, _) => macros::autoconf_file(name),
+        (Missing::DhAddon, _) => Some(format!("dh-sequence-{name}")),
+        (Missing::Lua | Missing::Macro | Missing::Autotool | Missing::Entity, _)
+        | (Missing::Display | Missing::Directory | Missing::Network | Missing::Writable, _) => None,
     }
 }
 
@@ -90,7 +176,49 @@ pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: Kind) -> String 
              below that, or say 'readonly_root = false' in the dist"
                 .to_owned()
         }
+        Missing::Macro | Missing::AutoconfMacro => unexpanded(missing, name, kind),
+        Missing::Autotool => format!(
+            "{name} is called since the makefiles were made by another version, or their times are \
+             in another order than they were made in: run 'autoreconf -fi' first"
+        ),
+        Missing::Wheel => format!(
+            "pip looks for {name} on the network, which a build has not: {}, and have pip take what \
+             is installed (--no-build-isolation, --no-index); or allow the network by --network",
+            add(&requirement(missing, name, kind).unwrap_or_default(), kind)
+        ),
+        Missing::Entity => format!(
+            "a build has no network: require the package whose XML catalog has {name} (DocBook's \
+             DTDs and stylesheets are packages)"
+        ),
+        Missing::Display => {
+            "a build has no display: run it by xvfb-run, and require that".to_owned()
+        }
         _ => in_the_root(missing, name, kind),
+    }
+}
+
+/// A macro that stayed as it was, for want of its definition.
+fn unexpanded(missing: Missing, name: &str, kind: Kind) -> String {
+    let file = requirement(missing, name, kind);
+    let how = match &file {
+        Some(path) => add(path, kind),
+        None => "require the package that brings it".to_owned(),
+    };
+    match missing {
+        Missing::Macro => format!("the macro %{name} is not defined in this root: {how}"),
+        _ => format!(
+            "the macro {name} was not in the root when autoconf made the script of it: {how}, and run \
+             'autoreconf -fi'"
+        ),
+    }
+}
+
+fn add(requirement: &str, kind: Kind) -> String {
+    match kind {
+        Kind::Rpm => {
+            format!("add 'BuildRequires: {requirement}', or the package that provides it")
+        }
+        Kind::Deb => format!("add the package that has {requirement} to Build-Depends"),
     }
 }
 
@@ -103,15 +231,7 @@ fn in_the_root(missing: Missing, name: &str, kind: Kind) -> String {
     let Some(requirement) = requirement(missing, name, kind) else {
         return format!("{what} is not in the root: require the package that has it");
     };
-    match kind {
-        Kind::Rpm => format!(
-            "{what} is not in the root: add 'BuildRequires: {requirement}', or the package that \
-             provides it"
-        ),
-        Kind::Deb => format!(
-            "{what} is not in the root: add the package that has {requirement} to Build-Depends"
-        ),
-    }
+    format!("{what} is not in the root: {}", add(&requirement, kind))
 }
 
 #[cfg(test)]

@@ -12,11 +12,14 @@ pub use missing::Kind;
 pub use names::{edit_distance, nearest};
 
 mod diagnose;
+mod find;
 mod holes;
+mod macros;
 mod missing;
 mod names;
 mod rules;
 pub mod sections;
+mod show;
 
 const LAST_LINES: usize = 15;
 const ENDING_LINES: usize = 50;

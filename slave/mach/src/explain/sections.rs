@@ -19,7 +19,9 @@ pub fn begun_by(line: &str) -> Option<&str> {
     {
         return debian_step(step);
     }
+    // dpkg's own line, with one; by fakeroot where Rules-Requires-Root asks for it.
     if let Some(step) = line.strip_prefix(' ')
+        && let step = step.strip_prefix("fakeroot ").unwrap_or(step)
         && step.starts_with("debian/rules ")
     {
         return debian_step(step);
@@ -62,6 +64,7 @@ mod tests {
             ("   dh_auto_build -O--parallel", Some("dh_auto_build")),
             ("   debian/rules override_dh_auto_test", Some("debian/rules override_dh_auto_test")),
             (" debian/rules binary", Some("debian/rules binary")),
+            (" fakeroot debian/rules clean", Some("debian/rules clean")),
             ("dpkg-source: info: applying sed_4.9-1.debian.tar.xz", Some("dpkg-source")),
             ("+ echo Executing(%build)", None),
             ("Executing(\x1b[2J): x", None),

@@ -1,0 +1,188 @@
+//! Which lines of a section fit a rule, and which of those count.
+
+use crate::explain::holes;
+use crate::explain::macros;
+use crate::explain::missing::{Missing, named};
+use crate::explain::rules::{self, CONFIGURE_GAVE_UP, Place, Rank, Rule};
+use crate::failure::Cause;
+use crate::progress::text;
+
+/// How far before the first symptom an error may stand.
+const WINDOW_LINES: usize = 400;
+/// How far from a test's verdict its reason may stand.
+const REASON_LINES: usize = 30;
+/// How far before the line that needs a name the name may stand.
+const NAMED_LINES: usize = 10;
+const TRACE_LINES: usize = 3;
+
+/// A line that a rule fits.
+#[derive(Debug, Clone, Copy)]
+pub struct Finding<'a> {
+    /// Its number.
+    pub at: usize,
+    /// The rule.
+    pub rule: &'static Rule,
+    /// What was missing, and its name.
+    pub missing: Option<(Missing, &'a str)>,
+}
+
+impl Finding<'_> {
+    /// The class of trouble it tells, and whether that holds in whatever section.
+    pub fn said(&self) -> Option<(Cause, bool)> {
+        let by_missing = self.missing.and_then(|(missing, _)| missing.cause());
+        match by_missing {
+            Some(cause) => Some((self.rule.cause.unwrap_or(cause), true)),
+            None => self.rule.cause.map(|cause| (cause, self.rule.sure)),
+        }
+    }
+}
+
+/// All findings, in the order of the lines. `tests` says whether this is where tests run.
+pub fn find<'a>(lines: &[&'a str], tests: bool) -> Vec<Finding<'a>> {
+    let rules: Vec<&Rule> = rules::all().filter(|rule| tests || !rule.in_tests).collect();
+    let mut found = Vec::new();
+    let mut checked = None;
+    for (at, line) in lines.iter().enumerate() {
+        if line.starts_with("checking ") {
+            checked = Some(at);
+        }
+        let Some(mut finding) = find_one(&rules, lines, at) else { continue };
+        // A script that autoconf made says its own name, which may be any.
+        let is_near = checked.is_some_and(|checked| at - checked <= NAMED_LINES);
+        if is_near && finding.rule.pattern == CONFIGURE_GAVE_UP.pattern {
+            finding.rule = &CONFIGURE_GAVE_UP;
+        }
+        found.push(finding);
+    }
+    found
+}
+
+fn find_one<'a>(rules: &[&'static Rule], lines: &[&'a str], at: usize) -> Option<Finding<'a>> {
+    let line = lines[at].trim_end();
+    if line.len() > text::LINE_LIMIT || is_harmless(line) {
+        return None;
+    }
+    // CTest puts the number of the test before what it prints.
+    let inner = line.split_once(": ").filter(|(number, _)| is_number(number));
+    let is_warning = line.contains("warning: ");
+    rules.iter().find_map(|rule| {
+        if is_warning && !rule.pattern.contains("warning") {
+            return None;
+        }
+        let fits = |line: &&'a str| holes::fit(rule.pattern, line);
+        let holes = fits(&line).or_else(|| fits(&inner?.1))?;
+        let missing = match rule.missing {
+            Some((missing, place)) => Some(name_at(missing, place, &holes, lines, at)?),
+            None => None,
+        };
+        Some(Finding { at, rule, missing })
+    })
+}
+
+fn name_at<'a>(
+    missing: Missing,
+    place: Place,
+    holes: &[&'a str],
+    lines: &[&'a str],
+    at: usize,
+) -> Option<(Missing, &'a str)> {
+    match place {
+        Place::Hole(hole) => named(missing, holes.get(hole)?),
+        Place::NextLine => named(missing, lines.get(at + 1)?),
+        Place::TraceBefore => {
+            let before = lines[at.saturating_sub(TRACE_LINES)..at].iter().rev();
+            let mut traced = before.filter(|line| is_trace(line));
+            traced.find_map(|line| macros::rpm_macro(line)).map(|name| (missing, name))
+        }
+    }
+}
+
+/// What a makefile ignores, what a test expects to fail, and a shell's trace, which says what is called
+/// and not what came of it.
+fn is_harmless(line: &str) -> bool {
+    line.ends_with("(ignored)")
+        || is_trace(line)
+        || line.contains("# TODO")
+        || line.contains("# SKIP")
+}
+
+/// Whether a shell that traces wrote it: `+ make`, deeper `++ pwd`.
+pub fn is_trace(line: &str) -> bool {
+    line.starts_with('+') && line.trim_start_matches('+').starts_with(' ')
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The findings that count, in the order of the lines.
+pub fn choose<'a>(found: &[Finding<'a>], tests: bool) -> Vec<Finding<'a>> {
+    let of = |rank: Rank| found.iter().filter(move |finding| finding.rule.rank == rank).copied();
+    let symptom = symptom(found, tests).unwrap_or(usize::MAX);
+    let near = |finding: &Finding<'_>| {
+        finding.at < symptom && (symptom == usize::MAX || symptom - finding.at <= WINDOW_LINES)
+    };
+    for rank in [Rank::Decisive, Rank::Error] {
+        let before: Vec<_> = of(rank).filter(near).collect();
+        if !before.is_empty() {
+            return weigh(before, found, tests);
+        }
+    }
+    let decisive: Vec<_> = of(Rank::Decisive).collect();
+    if decisive.is_empty() { of(Rank::Symptom).collect() } else { weigh(decisive, found, tests) }
+}
+
+/// The line at which the failure showed. Of a build the first symptom, since others go on for a while
+/// (`make -j`). Suites of tests provoke symptoms and survive them: there the first of the last row of
+/// them.
+fn symptom(found: &[Finding<'_>], tests: bool) -> Option<usize> {
+    let symptoms = found.iter().filter(|finding| finding.rule.rank == Rank::Symptom);
+    let mut places = symptoms.map(|finding| finding.at);
+    if !tests {
+        return places.next();
+    }
+    let mut first = None::<(usize, usize)>;
+    for at in places {
+        first = match first {
+            Some((first, last)) if at - last <= REASON_LINES => Some((first, at)),
+            _ => Some((at, at)),
+        };
+    }
+    first.map(|(first, _)| first)
+}
+
+/// Without what a suite of tests says on its way: where it gives its verdict, only that counts, and what
+/// stands near it. And with what names the missing thing shortly before.
+fn weigh<'a>(chosen: Vec<Finding<'a>>, found: &[Finding<'a>], tests: bool) -> Vec<Finding<'a>> {
+    let is_verdict = |finding: &&Finding<'_>| finding.rule.cause == Some(Cause::Test);
+    let verdicts: Vec<usize> = chosen.iter().filter(is_verdict).map(|finding| finding.at).collect();
+    let mut chosen = chosen;
+    if tests && !verdicts.is_empty() {
+        chosen.retain(|finding| is_near(&verdicts, finding.at, REASON_LINES));
+    }
+    if chosen.iter().all(|finding| finding.missing.is_none()) {
+        add_names(&mut chosen, found);
+    }
+    chosen
+}
+
+/// Whether one of the sorted `places` is at most so many lines away.
+fn is_near(places: &[usize], at: usize, lines: usize) -> bool {
+    let next = places.partition_point(|place| *place < at);
+    let after = places.get(next).is_some_and(|place| place - at <= lines);
+    after || next > 0 && at - places[next - 1] <= lines
+}
+
+/// Adds errors that name what was missing, if they stand shortly before the first that was chosen.
+fn add_names<'a>(chosen: &mut Vec<Finding<'a>>, found: &[Finding<'a>]) {
+    let Some(first) = chosen.first().copied().filter(|first| first.rule.rank == Rank::Decisive)
+    else {
+        return;
+    };
+    let end = found.partition_point(|finding| finding.at < first.at);
+    let before =
+        found[..end].iter().rev().take_while(|finding| first.at - finding.at <= NAMED_LINES);
+    let mut names: Vec<_> = before.filter(|finding| finding.missing.is_some()).copied().collect();
+    names.reverse();
+    chosen.splice(0..0, names);
+}

@@ -1,0 +1,48 @@
+//! Compilers, linkers, make; what makes documents and translations.
+
+use super::{Rule, decisive};
+use crate::failure::Cause;
+
+pub const RULES: &[Rule] = &[
+    decisive("{}internal compiler error: {}").is(Cause::Compile).with(0, 2),
+    decisive("{}:{}:{}: fatal error: {}").is(Cause::Compile).with(1, 2),
+    decisive("{}:{}:{}: error: {}").is(Cause::Compile).with(1, 2),
+    decisive("{}: error: undefined symbol: {}").is(Cause::Compile).with(0, 2),
+    decisive("{}:{}: error: {}").is(Cause::Compile).with(1, 2),
+    decisive("{}:{#}: Error: {}").is(Cause::Compile),
+    decisive("Fatal Error: {}").is(Cause::Compile).with(4, 0),
+    decisive("{}({#}, {#}) Error: {}").is(Cause::Compile),
+    decisive("{}: error: unrecognized {}").is(Cause::Compile),
+    decisive("{}undefined reference to `{}").is(Cause::Compile).with(1, 0),
+    decisive("{}undefined reference to {}").is(Cause::Compile).with(1, 1),
+    decisive("{}DSO missing from command line").is(Cause::Compile).with(1, 0),
+    decisive("{}recompile with -f{}").is(Cause::Compile),
+    decisive("{}multiple definition of `{}").is(Cause::Compile).with(0, 1),
+    decisive("lto1: fatal error: {}").is(Cause::Compile),
+    decisive("error[E{}]: {}").is(Cause::Compile).with(0, 4),
+    decisive("error: failed to {}").is(Cause::Compile).with(0, 4),
+    decisive("error: cannot update the lock file {}").is(Cause::Compile),
+    decisive("error: the lock file {}").is(Cause::Compile),
+    decisive("{}.go:{}:{}: {}").is(Cause::Compile),
+    decisive("{}.erl:{}:{}: {}").is(Cause::Compile).with(0, 2),
+    decisive("** ({}Error) {}").is(Cause::Compile).with(0, 2),
+    decisive("[ERROR] COMPILATION ERROR{}").is(Cause::Compile).with(0, 2),
+    decisive("[ERROR] {}.java:[{}] {}").is(Cause::Compile),
+    decisive("make{}: *** No rule to make target {}").is(Cause::Compile),
+    decisive("make{}: *** No targets specified{}").is(Cause::Compile),
+    decisive("{}:{#}: *** {}").is(Cause::Compile),
+    decisive("scons: *** {}").is(Cause::Compile),
+    decisive("Execution of {} aborted due to compilation errors.").with(2, 0),
+    decisive("{}: syntax error near unexpected token {}").with(0, 1),
+    decisive("{}: unbound variable"),
+    // Documents, translations, metadata.
+    decisive("{}:{#}: parser error : {}").is(Cause::Compile).with(0, 2),
+    decisive("{}Warning, treated as error:").with(0, 2),
+    decisive("asciidoctor: FAILED: {}"),
+    decisive("asciidoctor: ERROR: {}"),
+    decisive("help2man: {}"),
+    decisive("{}.texi:{#}: {}"),
+    decisive("{}.po:{#}: {}"),
+    decisive("E: {}:{}: {}").with(0, 1),
+    decisive("{}Config error: {}").with(0, 1),
+];

@@ -1,0 +1,35 @@
+//! That something went wrong, but not what; errors by their wording.
+
+use super::{After, Rule, error, symptom};
+
+pub const RULES: &[Rule] = &[
+    symptom("make{}: *** {}"),
+    symptom("ninja: build stopped: {}"),
+    symptom("collect2: error: {}"),
+    symptom("clang{}: error: linker command failed {}"),
+    symptom("error: Bad exit status from {}"),
+    symptom("error: could not compile {}"),
+    symptom("error: aborting due to {}"),
+    symptom("error: test failed, {}"),
+    symptom("error: subprocess-exited-with-error"),
+    symptom("error: metadata-generation-failed"),
+    symptom("dh_auto_{}: error: {}"),
+    symptom("dh_{}: error: failing due to earlier errors"),
+    symptom("dpkg-buildpackage: error: {}"),
+    error("{}Traceback (most recent call last):").and(After::Traceback),
+    error("{_}File \"{}\", line {#}").with(0, 3),
+    error("FAILED: {}").with(0, 5),
+    error("BUILD FAILED").with(0, 2),
+    error("[ERROR] Failed to execute goal {}"),
+    error("dh_{}: error: {}").with(1, 0),
+    error("error: {}").with(0, 2),
+    error("{}: error: {}"),
+    error("{_}ERROR: {}"),
+    error("{_}Error: {}").with(1, 0),
+    error("Error in {} : {}"),
+    error("rake aborted!").with(0, 1),
+    error("{}: {}: Permission denied"),
+    error("{}: Permission denied"),
+    error("{}: Operation not permitted"),
+    error("{} at {} line {#}."),
+];

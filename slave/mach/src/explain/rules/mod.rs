@@ -1,0 +1,142 @@
+//! What the lines of a build's log mean: tables of rules. Tested with logs of really broken packages
+//! (`logs/`) and with failures that each tool was provoked to (`corpus/`).
+
+use crate::explain::missing::Missing;
+use crate::failure::Cause;
+
+mod compilers;
+mod configure;
+mod general;
+mod packaging;
+mod root;
+mod suites;
+
+/// How much a line tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// That something before it went wrong: `make: *** [all] Error 2`.
+    Symptom,
+    /// An error, as far as its wording goes.
+    Error,
+    /// What went wrong.
+    Decisive,
+}
+
+/// Which of the lines that follow belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// So many.
+    Lines(usize),
+    /// Those that are indented.
+    Indented,
+    /// Those that begin with `#` or are indented: what TAP says of a test.
+    Remarks,
+    /// Up to and with the first that is neither indented nor a rule of dashes: Python's traceback.
+    Traceback,
+}
+
+/// Where the name of what was missing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In this hole of the pattern.
+    Hole(usize),
+    /// It is the first word of the next line.
+    NextLine,
+    /// It is the macro that a line of the shell's trace, shortly before, calls.
+    TraceBefore,
+}
+
+/// One kind of line.
+#[derive(Debug)]
+pub struct Rule {
+    /// With holes; see [`super::holes::fit`].
+    pub pattern: &'static str,
+    /// How much it tells.
+    pub rank: Rank,
+    /// What class of trouble it is, where the section alone does not tell.
+    pub cause: Option<Cause>,
+    /// Whether that holds in whatever section the line stands.
+    pub sure: bool,
+    /// It means something only where tests run.
+    pub in_tests: bool,
+    /// How many lines before it belong to it.
+    pub before: usize,
+    /// Which after it.
+    pub after: After,
+    /// What was missing, and where that is named.
+    pub missing: Option<(Missing, Place)>,
+}
+
+/// All rules; the first that fits a line counts.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    let tables = [
+        root::RULES,
+        packaging::RULES,
+        configure::RULES,
+        suites::RULES,
+        compilers::RULES,
+        general::RULES,
+    ];
+    tables.into_iter().flatten()
+}
+
+/// What a script that autoconf made says, whatever its name, when it gives up.
+pub static CONFIGURE_GAVE_UP: Rule =
+    decisive("{}: error: {}").is(Cause::Configure).surely().with(3, 3);
+
+const fn decisive(pattern: &'static str) -> Rule {
+    Rule {
+        pattern,
+        rank: Rank::Decisive,
+        cause: None,
+        sure: false,
+        in_tests: false,
+        before: 0,
+        after: After::Lines(0),
+        missing: None,
+    }
+}
+
+const fn error(pattern: &'static str) -> Rule {
+    Rule { rank: Rank::Error, ..decisive(pattern) }
+}
+
+const fn symptom(pattern: &'static str) -> Rule {
+    Rule { rank: Rank::Symptom, before: 2, ..decisive(pattern) }
+}
+
+/// The verdict of a test suite, in words that others use too.
+const fn verdict(pattern: &'static str) -> Rule {
+    Rule { in_tests: true, ..failed(pattern) }
+}
+
+/// The verdict of a test suite.
+const fn failed(pattern: &'static str) -> Rule {
+    decisive(pattern).is(Cause::Test)
+}
+
+impl Rule {
+    const fn is(self, cause: Cause) -> Rule {
+        Rule { cause: Some(cause), ..self }
+    }
+
+    const fn surely(self) -> Rule {
+        Rule { sure: true, ..self }
+    }
+
+    const fn with(self, before: usize, after: usize) -> Rule {
+        Rule { before, after: After::Lines(after), ..self }
+    }
+
+    const fn and(self, after: After) -> Rule {
+        Rule { after, ..self }
+    }
+
+    const fn lacks(self, missing: Missing, hole: usize) -> Rule {
+        Rule { missing: Some((missing, Place::Hole(hole))), ..self }
+    }
+
+    const fn lacks_at(self, missing: Missing, place: Place) -> Rule {
+        Rule { missing: Some((missing, place)), ..self }
+    }
+}

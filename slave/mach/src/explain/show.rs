@@ -1,0 +1,138 @@
+//! Which lines are shown of the findings that count: a block for each of a few of them.
+
+use crate::explain::find::{Finding, is_trace};
+use crate::explain::rules::{After, Rank};
+use crate::progress::text;
+
+const BLOCKS: usize = 4;
+/// So many of one kind, as long as there are others.
+const BLOCKS_ALIKE: usize = 2;
+const LINES: usize = 20;
+const BLOCK_LINES: usize = 12;
+const COLUMNS: usize = 240;
+
+/// Lines that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Block {
+    begin: usize,
+    end: usize,
+    /// The pattern of the first finding in it.
+    pattern: &'static str,
+}
+
+/// The lines to show, none twice.
+pub fn show(lines: &[&str], chosen: &[Finding<'_>]) -> Vec<String> {
+    let blocks = blocks(lines, chosen);
+    let general = chosen.first().is_some_and(|finding| finding.rule.rank == Rank::Error);
+    let picked = pick(&blocks, general);
+    let mut shown: Vec<String> = Vec::new();
+    let mut left = blocks.len() - picked.len();
+    for (number, block) in picked.iter().enumerate() {
+        if shown.len() >= LINES {
+            left += picked.len() - number;
+            break;
+        }
+        for line in &lines[block.begin..block.end] {
+            let line = text::cut(&text::clean(line), COLUMNS);
+            if !is_noise(&line) && !shown.contains(&line) {
+                shown.push(line);
+            }
+        }
+    }
+    shown.truncate(LINES);
+    if left > 0 {
+        shown.push(format!("… and {left} more"));
+    }
+    shown
+}
+
+/// A block for each finding that does not stand in the one before.
+fn blocks(lines: &[&str], chosen: &[Finding<'_>]) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for finding in chosen {
+        let (begin, end) = range(lines, finding);
+        match blocks.last_mut() {
+            Some(last) if finding.at < last.end => {
+                last.end = last.end.max(end).min(last.begin + BLOCK_LINES + 2).max(last.end);
+            }
+            Some(last) => {
+                let begin = begin.max(last.end);
+                blocks.push(Block { begin, end, pattern: finding.rule.pattern });
+            }
+            None => blocks.push(Block { begin, end, pattern: finding.rule.pattern }),
+        }
+    }
+    blocks
+}
+
+/// A few blocks of as many kinds as there are: the first ones; of those that are errors only by their
+/// wording the last, since what is near the end is what the build ended of.
+fn pick(blocks: &[Block], general: bool) -> Vec<Block> {
+    if general {
+        return blocks[blocks.len().saturating_sub(BLOCKS)..].to_vec();
+    }
+    let mut picked: Vec<usize> = Vec::new();
+    for alike in [BLOCKS_ALIKE, usize::MAX] {
+        let mut counts: Vec<(&str, usize)> = Vec::new();
+        for (number, block) in blocks.iter().enumerate() {
+            if picked.len() >= BLOCKS {
+                break;
+            }
+            let known = counts.iter().position(|(pattern, _)| *pattern == block.pattern);
+            let known = known.unwrap_or_else(|| {
+                counts.push((block.pattern, 0));
+                counts.len() - 1
+            });
+            counts[known].1 += 1;
+            if counts[known].1 <= alike && !picked.contains(&number) {
+                picked.push(number);
+            }
+        }
+    }
+    picked.sort_unstable();
+    picked.into_iter().map(|number| blocks[number]).collect()
+}
+
+/// The lines that belong to a finding.
+fn range(lines: &[&str], finding: &Finding<'_>) -> (usize, usize) {
+    let begin = finding.at.saturating_sub(finding.rule.before);
+    let rest = lines.get(finding.at + 1..).unwrap_or_default();
+    let count = match finding.rule.after {
+        After::Lines(count) => count,
+        After::Indented => rest.iter().take_while(|line| line.starts_with([' ', '\t'])).count(),
+        After::Remarks => rest.iter().take_while(|line| line.starts_with([' ', '\t', '#'])).count(),
+        After::Traceback => {
+            // The end of it says what was raised; how it came to that is the longer part.
+            let end = finding.at + 1 + traceback(lines[finding.at], rest);
+            return (begin.max(end.saturating_sub(BLOCK_LINES)), end.min(lines.len()));
+        }
+    };
+    (begin, (finding.at + 1 + count.min(BLOCK_LINES)).min(lines.len()))
+}
+
+/// How many lines a traceback has after its `first`, which may be indented itself: up to and with the
+/// exception, and the list that may follow that.
+fn traceback(first: &str, rest: &[&str]) -> usize {
+    let depth = indent(first);
+    let is_inside = |line: &&&str| {
+        indent(line) > depth
+            || line.trim_start().starts_with("Traceback (")
+            || line.starts_with("---")
+            || line.trim().is_empty()
+    };
+    let inside = rest.iter().take_while(is_inside).count();
+    let listed =
+        rest.iter().skip(inside + 1).take_while(|line| line.trim_start().starts_with("- "));
+    inside + 1 + listed.count().min(3)
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// A shell's trace, a rule of dashes, what rpmbuild says of every failure.
+fn is_noise(line: &str) -> bool {
+    is_trace(line)
+        || line.starts_with("error: Bad exit status from ")
+        || line.chars().all(|c| "-= ".contains(c))
+}
