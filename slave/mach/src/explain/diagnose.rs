@@ -10,13 +10,13 @@ use std::borrow::Cow;
 use crate::explain::find::{Finding, choose, find, is_trace};
 use crate::explain::macros;
 use crate::explain::missing::{Kind, Missing, remedy, requirement};
+use crate::explain::rules::Rank;
 use crate::explain::show::show;
-use crate::explain::{failing_section, last_lines, sections};
+use crate::explain::{ENDING_LINES, LAST_LINES, failing_section, last_lines, sections};
 use crate::failure::Cause;
 use crate::progress::text;
 
-/// Only near the end does the want of memory or room end a build: test suites provoke it and go on.
-const ENDING_LINES: usize = 50;
+const COMMAND_COLUMNS: usize = 240;
 const SIGKILL_STATUS: i32 = 128 + 9;
 
 /// Why a build failed, as far as its log tells.
@@ -40,7 +40,7 @@ pub fn diagnose(log: &str, status: i32, kind: Kind) -> Diagnosis {
     let section = failing_section(log);
     let lines: Vec<&str> = relevant(log, section.as_deref());
     let tests = section.as_deref().map(of_section) == Some(Cause::Test);
-    let chosen = choose(&find(&lines, tests), tests);
+    let chosen = choose(&find(&lines, tests), tests, lines.len());
     let missing = missing(&lines, &chosen, kind);
     let cause = cause_of(section.as_deref(), &chosen, missing, lines.len(), status);
     let own = missing.is_some_and(|(what, name)| {
@@ -55,7 +55,11 @@ pub fn diagnose(log: &str, status: i32, kind: Kind) -> Diagnosis {
     let requirement =
         missing.filter(|_| !own).and_then(|(what, name)| requirement(what, name, kind));
     let shown = show(&lines, &chosen);
-    let shown = if shown.is_empty() { last_lines(log) } else { shown };
+    let shown = match chosen.first() {
+        Some(first) if first.rule.rank == Rank::Decisive => shown,
+        Some(_) if !shown.is_empty() => with_command(shown, &lines),
+        _ => last_lines(log),
+    };
     Diagnosis { cause, section, lines: shown, requirement, remedy }
 }
 
@@ -69,13 +73,28 @@ fn missing<'a>(
     if let Some(missing) = chosen.iter().find_map(|finding| finding.missing) {
         return Some(missing);
     }
+    let ending = &lines[lines.len().saturating_sub(LAST_LINES)..];
     let left = |finding: &Finding<'a>| {
         let traced = lines[..finding.at].iter().rev().take(1).filter(|line| is_trace(line));
         let mut near = std::iter::once(&lines[finding.at]).chain(traced);
         near.find_map(|line| macros::rpm_macro_in_braces(line))
     };
-    let name = if kind == Kind::Rpm { chosen.iter().find_map(left) } else { None };
+    let name = match kind {
+        Kind::Deb => None,
+        Kind::Rpm if chosen.is_empty() => {
+            ending.iter().find_map(|line| macros::rpm_macro_in_braces(line))
+        }
+        Kind::Rpm => chosen.iter().find_map(left),
+    };
     name.map(|name| (Missing::Macro, name))
+}
+
+/// With the command that the script of the section ended in, which its shell's trace shows: it tells
+/// more than errors by their wording.
+fn with_command(mut shown: Vec<String>, lines: &[&str]) -> Vec<String> {
+    let command = lines.iter().rev().find(|line| line.starts_with("+ "));
+    shown.extend(command.map(|line| text::cut(&text::clean(line), COMMAND_COLUMNS)));
+    shown
 }
 
 /// Without the sequences that colour a terminal, which tools write where they think there is one.

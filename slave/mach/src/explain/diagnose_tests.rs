@@ -126,6 +126,197 @@ fn remedies_name_what_is_meant() {
     assert!(remedy("nolib").contains("libnosuch.so"));
 }
 
+/// What is said of a few lines in a section: cause, requirement, remedy.
+fn told(section: &str, lines: &str, kind: Kind) -> (Cause, String, String) {
+    let log = match kind {
+        Kind::Rpm => format!("Executing({section}): /bin/sh -e x\n{lines}\n"),
+        Kind::Deb => format!("   {section}\n{lines}\n"),
+    };
+    let found = diagnose(&log, 1, kind);
+    (found.cause, found.requirement.unwrap_or_default(), found.remedy)
+}
+
+#[test]
+fn macros_that_nothing_expanded_are_named() {
+    for (section, lines, cause, name) in [
+        // bash, dash; with a name that is also a job's.
+        (
+            "%build",
+            "+ %nosuch_build -v\nx: line 3: fg: no job control",
+            Cause::Source,
+            "nosuch_build",
+        ),
+        ("%build", "x: 3: %nosuch_build: not found", Cause::Source, "nosuch_build"),
+        ("%build", "x: line 3: fg: %nosuch_build: no such job", Cause::Source, "nosuch_build"),
+        (
+            "%check",
+            "+ '%{nosuch_test}' -v\nx: line 3: fg: no job control",
+            Cause::Source,
+            "nosuch_test",
+        ),
+        // In paths, whatever the tool says of them.
+        (
+            "%install",
+            "install: cannot stat '%{_nosuchdir}/x': No such file or directory",
+            Cause::Install,
+            "_nosuchdir",
+        ),
+        (
+            "%install",
+            "+ mkdir /r%{_nosuchdir}/x\nmkdir: /r/x: oh no: Permission denied",
+            Cause::Install,
+            "_nosuchdir",
+        ),
+        (
+            "%build",
+            "+ ./prog --dir %{?_nosuchdir}\nsomething went wrong",
+            Cause::Source,
+            "_nosuchdir",
+        ),
+    ] {
+        let (said, _, remedy) = told(section, lines, Kind::Rpm);
+        assert!(
+            remedy.contains(&format!("%{name} is not defined in this root")),
+            "{lines}: {remedy}"
+        );
+        assert_eq!(said, cause, "{lines}");
+    }
+    for log in [
+        "error: File must begin with \"/\": %{_nosuchdir}/x\n",
+        "error: File must begin with \"/\": %_nosuchdir\n",
+        "error: line 4: Unknown tag: %_nosuchdir x\n",
+        "error: line 4: Illegal char '{' (0x7b) in: Requires: %{_nosuchdir}\n",
+    ] {
+        let found = diagnose(log, 1, Kind::Rpm);
+        assert!(found.remedy.contains("%_nosuchdir is not defined"), "{found:#?}");
+    }
+    // Formats are none, nor is what curl is told.
+    let (_, _, remedy) = told("%build", "a.c:1:2: error: format '%d' expects %s", Kind::Rpm);
+    assert!(!remedy.contains("macro"), "{remedy}");
+}
+
+#[test]
+fn macros_of_autoconf_that_nothing_expanded_are_named() {
+    for (lines, name, file) in [
+        (
+            "./configure: line 9: syntax error near unexpected token `X,'\n./configure: line 9: `PKG_CHECK_MODULES(X, x)'",
+            "PKG_CHECK_MODULES",
+            "/usr/share/aclocal/pkg.m4",
+        ),
+        (
+            "./configure: 9: PKG_PROG_PKG_CONFIG: not found",
+            "PKG_PROG_PKG_CONFIG",
+            "/usr/share/aclocal/pkg.m4",
+        ),
+        (
+            "./configure: line 9: AX_PTHREAD: command not found",
+            "AX_PTHREAD",
+            "/usr/share/aclocal/ax_pthread.m4",
+        ),
+        ("configure.in:3: error: possibly undefined macro: AM_PATH_NOSUCH", "AM_PATH_NOSUCH", ""),
+        (
+            "Makefile.am:1: error: Libtool library used but 'LIBTOOL' is undefined",
+            "LIBTOOL",
+            "/usr/share/aclocal/libtool.m4",
+        ),
+    ] {
+        for (section, kind) in
+            [("%build", Kind::Rpm), ("%prep", Kind::Rpm), ("dh_autoreconf", Kind::Deb)]
+        {
+            let (cause, requirement, remedy) = told(section, lines, kind);
+            assert_eq!((cause, requirement.as_str()), (Cause::Configure, file), "{lines}");
+            assert!(remedy.contains(&format!("the macro {name} ")), "{remedy}");
+        }
+    }
+}
+
+#[test]
+fn a_script_of_autoconf_says_its_own_name() {
+    for script in
+        ["configure", "configure.sh", "./configure.gnu", "config.status", "setup", "bootstrap.in"]
+    {
+        let lines = format!(
+            "checking for nosuch/md4.h... no\nFailed to find nosuch/md4.h, which is needed\n{script}: error: give up"
+        );
+        for section in ["%prep", "%build", "%install"] {
+            let (cause, requirement, remedy) = told(section, &lines, Kind::Rpm);
+            assert_eq!(cause, Cause::Configure, "{script} {section}");
+            assert_eq!(requirement, "/usr/include/nosuch/md4.h", "{script}");
+            assert!(remedy.contains("nosuch/md4.h"), "{remedy}");
+        }
+        let found = diagnose(&format!("Executing(%build): x\n{lines}\n"), 1, Kind::Rpm);
+        assert!(found.lines.iter().any(|line| line.starts_with("Failed to find")), "{found:#?}");
+    }
+}
+
+#[test]
+fn what_a_line_tells_for_sure_counts_for_more_than_its_section() {
+    for (section, lines, cause) in [
+        (
+            "%prep",
+            "configure: error: Package requirements (x) were not met:\n\nNo package 'x' found",
+            Cause::Configure,
+        ),
+        ("%prep", "CMake Error at CMakeLists.txt:3 (message):\n  oh no", Cause::Configure),
+        ("%prep", "a.c:1:1: error: unknown type name ‘a’", Cause::Compile),
+        ("%prep", "Hunk #1 FAILED at 3.", Cause::Patch),
+        ("%build", "Hunk #1 FAILED at 3.", Cause::Patch),
+        ("%install", "meson.build:1:0: ERROR: oh no", Cause::Configure),
+        (
+            "%install",
+            "CMake Error at cmake_install.cmake:41 (file):\n  file INSTALL cannot find \"x\"",
+            Cause::Install,
+        ),
+        ("%check", "a.c:1:1: error: unknown type name ‘a’", Cause::Test),
+    ] {
+        assert_eq!(told(section, lines, Kind::Rpm).0, cause, "{section}: {lines}");
+    }
+}
+
+#[test]
+fn noise_that_a_test_expects_does_not_win() {
+    // Noise, the verdict among other tests, more noise.
+    let noise = "cat: /etc/shadow: Permission denied\nsh: line 1: nosuch: command not found\nmake[3]: *** [x] Error 1\nSegmentation fault\n";
+    let quiet = "ok 1 - fine\n".repeat(60);
+    for verdict in [
+        "3/5 test-run.sh             ERROR           0.31s   exit status 1",
+        "3/5 test-run.sh             TIMEOUT         30.01s   killed by signal 15 SIGTERM",
+        "The following tests FAILED:\n\t  7 - dates (Failed)",
+        "dates.cc:12: Failure\nExpected equality of these values:",
+        "==== dates-1.2 days of April FAILED",
+        "        FAIL [   0.013s] (2/2) x dates::april",
+        "--- FAIL: TestApril (0.00s)",
+        "t/dates.t (Wstat: 256 (exited 1) Tests: 3 Failed: 1)",
+        "[ERROR]   DatesTest.april:7 expected:<31> but was:<30>",
+        "FAIL: dates",
+    ] {
+        for kind in [Kind::Rpm, Kind::Deb] {
+            let lines = format!("{noise}{quiet}{verdict}\n{quiet}");
+            let section =
+                if kind == Kind::Rpm { "Executing(%check): x" } else { "   dh_auto_test" };
+            let found = diagnose(&format!("{section}\n{lines}"), 1, kind);
+            let first = verdict.lines().next().unwrap_or_default().replace('\t', " ");
+            assert!(found.lines.contains(&first), "{verdict}: {found:#?}");
+            assert!(
+                !found.lines.iter().any(|line| line.contains("nosuch")),
+                "{verdict}: {found:#?}"
+            );
+            assert_eq!(found.cause, Cause::Test, "{verdict}");
+        }
+    }
+}
+
+#[test]
+fn of_errors_by_their_wording_the_last_ones_are_shown() {
+    let mut log = String::from("Executing(%check): x\n");
+    (0..30).for_each(|n| log.push_str(&format!("error: survived {n}\n{}", "fine\n".repeat(9))));
+    log.push_str("+ ./suite --all\nerror: the database is gone\n");
+    let found = diagnose(&log, 1, Kind::Rpm);
+    assert!(found.lines.iter().any(|line| line.contains("database is gone")), "{found:#?}");
+    assert!(found.lines.iter().any(|line| line == "+ ./suite --all"), "{found:#?}");
+    assert!(!found.lines.iter().any(|line| line.contains("survived 0")), "{found:#?}");
+}
+
 #[test]
 fn an_error_that_was_survived_does_not_count() {
     // What configure tried, what a makefile ignored, what a test provoked long before the end.
@@ -156,7 +347,7 @@ fn many_errors_are_counted_not_shown() {
     (0..90).for_each(|n| log.push_str(&format!("a.c:{n}:1: error: e\n\n\n\n")));
     let found = diagnose(&log, 1, Kind::Rpm);
     assert!(found.lines.len() <= 13, "{found:#?}");
-    assert_eq!(found.lines.last().map(String::as_str), Some("… and 87 more"));
+    assert_eq!(found.lines.last().map(String::as_str), Some("… and 86 more"));
 }
 
 #[test]

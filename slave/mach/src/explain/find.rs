@@ -1,5 +1,10 @@
 //! Which lines of a section fit a rule, and which of those count.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
+use crate::explain::ENDING_LINES;
 use crate::explain::holes;
 use crate::explain::macros;
 use crate::explain::missing::{Missing, named};
@@ -37,19 +42,43 @@ impl Finding<'_> {
     }
 }
 
+/// The rules, and an automaton that tells which of them can fit a line: those whose longest text it has.
+/// Without, each line would be held against each rule.
+struct Table {
+    rules: Vec<&'static Rule>,
+    texts: Option<AhoCorasick>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let rules: Vec<&'static Rule> = rules::all().collect();
+    let texts = AhoCorasick::new(rules.iter().map(|rule| holes::longest_text(rule.pattern)));
+    Table { rules, texts: texts.ok() }
+});
+
+impl Table {
+    /// The rules that may fit `line`, in their order.
+    fn candidates(&self, line: &str) -> Vec<&'static Rule> {
+        let Some(texts) = &self.texts else { return self.rules.clone() };
+        let hits = texts.find_overlapping_iter(line).map(|hit| hit.pattern().as_usize());
+        let mut numbers: Vec<usize> = hits.collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.into_iter().map(|number| self.rules[number]).collect()
+    }
+}
+
 /// All findings, in the order of the lines. `tests` says whether this is where tests run.
 pub fn find<'a>(lines: &[&'a str], tests: bool) -> Vec<Finding<'a>> {
-    let rules: Vec<&Rule> = rules::all().filter(|rule| tests || !rule.in_tests).collect();
     let mut found = Vec::new();
     let mut checked = None;
     for (at, line) in lines.iter().enumerate() {
         if line.starts_with("checking ") {
             checked = Some(at);
         }
-        let Some(mut finding) = find_one(&rules, lines, at) else { continue };
+        let Some(mut finding) = find_one(lines, at, tests) else { continue };
         // A script that autoconf made says its own name, which may be any.
         let is_near = checked.is_some_and(|checked| at - checked <= NAMED_LINES);
-        if is_near && finding.rule.pattern == CONFIGURE_GAVE_UP.pattern {
+        if is_near && !tests && finding.rule.pattern == CONFIGURE_GAVE_UP.pattern {
             finding.rule = &CONFIGURE_GAVE_UP;
         }
         found.push(finding);
@@ -57,20 +86,20 @@ pub fn find<'a>(lines: &[&'a str], tests: bool) -> Vec<Finding<'a>> {
     found
 }
 
-fn find_one<'a>(rules: &[&'static Rule], lines: &[&'a str], at: usize) -> Option<Finding<'a>> {
+fn find_one<'a>(lines: &[&'a str], at: usize, tests: bool) -> Option<Finding<'a>> {
     let line = lines[at].trim_end();
     if line.len() > text::LINE_LIMIT || is_harmless(line) {
         return None;
     }
-    // CTest puts the number of the test before what it prints.
-    let inner = line.split_once(": ").filter(|(number, _)| is_number(number));
-    let is_warning = line.contains("warning: ");
-    rules.iter().find_map(|rule| {
-        if is_warning && !rule.pattern.contains("warning") {
+    let inner = inner(line);
+    let is_warning = line.contains("warning: ") || line.contains("Warning: ");
+    TABLE.candidates(line).into_iter().find_map(|rule| {
+        let no_warning = is_warning && !rule.pattern.contains("arning");
+        if no_warning || rule.in_tests && !tests {
             return None;
         }
         let fits = |line: &&'a str| holes::fit(rule.pattern, line);
-        let holes = fits(&line).or_else(|| fits(&inner?.1))?;
+        let holes = fits(&line).or_else(|| fits(&inner?))?;
         let missing = match rule.missing {
             Some((missing, place)) => Some(name_at(missing, place, &holes, lines, at)?),
             None => None,
@@ -97,13 +126,20 @@ fn name_at<'a>(
     }
 }
 
-/// What a makefile ignores, what a test expects to fail, and a shell's trace, which says what is called
+/// What a makefile ignores, what a test expects to fail, a count of none, and a shell's trace, which says what is called
 /// and not what came of it.
 fn is_harmless(line: &str) -> bool {
     line.ends_with("(ignored)")
         || is_trace(line)
         || line.contains("# TODO")
         || line.contains("# SKIP")
+        || is_zero(line)
+}
+
+/// A count of none: `# FAIL:  0`, `Failed tests: 0`.
+fn is_zero(line: &str) -> bool {
+    let counted = line.strip_suffix('0').and_then(|line| line.trim_end().strip_suffix(':'));
+    counted.is_some_and(|what| !what.contains(':'))
 }
 
 /// Whether a shell that traces wrote it: `+ make`, deeper `++ pwd`.
@@ -111,20 +147,32 @@ pub fn is_trace(line: &str) -> bool {
     line.starts_with('+') && line.trim_start_matches('+').starts_with(' ')
 }
 
+/// A line of another program's that one passes on: CTest puts the number of the test before it, CMake two
+/// dashes, most some blanks.
+fn inner(line: &str) -> Option<&str> {
+    let numbered = line.split_once(": ").filter(|(number, _)| is_number(number));
+    let dashed = || line.strip_prefix("-- ");
+    let inner = numbered.map(|(_, inner)| inner).or_else(dashed).unwrap_or(line).trim_start();
+    (inner.len() < line.len()).then_some(inner)
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The findings that count, in the order of the lines.
-pub fn choose<'a>(found: &[Finding<'a>], tests: bool) -> Vec<Finding<'a>> {
+/// The findings that count, in the order of the lines, of which there are `line_count`.
+pub fn choose<'a>(found: &[Finding<'a>], tests: bool, line_count: usize) -> Vec<Finding<'a>> {
     let of = |rank: Rank| found.iter().filter(move |finding| finding.rule.rank == rank).copied();
-    let symptom = symptom(found, tests).unwrap_or(usize::MAX);
+    let symptom = symptom(found, tests, line_count).unwrap_or(usize::MAX);
     let near = |finding: &Finding<'_>| {
         finding.at < symptom && (symptom == usize::MAX || symptom - finding.at <= WINDOW_LINES)
     };
     for rank in [Rank::Decisive, Rank::Error] {
-        let before: Vec<_> = of(rank).filter(near).collect();
+        let mut before: Vec<_> = of(rank).filter(near).collect();
         if !before.is_empty() {
+            // What an error by its wording says may have been survived: then what showed first counts.
+            let shown = of(Rank::Symptom).filter(|finding| finding.at == symptom);
+            before.extend(shown.filter(|_| rank == Rank::Error));
             return weigh(before, found, tests);
         }
     }
@@ -134,8 +182,8 @@ pub fn choose<'a>(found: &[Finding<'a>], tests: bool) -> Vec<Finding<'a>> {
 
 /// The line at which the failure showed. Of a build the first symptom, since others go on for a while
 /// (`make -j`). Suites of tests provoke symptoms and survive them: there the first of the last row of
-/// them.
-fn symptom(found: &[Finding<'_>], tests: bool) -> Option<usize> {
+/// them, if that stands at the end.
+fn symptom(found: &[Finding<'_>], tests: bool, line_count: usize) -> Option<usize> {
     let symptoms = found.iter().filter(|finding| finding.rule.rank == Rank::Symptom);
     let mut places = symptoms.map(|finding| finding.at);
     if !tests {
@@ -148,7 +196,7 @@ fn symptom(found: &[Finding<'_>], tests: bool) -> Option<usize> {
             _ => Some((at, at)),
         };
     }
-    first.map(|(first, _)| first)
+    first.filter(|(_, last)| line_count - last <= ENDING_LINES).map(|(first, _)| first)
 }
 
 /// Without what a suite of tests says on its way: where it gives its verdict, only that counts, and what

@@ -24,6 +24,19 @@ pub fn fit<'a>(pattern: &str, line: &'a str) -> Option<Vec<&'a str>> {
     rest.is_empty().then_some(filled)
 }
 
+/// The longest text of a pattern that every line has that fits it.
+pub fn longest_text(pattern: &str) -> &str {
+    let (mut longest, mut rest) = split(pattern);
+    while let Some(hole) = rest.chars().nth(1) {
+        let text;
+        (text, rest) = split(&rest[hole_len(hole)..]);
+        if text.len() > longest.len() {
+            longest = text;
+        }
+    }
+    longest
+}
+
 /// The text before the first hole, and what begins with that hole.
 fn split(pattern: &str) -> (&str, &str) {
     let is_hole = |at: &usize| {
@@ -69,5 +82,7 @@ mod tests {
         assert_eq!(fit("@@ -{}", "@@ -1"), Some(vec!["1"]));
         assert_eq!(fit("%{x}{#}", "%{x}7"), Some(vec!["7"]));
         assert_eq!(fit("{_}é{}", "éa"), Some(vec!["", "a"]));
+        assert_eq!(longest_text("{}: error: {#}%{"), ": error: ");
+        assert_eq!(longest_text("{}"), "");
     }
 }

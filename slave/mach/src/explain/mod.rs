@@ -22,6 +22,8 @@ pub mod sections;
 mod show;
 
 const LAST_LINES: usize = 15;
+/// Only near the end does the want of memory or room end a build, or a symptom show why: test suites
+/// provoke those and go on.
 const ENDING_LINES: usize = 50;
 const LINE_LIMIT: usize = 300;
 
@@ -104,7 +106,6 @@ pub fn disk_full(area: &Area, log: &str, what: &str) -> Option<Failure> {
         " more inodes on the ",
         "You don't have enough free space",
     ];
-    // Only near the end: test suites provoke this error and go on.
     let said = log
         .lines()
         .rev()

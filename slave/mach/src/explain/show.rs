@@ -1,7 +1,7 @@
 //! Which lines are shown of the findings that count: a block for each of a few of them.
 
 use crate::explain::find::{Finding, is_trace};
-use crate::explain::rules::{After, Rank};
+use crate::explain::rules::{After, Place, Rank};
 use crate::progress::text;
 
 const BLOCKS: usize = 4;
@@ -9,6 +9,8 @@ const BLOCKS: usize = 4;
 const BLOCKS_ALIKE: usize = 2;
 const LINES: usize = 20;
 const BLOCK_LINES: usize = 12;
+/// A traceback that is longer is cut; looking for its end must not take longer than that.
+const TRACEBACK_LINES: usize = 400;
 const COLUMNS: usize = 240;
 
 /// Lines that belong together.
@@ -18,6 +20,8 @@ struct Block {
     end: usize,
     /// The pattern of the first finding in it.
     pattern: &'static str,
+    /// Whether the shell's trace is of interest.
+    traced: bool,
 }
 
 /// The lines to show, none twice.
@@ -34,7 +38,8 @@ pub fn show(lines: &[&str], chosen: &[Finding<'_>]) -> Vec<String> {
         }
         for line in &lines[block.begin..block.end] {
             let line = text::cut(&text::clean(line), COLUMNS);
-            if !is_noise(&line) && !shown.contains(&line) {
+            let is_noise = is_noise(&line) || !block.traced && is_trace(&line);
+            if !is_noise && !shown.contains(&line) {
                 shown.push(line);
             }
         }
@@ -55,11 +60,11 @@ fn blocks(lines: &[&str], chosen: &[Finding<'_>]) -> Vec<Block> {
             Some(last) if finding.at < last.end => {
                 last.end = last.end.max(end).min(last.begin + BLOCK_LINES + 2).max(last.end);
             }
-            Some(last) => {
-                let begin = begin.max(last.end);
-                blocks.push(Block { begin, end, pattern: finding.rule.pattern });
+            last => {
+                let begin = begin.max(last.map_or(0, |last| last.end));
+                let traced = matches!(finding.rule.missing, Some((_, Place::TraceBefore)));
+                blocks.push(Block { begin, end, pattern: finding.rule.pattern, traced });
             }
-            None => blocks.push(Block { begin, end, pattern: finding.rule.pattern }),
         }
     }
     blocks
@@ -99,8 +104,8 @@ fn range(lines: &[&str], finding: &Finding<'_>) -> (usize, usize) {
     let rest = lines.get(finding.at + 1..).unwrap_or_default();
     let count = match finding.rule.after {
         After::Lines(count) => count,
-        After::Indented => rest.iter().take_while(|line| line.starts_with([' ', '\t'])).count(),
-        After::Remarks => rest.iter().take_while(|line| line.starts_with([' ', '\t', '#'])).count(),
+        After::Indented => begun(rest, &[' ', '\t']),
+        After::Remarks => begun(rest, &[' ', '\t', '#']),
         After::Traceback => {
             // The end of it says what was raised; how it came to that is the longer part.
             let end = finding.at + 1 + traceback(lines[finding.at], rest);
@@ -108,6 +113,12 @@ fn range(lines: &[&str], finding: &Finding<'_>) -> (usize, usize) {
         }
     };
     (begin, (finding.at + 1 + count.min(BLOCK_LINES)).min(lines.len()))
+}
+
+/// How many lines, of as many as a block may have, begin with one of `signs` or are empty.
+fn begun(rest: &[&str], signs: &[char]) -> usize {
+    let belongs = |line: &&&str| line.is_empty() || line.starts_with(signs);
+    rest.iter().take(BLOCK_LINES).take_while(belongs).count()
 }
 
 /// How many lines a traceback has after its `first`, which may be indented itself: up to and with the
@@ -120,19 +131,16 @@ fn traceback(first: &str, rest: &[&str]) -> usize {
             || line.starts_with("---")
             || line.trim().is_empty()
     };
-    let inside = rest.iter().take_while(is_inside).count();
-    let listed =
-        rest.iter().skip(inside + 1).take_while(|line| line.trim_start().starts_with("- "));
-    inside + 1 + listed.count().min(3)
+    let inside = rest.iter().take(TRACEBACK_LINES).take_while(is_inside).count();
+    let listed = rest.iter().skip(inside + 1).take(3);
+    inside + 1 + listed.take_while(|line| line.trim_start().starts_with("- ")).count()
 }
 
 fn indent(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// A shell's trace, a rule of dashes, what rpmbuild says of every failure.
+/// A rule of dashes, what rpmbuild says of every failure.
 fn is_noise(line: &str) -> bool {
-    is_trace(line)
-        || line.starts_with("error: Bad exit status from ")
-        || line.chars().all(|c| "-= ".contains(c))
+    line.starts_with("error: Bad exit status from ") || line.chars().all(|c| "-= ".contains(c))
 }

@@ -31,7 +31,7 @@ pub const RULES: &[Rule] = &[
     failed("FAIL {} (exit status: {})").with(5, 0),
     failed("ERROR {} (exit status: {})").with(5, 0),
     failed("FAIL: {} ({})").and(After::Traceback),
-    failed("ERROR: {} ({})").and(After::Traceback),
+    verdict("ERROR: {} ({})").and(After::Traceback),
     failed("FAIL: {}"),
     failed("UNRESOLVED: {}"),
     failed("{_}not ok {}").and(After::Remarks),
@@ -39,7 +39,7 @@ pub const RULES: &[Rule] = &[
     verdict("{#}c{#}").with(0, 4),
     // Perl.
     failed("{_}#   Failed test {}").with(0, 3),
-    failed("{} Dubious, test returned {}").with(2, 1),
+    failed("{}Dubious, test returned {}").with(3, 1),
     failed("{} (Wstat: {} Failed: {})").with(0, 3),
     // Python.
     failed("FAILED {}::{}"),
@@ -85,6 +85,8 @@ pub const RULES: &[Rule] = &[
     decisive("{}Segmentation fault{}").with(1, 0),
     decisive("{}Bus error{}").with(1, 0),
     decisive("{}Illegal instruction{}").with(1, 0),
-    decisive("{}Aborted{}").with(2, 0),
+    decisive("Aborted").with(2, 0),
+    decisive("{} Aborted").with(2, 0),
+    decisive("{} Aborted {}").with(2, 0),
     decisive("timeout: sending signal {}"),
 ];
