@@ -96,7 +96,9 @@ impl Request {
 pub struct MasterState {
     /// Its name.
     pub name: MasterName,
-    /// Where it stands: `absent` (configured, not made), `ready` (made; its container does not run) or `running`.
+    /// Where it stands: `absent` (configured, not made), `ready` (made; its container does not run), `running`;
+    /// `starting`, `restarting` (its worker has died, another one follows), `dropping`, or `does not answer`: its
+    /// worker is busy, and `slaves` is what it said before.
     pub state: String,
     /// Its Varlink socket on the host.
     pub socket: String,

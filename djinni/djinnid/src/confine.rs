@@ -6,7 +6,7 @@ use djinni_plan::places::Places;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    SeccompRule, sock_filter,
 };
 
 /// What remains, and what for.
@@ -59,45 +59,143 @@ pub fn give_up_privileges() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// What no step needs.
+const DENIED: [i64; 34] = [
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_quotactl_fd,
+    libc::SYS_clock_adjtime,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_syslog,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+];
+/// From this number on, a call is one of x32's, which x86-64 kernels may offer besides their own and
+/// which a list of numbers does not know (`__X32_SYSCALL_BIT`, `asm/unistd.h`). Elsewhere, no call is.
+const X32: u32 = 0x4000_0000;
+
 /// Calls that answer EPERM from now on, in the daemon and in every worker.
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
-    let denied = [
-        libc::SYS_execve,
-        libc::SYS_execveat,
-        libc::SYS_ptrace,
-        libc::SYS_process_vm_readv,
-        libc::SYS_process_vm_writev,
-        libc::SYS_bpf,
-        libc::SYS_perf_event_open,
-        libc::SYS_userfaultfd,
-        libc::SYS_io_uring_setup,
-        libc::SYS_init_module,
-        libc::SYS_finit_module,
-        libc::SYS_delete_module,
-        libc::SYS_kexec_load,
-        libc::SYS_kexec_file_load,
-        libc::SYS_reboot,
-        libc::SYS_swapon,
-        libc::SYS_swapoff,
-        libc::SYS_settimeofday,
-        libc::SYS_clock_settime,
-        libc::SYS_adjtimex,
-        libc::SYS_sethostname,
-        libc::SYS_setdomainname,
-        libc::SYS_add_key,
-        libc::SYS_request_key,
-        libc::SYS_keyctl,
-        libc::SYS_acct,
-        libc::SYS_quotactl,
-        libc::SYS_open_by_handle_at,
-    ];
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        denied.into_iter().map(|call| (call, Vec::new())).collect();
+        DENIED.into_iter().map(|call| (call, Vec::new())).collect();
     // No network: of the socket families only AF_UNIX is left.
     let not_unix =
         SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, libc::AF_UNIX as u64)?;
     rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![not_unix])?]);
     let errno = SeccompAction::Errno(libc::EPERM as u32);
-    SeccompFilter::new(rules, SeccompAction::Allow, errno, std::env::consts::ARCH.try_into()?)?
-        .try_into()
+    let listed: BpfProgram =
+        SeccompFilter::new(rules, SeccompAction::Allow, errno, std::env::consts::ARCH.try_into()?)?
+            .try_into()?;
+    Ok(no_x32().into_iter().chain(listed).collect())
+}
+
+/// The beginning of a filter that bars x32 (`seccomp(2)`, BPF on `struct seccomp_data`).
+fn no_x32() -> [sock_filter; 3] {
+    let instruction = |code, jf, k| sock_filter { code, jt: 0, jf, k };
+    [
+        // BPF_LD | BPF_W | BPF_ABS: the number, which comes first.
+        instruction(0x20, 0, 0),
+        // BPF_JMP | BPF_JGE | BPF_K: less than that passes over the next one.
+        instruction(0x35, 1, X32),
+        // BPF_RET | BPF_K
+        instruction(0x06, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+    ]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    #[cfg(target_arch = "x86_64")]
+    const ARCH: u32 = 0xc000_003e;
+    #[cfg(target_arch = "aarch64")]
+    const ARCH: u32 = 0xc000_00b7;
+
+    /// What the filter answers to a call, as the kernel's interpreter does (classic BPF).
+    fn answer(program: &[sock_filter], number: i64, argument: u64) -> u32 {
+        let (number, low, high) = (number as u32, argument as u32, (argument >> 32) as u32);
+        // nr, arch, instruction pointer, the first argument.
+        let data = [number, ARCH, 0, 0, low, high];
+        let (mut at, mut register) = (0, 0u32);
+        loop {
+            let sock_filter { code, jt, jf, k } = program[at].clone();
+            let taken = match code {
+                0x20 => {
+                    register = data.get(k as usize / 4).copied().unwrap_or(0);
+                    false
+                }
+                0x54 => {
+                    register &= k;
+                    false
+                }
+                0x05 => {
+                    at += k as usize;
+                    false
+                }
+                0x15 => register == k,
+                0x25 => register > k,
+                0x35 => register >= k,
+                0x45 => register & k != 0,
+                0x06 => return k,
+                other => panic!("instruction {other:#x}"),
+            };
+            let jumps = matches!(code, 0x15 | 0x25 | 0x35 | 0x45);
+            at += 1 + if jumps { usize::from(if taken { jt } else { jf }) } else { 0 };
+        }
+    }
+
+    #[test]
+    fn what_no_step_needs_is_barred_by_either_number() {
+        let program = filter().unwrap();
+        for number in DENIED {
+            assert_eq!(answer(&program, number, 0), EPERM, "{number}");
+            assert_eq!(answer(&program, number | i64::from(X32), 0), EPERM, "x32 {number}");
+        }
+        // x32 has numbers of its own besides: execve is 520.
+        for number in [520, 521, 545, i64::from(u32::MAX >> 1)] {
+            assert_eq!(answer(&program, number | i64::from(X32), 0), EPERM, "{number}");
+        }
+    }
+
+    #[test]
+    fn mounting_is_allowed_and_of_sockets_only_unix() {
+        let program = filter().unwrap();
+        for number in [libc::SYS_mount, libc::SYS_open_tree, libc::SYS_setns, libc::SYS_clone3] {
+            assert_eq!(answer(&program, number, 0), ALLOW, "{number}");
+        }
+        let socket = |family: i32| answer(&program, libc::SYS_socket, family as u64);
+        assert_eq!(socket(libc::AF_UNIX), ALLOW);
+        for family in [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_VSOCK, 255] {
+            assert_eq!(socket(family), EPERM, "{family}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use djinni_api::codec::Call;
 use djinni_api::{MasterName, host as wire, service};
-use djinni_plan::config::{self, Config, ConfigError, Master};
+use djinni_plan::config::{self, Config, ConfigError};
 use djinni_plan::lifecycle::ConnectionId;
 use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
 use djinni_plan::policy::{self, HostAct};
@@ -13,16 +13,18 @@ use djinni_raw::{next_signal, signal_descriptor};
 use djinni_sys::namespace;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::link::{Answer, Command, Explain};
+use crate::jobs::{Asked, Job, JobKind};
+use crate::link::{Command, Explain};
 use crate::log;
-use crate::masters::Masters;
+use crate::masters::{Masters, Standing};
 use crate::server::{Incoming, Server};
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
-/// A worker that lived shorter than this is not started again: it would only die again.
-const WORKER_LIFE: Duration = Duration::from_secs(2);
+
+/// How long the service manager may have to wait for what an earlier djinni has left.
+const TAKE_OVER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The daemon, listening.
 pub struct Daemon {
@@ -30,6 +32,7 @@ pub struct Daemon {
     config: Config,
     server: Server,
     masters: Masters,
+    jobs: Vec<Job>,
     signals: std::os::fd::OwnedFd,
 }
 
@@ -47,37 +50,31 @@ impl Daemon {
         let server = Server::listen(&socket, 0, 0o600, Vec::new())
             .map_err(|error| format!("{}: {error}", socket.display()))?;
         let masters = Masters::new(places.clone(), cgroup);
-        Ok(Daemon { places, config, server, masters, signals })
+        Ok(Daemon { places, config, server, masters, jobs: Vec::new(), signals })
     }
 
     /// Takes over, or takes down, what an earlier djinni has left in the runtime directory.
     pub fn recover(&mut self) {
         let entries = std::fs::read_dir(&self.places.runtime).into_iter().flatten().flatten();
-        let names: Vec<MasterName> =
-            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        for name in names {
-            let pinned = namespace::is_pinned(&self.places.pin(&name));
-            match self.config.masters.get(&name) {
-                Some(master) if pinned => match self.masters.start(master, &self.config, true) {
-                    Ok(()) => log::info!("{name}: taken over"),
-                    Err(sentence) => log::error!("{name}: not taken over: {sentence}"),
-                },
-                None if pinned => {
-                    log::warning!("{name}: has no policy any more and is taken down");
-                    self.masters.dismantle_unknown(&name);
-                }
-                _ if self.places.master(&name).is_dir() => self.masters.forget(&name),
-                _ => {}
-            }
+        let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        for name in names.filter(|name| self.places.master(name).is_dir()).collect::<Vec<_>>() {
+            self.masters.recover(&name, &self.config);
         }
     }
 
     /// Serves until told to end.
     pub fn serve(mut self) -> Result<(), String> {
-        notify_ready();
-        log::info!("ready on {}", self.places.host_socket().display());
+        let started = Instant::now();
+        let mut told = false;
         loop {
-            let ready = self.wait();
+            self.masters.advance(&self.config);
+            self.finish_jobs();
+            if !told && (self.is_settled() || started.elapsed() >= TAKE_OVER_LIMIT) {
+                notify_ready();
+                log::info!("ready on {}", self.places.host_socket().display());
+                told = true;
+            }
+            let ready = self.wait((!told).then_some(started + TAKE_OVER_LIMIT));
             if ready.signals {
                 match next_signal(&self.signals) {
                     Some(SIGHUP) => {
@@ -95,17 +92,6 @@ impl Daemon {
             for id in ready.connections {
                 self.hear(id);
             }
-            for name in &ready.dead {
-                if self.masters.has_died(name) {
-                    self.mourn(name);
-                }
-            }
-            // Both links of a dead worker are ready; its successor must not be taken for it.
-            for name in ready.images.iter().filter(|name| !ready.dead.contains(name)) {
-                if !self.masters.deliver(name, &self.config) {
-                    self.mourn(name);
-                }
-            }
             if ready.listener {
                 self.server.accept();
             }
@@ -115,46 +101,49 @@ impl Daemon {
         }
     }
 
-    fn wait(&self) -> Ready {
-        let names = self.masters.names();
+    fn is_settled(&self) -> bool {
+        let standing = |name| self.masters.standing(name);
+        let moves = |name| matches!(standing(name), Standing::Starting | Standing::Falling);
+        !self.masters.names().iter().any(moves)
+    }
+
+    /// Waits until something is to be done: at the latest at `until`.
+    fn wait(&self, until: Option<Instant>) -> Ready {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        fds.extend(self.masters.poll_fds());
-        let listener_at = fds.len();
         fds.extend(self.server.poll_fds());
-        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-        let _ = poll(&mut fds, self.server.is_waiting().then_some(&second));
+        fds.extend(self.masters.poll_fds());
+        let soon = self.server.is_waiting().then(|| Instant::now() + Duration::from_secs(1));
+        let jobs = self.jobs.iter().map(|job| job.deadline);
+        let until = jobs.chain(until).chain(soon).chain(self.masters.deadline()).min();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // A little later rather than a little too early, and again.
+        let left = left.and_then(|left| Timespec::try_from(left + Duration::from_millis(1)).ok());
+        let _ = poll(&mut fds, left.as_ref());
         let ready = |at: usize| !fds[at].revents().is_empty();
-        let of_masters = |offset: usize| {
-            let all = names.iter().enumerate();
-            all.filter(move |(at, _)| ready(1 + 2 * at + offset)).map(|(_, name)| name.clone())
-        };
         let ids = self.server.ids().into_iter().enumerate();
         Ready {
             signals: ready(0),
-            dead: of_masters(0).collect(),
-            images: of_masters(1).collect(),
-            listener: ready(listener_at),
-            connections: ids
-                .filter(|(at, _)| ready(listener_at + 1 + at))
-                .map(|(_, id)| id)
-                .collect(),
+            listener: ready(1),
+            connections: ids.filter(|(at, _)| ready(2 + at)).map(|(_, id)| id).collect(),
         }
     }
 
-    /// A worker has died although nobody told it to: another one takes over its namespace.
-    fn mourn(&mut self, name: &MasterName) {
-        let Some(started) = self.masters.bury(name) else { return };
-        log::error!("{name}: its worker has died");
-        let Some(master) = self.config.masters.get(name) else { return };
-        if started.elapsed() < WORKER_LIFE {
-            log::error!(
-                "{name}: not started again, it dies at once: see the log, then 'djinni drop {name} --force'"
-            );
-            return;
-        }
-        match self.masters.start(master, &self.config, true) {
-            Ok(()) => log::info!("{name}: another worker has taken over"),
-            Err(sentence) => log::error!("{name}: no other worker could take over: {sentence}"),
+    /// Replies where there is a reply now.
+    fn finish_jobs(&mut self) {
+        let mut replies = Vec::new();
+        self.jobs.retain(|job| match job.reply(&self.masters, &self.places) {
+            Some(reply) => {
+                replies.push((job.connection, reply));
+                false
+            }
+            None => true,
+        });
+        for (id, reply) in replies {
+            self.send(id, encode(reply));
+            if let Some(connection) = self.server.get(id) {
+                connection.resume();
+            }
+            self.answer_backlog(id);
         }
     }
 
@@ -177,47 +166,71 @@ impl Daemon {
     fn hear(&mut self, id: ConnectionId) {
         let Some(connection) = self.server.get(id) else { return };
         let Some(incoming) = connection.read() else { return self.server.close(id) };
-        for each in incoming {
-            let reply = match each {
-                Incoming::Call(call) => {
-                    let reply = self.answer(id, &call);
-                    if call.oneway { continue } else { reply }
-                }
+        connection.backlog.extend(incoming);
+        self.answer_backlog(id);
+    }
+
+    /// Answers what has come by a connection, in order, up to what has to be waited for.
+    fn answer_backlog(&mut self, id: ConnectionId) {
+        while let Some(connection) = self.server.get(id)
+            && !connection.busy
+            && let Some(incoming) = connection.backlog.pop_front()
+        {
+            match incoming {
+                Incoming::Call(call) => match self.answer(id, &call) {
+                    Some(reply) if !call.oneway => self.send(id, reply),
+                    _ => {}
+                },
                 Incoming::Broken(why) => {
                     log::warning!("the administrator's socket: {why}; connection closed");
                     let parameter = format!("message ({why})");
-                    let error = service::ServiceError::InvalidParameter { parameter };
-                    if let Some(connection) = self.server.get(id) {
-                        let _ = connection.send(&error.encode());
-                    }
-                    return self.server.close(id);
+                    self.send(id, service::ServiceError::InvalidParameter { parameter }.encode());
+                    self.server.close(id);
                 }
-            };
-            let sent =
-                self.server.get(id).is_some_and(|connection| connection.send(&reply).is_ok());
-            if !sent {
-                return self.server.close(id);
             }
         }
     }
 
-    fn answer(&mut self, id: ConnectionId, call: &Call) -> Vec<u8> {
+    fn send(&mut self, id: ConnectionId, message: Vec<u8>) {
+        if self.server.get(id).is_some_and(|connection| connection.send(&message).is_err()) {
+            self.server.close(id);
+        }
+    }
+
+    /// The reply to a call; none yet when somebody else has to be waited for.
+    fn answer(&mut self, id: ConnectionId, call: &Call) -> Option<Vec<u8>> {
         if let Some(answer) = service::answer(call, &[(wire::INTERFACE, wire::DESCRIPTION)]) {
-            return answer;
+            return Some(answer);
         }
         let root = self.server.get(id).is_some_and(|connection| connection.peer.uid == 0);
         if !root {
-            return service::ServiceError::PermissionDenied {}.encode();
+            return Some(service::ServiceError::PermissionDenied {}.encode());
         }
         match wire::Request::from_call(call) {
             Ok(request) if self.names_unknown_slave(&request) => {
-                service::ServiceError::InvalidParameter { parameter: "slave".into() }.encode()
+                let parameter = "slave".into();
+                Some(service::ServiceError::InvalidParameter { parameter }.encode())
             }
             Ok(request) => match self.decide(request) {
-                Ok(reply) => reply.encode(),
-                Err(refusal) => refusal.encode(),
+                Ok(kind) => {
+                    self.wait_for(id, kind, call.oneway);
+                    None
+                }
+                Err(refusal) => Some(refusal.encode()),
             },
-            Err(error) => error.encode(),
+            Err(error) => Some(error.encode()),
+        }
+    }
+
+    /// Notes who waits for what; nobody does who wanted no reply.
+    fn wait_for(&mut self, id: ConnectionId, kind: JobKind, oneway: bool) {
+        if oneway {
+            return;
+        }
+        let deadline = Instant::now() + kind.patience();
+        self.jobs.push(Job { connection: id, kind, deadline });
+        if let Some(connection) = self.server.get(id) {
+            connection.busy = true;
         }
     }
 
@@ -227,110 +240,50 @@ impl Daemon {
         self.config.masters.get(master).is_some_and(|known| !known.slaves.contains_key(slave))
     }
 
-    fn decide(&mut self, request: wire::Request) -> Result<wire::Reply, wire::Refusal> {
-        let grant = policy::judge_host(&self.config, |name| self.masters.is_up(name), request)?;
-        match grant.act().clone() {
-            HostAct::NewMaster(master) => self.new_master(&master),
-            HostAct::DropMaster { name, force } => self.drop_master(&name, force),
-            HostAct::List => self.list(),
+    /// Begins what was asked; what it comes to is waited for.
+    fn decide(&mut self, request: wire::Request) -> Result<JobKind, wire::Refusal> {
+        let exists = |name: &MasterName| self.masters.standing(name) != Standing::Absent;
+        let grant = policy::judge_host(&self.config, exists, request)?;
+        Ok(match grant.act().clone() {
+            HostAct::NewMaster(master) => {
+                self.masters.start(&master);
+                JobKind::Start(master.name)
+            }
+            HostAct::DropMaster { name, force } => {
+                let number = self.masters.drop_master(&name, force);
+                JobKind::Drop { name, number, force }
+            }
+            HostAct::List => {
+                let mut names: Vec<MasterName> = self.config.masters.keys().cloned().collect();
+                names.extend(self.masters.names());
+                names.sort();
+                names.dedup();
+                JobKind::States { asked: self.ask(names, || Command::Status), one: false }
+            }
             HostAct::Status(name) => {
-                Ok(wire::Reply::Status(wire::Status { master: self.state(&name)? }))
+                JobKind::States { asked: self.ask(vec![name], || Command::Status), one: true }
             }
-            HostAct::Reload => match self.reload() {
-                Ok(()) => Ok(wire::Reply::Reloaded {}),
-                Err(error) => Err(invalid(&error)),
-            },
+            HostAct::Reload => JobKind::Reload(self.reload().map_err(|error| invalid(&error))?),
             HostAct::Explain { master, request, slave } => {
-                self.explain(&master, Explain::new(request, slave))
+                let explain = Command::Explain(Explain::new(request, slave));
+                let asked = self.masters.ask(&master, explain);
+                JobKind::Explain((master, asked))
             }
-        }
+        })
     }
 
-    fn new_master(&mut self, master: &Master) -> Result<wire::Reply, wire::Refusal> {
-        let name = &master.name;
-        if !self.masters.is_up(name) {
-            let recovered = namespace::is_pinned(&self.places.pin(name));
-            self.masters.start(master, &self.config, recovered).map_err(|s| fault(name, s))?;
-            log::info!("{name}: its namespace is up");
-        }
-        Ok(wire::Reply::NewMaster(wire::NewMaster {
-            socket: self.places.master_socket(name).display().to_string(),
-            namespace: self.places.pin(name).display().to_string(),
-        }))
-    }
-
-    fn drop_master(
-        &mut self,
-        name: &MasterName,
-        force: bool,
-    ) -> Result<wire::Reply, wire::Refusal> {
-        if self.masters.is_up(name) {
-            match self.masters.ask(name, &Command::Drop { force }, &self.config) {
-                Ok(Answer::Done) => {}
-                Ok(Answer::Running(holds)) => {
-                    return Err(wire::Refusal::MasterRunning { name: name.clone(), holds });
-                }
-                Ok(Answer::Failed(sentence)) | Err(sentence) => return Err(fault(name, sentence)),
-                Ok(other) => return Err(fault(name, format!("unexpected answer {other:?}"))),
-            }
-            self.masters.bury(name);
-        }
-        self.masters.forget(name);
-        self.masters.prune_images(&self.config);
-        log::info!("{name}: dropped");
-        Ok(wire::Reply::Dropped {})
-    }
-
-    fn list(&mut self) -> Result<wire::Reply, wire::Refusal> {
-        let mut names: Vec<MasterName> = self.config.masters.keys().cloned().collect();
-        names.extend(self.masters.names());
-        names.sort();
-        names.dedup();
-        let masters = names.iter().map(|name| self.state(name)).collect::<Result<_, _>>()?;
-        Ok(wire::Reply::Masters(wire::Masters { masters }))
-    }
-
-    fn state(&mut self, name: &MasterName) -> Result<wire::MasterState, wire::Refusal> {
-        let mut state = wire::MasterState {
-            name: name.clone(),
-            state: "absent".into(),
-            socket: self.places.master_socket(name).display().to_string(),
-            namespace: self.places.pin(name).display().to_string(),
-            slaves: Vec::new(),
+    fn ask(&mut self, names: Vec<MasterName>, command: impl Fn() -> Command) -> Vec<Asked> {
+        let ask = |name: MasterName| {
+            let asked = self.masters.ask(&name, command());
+            (name, asked)
         };
-        if self.masters.is_up(name) {
-            match self.masters.ask(name, &Command::Status, &self.config) {
-                Ok(Answer::Status { running, busy }) => {
-                    state.state = if running { "running" } else { "ready" }.into();
-                    state.slaves = busy;
-                }
-                Ok(other) => return Err(fault(name, format!("unexpected answer {other:?}"))),
-                Err(sentence) => return Err(fault(name, sentence)),
-            }
-        }
-        Ok(state)
-    }
-
-    fn explain(
-        &mut self,
-        name: &MasterName,
-        explain: Explain,
-    ) -> Result<wire::Reply, wire::Refusal> {
-        let sentence = match self.masters.ask(name, &Command::Explain(explain), &self.config) {
-            Ok(Answer::Steps(steps)) => {
-                let steps = (1..).zip(steps).map(|(number, text)| wire::Step { number, text });
-                return Ok(wire::Reply::Explanation(wire::Explanation { steps: steps.collect() }));
-            }
-            Ok(Answer::Failed(sentence)) => sentence,
-            Ok(other) => format!("unexpected answer {other:?}"),
-            Err(sentence) => format!("{sentence}: run 'djinni new_bmaster {name}' first"),
-        };
-        Err(fault(name, sentence))
+        names.into_iter().map(ask).collect()
     }
 
     /// Reads the configuration again: all of it or, on any error, none of it.
-    fn reload(&mut self) -> Result<(), ConfigError> {
+    fn reload(&mut self) -> Result<Vec<Asked>, ConfigError> {
         let config = config::load(&self.places.config)?;
+        config::shares_apart(&config, &self.places)?;
         for name in self.masters.names() {
             unchanged_where_it_is_up(&self.config, &config, &name, &self.places)?;
         }
@@ -338,22 +291,13 @@ impl Daemon {
             log::warning!("{warning}");
         }
         self.config = config;
-        self.masters.prune_images(&self.config);
-        for name in self.masters.names() {
-            let answer = self.masters.ask(&name, &Command::Reload, &self.config);
-            if let Ok(Answer::Failed(sentence)) | Err(sentence) = answer {
-                log::error!("{name}: not reloaded: {sentence}");
-            }
-        }
         log::info!("configuration read again");
-        Ok(())
+        Ok(self.ask(self.masters.names(), || Command::Reload))
     }
 }
 
 struct Ready {
     signals: bool,
-    dead: Vec<MasterName>,
-    images: Vec<MasterName>,
     listener: bool,
     connections: Vec<ConnectionId>,
 }
@@ -389,10 +333,8 @@ fn invalid(error: &ConfigError) -> wire::Refusal {
     }
 }
 
-fn fault(name: &MasterName, sentence: String) -> wire::Refusal {
-    let reference = log::reference();
-    log::error!("{name}: fault {reference}: {sentence}");
-    wire::Refusal::Fault { reference, step: sentence }
+fn encode(reply: Result<wire::Reply, wire::Refusal>) -> Vec<u8> {
+    reply.map_or_else(|refusal| refusal.encode(), |reply| reply.encode())
 }
 
 fn masters_cgroup(places: &Places) -> Result<PathBuf, String> {

@@ -17,6 +17,11 @@ use serde::{Deserialize, Serialize};
 /// Larger than any message of ours: a plan's text for `explain`.
 const MESSAGE_BYTES: usize = 64 * 1024;
 
+/// What the daemon tells a worker to do, under a number that its answers bear: one that comes when
+/// nobody waits for it any more must not be taken for the next one's.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Numbered<T>(pub u64, pub T);
+
 /// What the daemon tells a worker to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Command {
@@ -52,7 +57,7 @@ impl Explain {
 }
 
 /// What a worker answers.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Answer {
     /// Done.
     Done,
@@ -65,6 +70,8 @@ pub enum Answer {
     },
     /// Steps as text.
     Steps(Vec<String>),
+    /// Everything is being taken down; another answer follows.
+    Dropping,
     /// Not dropped: it runs, or holds these.
     Running(Vec<SlaveName>),
     /// It could not be done; the story is in the log.
@@ -88,14 +95,20 @@ impl Link {
 
     /// Sends one message.
     pub fn send<T: Serialize>(&self, message: &T) -> std::io::Result<()> {
-        self.send_with(message, None)
+        self.send_by(message, None, SendFlags::empty())
     }
 
-    /// Sends one message and a descriptor.
-    pub fn send_with<T: Serialize>(
+    /// Sends one message and perhaps a descriptor; an error of kind `WouldBlock` when the other end
+    /// has not read what came before.
+    pub fn send_now<T: Serialize>(&self, message: &T, fd: Option<&OwnedFd>) -> std::io::Result<()> {
+        self.send_by(message, fd, SendFlags::DONTWAIT)
+    }
+
+    fn send_by<T: Serialize>(
         &self,
         message: &T,
         fd: Option<&OwnedFd>,
+        flags: SendFlags,
     ) -> std::io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -104,7 +117,7 @@ impl Link {
         if let Some(fds) = &fds {
             control.push(SendAncillaryMessage::ScmRights(fds));
         }
-        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, flags | SendFlags::NOSIGNAL)?;
         Ok(())
     }
 

@@ -9,6 +9,9 @@
 
 mod confine;
 mod daemon;
+mod handle;
+mod images;
+mod jobs;
 mod link;
 mod log;
 mod masters;
@@ -21,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use djinni_plan::config;
+use djinni_plan::load::only_root_may_change_directory;
 use djinni_plan::places::Places;
 use djinni_sys::namespace;
 
@@ -60,8 +64,12 @@ fn main() -> ExitCode {
 
 fn serve(mut places: Places) -> Result<(), String> {
     confine::check_start(&places)?;
+    for directory in [&places.config, &places.state, &places.runtime] {
+        only_root_may_change_directory(directory).map_err(|error| error.to_string())?;
+    }
     places.runtime = namespace::make_runtime(&places.runtime).map_err(|error| error.to_string())?;
     let config = config::load(&places.config).map_err(|error| error.to_string())?;
+    config::shares_apart(&config, &places).map_err(|error| error.to_string())?;
     confine::give_up_privileges().map_err(|error| format!("cannot confine myself: {error}"))?;
     let mut daemon = daemon::Daemon::start(places, config)?;
     daemon.recover();

@@ -1,54 +1,136 @@
-//! The daemon's side of its workers: started, pinned, asked, buried.
+//! The daemon's side of its masters: started, asked, followed by another worker, taken down.
+//!
+//! ```text
+//!              start               it serves                Drop is answered
+//!   (absent) ─────────▶ Starting ────────────▶ Up ─────────────────────────────▶ (absent)
+//!                        ▲    │ fails, dies    │ dies      │ Drop by force is not answered,
+//!                        │    ▼                ▼           │ or it dies while it drops
+//!                       Resting ◀──────────────┘           ▼
+//!                        0, 2, 4 … 60 s ────────────────▶ Falling ──▶ (absent)
+//! ```
+//!
+//! Architecture invariant: nothing here waits for a worker or for a child. What has happened is
+//! looked at by [`Masters::advance`] whenever the daemon is woken.
+
+mod lives;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use djinni_api::{ImageName, MasterName};
-use djinni_plan::config::{Config, Master};
+use djinni_api::{MasterName, SlaveName};
+use djinni_plan::config::Config;
 use djinni_plan::places::Places;
-use djinni_raw::{Cloned, close_all_but, exit_now, fork, kill, wait_for};
-use djinni_sys::cgroup::Cgroup;
-use djinni_sys::image::{Checked, MountedImage, mount};
-use djinni_sys::namespace;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use djinni_sys::child::Child;
+use rustix::event::{PollFd, PollFlags};
 
-use crate::link::{Answer, Command, Delivered, Link, WantImage};
-use crate::log;
-use crate::worker::{self, INIT_CGROUP, Start};
+use crate::handle::Handle;
+use crate::images::Images;
+use crate::link::{Answer, Command, Numbered};
 
-/// How long a worker may take for what the daemon asks: a digest of a large image is the longest.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(120);
-const SIGKILL: i32 = 9;
+/// How long a worker may take until it serves: the digest of a large image is the longest.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long a worker may take to drop its master by force before the daemon does.
+const FORCE_PATIENCE: Duration = Duration::from_millis(1500);
+/// How many answers of one worker are kept for those who asked.
+const ANSWERS: usize = 32;
 
-/// One worker, as the daemon sees it.
-pub struct Handle {
-    pid: i32,
-    _pidfd: OwnedFd,
-    commands: Link,
-    images: Link,
-    /// When it was started, so that one that dies at once is not started for ever.
-    pub started: Instant,
-}
-
-impl AsFd for Handle {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.commands.as_fd()
-    }
-}
-
-/// All workers, and the images that are mounted for them.
+/// All masters that are not absent, and the images that are mounted for them.
 pub struct Masters {
     places: Places,
     cgroup: PathBuf,
-    handles: BTreeMap<MasterName, Handle>,
-    images: BTreeMap<ImageName, MountedImage>,
-    checked: Vec<Checked>,
+    known: BTreeMap<MasterName, Known>,
+    /// Why masters that are absent, or rest, could not be started.
+    troubles: BTreeMap<MasterName, String>,
+    /// Workers that were killed and have not ended yet.
+    dying: Vec<Child>,
+    images: Images,
+    next: u64,
+}
+
+/// What is known of one master.
+struct Known {
+    life: Life,
+    /// Workers that have died in a row.
+    deaths: u32,
+    dropping: Option<Dropping>,
+    answers: BTreeMap<u64, Answer>,
+}
+
+/// Where a master is in the picture above.
+enum Life {
+    /// `serve`: the number under which it was told to.
+    Starting {
+        worker: Box<Handle>,
+        recovered: bool,
+        serve: Option<u64>,
+    },
+    Up(Box<Handle>),
+    Resting(Instant),
+    Falling(Child),
+}
+
+/// A drop that has been asked for.
+#[derive(Clone, Copy)]
+struct Dropping {
+    number: u64,
+    force: bool,
+    since: Instant,
+    told: bool,
+    /// The worker has begun.
+    begun: bool,
+}
+
+/// Where a master stands, for an administrator.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing of it is there.
+    Absent,
+    /// Its worker does not serve yet.
+    Starting,
+    /// Its worker serves.
+    Up,
+    /// Its worker has died or could not be started; another one is to follow.
+    Resting,
+    /// It is being taken down.
+    Falling,
+}
+
+/// What has become of a question.
+#[derive(Debug)]
+pub enum Outcome {
+    /// No answer yet.
+    Waiting,
+    /// The answer.
+    Answered(Answer),
+    /// Whoever was asked is gone.
+    Gone,
 }
 
 type Fallible<T> = Result<T, String>;
+
+impl Known {
+    fn worker(&self) -> Option<&Handle> {
+        match &self.life {
+            Life::Starting { worker, .. } | Life::Up(worker) => Some(worker),
+            Life::Resting(_) | Life::Falling(_) => None,
+        }
+    }
+
+    fn note_status(&mut self, number: u64, running: bool, busy: &[SlaveName]) {
+        let Some(worker) = self.worker_mut() else { return };
+        worker.status = Some((running, busy.to_vec()));
+        worker.asked_status = worker.asked_status.filter(|asked| *asked > number);
+    }
+
+    fn worker_mut(&mut self) -> Option<&mut Handle> {
+        match &mut self.life {
+            Life::Starting { worker, .. } | Life::Up(worker) => Some(worker),
+            Life::Resting(_) | Life::Falling(_) => None,
+        }
+    }
+}
 
 impl Masters {
     /// None yet. `cgroup` is the directory that masters' cgroups are made in.
@@ -56,259 +138,134 @@ impl Masters {
         Masters {
             places,
             cgroup,
-            handles: BTreeMap::new(),
-            images: BTreeMap::new(),
-            checked: Vec::new(),
+            known: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            dying: Vec::new(),
+            images: Images::default(),
+            next: 1,
         }
     }
 
-    /// Whether a master is up.
-    pub fn is_up(&self, name: &MasterName) -> bool {
-        self.handles.contains_key(name)
+    /// Where a master stands.
+    pub fn standing(&self, name: &MasterName) -> Standing {
+        match self.known.get(name).map(|known| &known.life) {
+            None => Standing::Absent,
+            Some(Life::Starting { .. }) => Standing::Starting,
+            Some(Life::Up(_)) => Standing::Up,
+            Some(Life::Resting(_)) => Standing::Resting,
+            Some(Life::Falling(_)) => Standing::Falling,
+        }
     }
 
-    /// Names of those that are up.
+    /// Names of those that are not absent.
     pub fn names(&self) -> Vec<MasterName> {
-        self.handles.keys().cloned().collect()
+        self.known.keys().cloned().collect()
     }
 
-    /// The descriptors to poll, a pair for each master in the order of [`Masters::names`]: commands
-    /// (only ever ready when the worker is gone), requests for images.
+    /// What a master's worker said last: whether the master runs, and which slaves are not free.
+    pub fn status(&self, name: &MasterName) -> Option<(bool, Vec<SlaveName>)> {
+        self.known.get(name)?.worker()?.status.clone()
+    }
+
+    /// Why a master could not be started.
+    pub fn trouble(&self, name: &MasterName) -> Option<&String> {
+        self.troubles.get(name)
+    }
+
+    /// What to poll: ready when [`Masters::advance`] has something to do.
     pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
-        let links = self.handles.values().flat_map(|handle| [&handle.commands, &handle.images]);
-        links.map(|link| PollFd::new(link, PollFlags::IN)).collect()
-    }
-
-    /// Starts a master's worker: makes its directory and cgroups, forks, pins, lets it serve.
-    /// `recovered`: the pin of an earlier djinni is there. On failure nothing is left.
-    pub fn start(&mut self, master: &Master, config: &Config, recovered: bool) -> Fallible<()> {
-        let name = master.name.clone();
-        let cgroup = self.make_cgroups(master).map_err(|error| error.to_string())?;
-        if !recovered {
-            namespace::make_master_directory(&self.places, master)
-                .map_err(|error| error.to_string())?;
-        }
-        let handle = self.fork(master, cgroup, recovered)?;
-        let pid = handle.pid;
-        self.handles.insert(name.clone(), handle);
-        let started = self.expect_done(&name, config).and_then(|()| {
-            if !recovered {
-                let pin = self.places.pin(&name);
-                namespace::pin(pid, &pin).map_err(|error| error.to_string())?;
-            }
-            self.tell(&name, &Command::Serve)?;
-            self.expect_done(&name, config)
+        let falling = self.known.values().filter_map(|known| match &known.life {
+            Life::Falling(child) => Some(child),
+            _ => None,
         });
-        if started.is_err() {
-            self.bury(&name);
-            if !recovered {
-                self.forget(&name);
-            }
-        }
-        started
+        let children = falling.chain(&self.dying).chain(self.images.children());
+        let children = children.map(|child| PollFd::from_borrowed_fd(child.as_fd(), PollFlags::IN));
+        let workers = self.known.values().filter_map(Known::worker);
+        workers.flat_map(Handle::poll_fds).chain(children).collect()
     }
 
-    fn make_cgroups(&self, master: &Master) -> djinni_raw::Result<PathBuf> {
-        let path = self.cgroup.join(master.name.as_str());
-        let cgroup = Cgroup::make(&path)?;
-        let owner = master.ids.first;
-        // The common ancestor's too: CLONE_INTO_CGROUP wants the right to move there and here.
-        cgroup.give(Path::new(""), owner)?;
-        for child in [INIT_CGROUP, "slaves"] {
-            cgroup.make_child(Path::new(child), owner)?;
-        }
-        Ok(path)
-    }
-
-    fn fork(&self, master: &Master, cgroup: PathBuf, recovered: bool) -> Fallible<Handle> {
-        let told = |error: std::io::Error| format!("socketpair: {error}");
-        let (commands, their_commands) = Link::pair().map_err(told)?;
-        let (images, their_images) = Link::pair().map_err(told)?;
-        match fork().map_err(|error| error.to_string())? {
-            Cloned::Child => {
-                let alone = close_all_but(&[
-                    their_commands.as_fd().as_raw_fd(),
-                    their_images.as_fd().as_raw_fd(),
-                ])
-                .and_then(|()| djinni_raw::set_parent_death_signal(SIGKILL));
-                if alone.is_err() {
-                    exit_now(1);
-                }
-                exit_now(worker::run(Start {
-                    master: master.clone(),
-                    places: self.places.clone(),
-                    cgroup,
-                    commands: their_commands,
-                    images: their_images,
-                    recovered,
-                }))
-            }
-            Cloned::Parent { pid, pidfd } => {
-                Ok(Handle { pid, _pidfd: pidfd, commands, images, started: Instant::now() })
-            }
-        }
-    }
-
-    /// Whether a worker has died. What it answered too late, when nobody waited for it any more, is
-    /// thrown away.
-    pub fn has_died(&self, name: &MasterName) -> bool {
-        let Some(handle) = self.handles.get(name) else { return false };
-        loop {
-            match handle.commands.receive_now::<Answer>() {
-                Ok(Some(_)) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-                Ok(None) | Err(_) => return true,
-            }
-        }
-    }
-
-    fn tell(&self, name: &MasterName, command: &Command) -> Fallible<()> {
-        if self.has_died(name) {
-            return Err("its worker has died".into());
-        }
-        let handle = self.handles.get(name).ok_or("it is not up")?;
-        handle.commands.send(command).map_err(|error| format!("its worker is gone: {error}"))
-    }
-
-    fn expect_done(&mut self, name: &MasterName, config: &Config) -> Fallible<()> {
-        match self.answer(name, config)? {
-            Answer::Failed(sentence) => Err(sentence),
-            _ => Ok(()),
-        }
-    }
-
-    /// Tells a worker to do something and returns its answer.
-    pub fn ask(
-        &mut self,
-        name: &MasterName,
-        command: &Command,
-        config: &Config,
-    ) -> Fallible<Answer> {
-        self.tell(name, command)?;
-        self.answer(name, config)
-    }
-
-    /// Waits for a worker's answer; meanwhile hands out images, which it may need to answer.
-    fn answer(&mut self, name: &MasterName, config: &Config) -> Fallible<Answer> {
-        let deadline = Instant::now() + ANSWER_DEADLINE;
-        loop {
-            let handle = self.handles.get(name).ok_or("it is not up")?;
-            let mut fds = [
-                PollFd::new(&handle.commands, PollFlags::IN),
-                PollFd::new(&handle.images, PollFlags::IN),
-            ];
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err("its worker does not answer".into());
-            }
-            let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
-            let (answered, wants) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-            if answered {
-                return match handle.commands.receive::<Answer>() {
-                    Ok(Some((answer, _))) => Ok(answer),
-                    _ => Err("its worker has died".into()),
-                };
-            }
-            if wants && !self.deliver(name, config) {
-                return Err("its worker has died".into());
-            }
-        }
-    }
-
-    /// Answers one request for an image; `false` when the worker is gone.
-    pub fn deliver(&mut self, name: &MasterName, config: &Config) -> bool {
-        let Some(handle) = self.handles.get(name) else { return false };
-        let image = match handle.images.receive_now() {
-            Ok(Some((WantImage(image), _))) => image,
-            // It was answered already, while we waited for something else of this worker.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-            Ok(None) | Err(_) => return false,
+    /// When [`Masters::advance`] has something to do although nothing is ready.
+    pub fn deadline(&self) -> Option<Instant> {
+        let of = |known: &Known| match &known.life {
+            Life::Resting(until) => Some(*until),
+            Life::Starting { worker, .. } => Some(worker.started + START_LIMIT),
+            Life::Up(_) | Life::Falling(_) => None,
         };
-        let delivered: Delivered = self.mount_image(&image, config);
-        let fd = self.images.get(&image).map(|mounted| &mounted.mount);
-        let fd = fd.filter(|_| delivered.is_ok());
-        self.handles.get(name).is_some_and(|h| h.images.send_with(&delivered, fd).is_ok())
+        let force = |known: &Known| {
+            let by_force = known.dropping.filter(|dropping| dropping.force);
+            by_force.filter(|_| known.worker().is_some()).map(|d| d.since + FORCE_PATIENCE)
+        };
+        self.known.values().flat_map(|known| of(known).into_iter().chain(force(known))).min()
     }
 
-    /// Mounts an image once for all masters; again when the configuration has come to say otherwise.
-    fn mount_image(&mut self, name: &ImageName, config: &Config) -> Fallible<()> {
-        let wanted = config.images.get(name);
-        let wanted = wanted.ok_or_else(|| format!("image \"{name}\" is not in images.toml"))?;
-        if self.images.get(name).is_some_and(|mounted| mounted.image == *wanted) {
-            return Ok(());
-        }
-        let mounted = mount(wanted, &mut self.checked)?;
-        self.images.insert(name.clone(), mounted);
-        Ok(())
-    }
-
-    /// Lets images go that are not wanted as they are any more.
-    pub fn prune_images(&mut self, config: &Config) {
-        let up = !self.handles.is_empty();
-        self.images.retain(|name, mounted| up && config.images.get(name) == Some(&mounted.image));
-    }
-
-    /// Ends a worker and forgets it; its namespace stays pinned.
-    pub fn bury(&mut self, name: &MasterName) -> Option<Instant> {
-        let handle = self.handles.remove(name)?;
-        let _ = kill(handle.pid, SIGKILL);
-        let _ = wait_for(handle.pid);
-        Some(handle.started)
-    }
-
-    /// Removes what is left of a master whose namespace has been dismantled.
-    pub fn forget(&self, name: &MasterName) {
-        let pin = self.places.pin(name);
-        if namespace::is_pinned(&pin) {
-            self.note(name, namespace::unpin(&pin));
-        }
-        self.note(name, namespace::remove_master_directory(&self.places.master(name)));
-        self.note(name, remove_cgroups(&self.cgroup, name.as_str()));
-    }
-
-    fn note(&self, name: &MasterName, outcome: djinni_raw::Result<()>) {
-        if let Err(error) = outcome {
-            log::error!("{name}: {error}");
-        }
-    }
-
-    /// Takes down a pinned master that no policy names, in a process of its own.
-    pub fn dismantle_unknown(&self, name: &MasterName) {
-        let directory = self.places.master(name);
-        let Ok(cgroup) = Cgroup::make(&self.cgroup.join(name.as_str())) else { return };
-        match fork() {
-            Ok(Cloned::Child) => {
-                let done = worker::dismantle(&self.places, &directory, &cgroup);
-                if let Err(sentence) = &done {
-                    log::error!("{name}: {sentence}");
-                }
-                exit_now(i32::from(done.is_err()))
+    /// Sees what has happened and does what follows from it.
+    pub fn advance(&mut self, config: &Config) {
+        self.dying.retain(|child| child.ended().is_none());
+        self.images.advance();
+        for name in self.names() {
+            self.hear(&name);
+            if let Some(worker) = self.known.get_mut(&name).and_then(Known::worker_mut) {
+                worker.serve_image(&mut self.images, config);
             }
-            Ok(Cloned::Parent { pid, .. }) if wait_for(pid) == Ok(0) => self.forget(name),
-            _ => log::error!("{name}: it has no policy and could not be taken down"),
+            self.move_on(&name, config);
+        }
+        self.images.prune(config, !self.known.is_empty());
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    // --- asking ---------------------------------------------------------------------------------
+
+    /// Asks a worker that serves. The number under which its answer can be had, or why not.
+    pub fn ask(&mut self, name: &MasterName, command: Command) -> Fallible<u64> {
+        let number = self.number();
+        let Some(Known { life: Life::Up(worker), .. }) = self.known.get_mut(name) else {
+            return Err("it is not up".into());
+        };
+        let is_status = matches!(command, Command::Status);
+        if let (true, Some(asked)) = (is_status, worker.asked_status) {
+            return Ok(asked);
+        }
+        worker.tell(number, command).map_err(|_| "its worker does not answer".to_owned())?;
+        worker.asked_status = worker.asked_status.or(is_status.then_some(number));
+        Ok(number)
+    }
+
+    /// What has become of question `number`.
+    pub fn outcome(&self, name: &MasterName, number: u64) -> Outcome {
+        let Some(known) = self.known.get(name) else { return Outcome::Gone };
+        match (known.answers.get(&number), known.worker()) {
+            (Some(answer), _) => Outcome::Answered(answer.clone()),
+            (None, Some(worker)) if worker.born <= number => Outcome::Waiting,
+            // A drop that is under way is answered by whoever ends it.
+            (None, _) if known.dropping.is_some_and(|d| d.number == number) => Outcome::Waiting,
+            (None, _) => Outcome::Gone,
         }
     }
 
-    /// Removes the directory where masters' cgroups were, if it is empty.
-    pub fn remove_cgroup(&self) {
-        let _ = std::fs::remove_dir(&self.cgroup);
+    /// Takes in what a worker has said. An answer to a question that nobody asked is thrown away.
+    fn hear(&mut self, name: &MasterName) {
+        while let Some(known) = self.known.get_mut(name)
+            && let Some(Numbered(number, answer)) = known.worker().and_then(Handle::answer)
+        {
+            let about_drop = known.dropping.is_some_and(|dropping| dropping.number == number);
+            match answer {
+                Answer::Done if about_drop => return self.end(name),
+                Answer::Dropping => {
+                    known.dropping = known.dropping.map(|d| Dropping { begun: true, ..d });
+                    continue;
+                }
+                Answer::Status { running, ref busy } => known.note_status(number, running, busy),
+                _ if about_drop => known.dropping = None,
+                _ => {}
+            }
+            known.answers.insert(number, answer);
+            while known.answers.len() > ANSWERS {
+                known.answers.pop_first();
+            }
+        }
     }
-}
-
-/// Kills and removes a master's cgroups: slaves, then their parent, then its own.
-fn remove_cgroups(base: &Path, name: &str) -> djinni_raw::Result<()> {
-    let path = base.join(name);
-    if !path.exists() {
-        return Ok(());
-    }
-    let cgroup = Cgroup::open(&path)?;
-    cgroup.kill(Path::new(""))?;
-    let slaves = std::fs::read_dir(path.join("slaves")).into_iter().flatten().flatten();
-    for slave in slaves.filter(|entry| entry.path().is_dir()) {
-        cgroup.remove(&Path::new("slaves").join(slave.file_name()))?;
-    }
-    for child in ["slaves", INIT_CGROUP] {
-        cgroup.remove(Path::new(child))?;
-    }
-    Cgroup::open(base)?.remove(Path::new(name))
 }

@@ -1,5 +1,6 @@
 //! A listening Varlink socket and its connections, bounded in number, size and time. No threads.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +26,10 @@ pub struct Connection {
     pub peer: Peer,
     /// Whether it has asked for events.
     pub monitoring: bool,
+    /// Whether an answer to it is being waited for: nothing is read from it meanwhile.
+    pub busy: bool,
+    /// Calls that came behind the one that is being answered.
+    pub backlog: VecDeque<Incoming>,
     stream: UnixStream,
     framer: Framer,
     message_began: Option<Instant>,
@@ -66,16 +71,18 @@ impl Server {
         Ok(Server { listener, connections: Vec::new(), next: 1, full })
     }
 
-    /// What to poll: the listener first, then each connection in order.
+    /// What to poll: the listener first, then each connection that is not busy, in order.
     pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
-        let fds = self.connections.iter().map(|connection| connection.stream.as_fd());
+        let idle = self.connections.iter().filter(|connection| !connection.busy);
+        let fds = idle.map(|connection| connection.stream.as_fd());
         let all = std::iter::once(self.listener.as_fd()).chain(fds);
         all.map(|fd: BorrowedFd<'_>| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect()
     }
 
     /// Ids of the connections, in the order of [`Server::poll_fds`].
     pub fn ids(&self) -> Vec<ConnectionId> {
-        self.connections.iter().map(|connection| connection.peer.connection).collect()
+        let idle = self.connections.iter().filter(|connection| !connection.busy);
+        idle.map(|connection| connection.peer.connection).collect()
     }
 
     /// Takes in one waiting connection. One too many is told so and closed.
@@ -97,6 +104,8 @@ impl Server {
         self.connections.push(Connection {
             peer,
             monitoring: false,
+            busy: false,
+            backlog: VecDeque::new(),
             stream,
             framer: Framer::new(),
             message_began: None,
@@ -116,7 +125,8 @@ impl Server {
     /// Connections whose message is overdue.
     pub fn overdue(&self, now: Instant) -> Vec<ConnectionId> {
         let late = |began: Instant| now.duration_since(began) > MESSAGE_DEADLINE;
-        let overdue = self.connections.iter().filter(|c| c.message_began.is_some_and(late));
+        let reading = self.connections.iter().filter(|connection| !connection.busy);
+        let overdue = reading.filter(|c| c.message_began.is_some_and(late));
         overdue.map(|connection| connection.peer.connection).collect()
     }
 
@@ -160,6 +170,12 @@ impl Connection {
             (_, _) => Some(Instant::now()),
         };
         Some(incoming)
+    }
+
+    /// What was waited for has been answered: reading goes on, with a new deadline.
+    pub fn resume(&mut self) {
+        self.busy = false;
+        self.message_began = self.message_began.map(|_| Instant::now());
     }
 
     /// Sends a whole message, or errs when the other end does not read: it is closed then, rather

@@ -3,22 +3,24 @@
 mod answer;
 mod holds;
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use djinni_api::codec::Call;
 use djinni_api::{ImageName, SlaveName, master as wire, service};
-use djinni_plan::config::Master;
+use djinni_plan::config::{self, Master};
 use djinni_plan::lifecycle::{ConnectionId, Ending, State, Status, Statuses};
 use djinni_plan::places::Places;
 use djinni_plan::plan;
 use djinni_plan::policy::{self, Act};
 use djinni_sys::cgroup::{Cgroup, Events};
+use djinni_sys::namespace::Host;
 use djinni_sys::stage::Stage;
 use djinni_sys::{facts, namespace};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::link::{Answer, Command, Delivered, Explain, Link, WantImage};
+use crate::link::{Answer, Command, Delivered, Explain, Link, Numbered, WantImage};
 use crate::log;
 use crate::server::{Incoming, Server};
 
@@ -63,39 +65,42 @@ type Fallible<T> = Result<T, String>;
 /// The worker's life, in the forked child: enter the house, let it be pinned, put the master's root
 /// up, serve until told to end.
 pub fn run(start: Start) -> i32 {
-    let commands_failed = |error: std::io::Error| format!("the daemon is gone: {error}");
-    let outcome = enter(&start)
-        .and_then(|()| start.commands.send(&Answer::Done).map_err(commands_failed))
-        .and_then(|()| match start.commands.receive::<Command>().map_err(commands_failed)? {
-            Some((Command::Serve, _)) => Ok(()),
-            _ => Err("the daemon did not say to serve".into()),
-        });
-    if let Err(sentence) = outcome {
-        let _ = start.commands.send(&Answer::Failed(sentence));
-        return 1;
-    }
-    let parts = match put_up(&start) {
+    let failed = |number, sentence| {
+        let _ = start.commands.send(&Numbered(number, Answer::Failed(sentence)));
+        1
+    };
+    let host = match enter(&start) {
+        Ok(host) => host,
+        Err(sentence) => return failed(0, sentence),
+    };
+    // Nobody asked for this; the daemon knows it by the number.
+    let entered = start.commands.send(&Numbered(0, Answer::Done));
+    let number = match entered.and_then(|()| start.commands.receive()) {
+        Ok(Some((Numbered(number, Command::Serve), _))) => number,
+        _ => return failed(0, "the daemon did not say to serve".into()),
+    };
+    let parts = match put_up(&start, host) {
         Ok(parts) => parts,
-        Err(sentence) => {
-            let _ = start.commands.send(&Answer::Failed(sentence));
-            return 1;
-        }
+        Err(sentence) => return failed(number, sentence),
     };
     let mut worker = Worker::new(start, parts);
     worker.recover();
-    match worker.commands.send(&Answer::Done) {
+    match worker.commands.send(&Numbered(number, Answer::Done)) {
         Ok(()) => worker.serve(),
         Err(_) => 1,
     }
 }
 
-fn enter(start: &Start) -> Fallible<()> {
-    let entered = if start.recovered {
-        namespace::enter_again(&start.places, &start.master)
-    } else {
-        namespace::enter_new(&start.places, &start.master)
+fn enter(start: &Start) -> Fallible<Host> {
+    let enter = || {
+        let host = namespace::current()?;
+        match start.recovered {
+            true => namespace::enter_again(&start.places, &start.master)?,
+            false => namespace::enter_new(&start.places, &start.master)?,
+        }
+        Host::new(host)
     };
-    entered.map_err(|error| format!("{}: its namespace: {error}", start.master.name))
+    enter().map_err(|error| format!("{}: its namespace: {error}", start.master.name))
 }
 
 /// What a worker stands on.
@@ -106,12 +111,12 @@ struct Parts {
 }
 
 /// Puts up the master's root unless it is there, and listens.
-fn put_up(start: &Start) -> Fallible<Parts> {
+fn put_up(start: &Start, host: Host) -> Fallible<Parts> {
     let Start { master, places, images, .. } = start;
     let told = |error: djinni_raw::Error| format!("{}: its cgroup: {error}", master.name);
     let cgroup = Cgroup::open(&start.cgroup).map_err(told)?;
     let init = cgroup.events(Path::new(INIT_CGROUP)).map_err(told)?;
-    let mut stage = Stage::new(places.master(&master.name), cgroup);
+    let mut stage = Stage::new(places.master(&master.name), cgroup, host);
     if !namespace::is_mount_point(&places.master_root(&master.name)) {
         fetch_image(images, &mut stage, &master.image)?;
         stage.run(&plan::compose_master(master)).map_err(|failure| failure.to_string())?;
@@ -178,6 +183,8 @@ impl Worker {
         let listener_at = 1 + usize::from(init.is_some());
         fds.extend(init);
         fds.extend(self.server.poll_fds());
+        let removals = self.stage.removals.children();
+        fds.extend(removals.map(|child| PollFd::from_borrowed_fd(child.as_fd(), PollFlags::IN)));
         let timeout = self.timeout().and_then(|timeout| Timespec::try_from(timeout).ok());
         // Interrupted or timed out: nothing is ready, and the clock is looked at.
         let _ = poll(&mut fds, timeout.as_ref());
@@ -196,7 +203,8 @@ impl Worker {
 
     fn timeout(&self) -> Option<Duration> {
         let draining = self.statuses.values().any(|s| matches!(s.state, State::Draining { .. }));
-        let retry = (draining || self.server.is_waiting()).then_some(RETRY);
+        let again = draining || self.server.is_waiting() || self.stage.removals.is_busy();
+        let retry = again.then_some(RETRY);
         let lease = self.holds_for_master().then(|| {
             self.silent_after.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
         });
@@ -215,6 +223,9 @@ impl Worker {
         if now >= self.retry_after {
             self.retry_after = now + RETRY;
             self.drain();
+        }
+        for sentence in self.stage.removals.advance() {
+            log::warning!("{}: {sentence}", self.master.name);
         }
     }
 
@@ -300,8 +311,8 @@ impl Worker {
 
     /// Acts on one command of the daemon; the exit status when that was the last.
     fn command(&mut self) -> Option<i32> {
-        let command = match self.commands.receive::<Command>() {
-            Ok(Some((command, _))) => command,
+        let (number, command) = match self.commands.receive() {
+            Ok(Some((Numbered(number, command), _))) => (number, command),
             // The daemon is gone. What is up stays up, for the one that comes after.
             Ok(None) | Err(_) => return Some(0),
         };
@@ -310,9 +321,9 @@ impl Worker {
             Command::Status => (Answer::Status { running: self.running, busy: self.busy() }, false),
             Command::Explain(explain) => (self.explain(&explain), false),
             Command::Reload => (self.reload(), false),
-            Command::Drop { force } => self.drop_all(force),
+            Command::Drop { force } => self.drop_all(number, force),
         };
-        let _ = self.commands.send(&answer);
+        let _ = self.commands.send(&Numbered(number, answer));
         ends.then_some(0)
     }
 
@@ -335,8 +346,11 @@ impl Worker {
     }
 
     fn reload(&mut self) -> Answer {
-        let config = match djinni_plan::config::load(&self.places.config) {
-            Ok(config) => config,
+        // What it names is looked at where the daemon has looked.
+        let loaded = self.stage.host().within(|| Ok(config::load(&self.places.config)));
+        let config = match loaded {
+            Ok(Ok(config)) => config,
+            Ok(Err(error)) => return Answer::Failed(error.to_string()),
             Err(error) => return Answer::Failed(error.to_string()),
         };
         if let Some(master) = config.masters.get(&self.master.name) {
@@ -381,10 +395,15 @@ fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Fallible<()
     }
 }
 
-/// Takes down, in a forked child, a master that no policy names any more.
+/// Takes a master down, in a child of the daemon: one that no policy names any more, or whose worker
+/// does not.
 pub fn dismantle(places: &Places, directory: &Path, cgroup: &Cgroup) -> Fallible<()> {
     let told = |error: djinni_raw::Error| error.to_string();
-    namespace::enter_pinned(&directory.join("ns")).map_err(told)?;
     cgroup.kill(Path::new("")).map_err(told)?;
+    let pin = directory.join("ns");
+    if !namespace::is_pinned(&pin) {
+        return Ok(());
+    }
+    namespace::enter_pinned(&pin).map_err(told)?;
     namespace::dismantle(places, directory).map_err(told)
 }

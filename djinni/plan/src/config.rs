@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use djinni_api::{ImageName, MasterName, ShareName, SlaveName};
 
-pub use crate::load::load;
+pub use crate::load::{load, shares_apart};
 pub use crate::parse::{Files, parse};
 
 /// How many host ids one slice has: what a slave sees as 0 to 65,535.

@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{AbsolutePath, Config, ConfigError, Ids, Master};
 use crate::parse::{Files, parse};
+use crate::places::Places;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
+/// The default ACL of a directory, which what is made in it begins with (`acl(5)`).
+const DEFAULT_ACL: &str = "system.posix_acl_default";
 /// Files larger than this are no configuration.
 const FILE_LIMIT_BYTES: u64 = 1024 * 1024;
 
@@ -37,6 +40,24 @@ pub fn load(directory: &Path) -> Result<Config> {
         check_directories(&file, master)?;
     }
     Ok(config)
+}
+
+/// Errs where a share would show what is the djinni's own.
+pub fn shares_apart(config: &Config, places: &Places) -> Result<()> {
+    let own = [&places.config, &places.state.join("var"), &places.runtime];
+    for master in config.masters.values() {
+        for (name, share) in &master.shares {
+            let share = share.as_path();
+            let Some(own) = own.iter().find(|own| own.starts_with(share) || share.starts_with(own))
+            else {
+                continue;
+            };
+            let file = places.config.join("masters").join(format!("{}.toml", master.name));
+            let reason = format!("share {name} would show {} to slaves", own.display());
+            return Err(error(&file, reason, "share a directory of its own".into()));
+        }
+    }
+    Ok(())
 }
 
 fn error(file: &Path, reason: String, remedy: String) -> ConfigError {
@@ -78,9 +99,21 @@ fn toml_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Errs unless a directory that is to be used, or the nearest one above it that is there, and all
+/// above that are root's alone. To be asked before anything is made in it.
+pub fn only_root_may_change_directory(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|ancestor| fs::symlink_metadata(ancestor).is_ok());
+    only_root_may_change(path, there.unwrap_or(Path::new("/")))
+}
+
 /// Errs unless `path` and every directory above it belong to root and only root can write them:
 /// whoever can rename an ancestor can put another tree in its place.
 fn only_root_may_change(file: &Path, path: &Path) -> Result<()> {
+    if let Ok(1..) = rustix::fs::lgetxattr_query(path, DEFAULT_ACL) {
+        let reason =
+            format!("{} lets others change what is made in it (a default ACL)", path.display());
+        return Err(error(file, reason, format!("run 'setfacl -k {}'", path.display())));
+    }
     let absolute = std::path::absolute(path).map_err(|problem| unreadable(path, problem))?;
     for ancestor in absolute.ancestors() {
         let found =
@@ -88,6 +121,7 @@ fn only_root_may_change(file: &Path, path: &Path) -> Result<()> {
         if let Some(who) = other_writer(&found) {
             let reason = format!("{} can be changed by {who}", ancestor.display());
             let remedy = match found.mode() & 0o1000 {
+                _ if found.is_symlink() => "name the directory that the link leads to".into(),
                 0 => format!(
                     "run 'chown root: {0} && chmod go-w {0}', or move it",
                     ancestor.display()
@@ -113,10 +147,12 @@ fn other_writer(found: &Metadata) -> Option<String> {
     if found.is_symlink() {
         return Some("whoever its link leads to".into());
     }
-    if found.mode() & 0o020 != 0 && found.gid() != 0 {
-        return Some(format!("group {}", found.gid()));
+    if found.mode() & 0o002 != 0 {
+        return Some("everybody".into());
     }
-    (found.mode() & 0o002 != 0).then(|| "everybody".into())
+    // Of root's group, too: where there is an ACL these bits are its mask, the most that any user
+    // whom it names can have (acl(5)).
+    (found.mode() & 0o020 != 0).then(|| format!("group {}, or whom an ACL names", found.gid()))
 }
 
 /// An image is what every slave's root is made of: whoever can change its file is root in them all.

@@ -110,12 +110,23 @@ fn detach(slave: &SlaveName, slot: &SlotFacts) -> Vec<Step> {
 
 fn reset(slave: &Slave, master: &Master, places: &Places, slot: &SlotFacts) -> Vec<Step> {
     let mut steps = detach(&slave.name, slot);
-    let mut empty = |directory| steps.push(Step::Empty { directory, ids: slave.ids });
-    empty(slave.area.as_path().join("mach"));
-    if slave.var == VarMode::Keep {
-        empty(places.kept_var(&master.name, &slave.name).join("upper"));
-    }
+    let ids = slave.ids;
+    let aside = removal_places(slave, master, places);
+    let discarded = |(directory, aside)| Step::Discard { directory, aside, ids };
+    steps.extend(aside.into_iter().map(discarded));
     steps
+}
+
+/// What a Reset discards of a slave, and the directory in which it is set aside until it is removed.
+pub fn removal_places(slave: &Slave, master: &Master, places: &Places) -> Vec<(PathBuf, PathBuf)> {
+    let area = slave.area.as_path();
+    let mut found = vec![(area.join("mach"), area.to_owned())];
+    if slave.var == VarMode::Keep {
+        // The directory of a kept /var is root's; this one in it is the slice's, which removes.
+        let kept = places.kept_var(&master.name, &slave.name);
+        found.push((kept.join("upper"), kept.join("gone")));
+    }
+    found
 }
 
 /// The steps that make a master's own root appear in its namespace.

@@ -67,8 +67,9 @@ pub enum Step {
     RemoveSlot { slave: SlaveName },
     /// Remove a cgroup.
     RemoveCgroup { path: PathBuf },
-    /// Remove what is in a directory of the host, as the ids it belongs to.
-    Empty { directory: PathBuf, ids: Ids },
+    /// Rename a directory of the host to a name of its own in `aside`, and have it removed from there
+    /// in the background, as the ids it belongs to.
+    Discard { directory: PathBuf, aside: PathBuf, ids: Ids },
 }
 
 impl fmt::Display for Layer {
@@ -143,9 +144,13 @@ impl fmt::Display for Step {
             Step::RemoveMark { slave } => write!(f, "remove the mark of slaves/{slave}"),
             Step::RemoveSlot { slave } => write!(f, "remove slot slaves/{slave}"),
             Step::RemoveCgroup { path } => write!(f, "remove cgroup {}", path.display()),
-            Step::Empty { directory, ids: map } => {
-                write!(f, "empty {} as ids {}", directory.display(), ids(map))
-            }
+            Step::Discard { directory, aside, ids: map } => write!(
+                f,
+                "discard {}: rename it aside in {}, remove that later as ids {}",
+                directory.display(),
+                aside.display(),
+                ids(map)
+            ),
         }
     }
 }

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use djinni_plan::config::{Config, ConfigError, Files, parse};
+use djinni_plan::config::{Config, ConfigError, Files, parse, shares_apart};
+use djinni_plan::places::Places;
 
 const IMAGES: &str = r#"[image.debian-12]
 source = { erofs = "/images/debian-12.erofs" }
@@ -147,4 +148,36 @@ fn images_of_unknown_kind_are_refused() {
     says(&image("source = { erofs = \"x\" }"), 2, "not absolute");
     says(&image("source = { erofs = \"/x\" }\ndigest = \"md5:1\""), 3, "sha256");
     says(&image("source = { erofs = \"/x\" }\nvar = \"/x.tar\""), 3, "not enforced");
+}
+
+#[test]
+fn a_share_of_the_systems_own_is_refused() {
+    for whole in ["/proc", "/proc/sys", "/sys", "/dev", "/dev/shm", "/etc", "/run", "/root"] {
+        let error = broken("dir = \"/srv/world\"", &format!("dir = {whole:?}"));
+        says(&error, 7, "would show");
+    }
+    // What lies in some of them is an administrator's choice.
+    let shared = MASTER.replace("/srv/world", "/etc/ssl/certs");
+    assert!(with(&shared).is_ok());
+}
+
+#[test]
+fn a_share_of_what_is_djinnids_is_refused() {
+    let places = Places {
+        config: "/etc/djinni".into(),
+        state: "/var/lib/djinni".into(),
+        runtime: "/srv/run".into(),
+    };
+    let shares = |dir: &str| {
+        let config = with(&MASTER.replace("/srv/world", dir)).unwrap();
+        shares_apart(&config, &places)
+    };
+    for dir in ["/etc/djinni", "/etc/djinni/masters", "/srv/run/bm", "/srv", "/var/lib/djinni/var"]
+    {
+        // Above an area or var is refused before.
+        if with(&MASTER.replace("/srv/world", dir)).is_ok() {
+            assert!(shares(dir).unwrap_err().reason.contains("would show"), "{dir}");
+        }
+    }
+    assert!(shares("/srv/world").is_ok() && shares("/var/lib/djinni/images").is_ok());
 }

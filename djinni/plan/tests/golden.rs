@@ -127,8 +127,10 @@ fn reset_empties_layers_and_kept_var_but_not_results() {
         planned(&request, &SlotFacts::default()),
         "kill cgroup slaves/b, wait until empty\n\
          remove cgroup slaves/b\n\
-         empty /srv/areas/b/mach as ids 0..65536 as 1131072..\n\
-         empty /state/var/bm/b/upper as ids 0..65536 as 1131072..\n"
+         discard /srv/areas/b/mach: rename it aside in /srv/areas/b, \
+         remove that later as ids 0..65536 as 1131072..\n\
+         discard /state/var/bm/b/upper: rename it aside in /state/var/bm/b/gone, \
+         remove that later as ids 0..65536 as 1131072..\n"
     );
 }
 

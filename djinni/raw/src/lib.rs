@@ -849,6 +849,15 @@ pub fn wait_for(pid: i32) -> Result<i32> {
     }
 }
 
+/// The wait status of child `pid` if it has ended, without waiting.
+pub fn try_wait(pid: i32) -> Result<Option<i32>> {
+    let mut status = 0;
+    // SAFETY: the status is written to a local.
+    let ended = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
+    number(ended.into(), "waitpid", || format!("{pid}, WNOHANG"))?;
+    Ok((ended != 0).then_some(status))
+}
+
 /// The exit status a shell would show for a wait status: the code, or 128 + signal.
 pub fn shell_status(wait_status: i32) -> i32 {
     if libc::WIFSIGNALED(wait_status) {

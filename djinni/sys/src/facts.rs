@@ -1,15 +1,26 @@
 //! Looking at the pinned namespace: what is attached, and who keeps it busy.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use djinni_api::SlaveName;
 use djinni_plan::facts::{SlotFacts, slots, unescape};
 use djinni_raw::Result;
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::io_failed;
+use crate::cgroup::Cgroup;
+use crate::child::{Child, Rights};
+use crate::{failed, io_failed};
+
+/// How long a child may look for who keeps a tree busy.
+const LOOKING: Duration = Duration::from_millis(200);
+/// How many of them are named.
+const HOLDERS: usize = 8;
 
 /// What the slot of one slave holds now. `slaves` is the slaves directory, in this namespace.
 pub fn slot(slaves: &Path, slave: &SlaveName) -> Result<SlotFacts> {
@@ -41,24 +52,60 @@ pub fn mountinfo() -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Processes that keep the mounts at `points` busy, by a descriptor or a directory.
+/// Processes of the master that keep the mounts at `points` busy, by a descriptor or a directory: the
+/// first few that are found in the time there is. `cgroup` is the master's, `user` its first id.
 ///
 /// They hold copies of our mounts in namespaces of their own. A copy is told from other mounts of
 /// the same image by its peer group: ours is `shared:N`, what propagated from it `master:N`
-/// (`mount_namespaces(7)`).
-pub fn holders(points: &[std::path::PathBuf]) -> Vec<String> {
+/// (`mount_namespaces(7)`). A master chooses how many mounts and processes there are to look at, so
+/// a child looks, for a bounded time; and as `user`, who may look at the master's processes since
+/// its user namespace is his (`ptrace(2)`, access mode checking).
+pub fn holders(points: &[std::path::PathBuf], cgroup: &Cgroup, user: u32) -> Vec<String> {
     let ours = mountinfo().unwrap_or_default();
     let groups: BTreeSet<&str> = mounts(&ours)
         .filter(|mount| points.iter().any(|point| *point == Path::new(&unescape(mount.point))))
-        .flat_map(|mount| mount.groups())
+        .flat_map(|mount| mount.groups().collect::<Vec<_>>())
         .collect();
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| uses(*pid, &groups))
-        .map(|pid| format!("{} (pid {pid})", process_name(pid)))
-        .collect()
+    let processes = cgroup.processes();
+    let look = |rights| told_by_child(rights, &processes, &groups).unwrap_or_default();
+    match look(Rights::User(user)) {
+        // The user namespace was made by root, which is what we are.
+        nobody if nobody.is_empty() => look(Rights::Same),
+        some => some,
+    }
+}
+
+fn told_by_child(
+    rights: Rights<'_>,
+    processes: &[u32],
+    groups: &BTreeSet<&str>,
+) -> Result<Vec<String>> {
+    let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", ""))?;
+    let child = Child::start(rights, &[write_end.as_raw_fd()], move || {
+        find_holders(processes, groups, File::from(write_end));
+        0
+    })?;
+    let mut text = String::new();
+    let read = File::from(read_end).read_to_string(&mut text);
+    child.wait()?;
+    read.map_err(io_failed("read", "names of holders"))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Writes the names of holders as it finds them.
+fn find_holders(processes: &[u32], groups: &BTreeSet<&str>, mut out: impl Write) {
+    let deadline = Instant::now() + LOOKING;
+    let mut known = BTreeMap::new();
+    let mut found = 0;
+    for &pid in processes {
+        if Instant::now() >= deadline || found == HOLDERS {
+            return;
+        }
+        if uses(pid, groups, &mut known, deadline) {
+            found += 1;
+            let _ = writeln!(out, "{} (pid {pid})", process_name(pid));
+        }
+    }
 }
 
 /// One line of a mountinfo (`proc_pid_mountinfo(5)`).
@@ -78,35 +125,64 @@ impl<'a> Mount<'a> {
 }
 
 fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount<'_>> {
-    mountinfo.lines().filter_map(|line| {
-        let (before, _) = line.split_once(" - ")?;
-        let mut fields = before.splitn(7, ' ');
-        let id = fields.next()?.parse().ok()?;
-        let point = fields.nth(3)?;
-        Some(Mount { id, point, tags: fields.nth(1).unwrap_or_default() })
-    })
+    mountinfo.lines().filter_map(mount)
 }
 
-fn uses(pid: u32, groups: &BTreeSet<&str>) -> bool {
-    let text = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let copy = |mount: &Mount| mount.groups().any(|group| groups.contains(group));
-    let ids: BTreeSet<u64> = mounts(&text).filter(copy).map(|mount| mount.id).collect();
-    if ids.is_empty() {
+fn mount(line: &str) -> Option<Mount<'_>> {
+    let (before, _) = line.split_once(" - ")?;
+    let mut fields = before.splitn(7, ' ');
+    let id = fields.next()?.parse().ok()?;
+    let point = fields.nth(3)?;
+    Some(Mount { id, point, tags: fields.nth(1).unwrap_or_default() })
+}
+
+/// Ids of the copies of our mounts, by mount namespace.
+type Copies = BTreeMap<PathBuf, BTreeSet<u64>>;
+
+fn uses(pid: u32, groups: &BTreeSet<&str>, known: &mut Copies, deadline: Instant) -> bool {
+    let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { return false };
+    let copies =
+        known.entry(namespace).or_insert_with(|| copies(pid, groups, deadline).unwrap_or_default());
+    if copies.is_empty() {
         return false;
     }
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let descriptors =
-        descriptors.map(|entry| format!("fd/{}", entry.file_name().to_string_lossy()));
-    let links = ["cwd".to_owned(), "root".to_owned()].into_iter().chain(descriptors);
-    let on = |link: String| mount_id(&format!("/proc/{pid}/{link}"));
-    links.filter_map(on).any(|id| ids.contains(&id))
+    let directories = ["cwd", "root"].iter().filter_map(|link| directory_mount(pid, link));
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+    let descriptors = descriptors.filter_map(|entry| mount_id(&entry.path()));
+    directories
+        .chain(descriptors)
+        .take_while(|_| Instant::now() < deadline)
+        .any(|id| copies.contains(&id))
 }
 
-/// The id of the mount that an open file or directory is on (`statx(2)`, Linux 5.8).
-fn mount_id(path: &str) -> Option<u64> {
-    let found = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
-    Some(found.stx_mnt_id)
+/// Which mounts in the namespace of `pid` are copies of those whose peer groups are given.
+fn copies(pid: u32, groups: &BTreeSet<&str>, deadline: Instant) -> std::io::Result<BTreeSet<u64>> {
+    let mut found = BTreeSet::new();
+    let table = BufReader::new(File::open(format!("/proc/{pid}/mountinfo"))?);
+    for line in table.split(b'\n').take_while(|_| Instant::now() < deadline) {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        if let Some(mount) = mount(&line)
+            && mount.groups().any(|group| groups.contains(group))
+        {
+            found.insert(mount.id);
+        }
+    }
+    Ok(found)
+}
+
+/// The mount that a process's working or root directory is on. Opened as a name only (`O_PATH`), so
+/// that no file system is asked: one of the master's own need never answer.
+fn directory_mount(pid: u32, link: &str) -> Option<u64> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(format!("/proc/{pid}/{link}"), flags, Mode::empty()).ok()?;
+    mount_id(Path::new(&format!("/proc/self/fdinfo/{}", fd.as_raw_fd())))
+}
+
+/// The mount that an open file is on, as the kernel notes it (`proc_pid_fdinfo(5)`).
+fn mount_id(fdinfo: &Path) -> Option<u64> {
+    let text = fs::read_to_string(fdinfo).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
 /// A process's name for people: what it calls itself, made harmless and short.

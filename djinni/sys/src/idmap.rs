@@ -1,12 +1,13 @@
 //! User namespaces that exist only to name a range of ids, for id-mapped mounts.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use djinni_plan::config::Ids;
-use djinni_raw::{Cloned, Result, clone3, cwd, exit_now, kill, ns, openat2, wait_for};
+use djinni_raw::{Result, cwd, openat2};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::child::{Child, Rights};
 use crate::{failed, io_failed};
 
 /// A user namespace in which 0 and up are `ids` (`user_namespaces(7)`, `mount_setattr(2)`).
@@ -14,21 +15,15 @@ use crate::{failed, io_failed};
 /// A process is made to hold it and ends when we have it open.
 pub fn user_namespace(ids: Ids) -> Result<OwnedFd> {
     let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", ""))?;
-    match clone3(ns::USER, None)? {
-        Cloned::Child => {
-            drop(write_end);
-            // Ends when the parent has what it came for, or is gone.
-            let _ = rustix::io::read(&read_end, &mut [0u8; 1]);
-            exit_now(0)
-        }
-        Cloned::Parent { pid, pidfd: _pidfd } => {
-            let namespace = map(pid, ids);
-            drop(write_end);
-            let _ = kill(pid, 9);
-            wait_for(pid)?;
-            namespace
-        }
-    }
+    let holder = Child::start(Rights::Unmapped, &[read_end.as_raw_fd()], || {
+        // Ends when the parent has what it came for, or is gone.
+        let _ = rustix::io::read(&read_end, &mut [0u8; 1]);
+        0
+    })?;
+    let namespace = map(holder.pid(), ids);
+    drop(write_end);
+    holder.wait()?;
+    namespace
 }
 
 fn map(pid: i32, ids: Ids) -> Result<OwnedFd> {

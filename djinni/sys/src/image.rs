@@ -2,12 +2,16 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use djinni_plan::config::{Image, ImageSource, Sha256};
 use djinni_raw::{FsContext, attr, cwd, loop_attach, openat2, resolve};
+use rustix::pipe::{PipeFlags, pipe_with};
 use sha2::Digest;
+
+use crate::child::{Child, Rights};
+use crate::failed;
 
 /// Where a file system's magic bytes stand, and what they are (kernel `include/uapi/linux/magic.h`
 /// and each file system's superblock).
@@ -36,9 +40,30 @@ pub struct Checked {
     changed: (i64, i64),
 }
 
-/// Opens, checks and mounts an image. `checked` remembers earlier checks of the digest.
+/// What [`mount`] comes to.
+#[derive(Debug)]
+pub enum Mounting {
+    /// It is mounted.
+    Done(MountedImage),
+    /// Its digest is being computed first.
+    Checking(Check),
+}
+
+/// A digest that a child computes, however long that takes.
+#[derive(Debug)]
+pub struct Check {
+    image: Image,
+    file: File,
+    mark: Checked,
+    /// The child; ready for reading when it has ended.
+    pub child: Child,
+    answer: OwnedFd,
+}
+
+/// Opens an image, looks what it is, and mounts it, unless its digest has to be computed before.
+/// `checked` remembers earlier checks.
 /// The error is the sentence for the client: what is wrong with which file.
-pub fn mount(image: &Image, checked: &mut Vec<Checked>) -> Result<MountedImage, String> {
+pub fn mount(image: &Image, checked: &[Checked]) -> Result<Mounting, String> {
     let path = image.source.path().to_string();
     let problem = |what: &dyn std::fmt::Display| format!("{path}: {what}");
     let file = openat2(cwd(), &path, 0, 0, resolve::NO_SYMLINKS).map_err(|error| {
@@ -50,10 +75,69 @@ pub fn mount(image: &Image, checked: &mut Vec<Checked>) -> Result<MountedImage, 
     let file = File::from(file);
     check_kind(&file, image).map_err(|what| problem(&what))?;
     if let Some(digest) = image.digest {
-        check_digest(&file, digest, checked).map_err(|what| problem(&what))?;
+        let mark = mark(&file, digest).map_err(|error| problem(&error))?;
+        if !checked.contains(&mark) {
+            let (child, answer) = start_check(&file).map_err(|error| problem(&error))?;
+            return Ok(Mounting::Checking(Check {
+                image: image.clone(),
+                file,
+                mark,
+                child,
+                answer,
+            }));
+        }
     }
-    let mount = mount_file(&file, &image.source).map_err(|error| problem(&error))?;
-    Ok(MountedImage { image: image.clone(), mount })
+    mounted(image.clone(), &file).map(Mounting::Done)
+}
+
+fn mounted(image: Image, file: &File) -> Result<MountedImage, String> {
+    let mount = mount_file(file, &image.source)
+        .map_err(|error| format!("{}: {error}", image.source.path()))?;
+    Ok(MountedImage { image, mount })
+}
+
+/// What the digest of a file is remembered with.
+fn mark(file: &File, digest: Sha256) -> std::io::Result<Checked> {
+    let found = file.metadata()?;
+    Ok(Checked {
+        digest,
+        device: found.dev(),
+        inode: found.ino(),
+        size_bytes: found.size(),
+        changed: (found.ctime(), found.ctime_nsec()),
+    })
+}
+
+/// A child that computes the digest of `file`, and where it writes that.
+fn start_check(file: &File) -> djinni_raw::Result<(Child, OwnedFd)> {
+    let (answer, out) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", ""))?;
+    let child = Child::start(Rights::Same, &[file.as_raw_fd(), out.as_raw_fd()], || {
+        let written = sha256(file).and_then(|Sha256(digest)| Ok(rustix::io::write(&out, &digest)?));
+        i32::from(written.is_err())
+    })?;
+    Ok((child, answer))
+}
+
+impl Check {
+    /// Mounts the image if its digest was right. To be called when the child has ended.
+    pub fn conclude(self, checked: &mut Vec<Checked>) -> Result<MountedImage, String> {
+        let Check { image, file, mark, answer, .. } = self;
+        let path = image.source.path().to_string();
+        let mut digest = [0u8; 32];
+        if File::from(answer).read_exact(&mut digest).is_err() {
+            return Err(format!("{path}: its digest could not be computed: try again"));
+        }
+        let (digest, wanted) = (Sha256(digest), mark.digest);
+        if digest != wanted {
+            return Err(format!(
+                "{path}: has digest {digest}, images.toml says {wanted}: \
+                 build it again or correct the entry"
+            ));
+        }
+        checked.retain(|known| (known.device, known.inode) != (mark.device, mark.inode));
+        checked.push(mark);
+        mounted(image, &file)
+    }
 }
 
 fn check_kind(file: &File, image: &Image) -> Result<(), String> {
@@ -72,29 +156,6 @@ fn check_kind(file: &File, image: &Image) -> Result<(), String> {
     }
     let found = found.map_or("nothing known".to_owned(), |name| name.to_string());
     Err(format!("holds {found}, not {wanted}: correct its source in images.toml"))
-}
-
-fn check_digest(file: &File, wanted: Sha256, checked: &mut Vec<Checked>) -> Result<(), String> {
-    let found = file.metadata().map_err(|error| error.to_string())?;
-    let mark = Checked {
-        digest: wanted,
-        device: found.dev(),
-        inode: found.ino(),
-        size_bytes: found.size(),
-        changed: (found.ctime(), found.ctime_nsec()),
-    };
-    if checked.contains(&mark) {
-        return Ok(());
-    }
-    let digest = sha256(file).map_err(|error| error.to_string())?;
-    if digest != wanted {
-        return Err(format!(
-            "has digest {digest}, images.toml says {wanted}: build it again or correct the entry"
-        ));
-    }
-    checked.retain(|known| (known.device, known.inode) != (mark.device, mark.inode));
-    checked.push(mark);
-    Ok(())
 }
 
 fn sha256(mut file: &File) -> std::io::Result<Sha256> {

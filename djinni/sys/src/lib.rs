@@ -5,12 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
+pub mod child;
 pub mod facts;
 pub mod idmap;
 pub mod image;
 pub mod namespace;
 pub mod probe;
-mod remove;
+pub mod remove;
 pub mod stage;
 
 use djinni_raw::Error;

@@ -5,13 +5,14 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use djinni_plan::config::Master;
 use djinni_plan::places::Places;
 use djinni_raw::{
-    FsContext, Result, attr, cwd, mount, move_mount, ns, openat2, resolve, setns, umount, unshare,
+    FsContext, Result, attr, cwd, exit_now, mount, move_mount, ns, openat2, resolve, setns, umount,
+    unshare,
 };
 use rustix::fs::OFlags;
 
@@ -26,12 +27,11 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn make_directory(path: &Path, mode: u32) -> Result<()> {
-    let made = fs::DirBuilder::new().mode(mode).recursive(true).create(path);
-    made.map_err(io_failed("mkdir", text(path)))?;
-    // Whatever the umask was, and whoever made it before.
-    let permissions = fs::Permissions::from_mode(mode);
-    fs::set_permissions(path, permissions).map_err(io_failed("chmod", text(path)))
+/// Makes a directory unless it is there; the mode of one that is there stays as it is.
+fn make_directory(path: &Path) -> Result<()> {
+    // Our umask leaves this mode whole.
+    let made = fs::DirBuilder::new().mode(0o755).recursive(true).create(path);
+    made.map_err(io_failed("mkdir", text(path)))
 }
 
 /// Whether something is mounted exactly at `path` in this mount namespace.
@@ -46,7 +46,7 @@ pub fn is_mount_point(path: &Path) -> bool {
 
 /// Makes the runtime directory; its path with all links resolved, as the mount table has it.
 pub fn make_runtime(runtime: &Path) -> Result<PathBuf> {
-    make_directory(runtime, 0o755)?;
+    make_directory(runtime)?;
     fs::canonicalize(runtime).map_err(io_failed("realpath", text(runtime)))
 }
 
@@ -77,9 +77,9 @@ const MS_SHARED: u64 = 1 << 20;
 /// Makes a master's directory below the runtime directory with its mount points and pin file.
 pub fn make_master_directory(places: &Places, master: &Master) -> Result<()> {
     let directory = places.master(&master.name);
-    make_directory(&directory, 0o755)?;
+    make_directory(&directory)?;
     for point in ["slaves", "root", "cgroup"] {
-        make_directory(&directory.join(point), 0o755)?;
+        make_directory(&directory.join(point))?;
     }
     let pin = places.pin(&master.name);
     fs::write(&pin, "").map_err(io_failed("open", text(&pin)))
@@ -130,6 +130,39 @@ pub fn enter_again(places: &Places, master: &Master) -> Result<()> {
         return Ok(());
     }
     mount_slaves(places, master)
+}
+
+/// The host's mounts, for a worker that has left them for its own namespace.
+///
+/// A disk that the host mounts later reaches that namespace only where the host's mounts are shared
+/// (`mount_namespaces(7)`). So what policy names is opened where the administrator sees it.
+#[derive(Debug)]
+pub struct Host {
+    namespace: OwnedFd,
+    own: OwnedFd,
+}
+
+/// This process's mount namespace.
+pub fn current() -> Result<OwnedFd> {
+    openat2(cwd(), "/proc/self/ns/mnt", OFlags::RDONLY.bits() as i32, 0, 0)
+}
+
+impl Host {
+    /// `namespace` is the host's, this process has entered its own.
+    pub fn new(namespace: OwnedFd) -> Result<Self> {
+        Ok(Host { namespace, own: current()? })
+    }
+
+    /// Does `act` in the host's mount namespace.
+    pub fn within<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        setns(&self.namespace, ns::MOUNT)?;
+        let outcome = act();
+        if setns(&self.own, ns::MOUNT).is_err() {
+            // Whatever came next would be done to the host's mounts.
+            exit_now(1);
+        }
+        outcome
+    }
 }
 
 /// Opens a path that only root can change.

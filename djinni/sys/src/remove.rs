@@ -1,31 +1,141 @@
 //! Removing a tree that its owner may have made to hurt whoever removes it.
+//!
+//! What is to go is renamed first (`.gone-N` beside it), which takes no time and leaves its name to
+//! whatever comes next. A child then removes all of such names, as root of the slave's own user
+//! namespace: whatever is in there, it has no more rights on the host than the ids that made it. It
+//! may take [`LIMIT`]; what is left then, and what a killed djinni has left, goes the next time.
 
+use std::collections::VecDeque;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use djinni_raw::{Cloned, Result, become_id, exit_now, fork, ns, setns, wait_for};
+use djinni_raw::Result;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::child::{Child, Rights};
 use crate::failed;
 
-/// Empties `directory` as root of the user namespace `owner`: whatever is in there, the removal has
-/// no more rights on the host than the ids that made it.
-pub fn empty_as(directory: &OwnedFd, owner: impl AsFd) -> Result<()> {
-    match fork()? {
-        Cloned::Child => {
-            let done = setns(owner, ns::USER)
-                .and_then(|()| become_id(0, 0))
-                .and_then(|()| empty(directory.as_fd()));
-            exit_now(done.map_or_else(|error| error.errno().clamp(1, 127), |()| 0))
-        }
-        Cloned::Parent { pid, .. } => match djinni_raw::shell_status(wait_for(pid)?) {
-            0 => Ok(()),
-            errno => {
-                Err(djinni_raw::Error::new("empty", djinni_raw::describe_fd(directory), errno))
-            }
-        },
+/// What begins the names of what is to be removed.
+const GONE: &str = ".gone-";
+/// How long one child may take.
+const LIMIT: Duration = Duration::from_secs(300);
+/// How many children remove at once.
+const AT_ONCE: usize = 2;
+
+/// Renames `name` in `from` to a name in `aside` that nobody can have guessed. `false`: it is not there.
+pub fn set_aside(from: impl AsFd, name: &str, aside: impl AsFd) -> Result<bool> {
+    let mut number = [0u8; 8];
+    rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty())
+        .map_err(failed("getrandom", ""))?;
+    let gone = format!("{GONE}{:016x}", u64::from_ne_bytes(number));
+    match rustix::fs::renameat(from, name, aside, gone) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(failed("renameat", name)(errno)),
     }
+}
+
+/// A directory in which something was set aside, or may have been.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    directory: OwnedFd,
+    owner: OwnedFd,
+}
+
+/// Removals that run, and those that wait for their turn.
+#[derive(Debug, Default)]
+pub struct Removals {
+    running: Vec<(Child, Instant, Place)>,
+    waiting: VecDeque<Place>,
+}
+
+impl Removals {
+    /// Has everything removed that was set aside in `directory`, at `path`, as root of the user
+    /// namespace `owner`: by the next [`Removals::advance`].
+    pub fn add(&mut self, path: &Path, directory: OwnedFd, owner: OwnedFd) {
+        if self.waiting.iter().all(|place| place.path != path) {
+            self.waiting.push_back(Place { path: path.to_owned(), directory, owner });
+        }
+    }
+
+    /// The children, each ready for reading when it has ended.
+    pub fn children(&self) -> impl Iterator<Item = &Child> {
+        self.running.iter().map(|(child, ..)| child)
+    }
+
+    /// Whether something is removed, or is to be.
+    pub fn is_busy(&self) -> bool {
+        !self.running.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Lets go of children that have ended, ends those that took too long, starts what waits.
+    /// Returns what was not removed whole: where, and why.
+    pub fn advance(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        self.running.retain(|(child, started, place)| {
+            if started.elapsed() >= LIMIT {
+                child.kill();
+            }
+            let Some(status) = child.ended() else { return true };
+            if status != 0 {
+                let path = place.path.display();
+                told.push(format!("{path}: what was set aside is not all removed ({status})"));
+            }
+            false
+        });
+        while self.running.len() < AT_ONCE
+            && let Some(place) = self.next()
+        {
+            match start(&place) {
+                Ok(child) => self.running.push((child, Instant::now(), place)),
+                Err(error) => told.push(error.to_string()),
+            }
+        }
+        told
+    }
+
+    /// The first that waits for a directory in which nothing is being removed.
+    fn next(&mut self) -> Option<Place> {
+        let idle = |place: &Place| self.running.iter().all(|(.., other)| other.path != place.path);
+        let at = self.waiting.iter().position(idle)?;
+        self.waiting.remove(at)
+    }
+}
+
+fn start(place: &Place) -> Result<Child> {
+    let (directory, owner) = (place.directory.as_fd(), place.owner.as_fd());
+    Child::start(Rights::RootOf(owner), &[directory.as_raw_fd()], || {
+        remove_gone(directory).map_or_else(|error| error.errno().clamp(1, 126), |()| 0)
+    })
+}
+
+/// Removes all that was set aside in `directory`; nothing else there is touched.
+fn remove_gone(directory: BorrowedFd<'_>) -> Result<()> {
+    let mut left = None;
+    each(directory, |name| {
+        if name.to_bytes().starts_with(GONE.as_bytes())
+            && let Err(error) = remove(directory, name)
+        {
+            // One that cannot go must not keep the others.
+            left = Some(error);
+        }
+        Ok(())
+    })?;
+    left.map_or(Ok(()), Err)
+}
+
+fn remove(directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    if removed(directory, name)? {
+        return Ok(());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::openat(directory, name, flags, Mode::empty());
+    empty(top.map_err(failed("openat", name.to_string_lossy()))?.as_fd())?;
+    removed(directory, name).map(drop)
 }
 
 /// What a directory must be for its entries to go: one that its owner made unreadable or sticky would
@@ -164,17 +274,53 @@ mod tests {
         std::fs::remove_dir(&base).unwrap();
     }
 
+    #[test]
+    fn what_is_set_aside_goes_and_a_new_one_of_its_name_stays() {
+        let base = std::env::temp_dir().join(format!("djinni-aside-{}", std::process::id()));
+        let outside = base.join("outside");
+        let area = base.join("area");
+        std::fs::create_dir_all(area.join("mach/layers/old/deep")).unwrap();
+        std::fs::create_dir_all(&outside).unwrap();
+        std::fs::write(outside.join("kept"), "x").unwrap();
+        let opened = std::fs::File::open(&area).unwrap();
+        assert!(set_aside(&opened, "mach", &opened).unwrap());
+        assert!(!set_aside(&opened, "mach", &opened).unwrap(), "there is none any more");
+        // A build begins before anything was removed; a link is no directory, and is not followed.
+        std::fs::create_dir_all(area.join("mach/layers/new")).unwrap();
+        std::os::unix::fs::symlink(&outside, area.join(".gone-link")).unwrap();
+        std::fs::write(area.join(".gone-file"), "x").unwrap();
+        remove_gone(opened.as_fd()).unwrap();
+        let left: Vec<_> = std::fs::read_dir(&area).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(area.join("mach/layers/new").exists() && outside.join("kept").exists());
+        // A mach that is no directory goes as well.
+        std::fs::remove_dir_all(area.join("mach")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", area.join("mach")).unwrap();
+        assert!(set_aside(&opened, "mach", &opened).unwrap());
+        remove_gone(opened.as_fd()).unwrap();
+        assert_eq!(std::fs::read_dir(&area).unwrap().count(), 0);
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+
     const FIRST: u32 = 1_000_000;
     const BASE: &str = "DJINNI_TEST_REMOVE";
 
     /// Run by the next one, in a process whose other threads hold nothing.
     #[test]
     #[ignore = "a part of root_a_slice_s_root_removes_what_its_ids_and_overlayfs_left"]
-    fn empty_as_the_slice() {
-        let top = File::open(std::env::var_os(BASE).unwrap()).unwrap();
+    fn remove_as_the_slice() {
+        let path = PathBuf::from(std::env::var_os(BASE).unwrap());
+        let area = File::open(&path).unwrap();
         let ids = Ids { first: FIRST, count: 65536 };
         let namespace = crate::idmap::user_namespace(ids).unwrap();
-        empty_as(&top.into(), namespace).unwrap();
+        assert!(set_aside(&area, "mach", &area).unwrap());
+        let mut removals = Removals::default();
+        removals.add(&path, area.into(), namespace);
+        while removals.is_busy() {
+            let told = removals.advance();
+            assert!(told.is_empty(), "{told:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]
@@ -183,14 +329,17 @@ mod tests {
             return eprintln!("skipped: only root can make what others own");
         }
         let base = std::env::temp_dir().join(format!("djinni-slice-{}", std::process::id()));
+        let mach = base.join("mach");
+        std::fs::create_dir(&base).unwrap();
+        chown(&base, Some(FIRST), Some(FIRST)).unwrap();
         let make = |path: &str, mode: u32, owner: u32| {
-            let path = base.join(path);
+            let path = mach.join(path);
             std::fs::create_dir(&path).unwrap();
             chown(&path, Some(owner), Some(owner)).unwrap();
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         };
         let whiteout = |path: &str| {
-            let path = base.join(path);
+            let path = mach.join(path);
             mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), 0).unwrap();
         };
         make("", 0o1777, FIRST);
@@ -202,14 +351,17 @@ mod tests {
             .into_iter()
             .for_each(whiteout);
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "remove::tests::empty_as_the_slice", "--ignored", "--test-threads=1"])
+            .args([
+                "--exact",
+                "remove::tests::remove_as_the_slice",
+                "--ignored",
+                "--test-threads=1",
+            ])
             .env(BASE, &base)
             .status()
             .unwrap();
         assert!(status.success());
         assert_eq!(std::fs::read_dir(&base).unwrap().count(), 0);
-        let mode = std::fs::metadata(&base).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o755);
         std::fs::remove_dir(&base).unwrap();
     }
 }

@@ -19,6 +19,8 @@ use rustix::io::Errno;
 use crate::cgroup::Cgroup;
 use crate::failed;
 use crate::idmap::user_namespace;
+use crate::namespace::Host;
+use crate::remove::{Removals, set_aside};
 
 /// The directory in a slot that says: held by the master, so a restart of ours must keep it.
 pub const HELD_MARK: &str = "held";
@@ -41,8 +43,8 @@ pub enum FailureKind {
     NoMountPoint(PathBuf),
     /// Something still uses the tree that was to come down.
     Busy,
-    /// The tree is down, but a directory could not be emptied.
-    NotEmptied,
+    /// The tree is down, but a directory could not be discarded.
+    NotDiscarded,
     /// Ours to explain.
     Fault,
 }
@@ -58,6 +60,9 @@ impl fmt::Display for Failure {
 pub struct Stage {
     directory: PathBuf,
     cgroup: Cgroup,
+    host: Host,
+    /// What is being removed in the background.
+    pub removals: Removals,
     images: BTreeMap<ImageName, OwnedFd>,
     namespaces: Vec<(Ids, OwnedFd)>,
 }
@@ -67,13 +72,21 @@ pub struct Stage {
 struct Run {
     layers: BTreeMap<Layer, OwnedFd>,
     scratch: Option<OwnedFd>,
+    kept: Option<OwnedFd>,
     undo: Vec<Step>,
 }
 
 impl Stage {
-    /// A stage for the master whose directory below the runtime directory is `directory`.
-    pub fn new(directory: PathBuf, cgroup: Cgroup) -> Self {
-        Stage { directory, cgroup, images: BTreeMap::new(), namespaces: Vec::new() }
+    /// A stage for the master whose directory below the runtime directory is `directory`. What the
+    /// policy names is looked for on `host`: its disks may have come after the master.
+    pub fn new(directory: PathBuf, cgroup: Cgroup, host: Host) -> Self {
+        let (images, namespaces) = (BTreeMap::new(), Vec::new());
+        Stage { directory, cgroup, host, removals: Removals::default(), images, namespaces }
+    }
+
+    /// The host's mounts, as they are now.
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The master's cgroup.
@@ -132,11 +145,15 @@ impl Stage {
                 run.scratch = Some(scratch(*size_bytes, *inodes)?);
             }
             Step::Overlay { layer, upper, owner, suid } => {
+                if let Upper::Kept(path) = upper {
+                    let kept = || private_clone(&kept_directory(path)?, 0);
+                    run.kept = Some(self.host.within(kept)?);
+                }
                 let mount = overlay(run, layer, upper, *owner, *suid)?;
                 run.layers.insert(layer.clone(), mount);
             }
             Step::BindDirectory { layer, path, owner } => {
-                let mount = bind_directory(path.as_path(), *owner)?;
+                let mount = self.host.within(|| bind_directory(path.as_path(), *owner))?;
                 run.layers.insert(layer.clone(), mount);
             }
             Step::MakeShares { names, owner } => {
@@ -144,9 +161,10 @@ impl Stage {
                 run.layers.insert(Layer::Shares, shares(names, *owner)?);
             }
             Step::BindShare { name, path } => {
-                let fd = open_absolute(path.as_path())?;
                 let attributes = attr::RDONLY | attr::NODEV | attr::NOSUID;
-                run.layers.insert(Layer::Share(name.clone()), private_clone(&fd, attributes)?);
+                let share = || private_clone(&open_absolute(path.as_path())?, attributes);
+                let share = self.host.within(share)?;
+                run.layers.insert(Layer::Share(name.clone()), share);
             }
             Step::Graft { layer, at } => {
                 let at = open_dir_beneath(run.layer(&Layer::Root)?, &at.to_string_lossy())?;
@@ -164,7 +182,7 @@ impl Stage {
             }
             Step::RemoveSlot { slave } => self.remove_slot(slave)?,
             Step::RemoveCgroup { path } => self.cgroup.remove(path)?,
-            Step::Empty { directory, ids } => self.empty(directory, *ids)?,
+            Step::Discard { directory, aside, ids } => self.discard(directory, aside, *ids)?,
         }
         Ok(())
     }
@@ -243,16 +261,39 @@ impl Stage {
         outcome
     }
 
-    fn empty(&mut self, directory: &Path, ids: Ids) -> Result<()> {
+    fn discard(&mut self, directory: &Path, aside: &Path, ids: Ids) -> Result<()> {
         let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
             return Ok(());
         };
-        let name = name.to_string_lossy().into_owned();
-        let flags = (OFlags::RDONLY | OFlags::DIRECTORY).bits() as i32;
-        let opened = open_absolute(parent)
-            .and_then(|parent| openat2(parent, &name, flags, 0, resolve::STRICT));
+        let name = name.to_string_lossy();
+        let opened = self.host.within(|| {
+            let parent_fd = crate::namespace::open(parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            if aside != parent {
+                let aside = aside.file_name().unwrap_or_default().to_string_lossy();
+                make_owned(&parent_fd, &aside, 0o700, ids.first)?;
+            }
+            let aside = crate::namespace::open(aside, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            set_aside(&parent_fd, &name, &aside)?;
+            Ok(aside)
+        });
+        self.remove_in(aside, opened, ids)
+    }
+
+    /// Has removed in the background what an earlier djinni has set aside in `aside`, if it is there.
+    pub fn sweep(&mut self, aside: &Path, ids: Ids) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let opened = self.host.within(|| crate::namespace::open(aside, flags));
+        self.remove_in(aside, opened, ids)
+    }
+
+    fn remove_in(&mut self, aside: &Path, opened: Result<OwnedFd>, ids: Ids) -> Result<()> {
         match opened {
-            Ok(directory) => crate::remove::empty_as(&directory, self.namespace(ids)?),
+            Ok(directory) => {
+                let owner = self.namespace(ids)?.try_clone();
+                let owner = owner.map_err(crate::io_failed("dup", "user namespace"))?;
+                self.removals.add(aside, directory, owner);
+                Ok(())
+            }
             Err(error) if error.errno() == Errno::NOENT.raw_os_error() => Ok(()),
             Err(error) => Err(error),
         }
@@ -275,7 +316,7 @@ fn kind(step: &Step, error: &Error) -> FailureKind {
         (Step::Unmount { .. }, Errno::BUSY) | (Step::KillCgroup { .. }, Errno::TIMEDOUT) => {
             FailureKind::Busy
         }
-        (Step::Empty { .. }, _) => FailureKind::NotEmptied,
+        (Step::Discard { .. }, _) => FailureKind::NotDiscarded,
         _ => FailureKind::Fault,
     }
 }
@@ -347,18 +388,14 @@ fn overlay(run: &Run, layer: &Layer, upper: &Upper, owner: u32, suid: bool) -> R
     };
     let lower = lower.as_ref().unwrap_or(root);
     let context = FsContext::open("overlay")?;
-    let kept;
-    let base = match (upper, &run.scratch) {
-        (Upper::Scratch, Some(scratch)) => {
+    let base = match upper {
+        Upper::Scratch => {
             context.flag("volatile")?; // what dies with the attach need not reach a disk
-            scratch
+            &run.scratch
         }
-        (Upper::Scratch, None) => return Err(missing_scratch()),
-        (Upper::Kept(path), _) => {
-            kept = kept_directory(path)?;
-            &kept
-        }
+        Upper::Kept(_) => &run.kept,
     };
+    let base = base.as_ref().ok_or_else(missing_base)?;
     let (upper, work) = upper_names(layer);
     make_owned(base, upper, 0o755, owner)?;
     make_owned(base, work, 0o755, owner)?;
@@ -368,8 +405,8 @@ fn overlay(run: &Run, layer: &Layer, upper: &Upper, owner: u32, suid: bool) -> R
     context.mount(attr::NODEV | if suid { 0 } else { attr::NOSUID })
 }
 
-fn missing_scratch() -> Error {
-    Error::new("layer", "scratch", Errno::BADF.raw_os_error())
+fn missing_base() -> Error {
+    Error::new("layer", "scratch or kept", Errno::BADF.raw_os_error())
 }
 
 fn kept_directory(path: &Path) -> Result<OwnedFd> {

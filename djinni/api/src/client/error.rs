@@ -50,7 +50,11 @@ fn write_connect(f: &mut fmt::Formatter<'_>, socket: &Path, source: &io::Error) 
                 "there is no such socket: start djinnid, or name its directory with --runtime"
             )
         }
-        io::ErrorKind::ConnectionRefused => write!(f, "nobody listens there: start djinnid"),
+        io::ErrorKind::ConnectionRefused => write!(
+            f,
+            "nobody listens there: start djinnid; if it runs, its worker has died and another one \
+             follows within a minute: try again, and see djinnid's log"
+        ),
         io::ErrorKind::PermissionDenied => write!(f, "permission denied: run this as root"),
         _ => write!(f, "{source}: see whether that is djinnid's socket"),
     }

@@ -55,7 +55,7 @@ impl Worker {
                     at.display()
                 ),
             },
-            FailureKind::Busy | FailureKind::NotEmptied | FailureKind::Fault => {
+            FailureKind::Busy | FailureKind::NotDiscarded | FailureKind::Fault => {
                 self.fault(&failure)
             }
         }

@@ -13,7 +13,7 @@ use djinni_sys::stage::{Failure, FailureKind};
 use djinni_sys::{facts, namespace};
 
 use super::{INIT_CGROUP, Worker, fetch_image};
-use crate::link::Answer;
+use crate::link::{Answer, Numbered};
 use crate::{log, times};
 
 impl Worker {
@@ -80,17 +80,21 @@ impl Worker {
             return Ok(());
         };
         if failure.kind == FailureKind::Busy {
-            let holders = facts::holders(&self.mount_points(slave));
-            if !matches!(self.status(slave).state, State::Draining { .. }) {
-                self.announce("draining", slave, &holders.join(", "));
+            if let State::Draining { holders } = &self.status(slave).state {
+                // Looking for them again costs what the master wants.
+                let (slave, holders) = (slave.clone(), holders.clone());
+                return Err(wire::Refusal::Draining { slave, holders });
             }
+            let first = self.master.ids.first;
+            let holders = facts::holders(&self.mount_points(slave), self.stage.cgroup(), first);
+            self.announce("draining", slave, &holders.join(", "));
             self.status(slave).state = State::Draining { holders: holders.clone() };
             return Err(wire::Refusal::Draining { slave: slave.clone(), holders });
         }
         let refusal = self.fault(&failure);
-        if failure.kind == FailureKind::NotEmptied {
+        if failure.kind == FailureKind::NotDiscarded {
             self.status(slave).state = State::Free;
-            self.announce("detached", slave, "free again, but not emptied");
+            self.announce("detached", slave, "free again, but its caches are not discarded");
             return Err(refusal);
         }
         if let wire::Refusal::Fault { reference, .. } = &refusal {
@@ -186,6 +190,13 @@ impl Worker {
             log::error!("{}: its slots cannot be listed: {error}", self.master.name);
             Vec::new()
         });
+        for slave in self.master.slaves.values() {
+            for (_, aside) in plan::removal_places(slave, &self.master, &self.places) {
+                if let Err(error) = self.stage.sweep(&aside, slave.ids) {
+                    log::warning!("{}: {}: {error}", self.master.name, slave.name);
+                }
+            }
+        }
         for name in names {
             let slot = self.slot(&name).unwrap_or_default();
             let whole = slot.held_by_master && !slot.mounts.is_empty();
@@ -205,12 +216,14 @@ impl Worker {
     }
 
     /// Takes the whole master down; unforced only when nothing of it runs or is held.
-    pub(super) fn drop_all(&mut self, force: bool) -> (Answer, bool) {
+    /// From when on it cannot be stopped is told under the command's `number`.
+    pub(super) fn drop_all(&mut self, number: u64, force: bool) -> (Answer, bool) {
         self.note_master();
         let busy = self.busy();
         if !force && (self.running || !busy.is_empty()) {
             return (Answer::Running(busy), false);
         }
+        let _ = self.commands.send(&Numbered(number, Answer::Dropping));
         if let Err(error) = self.stage.cgroup().kill(Path::new("")) {
             return (Answer::Failed(error.to_string()), false);
         }

@@ -1,5 +1,7 @@
 //! What must not overlap: slices, directories and ids, within a master and between masters.
 
+use std::path::Path;
+
 use crate::config::{AbsolutePath, ConfigError, Ids, Master, Slave};
 
 use super::{Files, MasterFile, Result, SlaveEntry, Source};
@@ -16,8 +18,29 @@ pub(super) fn from_siblings<'a>(
     Err(source.error(entry.slice.span(), reason, "give each slave a slice of its own"))
 }
 
+/// Directories of the kernel's, in which nothing is a file to share.
+const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// Directories of the host's that a share may not hold as a whole.
+const HOSTS: [&str; 4] = ["/etc", "/run", "/root", "/boot"];
+
+/// A share is a directory for slaves, not one of the system's.
+fn no_system_directory(source: &Source, file: &MasterFile) -> Result<()> {
+    for entry in file.share.values() {
+        let path = Path::new(entry.dir.get_ref());
+        let holds = |system: &str| Path::new(system).starts_with(path);
+        let of_kernel = KERNELS.iter().find(|system| holds(system) || path.starts_with(system));
+        if let Some(system) = of_kernel.or_else(|| HOSTS.iter().find(|system| holds(system))) {
+            let reason = format!("share {} would show {system} to slaves", path.display());
+            let remedy = "share a directory that holds what slaves need and nothing else";
+            return Err(source.error(entry.dir.span(), reason, remedy));
+        }
+    }
+    Ok(())
+}
+
 /// No writable directory of a master lies in, or holds, another one or a share.
 pub(super) fn directories(source: &Source, file: &MasterFile, master: &Master) -> Result<()> {
+    no_system_directory(source, file)?;
     let mut taken: Vec<(String, &AbsolutePath)> = vec![("var".into(), &master.var)];
     taken.extend(master.shares.iter().map(|(name, path)| (format!("share {name}"), path)));
     if let Some((what, _)) = taken[1..].iter().find(|(_, path)| path.overlaps(&master.var)) {

@@ -1,0 +1,74 @@
+//! Images, mounted once for all masters. A digest that has to be computed keeps nobody waiting but
+//! those who want that image.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use djinni_api::ImageName;
+use djinni_plan::config::Config;
+use djinni_sys::child::Child;
+use djinni_sys::image::{Check, Checked, MountedImage, Mounting, mount};
+
+/// The images that are mounted, and those whose digests are being computed.
+#[derive(Default)]
+pub struct Images {
+    mounted: BTreeMap<ImageName, MountedImage>,
+    checking: BTreeMap<ImageName, Check>,
+    failed: BTreeMap<ImageName, String>,
+    checked: Vec<Checked>,
+}
+
+impl Images {
+    /// An image's mount, or why there is none; `None` while its digest is being computed. It is
+    /// mounted again when the configuration has come to say otherwise.
+    pub fn get(&mut self, name: &ImageName, config: &Config) -> Option<Result<&OwnedFd, String>> {
+        let Some(wanted) = config.images.get(name) else {
+            return Some(Err(format!("image \"{name}\" is not in images.toml")));
+        };
+        if self.checking.contains_key(name) {
+            return None;
+        }
+        if let Some(sentence) = self.failed.get(name) {
+            return Some(Err(sentence.clone()));
+        }
+        if self.mounted.get(name).is_none_or(|mounted| mounted.image != *wanted) {
+            match mount(wanted, &self.checked) {
+                Ok(Mounting::Done(mounted)) => drop(self.mounted.insert(name.clone(), mounted)),
+                Ok(Mounting::Checking(check)) => {
+                    self.checking.insert(name.clone(), check);
+                    return None;
+                }
+                Err(sentence) => return Some(Err(sentence)),
+            }
+        }
+        self.mounted.get(name).map(|mounted| Ok(&mounted.mount))
+    }
+
+    /// Mounts images whose digests are known now.
+    pub fn advance(&mut self) {
+        let ended = |(name, check): (&ImageName, &Check)| {
+            check.child.ended().is_some().then(|| name.clone())
+        };
+        let ended: Vec<ImageName> = self.checking.iter().filter_map(ended).collect();
+        for name in ended {
+            let Some(check) = self.checking.remove(&name) else { continue };
+            match check.conclude(&mut self.checked) {
+                Ok(mounted) => drop(self.mounted.insert(name, mounted)),
+                Err(sentence) => drop(self.failed.insert(name, sentence)),
+            }
+        }
+    }
+
+    /// The children that compute digests.
+    pub fn children(&self) -> impl Iterator<Item = &Child> {
+        self.checking.values().map(|check| &check.child)
+    }
+
+    /// Lets images go that are not wanted as they are any more, and forgets what failed: everybody
+    /// who waited for it has been told.
+    pub fn prune(&mut self, config: &Config, any_master: bool) {
+        let wanted = |name: &ImageName| config.images.get(name);
+        self.mounted.retain(|name, mounted| any_master && wanted(name) == Some(&mounted.image));
+        self.failed.clear();
+    }
+}

@@ -1,0 +1,198 @@
+//! What an administrator waits for: questions whose answers others give, each with a bound.
+
+use std::time::{Duration, Instant};
+
+use djinni_api::{MasterName, host as wire};
+use djinni_plan::lifecycle::ConnectionId;
+use djinni_plan::places::Places;
+
+use crate::link::Answer;
+use crate::log;
+use crate::masters::{Masters, Outcome, Standing};
+
+/// Something that was asked, and by whom.
+pub struct Job {
+    /// The connection that waits.
+    pub connection: ConnectionId,
+    /// What it waits for.
+    pub kind: JobKind,
+    /// Until when.
+    pub deadline: Instant,
+}
+
+/// A question to a worker: its number, or why it could not be asked.
+pub type Asked = (MasterName, Result<u64, String>);
+
+/// What is waited for.
+pub enum JobKind {
+    /// How masters are; `one`: the answer is that of `Status`.
+    States { asked: Vec<Asked>, one: bool },
+    /// All workers have read the configuration again.
+    Reload(Vec<Asked>),
+    /// Steps.
+    Explain(Asked),
+    /// A master is up.
+    Start(MasterName),
+    /// A master is absent.
+    Drop { name: MasterName, number: u64, force: bool },
+}
+
+impl JobKind {
+    /// How long it is waited for. What no worker may delay is short.
+    pub fn patience(&self) -> Duration {
+        match self {
+            JobKind::States { .. } => Duration::from_secs(1),
+            JobKind::Reload(_) => Duration::from_secs(2),
+            JobKind::Drop { force: false, .. } => Duration::from_secs(2),
+            JobKind::Explain(_) => Duration::from_secs(10),
+            JobKind::Drop { force: true, .. } => Duration::from_secs(30),
+            JobKind::Start(_) => Duration::from_secs(130),
+        }
+    }
+}
+
+type Reply = Result<wire::Reply, wire::Refusal>;
+
+impl Job {
+    /// The reply, once there is one or the time is up.
+    pub fn reply(&self, masters: &Masters, places: &Places) -> Option<Reply> {
+        let late = Instant::now() >= self.deadline;
+        let settled = |asked: &[Asked]| late || asked.iter().all(|asked| settled(masters, asked));
+        match &self.kind {
+            JobKind::States { asked, one } if settled(asked) => {
+                Some(Ok(states(masters, places, asked, *one)))
+            }
+            JobKind::Reload(asked) if settled(asked) => {
+                asked.iter().for_each(|asked| note_reload(masters, asked));
+                Some(Ok(wire::Reply::Reloaded {}))
+            }
+            JobKind::States { .. } | JobKind::Reload(_) => None,
+            JobKind::Explain((name, asked)) => explanation(masters, name, asked, late),
+            JobKind::Start(name) => started(masters, places, name, late),
+            JobKind::Drop { name, number, force } => dropped(masters, name, *number, *force, late),
+        }
+    }
+}
+
+/// Whether nothing more is to be heard about one master soon.
+fn settled(masters: &Masters, (name, asked): &Asked) -> bool {
+    match (masters.standing(name), asked) {
+        (Standing::Absent | Standing::Resting, _) => true,
+        // It was not up when the question came, and nobody was asked.
+        (Standing::Up, Err(_)) => true,
+        (Standing::Starting | Standing::Falling, _) => false,
+        (Standing::Up, Ok(number)) => !matches!(masters.outcome(name, *number), Outcome::Waiting),
+    }
+}
+
+fn states(masters: &Masters, places: &Places, asked: &[Asked], one: bool) -> wire::Reply {
+    let state = |asked: &Asked| state(masters, places, asked);
+    match asked.first() {
+        Some(first) if one => wire::Reply::Status(wire::Status { master: state(first) }),
+        _ => wire::Reply::Masters(wire::Masters { masters: asked.iter().map(state).collect() }),
+    }
+}
+
+fn state(masters: &Masters, places: &Places, (name, asked): &Asked) -> wire::MasterState {
+    let (running, slaves) = masters.status(name).unwrap_or_default();
+    let answered = |number| matches!(masters.outcome(name, number), Outcome::Answered(_));
+    let state = match masters.standing(name) {
+        Standing::Absent => "absent",
+        Standing::Starting => "starting",
+        Standing::Resting => "restarting",
+        Standing::Falling => "dropping",
+        Standing::Up if asked.as_ref().is_ok_and(|number| !answered(*number)) => "does not answer",
+        Standing::Up if running => "running",
+        Standing::Up => "ready",
+    };
+    wire::MasterState {
+        name: name.clone(),
+        state: state.into(),
+        socket: places.master_socket(name).display().to_string(),
+        namespace: places.pin(name).display().to_string(),
+        slaves,
+    }
+}
+
+fn note_reload(masters: &Masters, (name, asked): &Asked) {
+    let why = match asked {
+        Err(sentence) => sentence.clone(),
+        Ok(number) => match masters.outcome(name, *number) {
+            Outcome::Answered(Answer::Failed(sentence)) => sentence,
+            Outcome::Answered(_) | Outcome::Gone => return,
+            Outcome::Waiting => "its worker does not answer yet, and reads it when it does".into(),
+        },
+    };
+    log::error!("{name}: not reloaded: {why}");
+}
+
+fn explanation(
+    masters: &Masters,
+    name: &MasterName,
+    asked: &Result<u64, String>,
+    late: bool,
+) -> Option<Reply> {
+    let outcome = match asked {
+        Ok(number) => masters.outcome(name, *number),
+        Err(sentence) => {
+            let sentence = format!("{sentence}: run 'djinni new_bmaster {name}' first");
+            return Some(Err(fault(name, &sentence)));
+        }
+    };
+    match outcome {
+        Outcome::Answered(Answer::Steps(steps)) => {
+            let steps = (1..).zip(steps).map(|(number, text)| wire::Step { number, text });
+            Some(Ok(wire::Reply::Explanation(wire::Explanation { steps: steps.collect() })))
+        }
+        Outcome::Answered(Answer::Failed(sentence)) => Some(Err(fault(name, &sentence))),
+        Outcome::Answered(other) => Some(Err(fault(name, &format!("unexpected answer {other:?}")))),
+        Outcome::Gone => Some(Err(fault(name, "its worker has died: try again"))),
+        Outcome::Waiting => late.then(|| Err(fault(name, "its worker does not answer"))),
+    }
+}
+
+fn started(masters: &Masters, places: &Places, name: &MasterName, late: bool) -> Option<Reply> {
+    let trouble = || masters.trouble(name).map_or("it was dropped meanwhile", String::as_str);
+    match masters.standing(name) {
+        Standing::Up => Some(Ok(wire::Reply::NewMaster(wire::NewMaster {
+            socket: places.master_socket(name).display().to_string(),
+            namespace: places.pin(name).display().to_string(),
+        }))),
+        Standing::Absent | Standing::Resting => Some(Err(fault(name, trouble()))),
+        Standing::Starting | Standing::Falling => {
+            late.then(|| Err(fault(name, "it is not up yet: see the log, and 'djinni list'")))
+        }
+    }
+}
+
+fn dropped(
+    masters: &Masters,
+    name: &MasterName,
+    number: u64,
+    force: bool,
+    late: bool,
+) -> Option<Reply> {
+    if masters.standing(name) == Standing::Absent {
+        return Some(Ok(wire::Reply::Dropped {}));
+    }
+    let unfinished = match force {
+        true => "it is still being taken down: see the log, then try again",
+        false => "its worker does not answer yet: see 'djinni list', or use --force",
+    };
+    match masters.outcome(name, number) {
+        Outcome::Answered(Answer::Running(holds)) => {
+            Some(Err(wire::Refusal::MasterRunning { name: name.clone(), holds }))
+        }
+        Outcome::Answered(Answer::Failed(sentence)) => Some(Err(fault(name, &sentence))),
+        Outcome::Answered(other) => Some(Err(fault(name, &format!("unexpected answer {other:?}")))),
+        Outcome::Gone => Some(Err(fault(name, "it was started again meanwhile"))),
+        Outcome::Waiting => late.then(|| Err(fault(name, unfinished))),
+    }
+}
+
+/// A fault of ours: logged whole under a reference, which the client is told.
+pub fn fault(name: &MasterName, sentence: &str) -> wire::Refusal {
+    let reference = log::reference();
+    log::error!("{name}: fault {reference}: {sentence}");
+    wire::Refusal::Fault { reference, step: sentence.to_owned() }
+}
