@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use djinni_api::client::HostClient;
 use djinni_api::{ImageName, MasterName};
+use djinni_plan::load::only_root_may_change_directory;
 use djinni_plan::places::Places;
 
 use crate::doctor::{self, Level};
@@ -162,6 +163,7 @@ impl Bhost {
             Command::Start(arguments) => {
                 must_be_root()?;
                 disinherit()?;
+                only_roots(&places)?;
                 let StartArguments { name, foreground, programs } = arguments;
                 let order = Start { programs, foreground };
                 eprintln!("{}", whole(|| master::start(&places, &name, &order))?);
@@ -207,11 +209,21 @@ impl Bhost {
     }
 }
 
+/// Errs where somebody else could put another directory in the place of one that is written to.
+fn only_roots(places: &Places) -> Result<()> {
+    for directory in [&places.config, &places.state, &places.runtime] {
+        only_root_may_change_directory(directory)
+            .map_err(|error| Problem::new(error.file.display(), error.reason, error.remedy))?;
+    }
+    Ok(())
+}
+
 impl ImageCommand {
     fn act(self, places: &Places, json: bool) -> Result<ExitCode> {
         match self {
             ImageCommand::Build(arguments) => {
                 must_be_root()?;
+                only_roots(places)?;
                 let built = whole(|| image::build(places, &arguments.into()))?;
                 tell_djinnid(places);
                 report::built(&built, json);

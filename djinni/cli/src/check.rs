@@ -1,6 +1,6 @@
 //! `djinni check`: the configuration, judged by what djinnid itself judges it with.
 
-use djinni_plan::config::{Config, ConfigError, load};
+use djinni_plan::config::{Config, ConfigError, load, shares_apart};
 use serde_json::{Value, json};
 
 use crate::arguments::Places;
@@ -9,7 +9,13 @@ use crate::output;
 
 /// Reads and judges the configuration. Warnings go to standard error and do not fail it.
 pub fn run(places: &Places) -> Result<(), Failure> {
-    let outcome = load(&places.config);
+    let theirs = djinni_plan::places::Places {
+        config: places.config.clone(),
+        state: "/var/lib/djinni".into(),
+        runtime: places.runtime.clone(),
+    };
+    let outcome =
+        load(&places.config).and_then(|config| shares_apart(&config, &theirs).map(|()| config));
     if places.json {
         output::json(&document(&outcome))?;
     }

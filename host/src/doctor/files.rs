@@ -1,11 +1,10 @@
 //! Configuration, images and directories, and whether djinnid runs.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use djinni_api::client::HostClient;
 use djinni_plan::config::{self, Config};
+use djinni_plan::load::only_root_may_change_directory;
 use djinni_plan::places::Places;
 
 use crate::doctor::Finding;
@@ -14,7 +13,11 @@ use crate::doctor::ids::{self, Accounts};
 /// One finding for each thing.
 pub fn findings(places: &Places) -> Vec<Finding> {
     let mut findings = configuration(places);
-    findings.extend([directory("state directory", &places.state), djinnid(places)]);
+    findings.extend([
+        directory("state directory", &places.state),
+        directory("runtime directory", &places.runtime),
+        djinnid(places),
+    ]);
     findings
 }
 
@@ -24,7 +27,8 @@ fn configuration(places: &Places) -> Vec<Finding> {
         let remedy = "make it, with masters/NAME.toml: examples are in etc/masters of the sources";
         return vec![Finding::warning(subject, "there is none", remedy)];
     }
-    match config::load(&places.config) {
+    let config = config::load(&places.config);
+    match config.and_then(|config| config::shares_apart(&config, places).map(|()| config)) {
         Err(error) => {
             let found = match error.line {
                 0 => format!("{}: {}", error.file.display(), error.reason),
@@ -58,24 +62,13 @@ fn of_config(subject: &str, config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Whoever can rename a directory above can put another in its place.
+/// By the rule that djinnid itself has for the directories it is started with.
 fn directory(subject: &str, path: &Path) -> Finding {
     let subject = format!("{subject} {}", path.display());
-    for above in path.ancestors() {
-        let Ok(found) = fs::metadata(above) else { continue };
-        let group_writes = found.mode() & 0o020 != 0 && found.gid() != 0;
-        if found.uid() != 0 || group_writes || found.mode() & 0o002 != 0 {
-            let what = format!("others than root can change {}", above.display());
-            let remedy = match found.mode() & 0o1000 {
-                0 => format!("chown root:root {0} && chmod go-w {0}", above.display()),
-                _ => "choose one elsewhere: that directory is everybody's on purpose".to_owned(),
-            };
-            return Finding::error(subject, what, remedy);
-        }
-    }
-    match path.is_dir() {
-        true => Finding::ok(subject, "root's alone"),
-        false => Finding::ok(subject, "not there yet; it is made when needed"),
+    match only_root_may_change_directory(path) {
+        Err(error) => Finding::error(subject, error.reason, error.remedy),
+        Ok(()) if path.is_dir() => Finding::ok(subject, "root's alone"),
+        Ok(()) => Finding::ok(subject, "not there yet; it is made when needed"),
     }
 }
 
@@ -89,6 +82,8 @@ fn djinnid(places: &Places) -> Finding {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::doctor::Level;
 

@@ -20,7 +20,7 @@ const NEWER: &str = "boot a kernel of at least 6.15";
 
 /// One finding for each feature.
 pub fn findings(places: &Places) -> Vec<Finding> {
-    let mut findings = vec![version(), initial_mount_namespace()];
+    let mut findings = vec![version(), initial_mount_namespace(), propagation()];
     if !rustix::process::geteuid().is_root() {
         let what = "not asked: only root may use the calls in question";
         findings.push(Finding::warning("kernel features", what, "run 'bhost check' as root"));
@@ -56,6 +56,29 @@ fn initial_mount_namespace() -> Finding {
             "start djinnid by its unit, or from a login of the host itself",
         ),
     }
+}
+
+/// Whether what is mounted and unmounted on the host reaches the namespaces of masters.
+fn propagation() -> Finding {
+    let table = mounts::table().unwrap_or_default();
+    match is_shared(&table, "/") {
+        true => Finding::ok("mounts of the host", "shared with masters' namespaces"),
+        false => Finding::warning(
+            "mounts of the host",
+            "/ is not shared: a disk that is unmounted stays in use in the namespaces of masters \
+             that were made before",
+            "mount --make-rshared / (systemd does it at boot), then drop and make masters again",
+        ),
+    }
+}
+
+/// Whether the mount at `point` is in a peer group (`proc_pid_mountinfo(5)`, `mount_namespaces(7)`).
+fn is_shared(mountinfo: &str, point: &str) -> bool {
+    let fields = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let last =
+        mountinfo.lines().map(fields).rfind(|fields| fields.get(4).is_some_and(|p| p == point));
+    let tags = last.unwrap_or_default().into_iter().skip(6).take_while(|field| field != "-");
+    tags.into_iter().any(|tag| tag.starts_with("shared:"))
 }
 
 /// A tree composed detached, of mounts restricted in the call that clones them.
@@ -180,12 +203,19 @@ fn id_mapped_mounts(state: &Path) -> Finding {
 /// Calls `act` with a user namespace that maps one id, and lets that go again.
 fn in_user_namespace(act: impl FnOnce(&OwnedFd) -> raw::Result<()>) -> raw::Result<()> {
     const SIGKILL: i32 = 9;
+    let parent = rustix::process::getpid();
     let pid = match raw::clone3(ns::USER, None)? {
-        Cloned::Child => loop {
-            // It is ended by its parent, or with it.
-            let _ = raw::set_parent_death_signal(SIGKILL);
-            std::thread::park();
-        },
+        Cloned::Child => {
+            // It keeps nothing of its parent's, and is ended by it, or with it.
+            let alone = raw::close_all_but(&[]);
+            let alone = alone.and_then(|()| raw::set_parent_death_signal(SIGKILL)).is_ok();
+            if !alone || rustix::process::getppid() != Some(parent) {
+                raw::exit_now(1);
+            }
+            loop {
+                std::thread::park();
+            }
+        }
         Cloned::Parent { pid, .. } => pid,
     };
     let outcome = mapped(pid).and_then(|namespace| act(&namespace));
@@ -265,5 +295,22 @@ fn controllers(mount: &Path) -> Finding {
             format!("no {}: 'limits' in a policy cannot be enforced", missing.join(", ")),
             "boot with systemd.unified_cgroup_hierarchy=1, or cgroup_no_v1=all",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_shared;
+
+    #[test]
+    fn a_root_that_is_a_slave_or_private_is_not_shared() {
+        let line = |tags: &str| format!("20 1 8:1 / / rw,noatime {tags}- ext4 /dev/x rw\n");
+        assert!(is_shared(&line("shared:1 "), "/"));
+        assert!(is_shared(&line("master:4 shared:1 "), "/"));
+        assert!(!is_shared(&line("master:4 "), "/"));
+        assert!(!is_shared(&line(""), "/"));
+        // What was mounted over it last is what counts.
+        assert!(!is_shared(&(line("shared:1 ") + &line("")), "/"));
+        assert!(!is_shared("20 1 8:1 / /srv rw shared:1 - ext4 /dev/x rw\n", "/"));
     }
 }
