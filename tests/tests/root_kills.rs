@@ -92,8 +92,6 @@ fn root_kill_djinnid_and_come_back_much_later() {
 #[test]
 fn root_kill_a_worker_in_the_middle() {
     let scene = scene();
-    // One that has just been started is not started again.
-    std::thread::sleep(Duration::from_millis(2100));
     let worker = scene.djinni.worker();
     kill(worker as i32, SIGKILL).unwrap();
     let daemon = scene.djinni.daemon();

@@ -161,7 +161,21 @@ fn root_a_tree_that_is_in_use_is_draining_and_by_whom() {
     for path in ["", "build", "var/lib", "var/lib/from-the-image", "bin/busybox"] {
         in_use(&djinni, path);
     }
-    djinni.finish();
+    // However many there are, a few are named.
+    djinni.asks(&["attach", "erofs"]).done();
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done; echo up; read forever";
+    let script = format!("cd /mnt/slaves/erofs/root; {script}");
+    let mut holder = djinni.bhost(&["enter", MASTER, "--", "sh", "-c", &script]);
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut word = [0; 3];
+    holder.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+    match refused(djinni.master().detach(&slave("erofs"))) {
+        Refusal::Draining { holders, .. } => assert_eq!(holders.len(), 8, "{holders:?}"),
+        other => panic!("{other:?}"),
+    }
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    djinni.finish_by_force();
 }
 
 /// A process of the master's that is none of the slave's holds `path` of its tree.
