@@ -59,29 +59,19 @@ pub fn mountinfo() -> Result<String> {
 /// the same image by its peer group: ours is `shared:N`, what propagated from it `master:N`
 /// (`mount_namespaces(7)`). A master chooses how many mounts and processes there are to look at, so
 /// a child looks, for a bounded time; and as `user`, who may look at the master's processes since
-/// its user namespace is his (`ptrace(2)`, access mode checking).
+/// their user namespace is his (`ptrace(2)`, access mode checking).
 pub fn holders(points: &[std::path::PathBuf], cgroup: &Cgroup, user: u32) -> Vec<String> {
     let ours = mountinfo().unwrap_or_default();
     let groups: BTreeSet<&str> = mounts(&ours)
         .filter(|mount| points.iter().any(|point| *point == Path::new(&unescape(mount.point))))
         .flat_map(|mount| mount.groups().collect::<Vec<_>>())
         .collect();
-    let processes = cgroup.processes();
-    let look = |rights| told_by_child(rights, &processes, &groups).unwrap_or_default();
-    match look(Rights::User(user)) {
-        // The user namespace was made by root, which is what we are.
-        nobody if nobody.is_empty() => look(Rights::Same),
-        some => some,
-    }
+    told_by_child(user, &cgroup.processes(), &groups).unwrap_or_default()
 }
 
-fn told_by_child(
-    rights: Rights<'_>,
-    processes: &[u32],
-    groups: &BTreeSet<&str>,
-) -> Result<Vec<String>> {
+fn told_by_child(user: u32, processes: &[u32], groups: &BTreeSet<&str>) -> Result<Vec<String>> {
     let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", ""))?;
-    let child = Child::start(rights, &[write_end.as_raw_fd()], move || {
+    let child = Child::start(Rights::User(user), &[write_end.as_raw_fd()], move || {
         find_holders(processes, groups, File::from(write_end));
         0
     })?;
