@@ -181,6 +181,9 @@ fn add(
         return Ok(root);
     }
     let dist = workshop.dist;
+    if kind == Kind::Minimal {
+        check_version(dist, &wanted)?;
+    }
     let parent = root.layers.last();
     let parent_key = parent.map(|layer| layer.manifest.key.as_str());
     let key = Key::new(kind, &dist.sha256, &dist.arch, parent_key, &new);
@@ -193,6 +196,29 @@ fn add(
     root.layers.push(layer);
     root.resolution = wanted;
     Ok(root)
+}
+
+/// Refuses a dist that names another version of rpm than its roots would have, before any is made.
+fn check_version(dist: &Dist, wanted: &Resolution) -> Result<(), Failure> {
+    // A package's version may go on where rpm's own ends: 4.18.0+dfsg, 4.19.0~rc1.
+    let number = |version: &str| {
+        version.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or("").to_owned()
+    };
+    let package = wanted.packages.iter().find(|package| package.name == "rpm");
+    let evr = package.and_then(|package| package.nevra.strip_prefix("rpm-"));
+    let version = evr.map(|evr| evr.rsplit_once(':').map_or(evr, |(_, version)| version));
+    match (package, version) {
+        (Some(package), Some(version)) if number(version) != number(&dist.rpm) => {
+            let what = format!(
+                "the roots of {} would have {}, but the dist says rpm = {:?}",
+                dist.name, package.nevra, dist.rpm
+            );
+            let remedy =
+                "correct 'rpm' in the dist: it is what 'rpm --version' prints in its roots";
+            Err(Failure::new(Cause::Root, what, remedy))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The files of a new layer on `root`: those that `wanted` has beyond it are installed.
@@ -364,6 +390,37 @@ pub fn check_arch(dist: &Dist) -> Result<(), Failure> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_rpm_than_the_dist_says_is_told_by_the_resolution() {
+        let dist = crate::dist::tests::sample();
+        let with = |name: &str, nevra: &str| {
+            let [nevra, name, empty] = [nevra, name, ""].map(str::to_owned);
+            let (repository, location, sha256) = (empty.clone(), empty.clone(), empty);
+            let package = crate::package::Package {
+                nevra,
+                name,
+                repository,
+                location,
+                sha256,
+                size_bytes: 1,
+            };
+            check_version(&dist, &Resolution::new(vec![package]))
+        };
+        for nevra in
+            ["rpm-4.18.0-1.x86_64", "rpm-4.18.0+dfsg-1.x86_64", "rpm-1:4.18.0~rc1-1.x86_64"]
+        {
+            with("rpm", nevra).unwrap();
+        }
+        let failure = with("rpm", "rpm-4.18.1-1.x86_64").unwrap_err();
+        assert!(
+            failure
+                .what
+                .ends_with("would have rpm-4.18.1-1.x86_64, but the dist says rpm = \"4.18.0\"")
+        );
+        // Who calls it otherwise is judged by the root itself.
+        with("rpm4", "rpm4-4.20-1.x86_64").unwrap();
+    }
 
     #[test]
     fn the_builder_is_added_once_and_inside_the_root() {

@@ -4,6 +4,7 @@ use super::apt::Apt;
 use super::relation::Relations;
 use crate::explain;
 use crate::failure::{Cause, Failure};
+use crate::resolve::unmet::enumerated;
 
 const REMEDY: &str = "add a repository that has it to the dist, build that package first in the same \
                       call, or correct debian/control";
@@ -39,18 +40,26 @@ pub fn failure(apt: &Apt<'_>, depends: &Relations, conflicts: &Relations, said: 
         let details = explain::last_lines(said);
         return Failure::new(Cause::Dependency, what, "read root.log").with_details(details);
     };
-    let whose = first.package.as_ref().map_or(String::new(), |name| format!(" of {name}"));
-    let what = format!(
-        "{subject}: Build-Depends {}{whose} cannot be met: nothing in {} has it",
-        first.relation,
-        apt.places()
-    );
+    let what = format!("{subject}: Build-Depends {}", headline(first, &complaints, &apt.places()));
     let names = apt.names().unwrap_or_default();
     let describe = |one: &Complaint| {
         describe(one, &names, || apt.versions(name_of(&one.relation)).unwrap_or_default())
     };
     let details = complaints.iter().take(LINES_LIMIT).map(describe).collect();
     Failure::new(Cause::Dependency, what, REMEDY).with_details(details)
+}
+
+/// All that the source itself lacks; where that is nothing, what the first of its packages lacks.
+fn headline(first: &Complaint, complaints: &[Complaint], places: &str) -> String {
+    let own = complaints.iter().filter(|one| one.package.is_none());
+    let own: Vec<String> = own.map(|one| one.relation.clone()).collect();
+    match (&first.package, own.len()) {
+        (Some(name), 0) => {
+            format!("{} of {name} cannot be met: nothing in {places} has it", first.relation)
+        }
+        (_, 1) => format!("{} cannot be met: nothing in {places} has it", own[0]),
+        _ => format!("{} cannot be met: nothing in {places} has them", enumerated(&own)),
+    }
 }
 
 /// The complaints below `The following packages have unmet dependencies:`.
@@ -136,6 +145,17 @@ mod tests {
         assert_eq!(found[1].instead, "0.21-12 is to be installed");
         assert_eq!(found[2].package.as_deref(), Some("libfoo-dev"));
         assert_eq!(complaints("E: Unable to locate package gcd\n")[0].relation, "gcd");
+    }
+
+    #[test]
+    fn the_headline_has_all_that_the_source_lacks() {
+        let found = complaints(SAID);
+        let both = "nonsense-x, gettext (>= 99) cannot be met: nothing in bookworm has them";
+        assert_eq!(headline(&found[0], &found, "bookworm"), both);
+        let one = "nonsense-x cannot be met: nothing in bookworm has it";
+        assert_eq!(headline(&found[0], &found[..1], "bookworm"), one);
+        let others = "libfoo1 (= 2) of libfoo-dev cannot be met: nothing in bookworm has it";
+        assert_eq!(headline(&found[2], &found[2..], "bookworm"), others);
     }
 
     #[test]

@@ -17,8 +17,10 @@ use crate::area::entries;
 use crate::digest;
 use crate::failure::{Cause, Failure};
 
-/// Where a slave's owner puts dists of their own.
-pub const DIST_DIRECTORY: &str = "/etc/mach/dists";
+/// Where dists of one's own are looked for, in this order: in the slave's image, and in the share
+/// `dists`. Both can be changed on the host alone: a dist names keys and hooks, so never in a working
+/// area, where whatever a slave once ran may have left one.
+pub const DIST_DIRECTORIES: [&str; 2] = ["/etc/mach/dists", "/mnt/shares/dists"];
 
 /// Dists that every mach knows: a slave's image needs none of our files.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -206,13 +208,17 @@ pub struct Hooks {
 
 impl Dist {
     /// The dist that `-r` names: a path where it holds a `/`, else a name looked up in
-    /// [`DIST_DIRECTORY`], then among the built-in ones.
+    /// [`DIST_DIRECTORIES`], then among the built-in ones.
     pub fn find(given: &str) -> Result<Self, Failure> {
+        Self::find_in(&DIST_DIRECTORIES.map(Path::new), given)
+    }
+
+    fn find_in(directories: &[&Path], given: &str) -> Result<Self, Failure> {
         if given.contains('/') {
             return Self::read(Path::new(given));
         }
-        let path = Path::new(DIST_DIRECTORY).join(format!("{given}.toml"));
-        if path.exists() {
+        let mut paths = directories.iter().map(|place| place.join(format!("{given}.toml")));
+        if let Some(path) = paths.find(|path| path.exists()) {
             return Self::read(&path);
         }
         match BUILT_IN.iter().find(|(name, _)| *name == given) {
@@ -244,7 +250,10 @@ pub fn macro_file(macros: &BTreeMap<String, String>) -> String {
 fn unknown(given: &str) -> Failure {
     let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
     usage(
-        format!("there is no dist {given:?}, neither in {DIST_DIRECTORY} nor built in"),
+        format!(
+            "there is no dist {given:?}, neither in {} nor built in",
+            DIST_DIRECTORIES.join(", ")
+        ),
         &format!("use one of: {}; or give the path of a file", known.join(", ")),
     )
 }
@@ -288,13 +297,20 @@ pub struct Listed {
     pub lacks: Vec<String>,
 }
 
-/// Every dist there is, those of [`DIST_DIRECTORY`] before the built-in ones they hide.
+/// Every dist that `-r` finds by its name: those of [`DIST_DIRECTORIES`], in order, before what they hide.
 pub fn list() -> Result<Vec<Listed>, Failure> {
-    let mut found = Vec::new();
-    for path in entries(Path::new(DIST_DIRECTORY))? {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            found.push(listed(&stem, path.display().to_string(), Dist::read(&path)));
+    list_of(&DIST_DIRECTORIES.map(Path::new))
+}
+
+fn list_of(directories: &[&Path]) -> Result<Vec<Listed>, Failure> {
+    let mut found: Vec<Listed> = Vec::new();
+    for directory in directories {
+        for path in entries(directory)? {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let is_dist = path.extension().is_some_and(|extension| extension == "toml");
+            if is_dist && found.iter().all(|listed| listed.name != stem) {
+                found.push(listed(&stem, path.display().to_string(), Dist::read(&path)));
+            }
         }
     }
     for (name, text) in BUILT_IN {

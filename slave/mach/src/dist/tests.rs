@@ -134,6 +134,33 @@ fn a_name_nobody_knows_lists_those_known() {
 }
 
 #[test]
+fn a_dist_of_ones_own_is_found_in_the_image_before_the_share_before_what_is_built_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let [image, share] = ["image", "share"].map(|name| directory.path().join(name));
+    let places = [image.as_path(), share.as_path()];
+    let write = |place: &Path, name: &str, summary: &str| {
+        std::fs::create_dir_all(place).unwrap();
+        let text = text_of("debian-12-rpm")
+            .replace("name = \"debian-12-rpm\"", &format!("name = {name:?}"));
+        let text = text.replace("RPM packages made of Debian 12 binaries", summary);
+        std::fs::write(place.join(format!("{name}.toml")), text).unwrap();
+    };
+    // Neither directory need be there.
+    assert_eq!(list_of(&places).unwrap().len(), BUILT_IN.len());
+    write(&share, "house", "of the share");
+    write(&share, "debian-12-rpm", "of the share");
+    write(&image, "house", "of the image");
+    let summary = |name: &str| Dist::find_in(&places, name).unwrap().summary;
+    assert_eq!(summary("house"), "of the image");
+    assert_eq!(summary("debian-12-rpm"), "of the share");
+    assert_eq!(Dist::find_in(&places, "debian-12").unwrap().name, "debian-12");
+    let names: Vec<String> = list_of(&places).unwrap().into_iter().map(|one| one.name).collect();
+    assert_eq!(names, ["house", "debian-12-rpm", "debian-12"]);
+    let what = Dist::find_in(&places, "other").unwrap_err().what;
+    assert!(what.contains("/mnt/shares/dists") && !what.contains("/build"), "{what}");
+}
+
+#[test]
 fn what_is_built_in_is_listed() {
     let listed = list().unwrap();
     let good = |name: &str| listed.iter().any(|one| one.name == name && one.trouble.is_none());

@@ -22,7 +22,14 @@ fn score(wanted: &str, core: &str, name: &str) -> Option<usize> {
         return Some(distance);
     }
     let shares_core = core.len() >= 3 && core_of(name).contains(core);
-    shares_core.then_some(distance + wanted.len())
+    (shares_core || leads(name, wanted)).then_some(distance + wanted.len())
+}
+
+/// Whether `name` is what `wanted` begins with, and much of it: `gcc` of `gcc-c++`.
+fn leads(name: &str, wanted: &str) -> bool {
+    let goes_on =
+        wanted.strip_prefix(name).is_some_and(|rest| rest.starts_with(['-', '+', '.', '_']));
+    goes_on && name.len() >= 3 && name.len() * 5 >= wanted.len() * 2
 }
 
 /// `zlib` of `pkgconfig(zlib)`, `zlib-devel`, `libzlib`; the part people remember.
@@ -66,5 +73,8 @@ mod tests {
         assert_eq!(near[0], "zlib-devel");
         assert!(!near.contains(&"bash".to_owned()));
         assert!(nearest("qqqq", names.into_iter()).is_empty());
+        // What another distribution calls a part of it.
+        assert_eq!(nearest("gcc-c++", ["gcc", "g", "make"].into_iter()), ["gcc"]);
+        assert!(nearest("perl-Some-Long-Module", ["perl", "per"].into_iter()).is_empty());
     }
 }

@@ -48,23 +48,37 @@ fn what(
     request: &Request<'_>,
     answer: &Answer,
 ) -> String {
-    let is_requirement =
-        |text: &String| request.wanted.iter().any(|wanted| wanted.to_string() == *text);
-    if let Some((conflict, nevra)) = answer.conflicting.first() {
-        return format!("{subject}: BuildConflicts {conflict}, but a root of {dist} has {nevra}");
+    if let [_, ..] = &answer.conflicting[..] {
+        let (conflicts, nevras): (Vec<_>, Vec<_>) = answer.conflicting.iter().cloned().unzip();
+        let (conflicts, nevras) = (enumerated(&conflicts), enumerated(&nevras));
+        return format!("{subject}: BuildConflicts {conflicts}, but a root of {dist} has {nevras}");
     }
-    match answer.missing.first() {
-        Some(first) if is_requirement(first) => format!(
-            "{subject}: BuildRequires {first} cannot be met: nothing in {repositories} of {dist} \
-             provides it"
-        ),
-        Some(first) => {
-            format!("{subject}: there is no package {first} in {repositories} of {dist}")
-        }
-        None => format!(
-            "{subject}: its BuildRequires exclude each other, or need what {repositories} of {dist} \
-             has not"
-        ),
+    let is_requirement =
+        |text: &&String| request.wanted.iter().any(|wanted| wanted.to_string() == **text);
+    let (requirements, names): (Vec<String>, Vec<String>) =
+        answer.missing.iter().cloned().partition(|text| is_requirement(&text));
+    if !requirements.is_empty() {
+        let all = enumerated(&requirements);
+        return format!(
+            "{subject}: BuildRequires {all} cannot be met: nothing in {repositories} of {dist} provides {}",
+            if requirements.len() == 1 { "it" } else { "them" }
+        );
+    }
+    if !names.is_empty() {
+        let all = enumerated(&names);
+        return format!("{subject}: there is no package {all} in {repositories} of {dist}");
+    }
+    format!(
+        "{subject}: its BuildRequires exclude each other, or need what {repositories} of {dist} has not"
+    )
+}
+
+/// All of them for a headline, the first ones of very many: `a, b and 3 more`.
+pub fn enumerated(all: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match all.len().checked_sub(SHOWN) {
+        None | Some(0) => all.join(", "),
+        Some(left) => format!("{} and {left} more", all[..SHOWN].join(", ")),
     }
 }
 
@@ -157,6 +171,37 @@ mod tests {
         let near = "the nearest provided are libpopt-devel (world), popt-devel (world)";
         assert!(lines[1].contains(near), "{lines:?}");
         assert!(lines[2].contains("nothing of a similar name"));
+    }
+
+    #[test]
+    fn the_headline_has_all_that_cannot_be_met() {
+        let wanted =
+            ["flexx", "(a if b)", "toool >= 2"].map(|text| Capability::parse(text).unwrap());
+        let request = Request {
+            base: &Default::default(),
+            names: &["basho".to_owned()],
+            wanted: &wanted,
+            conflicts: &[],
+            chain: None,
+        };
+        let of = |answer: &Answer| what("x-1", "world", "d", &request, answer);
+        let both = of(&answer(&["flexx", "toool >= 2"], &[]));
+        let says = "x-1: BuildRequires flexx, toool >= 2 cannot be met: nothing in world of d provides them";
+        assert_eq!(both, says);
+        assert!(
+            of(&answer(&["flexx"], &[]))
+                .ends_with("BuildRequires flexx cannot be met: nothing in world of d provides it")
+        );
+        assert_eq!(of(&answer(&["basho"], &[])), "x-1: there is no package basho in world of d");
+        let mut told = answer(&[], &[]);
+        told.conflicting =
+            ["a", "b"].map(|name| (name.to_owned(), format!("{name}-1-1.noarch"))).into();
+        assert_eq!(
+            of(&told),
+            "x-1: BuildConflicts a, b, but a root of d has a-1-1.noarch, b-1-1.noarch"
+        );
+        let many: Vec<String> = (0..11).map(|number| format!("n{number}")).collect();
+        assert!(enumerated(&many).ends_with("n7 and 3 more"), "{}", enumerated(&many));
     }
 
     #[test]
