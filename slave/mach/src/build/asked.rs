@@ -71,7 +71,8 @@ impl<'a> Asked<'a> {
         let needs = and_ours(self.needs.clone(), self.bench.options);
         roots::with_needs(self.bench.workshop, root, &needs, chain).map_err(|mut failure| {
             if let Some(unreadable) = &self.unreadable {
-                failure.details.push(format!("asked of its header: {}", unreadable.what));
+                failure.details.push(format!("so its header says; {}", unreadable.what));
+                failure.details.extend(unreadable.details.last().cloned());
             }
             failure
         })
