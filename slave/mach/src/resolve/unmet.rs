@@ -151,6 +151,7 @@ fn describe(required: &Capability, index: &Index<'_>, provides: &[(Capability, &
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
