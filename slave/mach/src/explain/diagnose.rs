@@ -39,8 +39,8 @@ pub fn diagnose(log: &str, status: i32, kind: Kind) -> Diagnosis {
     let log = &*without_colours(log);
     let section = failing_section(log);
     let lines: Vec<&str> = relevant(log, section.as_deref());
-    let tests = section.as_deref().map(of_section) == Some(Cause::Test);
-    let chosen = choose(&find(&lines, tests), tests, lines.len());
+    let class = section.as_deref().map(of_section);
+    let chosen = choose(&find(&lines, class), class == Some(Cause::Test), lines.len());
     let missing = missing(&lines, &chosen, kind);
     let cause = cause_of(section.as_deref(), &chosen, missing, lines.len(), status);
     let own = missing.is_some_and(|(what, name)| {
@@ -50,7 +50,7 @@ pub fn diagnose(log: &str, status: i32, kind: Kind) -> Diagnosis {
     let remedy = match missing {
         _ if cause == Cause::Resource => RESOURCE_REMEDY.to_owned(),
         Some((what, name)) => remedy(what, name, own, kind),
-        None => general_remedy(cause, &lines),
+        None => general_remedy(cause, &lines, kind),
     };
     let requirement =
         missing.filter(|_| !own).and_then(|(what, name)| requirement(what, name, kind));
@@ -77,7 +77,7 @@ fn missing<'a>(
     let left = |finding: &Finding<'a>| {
         let traced = lines[..finding.at].iter().rev().take(1).filter(|line| is_trace(line));
         let mut near = std::iter::once(&lines[finding.at]).chain(traced);
-        near.find_map(|line| macros::rpm_macro_in_braces(line))
+        near.find_map(|line| macros::rpm_macro_in_braces(line).or_else(|| macros::in_tag(line)))
     };
     let name = match kind {
         Kind::Deb => None,
@@ -192,7 +192,7 @@ fn of_section(section: &str) -> Cause {
 const RESOURCE_REMEDY: &str = "the machine had no more memory, room or processes: build fewer at a \
                                time (--jobs, or fewer make jobs), or give the slave more";
 
-fn general_remedy(cause: Cause, lines: &[&str]) -> String {
+fn general_remedy(cause: Cause, lines: &[&str], kind: Kind) -> String {
     let said = match cause {
         Cause::Patch => {
             let name = patch_named(lines).unwrap_or("the patch");
@@ -207,6 +207,7 @@ fn general_remedy(cause: Cause, lines: &[&str]) -> String {
         Cause::Test => "mend the test or what it tests; --nocheck builds without",
         Cause::Install => "mend what installs, or the paths that it is given",
         Cause::FilesList => "make the list of files agree with what is installed",
+        _ if kind == Kind::Deb => "mend debian/rules or the sources",
         _ => "mend the spec or its sources",
     };
     said.to_owned()

@@ -67,18 +67,21 @@ impl Table {
     }
 }
 
-/// All findings, in the order of the lines. `tests` says whether this is where tests run.
-pub fn find<'a>(lines: &[&'a str], tests: bool) -> Vec<Finding<'a>> {
+/// All findings in a section of this class, in the order of the lines.
+pub fn find<'a>(lines: &[&'a str], class: Option<Cause>) -> Vec<Finding<'a>> {
     let mut found = Vec::new();
     let mut checked = None;
     for (at, line) in lines.iter().enumerate() {
         if line.starts_with("checking ") {
             checked = Some(at);
         }
-        let Some(mut finding) = find_one(lines, at, tests) else { continue };
+        let Some(mut finding) = find_one(lines, at, class) else { continue };
         // A script that autoconf made says its own name, which may be any.
         let is_near = checked.is_some_and(|checked| at - checked <= NAMED_LINES);
-        if is_near && !tests && finding.rule.pattern == CONFIGURE_GAVE_UP.pattern {
+        if is_near
+            && class != Some(Cause::Test)
+            && finding.rule.pattern == CONFIGURE_GAVE_UP.pattern
+        {
             finding.rule = &CONFIGURE_GAVE_UP;
         }
         found.push(finding);
@@ -86,7 +89,7 @@ pub fn find<'a>(lines: &[&'a str], tests: bool) -> Vec<Finding<'a>> {
     found
 }
 
-fn find_one<'a>(lines: &[&'a str], at: usize, tests: bool) -> Option<Finding<'a>> {
+fn find_one<'a>(lines: &[&'a str], at: usize, class: Option<Cause>) -> Option<Finding<'a>> {
     let line = lines[at].trim_end();
     if line.len() > text::LINE_LIMIT || is_harmless(line) {
         return None;
@@ -95,7 +98,8 @@ fn find_one<'a>(lines: &[&'a str], at: usize, tests: bool) -> Option<Finding<'a>
     let is_warning = line.contains("warning: ") || line.contains("Warning: ");
     TABLE.candidates(line).into_iter().find_map(|rule| {
         let no_warning = is_warning && !rule.pattern.contains("arning");
-        if no_warning || rule.in_tests && !tests {
+        let elsewhere = rule.inside.is_some() && rule.inside != class;
+        if no_warning || elsewhere {
             return None;
         }
         let fits = |line: &&'a str| holes::fit(rule.pattern, line);

@@ -3,6 +3,43 @@
 /// The shortest name that is taken for a macro's: shorter ones are formats (`%s`, `%02d`).
 const NAME_MIN: usize = 3;
 
+/// What specs say with a per cent sign, and is not a macro.
+const OF_SPECS: [&str; 33] = [
+    "attr",
+    "build",
+    "changelog",
+    "check",
+    "clean",
+    "config",
+    "defattr",
+    "define",
+    "description",
+    "dir",
+    "doc",
+    "elif",
+    "else",
+    "endif",
+    "exclude",
+    "files",
+    "ghost",
+    "global",
+    "ifarch",
+    "ifnarch",
+    "ifnos",
+    "ifos",
+    "include",
+    "install",
+    "lang",
+    "license",
+    "package",
+    "post",
+    "postun",
+    "pre",
+    "prep",
+    "preun",
+    "setup",
+];
+
 /// Macros of rpm that distributions keep in packages of their own: how the name begins, and the file
 /// below `macros.d`, which Fedora's and SUSE's packages agree on.
 const RPM_FILES: [(&str, &str); 16] = [
@@ -51,6 +88,12 @@ pub fn rpm_macro_in_braces(text: &str) -> Option<&str> {
     text.match_indices("%{").find_map(|(at, _)| called(&text[at + 1..]))
 }
 
+/// The macro that rpm's error about a line of a spec ends in: `… must begin with …: Requires: %NAME`.
+pub fn in_tag(line: &str) -> Option<&str> {
+    let (_, value) = line.strip_prefix("error: ")?.rsplit_once(": %")?;
+    called(value)
+}
+
 /// The name that `text`, the text after a per cent sign, begins with.
 pub fn called(text: &str) -> Option<&str> {
     let (text, closing) = match text.strip_prefix('{') {
@@ -64,6 +107,7 @@ pub fn called(text: &str) -> Option<&str> {
         Some(_) => rest.starts_with(['}', ':', ' ']),
         None => !rest.starts_with('%'),
     };
+    let begins = begins && !OF_SPECS.contains(&name);
     (begins && ends && (NAME_MIN..=80).contains(&name.len())).then_some(name)
 }
 
@@ -105,6 +149,7 @@ mod tests {
             ("%{?scl_prefix}x", Some("scl_prefix")),
             ("+ printf '%s %02d\\n' %%", None),
             ("100%", None),
+            ("error: line 9: %changelog entries must start with *", None),
             ("%{", None),
             ("%{é}", None),
         ] {

@@ -15,6 +15,7 @@ pub const RULES: &[Rule] = &[
     symptom("dh_{}: error: failing due to earlier errors"),
     symptom("dpkg-buildpackage: error: {}"),
     error("{}Traceback (most recent call last):").and(After::Traceback),
+    error("{_}while executing").with(1, 1),
     error("{_}File \"{}\", line {#}").with(0, 3),
     error("FAILED: {}").with(0, 5),
     error("BUILD FAILED").with(0, 2),

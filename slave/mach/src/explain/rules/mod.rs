@@ -57,8 +57,8 @@ pub struct Rule {
     pub cause: Option<Cause>,
     /// Whether that holds in whatever section the line stands.
     pub sure: bool,
-    /// It means something only where tests run.
-    pub in_tests: bool,
+    /// It means something only in sections of this class.
+    pub inside: Option<Cause>,
     /// How many lines before it belong to it.
     pub before: usize,
     /// Which after it.
@@ -90,7 +90,7 @@ const fn decisive(pattern: &'static str) -> Rule {
         rank: Rank::Decisive,
         cause: None,
         sure: false,
-        in_tests: false,
+        inside: None,
         before: 0,
         after: After::Lines(0),
         missing: None,
@@ -107,7 +107,7 @@ const fn symptom(pattern: &'static str) -> Rule {
 
 /// The verdict of a test suite, in words that others use too.
 const fn verdict(pattern: &'static str) -> Rule {
-    Rule { in_tests: true, ..failed(pattern) }
+    failed(pattern).inside(Cause::Test)
 }
 
 /// The verdict of a test suite.
@@ -118,6 +118,10 @@ const fn failed(pattern: &'static str) -> Rule {
 impl Rule {
     const fn is(self, cause: Cause) -> Rule {
         Rule { cause: Some(cause), ..self }
+    }
+
+    const fn inside(self, class: Cause) -> Rule {
+        Rule { inside: Some(class), ..self }
     }
 
     const fn surely(self) -> Rule {

@@ -66,6 +66,7 @@ pub const RULES: &[Rule] = &[
     decisive("dpkg-shlibdeps: error: {}").is(Cause::Install),
     decisive("dpkg-gencontrol: error: {}").is(Cause::Install),
     decisive("dpkg-deb: error: {}").is(Cause::Install),
+    decisive("error: {}").inside(Cause::FilesList),
     decisive("CMake Error at {}cmake_install.cmake:{}").is(Cause::Install).with(0, 3),
     decisive("{}: cannot stat '{}': No such file or directory"),
 ];
