@@ -16,6 +16,8 @@ pub enum Missing {
     CMake,
     /// A library to link with.
     Library,
+    /// A shared library that a program is linked with, by its soname.
+    Soname,
     /// A module of Perl, as the path of its file without `.pm`.
     Perl,
     /// A module of Python.
@@ -128,7 +130,8 @@ pub fn requirement(missing: Missing, name: &str, kind: Kind) -> Option<String> {
         (Missing::CMake, Kind::Rpm) => Some(format!("cmake({name})")),
         (Missing::CMake, Kind::Deb) => Some(format!("{name}Config.cmake")),
         // Where a dist has its libraries, a log does not tell.
-        (Missing::Library, _) => None,
+        (Missing::Library, _) | (Missing::Soname, Kind::Deb) => None,
+        (Missing::Soname, Kind::Rpm) => Some(format!("{name}()(64bit)")),
         (Missing::Perl, Kind::Rpm) => Some(format!("perl({})", name.replace('/', "::"))),
         (Missing::Perl, Kind::Deb) => Some(format!("{name}.pm")),
         (Missing::Python, Kind::Rpm) => Some(format!("python3dist({})", module.replace('_', "-"))),
@@ -177,6 +180,10 @@ pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: Kind) -> String 
                 .to_owned()
         }
         Missing::Macro | Missing::AutoconfMacro => unexpanded(missing, name, kind),
+        Missing::Soname => format!(
+            "{}; a library of the package's own is found before it is installed by LD_LIBRARY_PATH",
+            in_the_root(missing, name, kind)
+        ),
         Missing::Autotool => format!(
             "{name} is called since the makefiles were made by another version, or their times are \
              in another order than they were made in: run 'autoreconf -fi' first"

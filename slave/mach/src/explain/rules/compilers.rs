@@ -41,6 +41,7 @@ pub const RULES: &[Rule] = &[
     decisive("asciidoctor: FAILED: {}"),
     decisive("asciidoctor: ERROR: {}"),
     decisive("help2man: {}"),
+    decisive("{}Error on line {#} char {#}: {}"),
     decisive("{}.texi:{#}: {}"),
     decisive("{}.po:{#}: {}"),
     decisive("E: {}:{}: {}").with(0, 1),

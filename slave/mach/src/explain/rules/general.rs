@@ -29,7 +29,7 @@ pub const RULES: &[Rule] = &[
     error("{_}Error: {}").with(1, 0),
     error("Error in {} : {}"),
     error("rake aborted!").with(0, 1),
-    error("{}: cannot create {}: No such file or directory"),
+    error("{}: No such file or directory"),
     error("{}: {}: Permission denied"),
     error("{}: Permission denied"),
     error("{}: Operation not permitted"),

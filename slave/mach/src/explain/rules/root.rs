@@ -74,6 +74,7 @@ pub const RULES: &[Rule] = &[
     decisive("{}ld: cannot find -l{}").lacks(Library, 1),
     decisive("{}: error: unable to find library -l{}").lacks(Library, 1),
     decisive("{}: library not found: {}").lacks(Library, 1),
+    decisive("{}: error while loading shared libraries: {}: {}").lacks(Soname, 1),
     decisive("dh: error: unable to load addon {}: {}").lacks(DhAddon, 0).is(Cause::Dependency),
     decisive("{}Can't locate {}.pm in @INC{}").lacks(Perl, 1),
     decisive("MakeMaker FATAL: prerequisites not found{}")
