@@ -24,6 +24,7 @@ use crate::progress::screen::Screen;
 use crate::remove;
 use crate::time::RunId;
 
+mod failed;
 mod settle;
 
 pub use settle::make_in_results;

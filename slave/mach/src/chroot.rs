@@ -115,8 +115,7 @@ fn with_root<T>(
         outcome
     };
     let outcome = made();
-    run.remove();
-    outcome
+    run.end(area, outcome)
 }
 
 fn program(dist: &Dist, ask: &Ask) -> Program {

@@ -85,6 +85,7 @@ fn rootish(area: &Area, run: &Run, whose: Whose<'_>) -> Result<usize, Failure> {
     if last::read(area).is_none_or(|kept| whose.has(&kept.dist)) {
         removed += one(area, run, last::path(area), last::NAME)?;
     }
+    crate::remove::tree(&area.failed())?;
     for path in entries(&area.layers())? {
         // One without a manifest that can be read is nobody's.
         if read_manifest(&path).is_none_or(|manifest| whose.has(&manifest.dist)) {

@@ -25,8 +25,7 @@ pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> R
         root.layers.iter().for_each(|layer| progress.result(&layer.path));
         Ok(())
     });
-    run.remove();
-    outcome
+    run.end(area, outcome)
 }
 
 /// Prints every dist there is, or those of `given` (names, or paths of files), and whether it could be

@@ -33,7 +33,7 @@ impl Entries {
 }
 
 /// The directories below the area's root, what is in each, and whether each area has it.
-const DIRECTORIES: [(&str, Entries, bool); 11] = [
+const DIRECTORIES: [(&str, Entries, bool); 12] = [
     ("results", Entries::Anything, true),
     ("mach", Entries::Anything, true),
     ("mach/layers", Entries::Directories, true),
@@ -45,6 +45,7 @@ const DIRECTORIES: [(&str, Entries, bool); 11] = [
     ("mach/resolutions", Entries::Files, false),
     ("mach/ccache", Entries::Directories, false),
     ("mach/last", Entries::Anything, false),
+    ("mach/failed", Entries::Files, false),
 ];
 
 /// Makes the directories of the area at `root`; what is there under a name of ours and is not what we put

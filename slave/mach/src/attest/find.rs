@@ -14,7 +14,7 @@ use crate::digest;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::header;
 use crate::record::{self, FileKind, Record, ResultFile};
-use crate::srpm::is_plain;
+use crate::srpm::{is_plain, is_plain_file};
 
 /// The build that `what` names, the directory of a run or a package, and its directory.
 pub fn find(area: &Area, what: &str) -> Result<(PathBuf, Told), Failure> {
@@ -83,7 +83,7 @@ fn check(directory: &Path, record: &Record) -> Result<BTreeMap<String, Header>, 
     let mut headers = BTreeMap::new();
     for result in &record.results {
         let path = directory.join(&result.name);
-        if !is_plain(&result.name) {
+        if !is_plain_file(&result.name) {
             return Err(changed(&path, "has a name that no result has"));
         }
         let mut file = open(&path)?;

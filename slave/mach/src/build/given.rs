@@ -32,11 +32,11 @@ impl Given {
             (Manager::Dnf | Manager::Dnf5, false) => {
                 let source = fetch::verb::source_package(area, options, given)?;
                 // What a server gave stands in a cache, beside nothing of the caller's.
-                let beside = match source.url {
+                let directory = match source.url {
                     Some(_) => PathBuf::from("."),
-                    None => source.path.parent().unwrap_or(Path::new("/")).to_owned(),
+                    None => beside(&source.path).to_owned(),
                 };
-                let source = source.with_kept_out(&beside)?;
+                let source = source.with_kept_out(&directory)?;
                 Ok(Self::Rpm(Box::new(source)))
             }
             (Manager::Apt, false) => Err(other_kind(given, dist, ".dsc files")),
@@ -84,6 +84,14 @@ impl Given {
             }
             Self::Deb(dsc) => deb::build::about(dsc, dist, options),
         }
+    }
+}
+
+/// The directory of a file.
+pub fn beside(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

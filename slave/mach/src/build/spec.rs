@@ -92,8 +92,7 @@ pub fn source_package(
         Ok(path.join(&file.name))
     };
     let outcome = made();
-    run.remove();
-    outcome
+    run.end(area, outcome)
 }
 
 fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {

@@ -51,8 +51,7 @@ pub fn run(area: &Area, dist: &Dist, call: &Call, given: &[Given]) -> Result<(),
     let run = area.new_run()?;
     let outcome = ordered(area, dist, &run, call, given)
         .and_then(|order| Driver::new(call, given, &run, order).drive());
-    run.remove();
-    outcome
+    run.end(area, outcome)
 }
 
 /// Refuses what no order could mend.

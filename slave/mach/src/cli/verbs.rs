@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use super::arguments::{Arguments, BillFormat, Set, Verb};
 use mach::area::Area;
 use mach::attest::{self, Format};
-use mach::build::given::Given;
+use mach::build::given::{Given, beside};
 use mach::build::{self, spec};
 use mach::chain::child::{self, Call};
 use mach::chroot::{self, Ask, Wanted};
@@ -182,11 +182,15 @@ fn install_requirements(
     source: &Path,
 ) -> Result<u8, Failure> {
     let (dist, area) = prepare(arguments)?;
-    let path = match source.extension().is_some_and(|extension| extension == "rpm") {
-        true => source.to_owned(),
-        false => spec::source_package(&area, &dist, options, &spec::find(source)?, None)?,
+    // Sources that are kept out of a package are beside what was given.
+    let (path, given) = match source.extension().is_some_and(|extension| extension == "rpm") {
+        true => (source.to_owned(), source.to_owned()),
+        false => {
+            let given = spec::find(source)?;
+            (spec::source_package(&area, &dist, options, &given, None)?, given)
+        }
     };
-    let source = Source::read(&path)?;
+    let source = Source::read(&path)?.with_kept_out(beside(&given))?;
     chroot::install(&area, &dist, options, &Wanted::By(&source)).map(|()| 0)
 }
 

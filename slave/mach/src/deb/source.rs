@@ -81,8 +81,7 @@ pub fn source_package(
         Ok(into.join(wanted))
     };
     let outcome = made();
-    run.remove();
-    outcome
+    run.end(area, outcome)
 }
 
 fn make(bench: &Bench<'_>, directory: &Path, named: &Named) -> Result<(), Failure> {

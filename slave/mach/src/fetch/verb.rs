@@ -53,8 +53,7 @@ pub fn fetch(
     let outcome = Workshop::new(area, &run, dist, &repositories, &progress)
         .map(|workshop| workshop.with_options(options))
         .and_then(|workshop| bring(&workshop, options, arguments));
-    run.remove();
-    outcome
+    run.end(area, outcome)
 }
 
 fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> Result<(), Failure> {

@@ -55,8 +55,7 @@ pub fn update(area: &Area, dist: &Dist) -> Result<(), Failure> {
             make(&workshop, &wanted, before.as_ref().map(|before| (before, place.as_path())))?;
         put_in_place(&aside, &place)
     });
-    run.remove();
-    outcome.map(|()| progress.result(&place))
+    run.end(area, outcome).map(|()| progress.result(&place))
 }
 
 /// Makes the repository in the scratch of the run.
