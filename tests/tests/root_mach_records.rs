@@ -119,6 +119,10 @@ int main(void) {
 }
 "#;
 
+/// Signals do to what is traced what they do to others: one that stops, one without a name.
+const SIGNALS: &str = "sh -c 'kill -STOP $$; echo >went-on' &\nsleep 0.5\ntest ! -e went-on\nkill -CONT $!\n\
+                       wait $!\ntest -e went-on\nsh -c 'trap \"echo >got\" 40; kill -40 $$'\ntest -e got\n";
+
 fn second_builds(djinni: &Djinni) {
     let [same, other] = ["same", "other"].map(|name| djinni.base().join(name));
     let ran = rebuild_with(djinni, &["--verify"], &source("diffstat"), &same).done();
@@ -146,7 +150,7 @@ fn second_builds(djinni: &Djinni) {
         .map(|(name, command)| format!("{command} >%{{buildroot}}/told/{name}\n"))
         .collect();
     let spec = format!(
-        "{DESCRIPTION}%build\ncat >days.c <<'END'\n{DAYS}END\ngcc -static -o days days.c\ntimeout 30 ./days\n\
+        "{DESCRIPTION}%build\ncat >days.c <<'END'\n{DAYS}END\ngcc -static -o days days.c\ntimeout 30 ./days\n{SIGNALS}\
          %install\nmkdir -p %{{buildroot}}/told\necho always >%{{buildroot}}/told/same\n{}\
          %files\n/told\n",
         commands.concat()

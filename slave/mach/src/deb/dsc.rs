@@ -11,6 +11,7 @@ use deb822_fast::{Deb822, Paragraph};
 use super::relation::{Conditions, Relations, is_architecture};
 use crate::digest::{self, Sum};
 use crate::failure::{Cause, Failure, OnPath};
+use crate::srpm::NAME_LIMIT_BYTES;
 
 /// The largest `.dsc` that is read.
 pub const DSC_LIMIT_BYTES: u64 = 1 << 20;
@@ -207,6 +208,11 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Dsc, String> {
     if !is_version(&version) {
         return Err(format!("its version is {version:?}, which no source may have"));
     }
+    let plain = version.split_once(':').map_or(version.as_str(), |(_, plain)| plain);
+    // Its results have a directory of these, itself a file.
+    if format!("{name}_{plain}.dsc").len() > NAME_LIMIT_BYTES {
+        return Err(format!("{name} {plain} is longer than the name of a file may be"));
+    }
     let join = |names: [&str; 3]| names.map(|name| fields.get(name).unwrap_or_default()).join(", ");
     Ok(Dsc {
         path: path.to_owned(),
@@ -324,7 +330,9 @@ fn is_file_name(name: &str, source: &str) -> bool {
 pub fn is_package_name(text: &str) -> bool {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
     let begins_well = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    (2..=128).contains(&text.len()) && text.starts_with(begins_well) && text.chars().all(fine)
+    (2..=NAME_LIMIT_BYTES).contains(&text.len())
+        && text.starts_with(begins_well)
+        && text.chars().all(fine)
 }
 
 /// Whether `text` is a version (Debian Policy 5.6.12).
@@ -334,7 +342,7 @@ pub fn is_version(text: &str) -> bool {
     !epoch.is_empty()
         && epoch.len() <= 9
         && epoch.chars().all(|c| c.is_ascii_digit())
-        && (1..=128).contains(&rest.len())
+        && (1..=NAME_LIMIT_BYTES).contains(&rest.len())
         && rest.starts_with(|c: char| c.is_ascii_alphanumeric())
         && rest.chars().all(fine)
 }

@@ -39,11 +39,9 @@ impl Source {
         if missing.is_empty() {
             return Ok(self);
         }
-        let what = format!(
-            "{} keeps sources out (NoSource), and they are not in {}",
-            self.path.display(),
-            directory.display()
-        );
+        let (path, place) = (self.path.display(), directory.canonicalize());
+        let place = place.as_deref().unwrap_or(directory).display();
+        let what = format!("{path} keeps sources out (NoSource), and they are not in {place}");
         let remedy = "put them beside the package: give each to start-build by --in";
         Err(Failure::new(Cause::Source, what, remedy).with_details(missing))
     }
