@@ -54,6 +54,17 @@ mod register {
     pub const RSP: usize = 19 * 8;
 }
 
+/// Whether this machine lets anybody trace: without a tracer the filter would make the calls fail.
+pub fn is_possible() -> bool {
+    /// `kernel.yama.ptrace_scope`: nobody.
+    const NOBODY: &str = "3";
+    const ESRCH: i32 = 3;
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    // There is no such task, which only who may trace is told.
+    let told = raw::trace(i32::MAX).map_err(|error| error.errno());
+    IS_KNOWN_HERE && scope.trim() != NOBODY && told == Err(ESRCH)
+}
+
 /// Makes this process, and all that it starts, stop for its tracer where it asks for the time of day.
 pub fn filter() -> io::Result<()> {
     seccompiler::apply_filter(&program()).map_err(io::Error::other)
@@ -124,7 +135,10 @@ impl Tracer {
         // What it ended with, the next wait tells: nothing is taken away here.
         let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let _ = waitid(WaitId::Pid(pid(child)), options);
-        let traced = raw::trace(child);
+        let traced = match is_possible() {
+            true => raw::trace(child),
+            false => Err(raw::Error::new("ptrace", "SEIZE", EPERM)),
+        };
         raw::kill(child, CONTINUE)?;
         traced.map(|()| Self { ahead, waiting: HashMap::new() })
     }
@@ -229,6 +243,7 @@ const EVENT_SECCOMP: i32 = 7;
 const EVENT_STOP: i32 = 128;
 const TIMER_ABSTIME: u64 = 1;
 const EFAULT: u64 = 14;
+const EPERM: i32 = 1;
 
 fn pid(number: i32) -> Pid {
     Pid::from_raw(number).unwrap_or(Pid::INIT)
