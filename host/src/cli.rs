@@ -143,7 +143,7 @@ pub fn run() -> ExitCode {
     match Bhost::parse().act() {
         Ok(code) => code,
         Err(problem) => {
-            eprintln!("bhost: {problem}");
+            eprintln!("bhost: {}", slave_api::printable_lines(&problem.to_string()));
             ExitCode::from(problem.exit().code())
         }
     }
@@ -272,7 +272,10 @@ fn tell_djinnid(places: &Places) {
     let Ok(mut djinnid) = HostClient::connect(&places.host_socket()) else { return };
     match djinnid.reload() {
         Ok(()) => eprintln!("djinnid: has read its configuration again"),
-        Err(error) => eprintln!("bhost: warning: djinnid goes on with what it had: {error}"),
+        Err(error) => {
+            let error = slave_api::printable_lines(&error.to_string());
+            eprintln!("bhost: warning: djinnid goes on with what it had: {error}");
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use djinni_raw as raw;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use slave_api::printable_lines;
 
 use crate::door::{self, Door};
 use crate::session::{NETWORKS, SESSIONS};
@@ -46,7 +47,8 @@ use log;
 /// In one piece: children log to the same place.
 fn write_line(text: std::fmt::Arguments<'_>) {
     // There is nobody to tell that the log cannot be written.
-    let _ = std::io::stderr().write_all(format!("bmaster: {text}\n").as_bytes());
+    let _ = std::io::stderr()
+        .write_all(format!("bmaster: {}\n", printable_lines(&text.to_string())).as_bytes());
 }
 
 /// The first process of a master.

@@ -12,6 +12,8 @@ mod manuals;
 mod readers;
 #[path = "tidy/sources.rs"]
 mod sources;
+#[path = "tidy/texts.rs"]
+mod texts;
 #[path = "tidy/threats.rs"]
 mod threats;
 #[path = "tidy/words.rs"]

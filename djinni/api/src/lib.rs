@@ -7,6 +7,7 @@
 //! | [`host`]    | `io.djinni.Host`: what an administrator may ask of djinnid |
 //! | [`service`] | `org.varlink.service`: introspection, and the errors every interface shares |
 //! | [`codec`]   | messages: NUL-terminated JSON, capped before anything parses it |
+//! | [`text`]    | what others chose, made fit for terminals, logs and JSON |
 //! | [`client`]  | a blocking client of both interfaces |
 //!
 //! Architecture invariants: no async runtime, no thread, no clock but the client's deadline. Nothing a
@@ -19,6 +20,7 @@ pub mod host;
 pub mod master;
 pub mod names;
 pub mod service;
+pub mod text;
 
 pub use names::{ImageName, MasterName, NameError, ShareName, SlaveName};
 pub use service::ServiceError;

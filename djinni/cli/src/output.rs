@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use djinni_api::text::printable_json;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -11,18 +12,7 @@ const COLUMN_FLOOR: usize = 6;
 /// The last column is cut to this before any other is cut.
 const LAST_COLUMN_FLOOR: usize = 16;
 
-/// `text` with everything escaped that could steer a terminal or hide in it: some of what is shown was
-/// said by others.
-pub fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
-        match character {
-            ' '..='~' => shown.push(character),
-            other if other.is_alphanumeric() || other == '…' => shown.push(other),
-            other => shown.extend(other.escape_default()),
-        }
-        shown
-    })
-}
+pub use djinni_api::text::printable;
 
 /// Writes bytes as they are.
 pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
@@ -42,13 +32,13 @@ pub fn line(text: &str) -> Result<(), Failure> {
 /// Writes one JSON document of several lines.
 pub fn json(document: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(document).map_err(unserializable)?;
-    bytes(format!("{text}\n").as_bytes())
+    bytes(format!("{}\n", printable_json(&text)).as_bytes())
 }
 
 /// Writes one JSON document on one line.
 pub fn json_line(document: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(document).map_err(unserializable)?;
-    bytes(format!("{text}\n").as_bytes())
+    bytes(format!("{}\n", printable_json(&text)).as_bytes())
 }
 
 fn unserializable(error: serde_json::Error) -> Failure {

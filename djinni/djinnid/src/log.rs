@@ -9,7 +9,7 @@ pub fn line(level: u8, text: &str) {
     let journal = *JOURNAL.get_or_init(|| std::env::var_os("JOURNAL_STREAM").is_some());
     let prefix = if journal { format!("<{level}>") } else { "djinnid: ".into() };
     // One write a line, so that lines of several processes do not mix; a closed log is no reason to stop.
-    let text = text.replace('\n', " ");
+    let text = djinni_api::text::printable(text);
     let _ = std::io::stderr().write_all(format!("{prefix}{text}\n").as_bytes());
 }
 

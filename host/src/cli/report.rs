@@ -10,8 +10,11 @@ use crate::master::Standing;
 fn print<T: Serialize + ?Sized>(value: &T, json: bool, text: impl FnOnce(&T) -> String) {
     let output = match json {
         // Nothing of ours has a map with keys that are no strings: it cannot fail.
-        true => serde_json::to_string_pretty(value).unwrap_or_default() + "\n",
-        false => text(value),
+        true => {
+            let document = serde_json::to_string_pretty(value).unwrap_or_default();
+            slave_api::printable_json(&document) + "\n"
+        }
+        false => slave_api::printable_lines(&text(value)),
     };
     write(output.as_bytes());
 }

@@ -63,9 +63,9 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
-/// `piece` as text without control characters but line feeds and tabs.
+/// `piece` as text without what steers a terminal, but for line feeds and tabs.
 fn printable(piece: &[u8]) -> Vec<u8> {
-    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    let harmless = |c: char| !slave_api::steers(c) || matches!(c, '\n' | '\t');
     let text = String::from_utf8_lossy(piece);
     text.chars().map(|c| if harmless(c) { c } else { '?' }).collect::<String>().into_bytes()
 }

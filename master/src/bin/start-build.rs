@@ -11,7 +11,7 @@ use djinni_api::{MasterName, SlaveName};
 use master::client::{self, ClientError, Inputs, Job, OWN_FAILURE, Outputs, Place};
 use master::session;
 use slave_api::door::{DoorCall, Open, VERSION};
-use slave_api::{COMMAND_LINE_LIMIT_CHARS, Variable, printable};
+use slave_api::{COMMAND_LINE_LIMIT_CHARS, Variable, printable, printable_lines};
 
 /// What passes from our environment without being asked for.
 const PASSED_ON: [&str; 2] = ["LANG", "SOURCE_DATE_EPOCH"];
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(Failure { sentence, exit }) => {
             // Nobody is left to tell when standard error is closed; the status still says it.
-            let _ = writeln!(std::io::stderr(), "start-build: {sentence}");
+            let _ = writeln!(std::io::stderr(), "start-build: {}", printable_lines(&sentence));
             exit
         }
     };
@@ -134,7 +134,11 @@ fn build_here(arguments: &Arguments, job: Job) -> Result<i32, Failure> {
         _ => of_slave(arguments, error),
     })?;
     if let Err(error) = closed {
-        let _ = writeln!(std::io::stderr(), "start-build: after the command: {error}");
+        let _ = writeln!(
+            std::io::stderr(),
+            "start-build: after the command: {}",
+            printable_lines(&error.to_string())
+        );
     }
     Ok(status)
 }

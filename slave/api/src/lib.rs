@@ -22,8 +22,10 @@ mod frame;
 mod limits;
 mod message;
 mod names;
+mod text;
 
 pub use frame::{Frame, FrameError, FrameReader};
 pub use limits::*;
 pub use message::{FromSlave, OutputFile, Run, Signal, ToSlave, Variable, Winsize};
-pub use names::{FileName, NameFault, PathFault, PathReason, ResultPath, SlaveLabel, printable};
+pub use names::{FileName, NameFault, PathFault, PathReason, ResultPath, SlaveLabel};
+pub use text::{printable, printable_json, printable_lines, steers};

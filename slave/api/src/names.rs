@@ -1,6 +1,7 @@
 //! Names that cross the socket, each with the one constructor that checks it.
 
 use crate::limits::{NAME_LIMIT_BYTES, PATH_LIMIT_COMPONENTS};
+use crate::text::{printable, steers};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -15,7 +16,8 @@ pub enum NameFault {
     Dots,
     /// It has a `/`.
     Slash,
-    /// It has a control character (NUL, newline, escape and their like).
+    /// It has a control character (NUL, newline, escape and their like) or a format character, which has no
+    /// width and may turn the direction of writing.
     Control,
     /// It begins with a `-`, which programs would read as an option.
     Dash,
@@ -33,7 +35,7 @@ impl fmt::Display for NameFault {
             Self::TooLong => "a name is longer than 255 bytes",
             Self::Dots => "'.' and '..' are no names",
             Self::Slash => "a name has a '/'",
-            Self::Control => "a name has a control character",
+            Self::Control => "a name has a control or format character",
             Self::Dash => "a name begins with '-'",
             Self::Hidden => "a name begins with '.'",
             Self::Alphabet => "only a-z, 0-9, '.', '_' and '-' may stand in it, 64 at most",
@@ -70,7 +72,7 @@ impl PathFault {
 
 impl fmt::Display for PathFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: ", self.given)?;
+        write!(f, "\"{}\": ", self.given)?;
         match self.reason {
             PathReason::Name(fault) => write!(f, "{fault}"),
             PathReason::Absolute => f.write_str("the path is absolute"),
@@ -90,13 +92,13 @@ fn check_name(name: &str) -> Result<(), NameFault> {
         _ if name.len() > NAME_LIMIT_BYTES => Err(NameFault::TooLong),
         _ if name.contains('/') => Err(NameFault::Slash),
         _ if name.starts_with('-') => Err(NameFault::Dash),
-        _ if name.chars().any(char::is_control) => Err(NameFault::Control),
+        _ if name.chars().any(steers) => Err(NameFault::Control),
         _ => Ok(()),
     }
 }
 
 /// The name of one file, without directories: 1 to 255 bytes of UTF-8, no `/`, no control
-/// character, not `.` or `..`, no leading `-`.
+/// or format character, not `.` or `..`, no leading `-`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FileName(String);
@@ -225,17 +227,6 @@ impl fmt::Display for SlaveLabel {
     }
 }
 
-/// `text` fit for a terminal or a log: control characters (escape sequences begin with one) become
-/// spaces, and what is beyond `limit_chars` is cut.
-pub fn printable(text: &str, limit_chars: usize) -> String {
-    let shown = |c: char| if c.is_control() { ' ' } else { c };
-    let mut short: String = text.chars().take(limit_chars).map(shown).collect();
-    if text.chars().nth(limit_chars).is_some() {
-        short.push('…');
-    }
-    short
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -281,6 +272,8 @@ mod tests {
             ("a\nb", Name(Control)),
             ("\u{1b}[2J", Name(Control)),
             ("\u{9b}2J", Name(Control)),
+            ("\u{202e}gpj.exe", Name(Control)),
+            ("a/b\u{200b}", Name(Control)),
             ("1/2/3/4/5/6/7/8/9", Deep),
         ] {
             assert_eq!(reason(path), expected, "{path:?}");
@@ -292,7 +285,7 @@ mod tests {
     #[test]
     fn a_refusal_shows_what_was_given_without_its_control_characters() {
         let fault = ResultPath::try_from("../\u{1b}]0;x\u{7}".to_string()).unwrap_err();
-        assert_eq!(fault.to_string(), "\"../ ]0;x \": '.' and '..' are no names");
+        assert_eq!(fault.to_string(), "\"../\\u{1b}]0;x\\u{7}\": '.' and '..' are no names");
     }
 
     #[test]
@@ -312,12 +305,6 @@ mod tests {
         for name in ["", "-a", ".a", "A", "a/b", "a b", &"a".repeat(65)] {
             assert!(SlaveLabel::try_from(name.to_string()).is_err(), "{name:?}");
         }
-    }
-
-    #[test]
-    fn printable_cuts_and_cleans() {
-        assert_eq!(printable("ab\u{1b}[0m", 100), "ab [0m");
-        assert_eq!(printable("abcdef", 3), "abc…");
     }
 
     proptest! {

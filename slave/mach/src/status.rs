@@ -82,7 +82,7 @@ pub fn status(area: &Area, json: bool) -> Result<(), Failure> {
     match json {
         true => {
             let text = serde_json::to_string_pretty(&status).map_err(std::io::Error::from);
-            progress::print_line(&text.on("print the status of", &area.layers())?);
+            progress::print_json(&text.on("print the status of", &area.layers())?);
         }
         false => {
             lines(&status, SystemTime::now()).iter().for_each(|line| progress::print_line(line))

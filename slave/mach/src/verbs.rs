@@ -37,7 +37,7 @@ pub fn dists(given: &[String], json: bool) -> Result<u8, Failure> {
     };
     if json {
         let text = serde_json::to_string_pretty(&listed).map_err(std::io::Error::from);
-        progress::print_line(&text.on("print", dist::DIST_DIRECTORIES[0].as_ref())?);
+        progress::print_json(&text.on("print", dist::DIST_DIRECTORIES[0].as_ref())?);
     } else {
         listed.iter().flat_map(lines).for_each(|line| progress::print_line(&line));
     }

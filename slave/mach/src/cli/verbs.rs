@@ -103,11 +103,11 @@ fn run_without_dist(arguments: &Arguments) -> Result<u8, Failure> {
         Verb::Status => status::status(&area()?, arguments.common.json).map(|()| 0),
         Verb::Dists { given } => verbs::dists(given, arguments.common.json),
         Verb::Provenance { this_run, what } => {
-            progress::print_line(&attest::provenance(&area()?, what, *this_run)?);
+            progress::print_json(&attest::provenance(&area()?, what, *this_run)?);
             Ok(0)
         }
         Verb::Sbom { format, what } => {
-            progress::print_line(&attest::bill(&area()?, what, bill_format(*format))?);
+            progress::print_json(&attest::bill(&area()?, what, bill_format(*format))?);
             Ok(0)
         }
         Verb::Unlock => {

@@ -3,6 +3,7 @@
 use std::sync::Once;
 
 use serde::{Deserialize, Serialize};
+use slave_api::printable_json;
 
 use crate::failure::Failure;
 
@@ -113,7 +114,7 @@ impl Event {
 
     fn line(&self) -> String {
         // Nothing in an event can fail to be written as JSON.
-        let mut line = serde_json::to_string(self).unwrap_or_default();
+        let mut line = printable_json(&serde_json::to_string(self).unwrap_or_default());
         line.push('\n');
         line
     }

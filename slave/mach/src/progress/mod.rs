@@ -77,9 +77,14 @@ pub fn print(bytes: &[u8]) {
     note_reader(stdout.write_all(bytes).and_then(|()| stdout.flush()));
 }
 
-/// Writes a line, or text of several, to standard output.
+/// Writes a line to standard output; what stands in it may have been written by others.
 pub fn print_line(text: &str) {
-    print(format!("{text}\n").as_bytes());
+    print(format!("{}\n", text::harmless(text)).as_bytes());
+}
+
+/// Writes a document of JSON to standard output.
+pub fn print_json(document: &str) {
+    print(format!("{}\n", slave_api::printable_json(document)).as_bytes());
 }
 
 /// Tells of something that the work on `subject` has yielded: its path on standard output.

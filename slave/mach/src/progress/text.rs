@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use slave_api::{printable_lines, steers};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Longer lines are cut here before anything else is done with them.
@@ -71,7 +72,7 @@ pub fn clean(line: &str) -> String {
         match c {
             '\x1b' => skip_escape(&mut rest),
             '\t' => text.push(' '),
-            c if c.is_control() || turns_writing(c) => text.push('?'),
+            c if steers(c) => text.push('?'),
             c => text.push(c),
         }
         if text.len() >= LINE_LIMIT {
@@ -84,13 +85,7 @@ pub fn clean(line: &str) -> String {
 
 /// A text of ours as a person may see it, which may hold names that somebody else chose.
 pub fn harmless(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\n' => c,
-        '\t' => ' ',
-        c if c.is_control() || turns_writing(c) => '?',
-        c => c,
-    };
-    text.chars().map(shown).collect()
+    printable_lines(&text.replace('\t', " "))
 }
 
 /// After ESC: a control sequence (`[31m`) up to its final byte, or one character.
@@ -102,11 +97,6 @@ fn skip_escape(rest: &mut std::str::Chars<'_>) {
             }
         }
     }
-}
-
-/// Marks of Unicode's bidirectional algorithm and separators of lines (UAX 9, 14).
-fn turns_writing(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// How many columns `text`, which holds no escape sequences, takes.
@@ -228,7 +218,7 @@ mod tests {
     #[test]
     fn nothing_that_steers_a_terminal_is_left() {
         assert_eq!(clean("\x1b[2J\x1b[31mred\x1b[0m \x07bell\tx\n"), "red ?bell x");
-        assert_eq!(harmless("a\x1b[2J\r\u{9b}b\u{202e}\nc"), "a?[2J??b?\nc");
+        assert_eq!(harmless("a\x1b[2J\r\u{9b}b\u{202e}\nc"), "a\\u{1b}[2J\\r\\u{9b}b\\u{202e}\nc");
         assert_eq!(clean("10%\r50%\r100%"), "100%");
         assert_eq!(clean("\x1b[31"), "");
         assert_eq!(clean("abc\u{202e}def"), "abc?def");

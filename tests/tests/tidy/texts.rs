@@ -1,0 +1,18 @@
+//! Both sides have a rule for text from outside, as neither imports the other: they agree.
+
+use crate::none;
+
+#[test]
+fn tidy_what_steers_a_terminal_is_escaped_alike_on_both_sides() {
+    let all = ('\0'..=char::MAX).filter(|c| slave_api::steers(*c));
+    let odd = all.filter(|c| {
+        let text = c.to_string();
+        let escaped: String = c.escape_default().collect();
+        djinni_api::text::printable(&text) != escaped
+            || slave_api::printable(&text, 100) != escaped
+            || (*c != '\n' && slave_api::printable_lines(&text) != escaped)
+            || (*c > '~'
+                && djinni_api::text::printable_json(&text) != slave_api::printable_json(&text))
+    });
+    none(odd.map(|c| format!("{c:?}")).collect(), "characters that are shown");
+}
