@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            ┌─ keeper: rubs the lamp, again and again
-//! bmaster ───┼─ one child per caller: a session, or a shell for the administrator
+//! bmaster ───┼─ one child per caller that has said what it wants: a session, or a shell for the administrator
 //! (poll)     └─ orphans: reaped
 //! ```
 //!
@@ -13,6 +13,7 @@ mod attend;
 mod children;
 mod keeper;
 mod networks;
+mod waiting;
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -26,6 +27,7 @@ use slave_api::printable_lines;
 use crate::door::{self, Door};
 use crate::session::{NETWORKS, SESSIONS};
 use children::{Child, Children};
+use waiting::{Became, Waiting};
 
 /// Most callers served at a time; more are told to try again.
 pub const SESSIONS_LIMIT: usize = 64;
@@ -58,6 +60,7 @@ pub struct Bmaster {
     admin: UnixListener,
     signals: OwnedFd,
     children: Children,
+    waiting: Waiting,
     /// No earlier than this is a keeper started again.
     keeper_after: Instant,
     /// Administrators who asked for the end; their sockets end with us.
@@ -84,6 +87,7 @@ impl Bmaster {
             admin: listener(admin)?,
             signals: signals.map_err(|error| error.to_string())?,
             children: Children::default(),
+            waiting: Waiting::default(),
             keeper_after: Instant::now(),
             stoppers: Vec::new(),
             stopping: false,
@@ -105,14 +109,17 @@ impl Bmaster {
     }
 
     fn turn(&mut self, timeout: Option<Duration>) -> rustix::io::Result<()> {
+        let timeout = timeout.into_iter().chain(self.waiting.pause(Instant::now())).min();
         let timeout = timeout.and_then(|pause| Timespec::try_from(pause).ok());
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.users, PollFlags::IN),
             PollFd::new(&self.admin, PollFlags::IN),
         ];
+        fds.extend(self.waiting.descriptors());
         rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))?;
-        let [signals, users, admin] = fds.map(|fd| !fd.revents().is_empty());
+        let [signals, users, admin] = [0, 1, 2].map(|at| !fds[at].revents().is_empty());
+        drop(fds);
         if signals {
             self.take_signals();
         }
@@ -121,6 +128,9 @@ impl Bmaster {
         }
         if admin {
             self.accept(Door::Admin);
+        }
+        for became in self.waiting.sift(Instant::now()) {
+            self.attend(became);
         }
         Ok(())
     }
@@ -176,19 +186,33 @@ impl Bmaster {
             Door::Users => &self.users,
             Door::Admin => &self.admin,
         };
-        let Ok((mut stream, _)) = listener.accept() else {
+        let Ok((stream, _)) = listener.accept() else {
             return; // gone again before it was accepted
         };
-        // The administrator is never kept out by users.
-        if door == Door::Users && self.children.callers() >= SESSIONS_LIMIT {
-            let sentence = format!("{SESSIONS_LIMIT} callers are served: try again in a moment");
-            let busy = door::refusal("MasterBusy", &sentence, 75);
-            // The answer fits into an empty socket; a caller that is gone needs none.
-            let _ = stream.set_nonblocking(true).and_then(|()| door::answer(&mut stream, &busy));
-            return log!("refused a caller: {sentence}");
+        if let Some(longest) = self.waiting.admit(door, stream, Instant::now()) {
+            self.attend(longest);
         }
-        if let Err(error) = self.serve(door, stream) {
-            log!("cannot serve a caller: {error}");
+    }
+
+    /// Serves a caller that has said what it wants, and refuses one that has not.
+    fn attend(&mut self, became: Became) {
+        match became {
+            Became::Silent(stream) => {
+                let seconds = waiting::PATIENCE.as_secs();
+                let sentence = format!("nothing was asked in {seconds} s, or too many are silent");
+                turn_away(stream, "InvalidRequest", &sentence, attend::REFUSED);
+            }
+            // The administrator is never kept out by users.
+            Became::Caller(Door::Users, stream) if self.children.callers() >= SESSIONS_LIMIT => {
+                let sentence =
+                    format!("{SESSIONS_LIMIT} callers are served: try again in a moment");
+                turn_away(stream, "MasterBusy", &sentence, 75);
+            }
+            Became::Caller(door, stream) => {
+                if let Err(error) = self.serve(door, stream) {
+                    log!("cannot serve a caller: {error}");
+                }
+            }
         }
     }
 
@@ -223,6 +247,14 @@ impl Bmaster {
         log!("ended");
         0
     }
+}
+
+/// Refuses a caller without a child of its own.
+fn turn_away(mut stream: UnixStream, code: &str, sentence: &str, exit: i32) {
+    let refusal = door::refusal(code, sentence, exit);
+    // The answer fits into an empty socket; a caller that is gone needs none.
+    let _ = stream.set_nonblocking(true).and_then(|()| door::answer(&mut stream, &refusal));
+    log!("refused a caller: {sentence}");
 }
 
 fn listener(socket: OwnedFd) -> Result<UnixListener, String> {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bmaster::{Djinni, Master, call, hear, heard_end};
 use choose::Test;
+use master::bmaster::SESSIONS_LIMIT;
 use rustix::process::Signal;
 use slave_api::door::{DoorCall, DoorReply, Open, Refused, Standing, VERSION};
 use slave_api::{FromSlave, Run, ToSlave};
@@ -25,7 +26,8 @@ const TESTS: &[Test] = &[
     ("userns_without_a_djinni_a_slave_is_refused_and_the_rest_works", without_a_djinni),
     ("userns_users_may_not_ask_what_is_the_administrators", not_for_users),
     ("userns_what_is_no_call_is_refused", nonsense),
-    ("userns_users_beyond_the_limit_wait_and_the_administrator_does_not", limit),
+    ("userns_callers_that_say_nothing_keep_nobody_out", limit),
+    ("userns_sessions_beyond_the_limit_are_told_to_try_again", sessions_limit),
     ("userns_an_administrator_enters", enter),
     ("userns_a_stop_is_heard_to_its_end", stop),
     ("userns_a_signal_stops_it", signal),
@@ -80,17 +82,40 @@ fn nonsense() {
 
 fn limit() {
     let master = Master::start(None);
-    let idle: Vec<_> = (0..master::bmaster::SESSIONS_LIMIT).map(|_| master.users()).collect();
-    let refused = refusal(hear(&mut master.users()));
+    // Those who say nothing, or half of it, keep nobody out, however many they are.
+    let half = |bytes: &[u8]| {
+        let mut stream = master.users();
+        std::io::Write::write_all(&mut stream, bytes).unwrap();
+        stream
+    };
+    let begun = Instant::now();
+    let mut silent: Vec<_> =
+        (0..SESSIONS_LIMIT * 2).map(|n| half(&b"O\x40\0\0\0{"[..n % 7])).collect();
+    assert_eq!(refusal(call(master.users(), &open(VERSION))).code, "NoDjinni");
+    assert!(call(master.admin(), &DoorCall::Status).is_some());
+    let refused = refusal(hear(silent.last_mut().unwrap()));
+    assert_eq!((refused.code.as_str(), refused.exit), ("InvalidRequest", 125));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+fn sessions_limit() {
+    let djinni = Djinni::new();
+    let first = djinni.serve();
+    let master = Master::start(Some(&djinni));
+    djinni.await_rubs(1);
+    first.end();
+    // Sessions wait for one that does not answer.
+    let silent = djinni.listen();
+    let ask = || {
+        let mut stream = master.users();
+        bmaster::say(&mut stream, &open(VERSION));
+        stream
+    };
+    let served: Vec<_> = (0..SESSIONS_LIMIT).map(|_| ask()).collect();
+    let refused = refusal(hear(&mut ask()));
     assert_eq!((refused.code.as_str(), refused.exit), ("MasterBusy", 75));
     assert!(call(master.admin(), &DoorCall::Status).is_some());
-    drop(idle);
-    // Each child sees by itself that its caller is gone.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while refusal(call(master.users(), &open(VERSION))).code == "MasterBusy" {
-        assert!(Instant::now() < deadline, "nobody was forgotten");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    drop((served, silent));
 }
 
 fn enter() {

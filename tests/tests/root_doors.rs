@@ -139,18 +139,13 @@ fn root_who_says_nothing_is_sent_away_after_a_while() {
 
 #[test]
 fn root_users_cannot_keep_the_administrator_out() {
-    const LIMIT: usize = 64;
+    const MANY: usize = 200;
     let djinni = started();
-    let held: Vec<_> = (0..LIMIT).map(|_| connect(&djinni, "users")).collect();
-    let refused = refused(answer(&djinni, "users", &bytes(&open(VERSION))));
-    assert_eq!((refused.code.as_str(), refused.exit), ("MasterBusy", 75));
-    djinni.in_slave("erofs", &["true"]).ended_with(75).complains(&["try again"]);
+    // Nor one another, by saying nothing.
+    let held: Vec<_> = (0..MANY).map(|_| connect(&djinni, "users")).collect();
+    djinni.in_slave("erofs", &["true"]).done();
     djinni.in_master(&["true"]).done();
     drop(held);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while djinni.in_slave("erofs", &["true"]).status != 0 {
-        assert!(Instant::now() < deadline, "callers that have gone still count");
-    }
     djinni.finish();
 }
 

@@ -16,7 +16,7 @@ use crate::session::{self, Session, SessionError};
 /// Exit status of a child whose caller asked the master to stop.
 pub(super) const STOP: i32 = 64;
 /// A caller that is refused for what it asked itself.
-const REFUSED: i32 = 125;
+pub(super) const REFUSED: i32 = 125;
 const SIGTERM: i32 = 15;
 
 /// Serves one caller; the exit status matters only when it is [`STOP`].

@@ -1,21 +1,39 @@
 //! The caller's side of a master's sockets.
 
 use super::{ClientError, Job, drive_link, place};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use slave_api::door::{DoorCall, DoorReply};
 use slave_init::link::{Link, LinkError};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a master may take to accept a caller.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long it may take to answer: longer than it waits for its djinni itself
+/// (`djinni_api::client::CALL_DEADLINE`), so that its own reason is heard.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(180);
 
 /// Say `call` at the socket `path`; gives the answer, unless it is a refusal, and the link for what
 /// follows.
 ///
 /// # Errors
-/// A socket that is not there, is not ours to use, or that nobody serves; the master's refusal.
+/// A socket that is not there, is not ours to use, or that nobody serves; the master's refusal; no answer
+/// within [`ANSWER_DEADLINE`].
 pub fn ask(path: &Path, call: &DoorCall) -> Result<(DoorReply, Link), ClientError> {
-    let socket = UnixStream::connect(path).map_err(|error| unreachable(path, &error))?;
-    let mut link = Link::new(OwnedFd::from(socket))?;
+    ask_within(path, call, [CONNECT_DEADLINE, ANSWER_DEADLINE])
+}
+
+fn ask_within(
+    path: &Path,
+    call: &DoorCall,
+    [to_connect, to_answer]: [Duration; 2],
+) -> Result<(DoorReply, Link), ClientError> {
+    let socket = connect(path, Instant::now() + to_connect)?;
+    let deadline = Instant::now() + to_answer;
+    let mut link = Link::new(socket)?;
     let silent = |_| {
         let why = "the master ended before it had answered: see its log, then 'bhost start NAME'";
         ClientError::Here(format!("{}: {why}", path.display()))
@@ -35,7 +53,47 @@ pub fn ask(path: &Path, call: &DoorCall) -> Result<(DoorReply, Link), ClientErro
                 reply => Ok((reply, link)),
             };
         }
-        link.receive().map_err(silent)?;
+        if !await_more(&link, deadline)? {
+            let seconds = to_answer.as_secs();
+            let why = format!("the master has not answered in {seconds} s: see its log");
+            return Err(ClientError::Here(format!("{}: {why}", path.display())));
+        }
+        link.receive_what_is_there().map_err(silent)?;
+    }
+}
+
+/// Connects. A master that no longer accepts leaves its queue full, and connect(2) would wait for room in it
+/// without end.
+fn connect(path: &Path, deadline: Instant) -> Result<OwnedFd, ClientError> {
+    let failed = |errno: Errno| unreachable(path, &errno.into());
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+    let address = SocketAddrUnix::new(path).map_err(failed)?;
+    loop {
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => break,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    rustix::io::ioctl_fionbio(&socket, false).map_err(failed)?;
+    Ok(socket)
+}
+
+/// Waits until there is something to receive; `false` at the deadline.
+fn await_more(link: &Link, deadline: Instant) -> Result<bool, ClientError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(link, PollFlags::IN)];
+        match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+            Ok(count) => return Ok(count > 0),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(ClientError::Here(format!("poll = {errno}: try again"))),
+        }
     }
 }
 
@@ -64,8 +122,42 @@ fn unreachable(path: &Path, error: &std::io::Error) -> ClientError {
         Some(Errno::NOENT | Errno::CONNREFUSED) => {
             "no master serves it: start one with 'bhost start NAME'".into()
         }
-        Some(Errno::AGAIN) => "too many callers wait there: try again".into(),
+        Some(Errno::AGAIN) => "the master accepts nobody: see its log, or try again".into(),
         _ => "see 'bhost status NAME'".into(),
     };
     ClientError::Here(format!("{}: {error}: {remedy}", path.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const SHORT: [Duration; 2] = [Duration::from_millis(120); 2];
+
+    fn failure(path: &Path) -> String {
+        ask_within(path, &DoorCall::Enter, SHORT).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_master_that_is_silent_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        let _listener = UnixListener::bind(&path).unwrap();
+        assert!(failure(&path).contains("has not answered in 0 s"), "{}", failure(&path));
+    }
+
+    #[test]
+    fn one_that_accepts_nobody_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let now = Instant::now();
+        let queued: Vec<_> = std::iter::from_fn(|| connect(&path, now).ok()).collect();
+        assert!(!queued.is_empty());
+        assert!(failure(&path).contains("accepts nobody"), "{}", failure(&path));
+    }
 }

@@ -139,7 +139,7 @@ mod tests {
             std::fs::write(at(name), "").unwrap();
         }
         assert!(refusal(&at("-x")).contains("begins with '-'"));
-        assert!(refusal(&at("a\nb")).contains("control character"));
+        assert!(refusal(&at("a\nb")).contains("control or format character"));
         let twice = Inputs::open(&[at("x"), at("d/x")]).unwrap_err().to_string();
         assert!(twice.contains("another file of that name"), "{twice}");
     }

@@ -167,13 +167,19 @@ impl Djinni {
         self.directory.path().join("socket")
     }
 
-    /// Starts to serve.
-    pub fn serve(&self) -> Serving {
+    /// Listens; without more nobody gets an answer.
+    pub fn listen(&self) -> UnixListener {
         // Nothing there before it is bound: a restarted djinni makes its socket anew.
         let _ = std::fs::remove_file(self.socket());
         let listener = UnixListener::bind(self.socket()).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         std::fs::set_permissions(self.socket(), mode).unwrap();
+        listener
+    }
+
+    /// Starts to serve.
+    pub fn serve(&self) -> Serving {
+        let listener = self.listen();
         match raw::fork().unwrap() {
             raw::Cloned::Parent { pid, .. } => Serving(pid),
             raw::Cloned::Child => {

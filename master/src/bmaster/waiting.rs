@@ -1,0 +1,172 @@
+//! Callers that have not said yet what they want.
+//!
+//! They cost a descriptor and no process, and keep nobody out: only a whole call gets a child. Who says
+//! nothing whole in time is refused, and when too many are silent the one that has been longest goes.
+//!
+//! Callers of the host cannot be told apart by their uid: none is mapped in a master's user namespace, where
+//! the kernel shows 65534 for each.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use slave_api::{HEADER_BYTES, PAYLOAD_LIMIT_BYTES};
+
+use crate::door::Door;
+
+/// How long a caller has for its call.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Most callers of one door that are waited for.
+pub const WAITING_LIMIT: usize = 128;
+/// How often a call that has come in part is looked at again.
+const PART_PAUSE: Duration = Duration::from_millis(20);
+
+/// How much of a call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Come {
+    Nothing,
+    Part,
+    /// All of it, or something that is no call.
+    Whole,
+    /// The caller has gone.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    door: Door,
+    stream: UnixStream,
+    until: Instant,
+    come: Come,
+}
+
+/// All that are waited for, the longest first.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(VecDeque<Waiter>);
+
+/// What became of a caller.
+#[derive(Debug)]
+pub(super) enum Became {
+    /// It has said what it wants.
+    Caller(Door, UnixStream),
+    /// It has said nothing whole in time, or had to go for another.
+    Silent(UnixStream),
+}
+
+impl Waiting {
+    /// One more; who must go for it.
+    pub(super) fn admit(&mut self, door: Door, stream: UnixStream, now: Instant) -> Option<Became> {
+        let alike = |waiter: &&Waiter| waiter.door == door;
+        let is_full = self.0.iter().filter(alike).count() >= WAITING_LIMIT;
+        let longest = is_full.then(|| self.0.iter().position(|waiter| waiter.door == door));
+        let gone = longest.flatten().and_then(|at| self.0.remove(at));
+        self.0.push_back(Waiter { door, stream, until: now + PATIENCE, come: Come::Nothing });
+        gone.map(|waiter| Became::Silent(waiter.stream))
+    }
+
+    /// For poll: those of whom nothing has come. One of whom a part has would be ready all the time.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let silent = self.0.iter().filter(|waiter| waiter.come == Come::Nothing);
+        silent.map(|waiter| PollFd::from_borrowed_fd(waiter.stream.as_fd(), PollFlags::IN))
+    }
+
+    /// How long poll may wait before [`Waiting::sift`] has something to do.
+    pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
+        let left = |waiter: &Waiter| match waiter.come {
+            Come::Part => PART_PAUSE,
+            _ => waiter.until.saturating_duration_since(now),
+        };
+        self.0.iter().map(left).min()
+    }
+
+    /// Looks at each; those that are waited for no longer.
+    pub(super) fn sift(&mut self, now: Instant) -> Vec<Became> {
+        let mut became = Vec::new();
+        for mut waiter in std::mem::take(&mut self.0) {
+            waiter.come = come(&waiter.stream);
+            match waiter.come {
+                Come::Whole => became.push(Became::Caller(waiter.door, waiter.stream)),
+                Come::Gone => {}
+                _ if waiter.until <= now => became.push(Became::Silent(waiter.stream)),
+                _ => self.0.push_back(waiter),
+            }
+        }
+        became
+    }
+}
+
+/// How much of a call stands in the socket, where it is left.
+fn come(stream: &UnixStream) -> Come {
+    let mut header = [0; HEADER_BYTES];
+    match recv(stream, &mut header, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, 0)) => Come::Gone,
+        Ok((_, HEADER_BYTES)) => {
+            let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]) as usize;
+            let there = rustix::io::ioctl_fionread(stream).unwrap_or(u64::MAX);
+            match length > PAYLOAD_LIMIT_BYTES || there >= (HEADER_BYTES + length) as u64 {
+                true => Come::Whole,
+                false => Come::Part,
+            }
+        }
+        Ok(_) => Come::Part,
+        Err(Errno::AGAIN | Errno::INTR) => Come::Nothing,
+        Err(_) => Come::Gone,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write;
+
+    use slave_api::door::DoorCall;
+
+    use super::*;
+
+    fn caller(waiting: &mut Waiting, now: Instant) -> (UnixStream, Option<Became>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let gone = waiting.admit(Door::Users, ours, now);
+        (theirs, gone)
+    }
+
+    #[test]
+    fn only_a_whole_call_is_served() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        let (mut theirs, _) = caller(&mut waiting, now);
+        let mut call = Vec::new();
+        DoorCall::Status.encode(&mut call).unwrap();
+        for byte in &call {
+            assert!(waiting.sift(now).is_empty());
+            theirs.write_all(&[*byte]).unwrap();
+        }
+        assert!(matches!(waiting.sift(now)[..], [Became::Caller(Door::Users, _)]));
+        // What is no call is a child's to refuse.
+        let (mut theirs, _) = caller(&mut waiting, now);
+        theirs.write_all(b"GET / HTTP/1.1").unwrap();
+        assert!(matches!(waiting.sift(now)[..], [Became::Caller(..)]));
+        let (theirs, _) = caller(&mut waiting, now);
+        drop(theirs);
+        assert!(waiting.sift(now).is_empty() && waiting.pause(now).is_none());
+    }
+
+    #[test]
+    fn the_silent_are_refused_in_time_and_the_longest_goes_first() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        let mut silent: Vec<_> = (0..WAITING_LIMIT).map(|_| caller(&mut waiting, now).0).collect();
+        let (_another, gone) = caller(&mut waiting, now);
+        let Some(Became::Silent(mut stream)) = gone else { panic!("nobody went") };
+        stream.write_all(b"x").unwrap();
+        silent[0].set_nonblocking(true).unwrap();
+        assert_eq!(std::io::Read::read(&mut silent[0], &mut [0]).unwrap(), 1);
+        silent[1].write_all(b"O").unwrap();
+        assert!(waiting.sift(now).is_empty());
+        assert_eq!(waiting.pause(now), Some(PART_PAUSE));
+        assert_eq!(waiting.descriptors().count(), WAITING_LIMIT - 1);
+        // Bytes that come one by one win no time.
+        assert_eq!(waiting.sift(now + PATIENCE).len(), WAITING_LIMIT);
+    }
+}
