@@ -236,6 +236,7 @@ impl ImageCommand {
             }
             ImageCommand::Remove { name } => {
                 must_be_root()?;
+                only_roots(places)?;
                 let sentence = whole(|| image::remove(places, &name))?;
                 tell_djinnid(places);
                 eprintln!("{sentence}");

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use djinni_raw::kill;
@@ -164,9 +165,10 @@ fn root_a_reset_is_answered_at_once_and_what_it_removes_meets_no_later_build() {
     fs::write(mach.join("new"), "x").unwrap();
     if let Some(remover) = remover {
         // It is no more than the slave's root, has nothing of the worker's, and does not outlive it.
-        let status = fs::read_to_string(format!("/proc/{remover}/status")).unwrap_or_default();
-        let uid = status.lines().find(|line| line.starts_with("Uid:")).unwrap_or_default();
-        assert!(uid.is_empty() || uid.ends_with(&format!("\t{owner}")), "{uid}");
+        let read = || fs::read_to_string(format!("/proc/{remover}/status")).unwrap_or_default();
+        let uid = format!("\nUid:\t{owner}\t{owner}\t{owner}");
+        let restricted = || read().is_empty() || read().contains(&uid);
+        eventually("it has become the slave's root", Duration::from_secs(2), restricted);
         let open = fs::read_dir(format!("/proc/{remover}/fd")).into_iter().flatten().flatten();
         let open = open.flat_map(|entry| fs::read_link(entry.path()));
         let foreign = open.skip(3).filter(|path| !path.starts_with(&area));
@@ -187,6 +189,88 @@ fn root_a_reset_is_answered_at_once_and_what_it_removes_meets_no_later_build() {
     djinni.asks(&["reset", "kept"]).done();
     assert!(fs::symlink_metadata(&mach).is_err() && djinni.base().join("etc").exists());
     eventually("the link is removed", Duration::from_secs(5), || aside(&area) == 0);
+    djinni.finish();
+}
+
+/// Adds directories to one that is held open, wherever that is now, faster than one can be rid of them.
+fn add_for_ever(directory: fs::File, owner: u32, stop: &AtomicBool) -> u32 {
+    let mut number = 0;
+    let id = (Some(rustix::fs::Uid::from_raw(owner)), Some(rustix::fs::Gid::from_raw(owner)));
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let name = format!("more-{number}");
+        let made = rustix::fs::mkdirat(&directory, &name, rustix::fs::Mode::RWXU);
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        // It may be gone already, and in the end the directory is, too.
+        let _ = made.and_then(|()| rustix::fs::chownat(&directory, &name, id.0, id.1, flags));
+    }
+    number
+}
+
+#[test]
+fn root_a_removal_that_finds_no_end_keeps_nobody_waiting() {
+    let mut djinni = Djinni::started();
+    let area = djinni.srv().join("areas/erofs");
+    djinni.asks(&["attach", "erofs"]).done();
+    let (mach, owner) = (area.join("mach"), IDS_FIRST + SLICE);
+    fill(&mach, owner);
+    let held = fs::File::open(&mach).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| add_for_ever(held, owner, &stop));
+        for _ in 0..2 {
+            at_once(&djinni, &["reset", "erofs", "--master", MASTER]).done();
+            assert_eq!(listed(&djinni, MASTER), ("ready".into(), Vec::new()));
+            at_once(&djinni, &["attach", "erofs", "--master", MASTER]).done();
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!children(djinni.worker()).is_empty(), "it is being removed still");
+        at_once(&djinni, &["drop", MASTER, "--force"]).done();
+        at_once(&djinni, &["new_bmaster", MASTER]).done();
+        djinni.end_daemon(SIGKILL);
+        stop.store(true, Ordering::Relaxed);
+        assert!(adding.join().unwrap() > 100);
+    });
+    djinni.start();
+    eventually("it ends with who added", Duration::from_secs(30), || aside(&area) == 0);
+    djinni.finish();
+}
+
+/// A digest that is computed is stopped, which stands for a file that takes long to read.
+#[test]
+fn root_a_digest_that_takes_long_keeps_only_those_who_want_its_image() {
+    let djinni = Djinni::with(|djinni| {
+        djinni.write("etc/masters/other.toml", OTHER);
+        let (from, to) =
+            (djinni_tests::images::tiny().join("tiny.ext4"), djinni.base().join("large"));
+        fs::copy(from, &to).unwrap();
+        fs::File::options().write(true).open(&to).unwrap().set_len(1 << 29).unwrap();
+        let image = "[image.large]\nsource = { loop = \"BASE\", fs = \"ext4\" }\ndigest = \"sha256:ZEROS\"\n";
+        let image =
+            image.replace("BASE", &to.display().to_string()).replace("ZEROS", &"0".repeat(64));
+        djinni.edit("etc/images.toml", "[image.erofs]", &format!("{image}[image.erofs]"));
+        let policy =
+            "[slave.large]\nimage = \"large\"\nslice = 7\narea = { dir = \"SRV/areas/large\" }\n";
+        djinni.edit("etc/masters/m.toml", "[slave.erofs]", &format!("{policy}[slave.erofs]"));
+    });
+    let worker = djinni.worker();
+    let mut wanting = Command::new(program("djinni"));
+    wanting.arg("--runtime").arg(&djinni.places.runtime);
+    wanting.args(["attach", "large", "--master", MASTER]);
+    let wanting = wanting.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let reader = || children(djinni.daemon()).into_iter().find(|pid| *pid != worker);
+    eventually("a child reads it", Duration::from_secs(5), || reader().is_some());
+    let reader = reader().unwrap() as i32;
+    kill(reader, SIGSTOP).unwrap();
+    assert_eq!(listed(&djinni, MASTER).0, "does not answer");
+    at_once(&djinni, &["new_bmaster", "other"]).done();
+    at_once(&djinni, &["drop", "other"]).done();
+    at_once(&djinni, &["reload"]).done();
+    kill(reader, SIGCONT).unwrap();
+    let told: Ran = wanting.wait_with_output().unwrap().into();
+    told.ended_with(1).complains(&["has digest", "images.toml says"]);
+    djinni.asks(&["attach", "erofs"]).done();
+    djinni.asks(&["detach", "erofs"]).done();
     djinni.finish();
 }
 

@@ -169,6 +169,10 @@ impl Worker {
             let idle = ready.connections.is_empty();
             for id in ready.connections {
                 self.hear(id);
+                if self.is_commanded() {
+                    // The daemon does not wait behind what a master has to say by the other ones.
+                    break;
+                }
             }
             if ready.listener {
                 self.server.accept();
@@ -199,6 +203,11 @@ impl Worker {
                 .map(|(_, id)| id)
                 .collect(),
         }
+    }
+
+    fn is_commanded(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.commands, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
     }
 
     fn timeout(&self) -> Option<Duration> {
