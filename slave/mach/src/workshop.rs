@@ -174,6 +174,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_log_that_was_opened_last_is_at_hand_and_a_note_opens_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let run = area.new_run().unwrap();
+        let (dist, progress) = (crate::dist::tests::sample(), Progress::new("x"));
+        let workshop = Workshop::new(&area, &run, &dist, &[], &progress).unwrap();
+        assert_eq!(workshop.log_at_hand(), ROOT_LOG);
+        workshop.open_log(BUILD_LOG).unwrap();
+        workshop.note("a layer has made room").unwrap();
+        assert_eq!(workshop.log_at_hand(), BUILD_LOG);
+        workshop.open_root_log().unwrap();
+        assert_eq!(workshop.log_at_hand(), ROOT_LOG);
+        workshop.take_up_log("build-second.log");
+        assert_eq!(workshop.log_at_hand(), "build-second.log");
+    }
+
+    #[test]
     fn only_the_end_of_a_log_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
