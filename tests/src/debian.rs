@@ -75,6 +75,18 @@ pub fn rebuild_given(djinni: &Djinni, dscs: &[&Path], out: &Path) -> Ran {
 /// `fields` are further lines of the source's stanza (`Build-Depends: …`), `build` are commands that
 /// run before the package is made.
 pub fn made(djinni: &Djinni, name: &str, fields: &str, build: &str) -> PathBuf {
+    made_for(djinni, (name, "all"), fields, build)
+}
+
+/// The same for an architecture: `any`, `all`.
+pub fn made_for(
+    djinni: &Djinni,
+    (name, architecture): (&str, &str),
+    fields: &str,
+    build: &str,
+) -> PathBuf {
+    let binary = if architecture == "all" { "binary-indep" } else { "binary-arch" };
+    let other = if architecture == "all" { "binary-arch" } else { "binary-indep" };
     let top = djinni.base().join("made").join(name);
     let debian = top.join(format!("{name}-1/debian"));
     fs::create_dir_all(debian.join("source")).unwrap();
@@ -82,14 +94,14 @@ pub fn made(djinni: &Djinni, name: &str, fields: &str, build: &str) -> PathBuf {
     let control = format!(
         "Source: {name}\nMaintainer: {who}\nSection: misc\nPriority: optional\n\
          Standards-Version: 4.6.2\nRules-Requires-Root: no\n{fields}\n\
-         Package: {name}\nArchitecture: all\nDescription: made for a test\n"
+         Package: {name}\nArchitecture: {architecture}\nDescription: made for a test\n"
     );
     let changelog = format!(
         "{name} (1) unstable; urgency=low\n\n  * Made.\n\n -- {who}  Thu, 02 Nov 2023 00:00:00 +0000\n"
     );
     let rules = format!(
-        "#!/usr/bin/make -f\nclean build build-arch build-indep binary-arch:\n\
-         binary: binary-indep\nbinary-indep:\n{}\
+        "#!/usr/bin/make -f\nclean build build-arch build-indep {other}:\n\
+         binary: {binary}\n{binary}:\n{}\
          \tmkdir -p debian/tmp/DEBIAN debian/tmp/usr/share/{name}\n\
          \techo it >debian/tmp/usr/share/{name}/it\n\
          \tdpkg-gencontrol -p{name} -Pdebian/tmp\n\
@@ -116,7 +128,7 @@ pub fn made(djinni: &Djinni, name: &str, fields: &str, build: &str) -> PathBuf {
     let md5 = md5.split(' ').next().unwrap();
     let size = bytes.len();
     let dsc = format!(
-        "Format: 3.0 (native)\nSource: {name}\nBinary: {name}\nArchitecture: all\nVersion: 1\n\
+        "Format: 3.0 (native)\nSource: {name}\nBinary: {name}\nArchitecture: {architecture}\nVersion: 1\n\
          Maintainer: {who}\nStandards-Version: 4.6.2\n{fields}\
          Checksums-Sha256:\n {sum} {size} {name}_1.tar.xz\n\
          Files:\n {md5} {size} {name}_1.tar.xz\n"

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use djinni_tests::debian::{DIST, SHARE, kept, made, rebuild, rebuild_given};
+use djinni_tests::debian::{DIST, SHARE, kept, made, made_for, rebuild, rebuild_given};
 use djinni_tests::djinni::Djinni;
 use djinni_tests::mach::{builder, files, record, records_are_valid};
 use djinni_tests::programs::run;
@@ -108,6 +108,7 @@ fn root_debian_sources_share_layers_chain_and_are_refused_with_a_reason() {
     run(build.args(["--", "sh", "-c", command])).done();
     assert!(only(&again, "third_1_all.deb") == only(&out, "third_1_all.deb"));
     everything_that_is_listed(&djinni);
+    rebuilt_for_one_architecture(&djinni);
     refusals(&djinni);
     failures(&djinni);
     djinni.finish();
@@ -126,6 +127,38 @@ fn everything_that_is_listed(djinni: &Djinni) {
     rebuild_given(djinni, &[&listed], &out).done();
     assert_eq!(only(&out, "manual_1.txt"), b"text\n");
     assert_eq!(only(&out, "disk_1_amd64.img"), b"disk\n");
+}
+
+/// A rebuild has a version of its own, its source keeps its own, and no architecture-independent part
+/// is asked for or built.
+fn rebuilt_for_one_architecture(djinni: &Djinni) {
+    let out = djinni.base().join("rebuilt");
+    let fields = "Build-Depends: gettext\nBuild-Depends-Indep: nonsense-of-manuals\n";
+    let dsc = made_for(djinni, ("fourth", "any"), fields, "");
+    let rebuild = |options: &str, dsc: &Path| {
+        let mut command = djinni.start_build(&["builder", "--in"]);
+        command.arg(dsc).arg("--in").arg(dsc.with_extension("tar.xz")).arg("--out").arg(&out);
+        command.args(["--", "mach", "-r", DIST]).args(options.split(' ')).arg("rebuild");
+        run(command.arg(dsc.file_name().unwrap()))
+    };
+    rebuild("--binNMU=2", &dsc).done();
+    let changes = String::from_utf8(only(&out, "fourth_1+b2_amd64.changes")).unwrap();
+    for line in ["\nSource: fourth (1)\n", "\nBinary-Only: yes\n", "\nVersion: 1+b2\n"] {
+        assert!(changes.contains(line), "{line}{changes}");
+    }
+    fs::write(djinni.base().join("fourth.deb"), only(&out, "fourth_1+b2_amd64.deb")).unwrap();
+    let mut command = std::process::Command::new("dpkg-deb");
+    command.arg("--field").arg(djinni.base().join("fourth.deb")).arg("Source");
+    assert_eq!(run(&mut command).done().text().trim(), "fourth (1)");
+    let record = record(&out, "fourth");
+    assert_eq!((&record["package"], &record["exit"]["cause"]), (&"fourth-1".into(), &"built".into()));
+    let options = &record["inputs"]["options"];
+    assert_eq!((&options["binnmu"], &options["only"]), (&2.into(), &"arch".into()));
+    records_are_valid(&[&out]);
+    let third = djinni.base().join("made/third/third_1.dsc");
+    rebuild("-A --append-to-version=~x", &third).done();
+    assert!(!only(&out, "third_1~x_all.deb").is_empty());
+    rebuild("-B", &third).ended_with(1).complains(&["no package for amd64 alone", "-B"]);
 }
 
 /// What cannot be met, what is damaged, what leads elsewhere.

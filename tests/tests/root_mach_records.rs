@@ -64,7 +64,7 @@ fn records_of_all_ends(djinni: &Djinni) {
     rebuild(djinni, std::slice::from_ref(&fine), &built).done();
     let first = record(&built, "fine");
     results_are_what_the_record_says(&built, "fine-1-1");
-    assert_eq!((&first["schema"], &first["kind"]), (&2.into(), &"rpm".into()));
+    assert_eq!((&first["schema"], &first["kind"]), (&3.into(), &"rpm".into()));
     let packages = first["packages"].as_array().unwrap();
     assert!(packages.len() > 50 && packages.iter().any(|one| one["name"] == "bash"));
     let building = |phase: &&Value| phase["name"] == "rpmbuild";

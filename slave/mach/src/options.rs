@@ -16,6 +16,18 @@ pub enum Stage {
     Install,
 }
 
+/// Which binary packages of a Debian source are built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Parts {
+    /// All that can be built here.
+    #[default]
+    All,
+    /// `-A`: those for every architecture.
+    Indep,
+    /// `-B`: those for the dist's architecture.
+    Arch,
+}
+
 /// What is asked of every build of one call. `default()` is a plain `mach rebuild`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
@@ -35,6 +47,12 @@ pub struct Options {
     pub without: Vec<String>,
     /// `--target ARCH`: what the packages are built for, if not the dist's architecture.
     pub target: Option<String>,
+    /// `-A`, `-B`: a part of a Debian source's packages; see [`Options::parts`].
+    pub only: Parts,
+    /// `--binNMU N`: Debian packages of the same source get the version of a rebuild, `+bN`.
+    pub binnmu: Option<u32>,
+    /// `--append-to-version TEXT`: appended to the version of Debian packages.
+    pub append_to_version: Option<String>,
     /// `--nocheck`: leave the package's own tests out.
     pub nocheck: bool,
     /// `--short-circuit STAGE`: begin there, in the kept root of the last build.
@@ -60,6 +78,18 @@ pub struct Options {
 }
 
 impl Options {
+    /// Which packages of a Debian source are built. Packages for every architecture are the same for all
+    /// machines, so the rebuild for one of them leaves them alone.
+    pub fn parts(&self) -> Parts {
+        if self.binnmu.is_some() { Parts::Arch } else { self.only }
+    }
+
+    /// What is appended to the version of Debian packages.
+    pub fn version_suffix(&self) -> String {
+        let binnmu = self.binnmu.map_or(String::new(), |number| format!("+b{number}"));
+        binnmu + self.append_to_version.as_deref().unwrap_or_default()
+    }
+
     /// Whether anything may be fetched.
     pub fn fetching(&self) -> Network {
         if self.offline { Network::Offline } else { Network::Allowed }

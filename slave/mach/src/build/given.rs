@@ -8,7 +8,7 @@ use crate::deb::{self, dsc::Dsc};
 use crate::dist::{Dist, Epoch, Manager};
 use crate::failure::{Cause, Failure};
 use crate::fetch;
-use crate::options::Options;
+use crate::options::{Options, Parts};
 use crate::record::About;
 use crate::srpm::Source;
 
@@ -24,6 +24,11 @@ pub enum Given {
 impl Given {
     /// The source package that a path or a URL names, of the kind that `dist` builds.
     pub fn read(area: &Area, dist: &Dist, options: &Options, given: &str) -> Result<Self, Failure> {
+        let refuse = match dist.manager {
+            Manager::Apt => deb::build::refuse_what_has_no_meaning,
+            Manager::Dnf | Manager::Dnf5 => refuse_what_is_for_debian,
+        };
+        refuse(options)?;
         let is_dsc = given.split('#').next().is_some_and(|path| path.ends_with(".dsc"));
         match (dist.manager, is_dsc) {
             (Manager::Apt, true) => {
@@ -95,6 +100,28 @@ pub fn beside(path: &Path) -> &Path {
     }
 }
 
+/// Options of Debian sources are refused for others: who gives one expects an effect.
+fn refuse_what_is_for_debian(options: &Options) -> Result<(), Failure> {
+    let Options { only, binnmu, append_to_version, .. } = options;
+    let given = [
+        ("-A (--indep-only)", *only == Parts::Indep),
+        ("-B (--arch-only)", *only == Parts::Arch),
+        ("--binNMU", binnmu.is_some()),
+        ("--append-to-version", append_to_version.is_some()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => {
+            let what = format!("{flag} has no meaning for RPMs: it is for Debian sources");
+            let remedy = match flag.starts_with('-') && !flag.starts_with("--") {
+                true => "leave it out: a spec says by BuildArch what it is for",
+                false => "leave it out; '--release TAG' appends to the Release",
+            };
+            Err(Failure::new(Cause::Usage, what, remedy))
+        }
+        None => Ok(()),
+    }
+}
+
 fn other_kind(given: &str, dist: &Dist, wanted: &str) -> Failure {
     let what = format!("{given}: the dist {} builds {wanted}", dist.name);
     Failure::new(Cause::Usage, what, "use another dist ('mach dists'), or give it such a file")
@@ -118,6 +145,30 @@ mod tests {
         };
         assert!(refused("debian-12-rpm", "x.dsc").contains("source RPMs"));
         assert!(refused("debian-12", "x.src.rpm").contains(".dsc files"));
+    }
+
+    #[test]
+    fn options_of_the_other_kind_are_refused_before_a_source_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let refused = |dist: &str, options: &Options| {
+            let dist = Dist::find(dist).unwrap();
+            let failure = Given::read(&area, &dist, options, "/nonexistent").unwrap_err();
+            assert_eq!(failure.cause, Cause::Usage, "{failure}");
+            failure.what
+        };
+        let plain = Options::default;
+        for (flag, options) in [
+            ("-A", Options { only: Parts::Indep, ..plain() }),
+            ("-B", Options { only: Parts::Arch, ..plain() }),
+            ("--binNMU", Options { binnmu: Some(1), ..plain() }),
+            ("--append-to-version", Options { append_to_version: Some("~x".into()), ..plain() }),
+        ] {
+            let what = refused("debian-12-rpm", &options);
+            assert!(what.starts_with(flag) && what.contains("Debian sources"), "{what}");
+        }
+        let release = Options { release: Some("x".into()), ..plain() };
+        assert!(refused("debian-12", &release).contains("--release"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal};
 
 use crate::failure::{Cause, Failure, OnPath};
-use crate::options::{Options, Stage};
+use crate::options::{Options, Parts, Stage};
 use crate::progress::events::Event;
 use crate::progress::text;
 
@@ -52,6 +52,7 @@ fn options(options: &Options) -> Vec<String> {
     let Options { keep, force, collect, release, defines, with, without, target, .. } = options;
     let Options { nocheck, short_circuit, offline, network, ccache, lint, verify, .. } = options;
     let Options { go_on: _, jobs: _, time_limit, layers_size_bytes, .. } = options;
+    let Options { only, binnmu, append_to_version, .. } = options;
     let stage = short_circuit.map(|stage| match stage {
         Stage::Prep => "prep",
         Stage::Build => "build",
@@ -62,6 +63,8 @@ fn options(options: &Options) -> Vec<String> {
         ("--keep", *keep),
         ("--force", *force),
         ("--nocheck", *nocheck),
+        ("--indep-only", *only == Parts::Indep),
+        ("--arch-only", *only == Parts::Arch),
         ("--offline", *offline),
         ("--network", *network),
         ("--ccache", *ccache),
@@ -78,6 +81,8 @@ fn options(options: &Options) -> Vec<String> {
     without.iter().for_each(|name| add("--without", name));
     target.iter().for_each(|target| add("--target", target));
     stage.iter().for_each(|stage| add("--short-circuit", stage));
+    binnmu.iter().for_each(|number| add("--binNMU", &number.to_string()));
+    append_to_version.iter().for_each(|text| add("--append-to-version", text));
     time_limit.iter().for_each(|limit| add("--time-limit", &limit.as_secs().to_string()));
     layers_size_bytes.iter().for_each(|size| add("--layers-size", &size.to_string()));
     words
@@ -181,14 +186,17 @@ mod tests {
                 force: true,
                 defines: vec![("a".to_owned(), "b c".to_owned())],
                 time_limit: Some(std::time::Duration::from_secs(90)),
+                only: Parts::Arch,
+                binnmu: Some(2),
+                append_to_version: Some("~x".to_owned()),
                 go_on: true,
                 jobs: Some(3),
                 ..Options::default()
             },
         };
         let words = call.words("/x/a.src.rpm", Path::new("/v")).join("|");
-        let start =
-            "-r|d|--area|/build|--json|--keep|--force|--define=a b c|--time-limit=90|--chain|/v|";
+        let start = "-r|d|--area|/build|--json|--keep|--force|--arch-only|--define=a b c|--binNMU=2|\
+                     --append-to-version=~x|--time-limit=90|--chain|/v|";
         assert!(words.starts_with(start), "{words}");
         assert!(words.ends_with("|rebuild|--|/x/a.src.rpm"), "{words}");
     }

@@ -80,7 +80,7 @@ pub fn nodes(
 fn of_dsc(dsc: &Dsc, conditions: &Conditions) -> Result<Node, Failure> {
     let requires = dsc.depends(conditions)?.lines().iter().map(|line| requirement(line)).collect();
     let provides = dsc.binaries.iter().filter_map(|name| Capability::parse(name)).collect();
-    let is_excluded = dsc.refusal(&conditions.architecture).is_some();
+    let is_excluded = dsc.refusal(conditions).is_some();
     Ok(Node { requires, provides, is_excluded, ..Node::default() })
 }
 

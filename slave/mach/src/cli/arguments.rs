@@ -81,6 +81,18 @@ pub struct Build {
     /// Build for another architecture than the dist's
     #[arg(long, value_name = "ARCH", global = true)]
     pub target: Option<String>,
+    /// Build the architecture-independent packages of a Debian source only
+    #[arg(short = 'A', long, global = true, conflicts_with_all = ["arch_only", "binnmu"])]
+    pub indep_only: bool,
+    /// Build the architecture-dependent packages of a Debian source only
+    #[arg(short = 'B', long, global = true)]
+    pub arch_only: bool,
+    /// Rebuild for this architecture alone: the version of Debian packages ends in +bN
+    #[arg(long = "binNMU", value_name = "N", global = true)]
+    pub binnmu: Option<std::num::NonZeroU32>,
+    /// Append TEXT to the version of Debian packages
+    #[arg(long, value_name = "TEXT", global = true)]
+    pub append_to_version: Option<String>,
     /// Leave the package's own tests out
     #[arg(long, global = true)]
     pub nocheck: bool,

@@ -1,7 +1,7 @@
 //! From the command line to [`Options`]: judged once, here.
 
 use mach::failure::{Cause, Failure};
-use mach::options::{self, Options};
+use mach::options::{self, Options, Parts};
 use mach::quantity;
 
 use super::arguments::{Build, Stage};
@@ -12,6 +12,8 @@ pub fn options(build: &Build) -> Result<Options, Failure> {
     let Build { keep, force, collect, release, define, with, without, target, .. } = build;
     let Build { nocheck, short_circuit, offline, network, ccache, lint, verify, .. } = build;
     let Build { go_on, jobs, time_limit, layers_size, chain: _, parent: _, .. } = build;
+    let Build { indep_only, arch_only, binnmu, append_to_version, .. } = build;
+    append_to_version.iter().try_for_each(|text| part_of_version(text))?;
     release.iter().try_for_each(|tag| plain("--release", tag))?;
     target.iter().try_for_each(|target| plain("--target", target))?;
     with.iter().try_for_each(|name| plain("--with", name))?;
@@ -27,6 +29,13 @@ pub fn options(build: &Build) -> Result<Options, Failure> {
         with: with.clone(),
         without: without.clone(),
         target: target.clone(),
+        only: match (indep_only, arch_only) {
+            (true, _) => Parts::Indep,
+            (_, true) => Parts::Arch,
+            _ => Parts::All,
+        },
+        binnmu: binnmu.map(std::num::NonZeroU32::get),
+        append_to_version: append_to_version.clone(),
         nocheck: *nocheck,
         short_circuit: short_circuit.map(stage),
         offline: *offline,
@@ -63,6 +72,15 @@ fn plain(flag: &str, value: &str) -> Result<(), Failure> {
     Err(usage(format!("{flag} is {value:?}: letters, digits and ._+~^- only")))
 }
 
+/// What may stand at the end of a Debian version (Policy 5.6.12): a `-` would begin a revision.
+fn part_of_version(text: &str) -> Result<(), Failure> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || ".+~".contains(c);
+    if !text.is_empty() && text.len() <= 64 && text.chars().all(fine) {
+        return Ok(());
+    }
+    Err(usage(format!("--append-to-version is {text:?}: letters, digits and .+~ only")))
+}
+
 /// `NAME BODY`, as rpmbuild's own `--define` takes it; `NAME(OPTIONS)` has arguments.
 fn macro_definition(text: &str) -> Result<(String, String), Failure> {
     let refuse = || usage(format!("--define {text:?}: write it as 'NAME BODY', on one line"));
@@ -92,7 +110,8 @@ mod tests {
     #[test]
     fn every_flag_arrives() {
         let options = parsed(
-            "-k|-f|-c|--release|1|--define|a b c|--with|x|--without|y|--target|i686|--nocheck|\
+            "-k|-f|-c|--release|1|--define|a b c|--with|x|--without|y|--target|i686|-B|--binNMU|2|\
+             --append-to-version|~x1|--nocheck|\
              --short-circuit|build|--offline|--network|--ccache|--lint|--verify|--continue|--jobs|\
              3|--time-limit|90m|--layers-size|1G|rebuild|x.src.rpm",
         );
@@ -105,6 +124,9 @@ mod tests {
             with: vec!["x".to_owned()],
             without: vec!["y".to_owned()],
             target: Some("i686".to_owned()),
+            only: Parts::Arch,
+            binnmu: Some(2),
+            append_to_version: Some("~x1".to_owned()),
             nocheck: true,
             short_circuit: Some(options::Stage::Build),
             offline: true,
@@ -128,6 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_source_exclude_each_other() {
+        assert_eq!(parsed("-A|rebuild|x.dsc").unwrap().only, Parts::Indep);
+        // What is rebuilt for one architecture is of that architecture.
+        assert_eq!(parsed("--binNMU=1|rebuild|x.dsc").unwrap().parts(), Parts::Arch);
+        let suffix = parsed("--binNMU=3|--append-to-version=~a|rebuild|x.dsc").unwrap();
+        assert_eq!(suffix.version_suffix(), "+b3~a");
+        for words in ["-A|-B", "-A|--binNMU=1", "--binNMU=0", "--binNMU=x"] {
+            let words = format!("mach|{words}|rebuild|x.dsc");
+            assert!(Arguments::try_parse_from(words.split('|')).is_err(), "{words}");
+        }
+    }
+
+    #[test]
     fn what_would_steer_rpmbuild_is_refused() {
         for words in [
             "--release|1 2",
@@ -139,6 +174,9 @@ mod tests {
             "--define|a b\nc",
             "--time-limit|soon",
             "--layers-size|big",
+            "--append-to-version=-1",
+            "--append-to-version|1:2",
+            "--append-to-version|$(id)",
         ] {
             let failure = parsed(&format!("{words}|rebuild|x")).unwrap_err();
             assert_eq!(failure.cause, Cause::Usage, "{words}");

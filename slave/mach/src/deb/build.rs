@@ -41,7 +41,7 @@ pub fn work(
     let Bench { workshop, options, .. } = bench;
     refuse_what_has_no_meaning(options)?;
     let conditions = pack::conditions(workshop.dist, options);
-    if let Some(failure) = dsc.refusal(&conditions.architecture) {
+    if let Some(failure) = dsc.refusal(&conditions) {
         return Err(failure);
     }
     let (mut depends, conflicts) = (dsc.depends(&conditions)?, dsc.conflicts(&conditions)?);
@@ -135,7 +135,7 @@ fn changed(results: &[ResultFile], dsc: &Dsc) -> Option<String> {
 pub fn refuse_what_has_no_meaning(options: &Options) -> Result<(), Failure> {
     let Options { release, defines, target, short_circuit, .. } = options;
     let given = [
-        ("--release", release.is_some(), "add an entry to debian/changelog"),
+        ("--release", release.is_some(), "use --append-to-version, or --binNMU"),
         ("--define", !defines.is_empty(), "set variables by [environment] of the dist"),
         ("--target", target.is_some(), "use a dist of that architecture"),
         ("--short-circuit", short_circuit.is_some(), "enter the kept root by 'mach chroot --last'"),

@@ -11,6 +11,7 @@ use deb822_fast::{Deb822, Paragraph};
 use super::relation::{Conditions, Relations, is_architecture};
 use crate::digest::{self, Sum};
 use crate::failure::{Cause, Failure, OnPath};
+use crate::options::Parts;
 use crate::srpm::NAME_LIMIT_BYTES;
 
 /// The largest `.dsc` that is read.
@@ -19,6 +20,7 @@ const FILES_LIMIT: usize = 100;
 /// The largest file that a `.dsc` may name.
 pub const FILE_LIMIT_BYTES: u64 = 64 << 30;
 const FORMATS: [&str; 4] = ["1.0", "3.0 (quilt)", "3.0 (native)", "3.0 (custom)"];
+/// Policy 7.7: each for whatever is built, for packages of an architecture, and for those of all.
 const DEPENDS: [&str; 3] = ["Build-Depends", "Build-Depends-Arch", "Build-Depends-Indep"];
 const CONFLICTS: [&str; 3] = ["Build-Conflicts", "Build-Conflicts-Arch", "Build-Conflicts-Indep"];
 
@@ -54,8 +56,8 @@ pub struct Dsc {
     pub size_bytes: u64,
     /// Whether it is in a signed message.
     pub is_signed: bool,
-    depends: String,
-    conflicts: String,
+    depends: [String; 3],
+    conflicts: [String; 3],
 }
 
 impl Dsc {
@@ -90,29 +92,39 @@ impl Dsc {
         format!("{}_{}.dsc", self.name, self.plain_version())
     }
 
-    /// Why no binary package of it is for `architecture`; `None` if one is.
-    pub fn refusal(&self, architecture: &str) -> Option<Failure> {
-        let is_for = |one: &String| one == "all" || is_architecture(one, architecture);
-        if self.architectures.iter().any(is_for) {
+    /// Why nothing of it is built under these conditions; `None` if something is.
+    pub fn refusal(&self, conditions: &Conditions) -> Option<Failure> {
+        let Conditions { architecture, parts, .. } = conditions;
+        let has_indep = self.architectures.iter().any(|one| one == "all");
+        let is_here = |one: &String| one != "all" && is_architecture(one, architecture);
+        let has_arch = self.architectures.iter().any(is_here);
+        let (is_built, lack) = match parts {
+            Parts::All => (has_indep || has_arch, format!("is not for {architecture}")),
+            Parts::Indep => (has_indep, "has no architecture-independent package".to_owned()),
+            Parts::Arch => (has_arch, format!("has no package for {architecture} alone")),
+        };
+        if is_built {
             return None;
         }
         let all = self.architectures.join(" ");
-        let what = format!(
-            "{}-{} is not for {architecture}: Architecture: {all}",
-            self.name,
-            self.plain_version()
-        );
-        Some(Failure::new(Cause::Architecture, what, "build it with a dist of one of these"))
+        let (name, version) = (&self.name, self.plain_version());
+        let what = format!("{name}-{version} {lack}: Architecture: {all}");
+        let remedy = match parts {
+            Parts::All => "build it with a dist of one of these",
+            Parts::Indep => "leave -A (--indep-only) out",
+            Parts::Arch => "leave -B (--arch-only) and --binNMU out",
+        };
+        Some(Failure::new(Cause::Architecture, what, remedy))
     }
 
-    /// What it needs to be built, for binaries of all its architectures.
+    /// What it needs for the packages that are to be built.
     pub fn depends(&self, conditions: &Conditions) -> Result<Relations, Failure> {
-        Relations::parse(&self.depends, conditions).map_err(|why| self.odd_relation(&why))
+        relations(&self.depends, conditions).map_err(|why| self.odd_relation(&why))
     }
 
     /// What must not be there when it is built.
     pub fn conflicts(&self, conditions: &Conditions) -> Result<Relations, Failure> {
-        Relations::parse(&self.conflicts, conditions).map_err(|why| self.odd_relation(&why))
+        relations(&self.conflicts, conditions).map_err(|why| self.odd_relation(&why))
     }
 
     fn odd_relation(&self, why: &str) -> Failure {
@@ -130,6 +142,17 @@ impl Dsc {
         copy(&self.path, &own, directory)?;
         self.files.iter().try_for_each(|file| copy(&self.path_of(file), file, directory))
     }
+}
+
+/// Of the fields that count for the packages that are to be built.
+fn relations(fields: &[String; 3], conditions: &Conditions) -> Result<Relations, String> {
+    let [always, arch, indep] = fields.each_ref().map(String::as_str);
+    let counted = match conditions.parts {
+        Parts::All => vec![always, arch, indep],
+        Parts::Indep => vec![always, indep],
+        Parts::Arch => vec![always, arch],
+    };
+    Relations::parse(&counted.join(", "), conditions)
 }
 
 fn copy(from: &Path, file: &SourceFile, directory: &Path) -> Result<(), Failure> {
@@ -213,7 +236,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Dsc, String> {
     if format!("{name}_{plain}.dsc").len() > NAME_LIMIT_BYTES {
         return Err(format!("{name} {plain} is longer than the name of a file may be"));
     }
-    let join = |names: [&str; 3]| names.map(|name| fields.get(name).unwrap_or_default()).join(", ");
+    let all = |names: [&str; 3]| names.map(|name| fields.get(name).unwrap_or_default().to_owned());
     Ok(Dsc {
         path: path.to_owned(),
         architectures: words(needed("Architecture")?, char::is_whitespace),
@@ -222,8 +245,8 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Dsc, String> {
         sha256: digest::of_bytes(bytes),
         size_bytes: bytes.len() as u64,
         is_signed,
-        depends: join(DEPENDS),
-        conflicts: join(CONFLICTS),
+        depends: all(DEPENDS),
+        conflicts: all(CONFLICTS),
         name,
         version,
     })

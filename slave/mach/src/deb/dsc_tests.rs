@@ -39,10 +39,46 @@ fn a_dsc_is_read_signed_or_not() {
         assert_eq!(dsc.file_name(), "hello_2.10-3+deb12u1.dsc");
         assert_eq!((dsc.architectures, dsc.binaries.len()), (vec!["any".into(), "all".into()], 2));
     }
-    let conditions = Conditions { architecture: "amd64".to_owned(), profiles: Vec::new() };
+    let conditions = Conditions { architecture: "amd64".to_owned(), ..Conditions::default() };
     let dsc = parsed(&body()).unwrap();
     assert_eq!(dsc.depends(&conditions).unwrap().to_string(), "debhelper-compat (= 13), doxygen");
     assert_eq!(dsc.conflicts(&conditions).unwrap().to_string(), "bad");
+}
+
+fn amd64(parts: Parts) -> Conditions {
+    Conditions { architecture: "amd64".to_owned(), profiles: Vec::new(), parts }
+}
+
+#[test]
+fn a_part_of_a_source_needs_what_its_fields_say() {
+    let fields = "Build-Depends: always\nBuild-Depends-Arch: cc\nBuild-Depends-Indep: tex\n\
+                  Build-Conflicts: bad\nBuild-Conflicts-Arch: old\nBuild-Conflicts-Indep: odd\n";
+    let kept = body();
+    let kept = kept.lines().filter(|line| !line.starts_with("Build-"));
+    let text = format!("{fields}{}\n", kept.collect::<Vec<_>>().join("\n"));
+    let dsc = parsed(&text).unwrap();
+    for (parts, depends, conflicts) in [
+        (Parts::All, "always, cc, tex", "bad, odd, old"),
+        (Parts::Arch, "always, cc", "bad, old"),
+        (Parts::Indep, "always, tex", "bad, odd"),
+    ] {
+        assert_eq!(dsc.depends(&amd64(parts)).unwrap().to_string(), depends);
+        assert_eq!(dsc.conflicts(&amd64(parts)).unwrap().to_string(), conflicts);
+    }
+}
+
+#[test]
+fn a_part_that_a_source_does_not_have_is_refused() {
+    let of = |architectures: &str, parts| {
+        let text = body().replace("any all", architectures);
+        parsed(&text).unwrap().refusal(&amd64(parts)).map(|failure| failure.what)
+    };
+    assert!(of("any", Parts::Indep).unwrap().contains("no architecture-independent package"));
+    assert!(of("all", Parts::Arch).unwrap().contains("no package for amd64 alone"));
+    assert!(of("arm64 all", Parts::Arch).is_some());
+    for parts in [Parts::All, Parts::Arch, Parts::Indep] {
+        assert_eq!(of("any all", parts), None, "{parts:?}");
+    }
 }
 
 #[test]
@@ -149,7 +185,7 @@ proptest::proptest! {
 fn a_source_without_a_package_for_the_machine_says_so() {
     let of = |architectures: &str| {
         let text = body().replace("any all", architectures);
-        parsed(&text).unwrap().refusal("amd64").map(|failure| failure.what)
+        parsed(&text).unwrap().refusal(&amd64(Parts::All)).map(|failure| failure.what)
     };
     for fitting in ["any", "all", "arm64 all", "linux-any", "any-amd64", "i386 amd64"] {
         assert_eq!(of(fitting), None, "{fitting}");

@@ -12,7 +12,7 @@ use crate::build::bench;
 use crate::cells::Program;
 use crate::dist::{Dist, Epoch};
 use crate::failure::{Failure, OnPath};
-use crate::options::Options;
+use crate::options::{Options, Parts};
 use crate::workshop::Workshop;
 
 /// Below the builder's home: the source, unpacked and not, and beside it what it yields. Debian's
@@ -26,7 +26,8 @@ pub fn conditions(dist: &Dist, options: &Options) -> Conditions {
     if options.nocheck && !profiles.iter().any(|profile| profile == "nocheck") {
         profiles.push("nocheck".to_owned());
     }
-    Conditions { architecture: super::archive::architecture(dist).to_owned(), profiles }
+    let architecture = super::archive::architecture(dist).to_owned();
+    Conditions { architecture, profiles, parts: options.parts() }
 }
 
 /// Puts the source into the builder's home, `home` on disk.
@@ -38,22 +39,54 @@ pub fn prepare_home(workshop: &Workshop<'_>, home: &Path, dsc: &Dsc) -> Result<(
     chown(&building, id, id).on("set the owner of", &building)
 }
 
+/// Puts an entry for a version of the same source on top of the changelog, as sbuild does it. By
+/// `binary-only` dpkg keeps the version before it as that of the source. The entry's time is that of the
+/// one before it, since packages carry it; N seconds later for +bN, so that tools which compare times see
+/// that files of the same size have changed.
+const CHANGELOG: &str = "suffix=$1 seconds=$2 who=$3 arch=$4\n\
+    said() { dpkg-parsechangelog -S \"$1\"; }\n\
+    time=$(($(said Timestamp) + seconds))\n\
+    { printf '%s (%s%s) %s; urgency=low, binary-only=yes\\n\\n' \
+        \"$(said Source)\" \"$(said Version)\" \"$suffix\" \"$(said Distribution)\"\n\
+      printf '  * Binary-only non-maintainer upload for %s; no source changes.\\n\\n' \"$arch\"\n\
+      printf ' -- %s  %s\\n\\n' \"$who\" \"$(LC_ALL=C date -u -d \"@$time\" '+%a, %d %b %Y %H:%M:%S +0000')\"\n\
+      cat debian/changelog\n\
+    } >../changelog.new\n\
+    cat ../changelog.new >debian/changelog\n\
+    rm ../changelog.new";
+
 /// What is run to build `dsc`, one after the other, by name.
-pub fn programs(dist: &Dist, options: &Options, dsc: &Dsc) -> [(&'static str, Program); 2] {
+pub fn programs(dist: &Dist, options: &Options, dsc: &Dsc) -> Vec<(&'static str, Program)> {
     let place = format!("{}/{BUILDING}", dist.builder.home);
     let (file, tree) = (dsc.file_name(), tree(dsc));
     let unpack = ["dpkg-source", "--require-strong-checksums", "-x", &file, &tree];
-    let build = ["dpkg-buildpackage", "-us", "-uc", "-b"];
+    let parts = match options.parts() {
+        Parts::All => "-b",
+        Parts::Indep => "-A",
+        Parts::Arch => "-B",
+    };
+    let build = ["dpkg-buildpackage", "-us", "-uc", parts];
     let program = |argv: &[&str], directory: String| Program {
         argv: argv.iter().map(|word| (*word).to_owned()).collect(),
         environment: environment(dist, options),
         directory,
         ..bench::program(dist, Vec::new())
     };
-    [
-        ("dpkg-source", program(&unpack, place.clone())),
-        ("dpkg-buildpackage", program(&build, format!("{place}/{tree}"))),
-    ]
+    let tree = format!("{place}/{tree}");
+    let suffix = options.version_suffix();
+    let mut programs = vec![("dpkg-source", program(&unpack, place.clone()))];
+    if !suffix.is_empty() {
+        let seconds = options.binnmu.unwrap_or_default().to_string();
+        let who = format!("mach <{}@{}>", dist.builder.user, dist.builder.hostname);
+        let arch = match options.parts() {
+            Parts::Arch => super::archive::architecture(dist),
+            Parts::All | Parts::Indep => "all architectures",
+        };
+        let argv = ["/bin/sh", "-ec", CHANGELOG, "sh", &suffix, &seconds, &who, arch];
+        programs.push(("changelog", program(&argv, tree.clone())));
+    }
+    programs.push(("dpkg-buildpackage", program(&build, tree)));
+    programs
 }
 
 /// The directory of the unpacked source, as dpkg-source would call it.
@@ -102,6 +135,65 @@ pub fn environment(dist: &Dist, options: &Options) -> Vec<(String, String)> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    fn dsc() -> Dsc {
+        let text = format!(
+            "Format: 3.0 (native)\nSource: hello\nVersion: 1:2-3\nArchitecture: any all\n\
+             Checksums-Sha256:\n {} 3 hello_2-3.tar.xz\n",
+            "0".repeat(64)
+        );
+        super::super::dsc::parse(text.as_bytes(), Path::new("/x/hello_2-3.dsc")).unwrap()
+    }
+
+    fn words(options: &Options) -> Vec<String> {
+        let dist = Dist::find("debian-12").unwrap();
+        let words = |(name, program): (&str, Program)| format!("{name} {}", program.argv.join(" "));
+        programs(&dist, options, &dsc()).into_iter().map(words).collect()
+    }
+
+    #[test]
+    fn a_part_of_a_source_is_built_by_dpkgs_own_options() {
+        let only = |only| Options { only, ..Options::default() };
+        let last = |options: &Options| words(options).pop().unwrap();
+        assert!(last(&only(Parts::All)).ends_with("-us -uc -b"));
+        assert!(last(&only(Parts::Indep)).ends_with("-us -uc -A"));
+        assert!(last(&only(Parts::Arch)).ends_with("-us -uc -B"));
+        assert!(last(&Options { binnmu: Some(2), ..Options::default() }).ends_with("-us -uc -B"));
+        assert_eq!(words(&Options::default()).len(), 2);
+    }
+
+    #[test]
+    fn a_rebuild_has_an_entry_of_its_own_above_the_changelog() {
+        let options = Options {
+            binnmu: Some(2),
+            append_to_version: Some("~x".to_owned()),
+            ..Options::default()
+        };
+        let said = words(&options);
+        assert_eq!(said.len(), 3);
+        assert!(said[1].starts_with("changelog ") && said[1].contains(" +b2~x 2 "), "{}", said[1]);
+        assert!(said[1].ends_with("mach <sbuild@mach> amd64"), "{}", said[1]);
+    }
+
+    // With the host's dpkg-dev, which comes with Debian's build-essential.
+    #[test]
+    fn dpkg_reads_the_entry_as_binary_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("hello-2");
+        fs::create_dir_all(tree.join("debian")).unwrap();
+        let before = "hello (1:2-3) bookworm; urgency=high\n\n  * Made.\n\n \
+                      -- A B <a@b.example>  Thu, 02 Nov 2023 23:59:59 +0100\n";
+        fs::write(tree.join("debian/changelog"), before).unwrap();
+        let argv = ["-ec", CHANGELOG, "sh", "+b2", "2", "mach <sbuild@mach>", "amd64"];
+        let status = std::process::Command::new("/bin/sh").args(argv).current_dir(&tree).status();
+        assert!(status.unwrap().success());
+        let text = fs::read_to_string(tree.join("debian/changelog")).unwrap();
+        let wanted = "hello (1:2-3+b2) bookworm; urgency=low, binary-only=yes\n\n  \
+                      * Binary-only non-maintainer upload for amd64; no source changes.\n\n \
+                      -- mach <sbuild@mach>  Thu, 02 Nov 2023 23:00:01 +0000\n\n";
+        assert_eq!(text, format!("{wanted}{before}"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn options_become_profiles() {

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::evr::Capability;
+use crate::options::Parts;
 
 const GROUPS_LIMIT: usize = 2_000;
 const ALTERNATIVES_LIMIT: usize = 200;
@@ -17,6 +18,8 @@ pub struct Conditions {
     pub architecture: String,
     /// The active build profiles: `nocheck`.
     pub profiles: Vec<String>,
+    /// Which packages are to be built.
+    pub parts: Parts,
 }
 
 /// Relations all of which must hold, each a list of alternatives; sorted, each once.
@@ -194,12 +197,12 @@ mod tests {
     use super::*;
 
     fn reduced(text: &str) -> String {
-        let conditions = Conditions { architecture: "amd64".to_owned(), profiles: Vec::new() };
+        let conditions = Conditions { architecture: "amd64".to_owned(), ..Conditions::default() };
         Relations::parse(text, &conditions).unwrap().to_string()
     }
 
     fn refused(text: &str) {
-        let conditions = Conditions { architecture: "amd64".to_owned(), profiles: Vec::new() };
+        let conditions = Conditions { architecture: "amd64".to_owned(), ..Conditions::default() };
         assert!(Relations::parse(text, &conditions).is_err(), "{text}");
     }
 
@@ -224,7 +227,7 @@ mod tests {
     #[test]
     fn profiles_decide() {
         let conditions =
-            Conditions { architecture: "amd64".to_owned(), profiles: vec!["nocheck".to_owned()] };
+            Conditions { architecture: "amd64".to_owned(), profiles: vec!["nocheck".to_owned()], ..Conditions::default() };
         let of = |text| Relations::parse(text, &conditions).unwrap().to_string();
         assert_eq!(
             of("aa <!nocheck>, bb <nocheck>, cc <!nocheck> <!nodoc>, dd <!nocheck !nodoc>"),

@@ -6,12 +6,12 @@ use super::types::{InputFile, Kind, Options, Role};
 use crate::deb::dsc::Dsc;
 use crate::digest::Sum;
 use crate::dist::{Dist, Epoch};
-use crate::options;
+use crate::options::{self, Parts};
 use crate::package::Resolution;
 use crate::srpm::Source;
 
 /// Changes when the same inputs would be built in another way.
-const LAYOUT: &str = "mach inputs 2";
+const LAYOUT: &str = "mach inputs 3";
 
 /// What is to be built, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,6 +112,7 @@ impl Options {
         #[rustfmt::skip]
         let options::Options {
             release, defines, with, without, target, nocheck, short_circuit, network, ccache,
+            only: _, binnmu, append_to_version,
             keep: _, force: _, collect: _, offline: _, lint: _, verify: _, go_on: _, jobs: _,
             time_limit: _, layers_size_bytes: _,
         } = options;
@@ -121,6 +122,13 @@ impl Options {
             with: with.clone(),
             without: without.clone(),
             target: target.clone(),
+            only: match options.parts() {
+                Parts::All => None,
+                Parts::Indep => Some("indep".to_owned()),
+                Parts::Arch => Some("arch".to_owned()),
+            },
+            binnmu: *binnmu,
+            append_to_version: append_to_version.clone(),
             nocheck: *nocheck,
             short_circuit: short_circuit.map(|stage| format!("{stage:?}").to_lowercase()),
             network: *network || dist.builder.network,
@@ -156,7 +164,9 @@ fn add_options(sum: &mut Sum, options: &Options) {
     #[rustfmt::skip]
     let Options {
         release, defines, with, without, target, nocheck, short_circuit, network, ccache,
+        only, binnmu, append_to_version,
     } = options;
+    let binnmu = binnmu.map(|number| number.to_string());
     let mut list = |texts: Vec<&String>| {
         sum.field(&texts.len().to_string());
         texts.into_iter().for_each(|text| sum.field(text));
@@ -167,6 +177,9 @@ fn add_options(sum: &mut Sum, options: &Options) {
     list(without.iter().collect());
     list(target.iter().collect());
     list(short_circuit.iter().collect());
+    for text in [only, &binnmu, append_to_version] {
+        list(text.iter().collect());
+    }
     for flag in [nocheck, network, ccache] {
         sum.field(if *flag { "yes" } else { "no" });
     }
@@ -210,6 +223,9 @@ mod tests {
             differ(|options| options.target = Some("x".to_owned())),
             differ(|options| options.short_circuit = Some("x".to_owned())),
             differ(|options| options.defines = vec![("x".to_owned(), String::new())]),
+            differ(|options| options.only = Some("x".to_owned())),
+            differ(|options| options.binnmu = Some(1)),
+            differ(|options| options.append_to_version = Some("x".to_owned())),
             differ(|options| options.nocheck = true),
             differ(|options| options.network = true),
             differ(|options| options.ccache = true),

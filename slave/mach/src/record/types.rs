@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Changes when a field changes its meaning, comes or goes.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// The whole record of one build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,6 +132,12 @@ pub struct Options {
     pub without: Vec<String>,
     /// The architecture built for, if not the dist's.
     pub target: Option<String>,
+    /// Which packages of a Debian source were built, if not all: `indep` or `arch`.
+    pub only: Option<String>,
+    /// The number of a rebuild for one architecture: the version of its packages ends in `+bN`.
+    pub binnmu: Option<u32>,
+    /// Appended to the version of Debian packages.
+    pub append_to_version: Option<String>,
     /// Whether the package's own tests were left out.
     pub nocheck: bool,
     /// The stage that it began at, if not the first.
