@@ -151,7 +151,10 @@ fn rebuilt_for_one_architecture(djinni: &Djinni) {
     command.arg("--field").arg(djinni.base().join("fourth.deb")).arg("Source");
     assert_eq!(run(&mut command).done().text().trim(), "fourth (1)");
     let record = record(&out, "fourth");
-    assert_eq!((&record["package"], &record["exit"]["cause"]), (&"fourth-1".into(), &"built".into()));
+    assert_eq!(
+        (&record["package"], &record["exit"]["cause"]),
+        (&"fourth-1".into(), &"built".into())
+    );
     let options = &record["inputs"]["options"];
     assert_eq!((&options["binnmu"], &options["only"]), (&2.into(), &"arch".into()));
     records_are_valid(&[&out]);

@@ -226,8 +226,11 @@ mod tests {
 
     #[test]
     fn profiles_decide() {
-        let conditions =
-            Conditions { architecture: "amd64".to_owned(), profiles: vec!["nocheck".to_owned()], ..Conditions::default() };
+        let conditions = Conditions {
+            architecture: "amd64".to_owned(),
+            profiles: vec!["nocheck".to_owned()],
+            ..Conditions::default()
+        };
         let of = |text| Relations::parse(text, &conditions).unwrap().to_string();
         assert_eq!(
             of("aa <!nocheck>, bb <nocheck>, cc <!nocheck> <!nodoc>, dd <!nocheck !nodoc>"),
