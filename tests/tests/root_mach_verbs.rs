@@ -311,7 +311,9 @@ mknod /tmp/null c 1 3 2>/dev/null && cat /tmp/null && bad node
 mount -t tmpfs none /tmp 2>/dev/null && bad mounted
 unshare -Urm sh -c 'mount -o remount,bind,rw / && touch /usr/hostile' 2>/dev/null && bad remounted
 unshare -Urm umount -l /proc/kcore 2>/dev/null && bad bared
-unshare -Urmpf mount -t proc none /proc 2>/dev/null && bad proc
+unshare -Urmpf --mount-proc sh -c 'for at in kcore kmsg timer_list kpagecount kpageflags; do
+    head -c1 /proc/$at && exit; done; exit 1' 2>/dev/null && bad proc
+unshare -Urmpf --mount-proc sh -c 'test $(ls -d /proc/[0-9]* | wc -l) -lt 5' || bad nested
 test "$(hostname)" = mach || bad hostname
 test "$(ulimit -c)" = 0 || bad cores
 echo attacks begin; : >/dev/stdout || bad output

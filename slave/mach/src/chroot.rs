@@ -39,7 +39,8 @@ pub fn run(
 ) -> Result<i32, Failure> {
     with_root(area, dist, options, &Wanted::Named(needs), |bench, overlay| {
         let program = program(dist, ask);
-        run_in(&bench.place(&overlay.at), ask.as_builder, program)
+        let nested_proc = bench.workshop.dist.builder.nested_proc;
+        run_in(&bench.place(&overlay.at), ask.as_builder, nested_proc, program)
     })
 }
 
@@ -148,11 +149,20 @@ fn terminal() -> String {
     std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned())
 }
 
-fn run_in(place: &Place<'_>, as_builder: bool, program: Program) -> Result<i32, Failure> {
-    let cell = match as_builder {
+/// Runs `program` as root of the slave or, as the builder, with what a build has.
+fn run_in(
+    place: &Place<'_>,
+    as_builder: bool,
+    nested_proc: bool,
+    program: Program,
+) -> Result<i32, Failure> {
+    let mut cell = match as_builder {
         true => cells::builder(place)?,
         false => cells::workplace(place)?,
     };
+    if as_builder && nested_proc {
+        cells::allow_nested_proc(&mut cell);
+    }
     Ok(cells::run(cell, &program, Streams::of_person(), &mut || ())?.status)
 }
 
@@ -165,7 +175,7 @@ pub fn run_last(area: &Area, network: bool, ask: &Ask) -> Result<i32, Failure> {
         let lower: Vec<&Path> = last.lower.iter().map(PathBuf::as_path).collect();
         let overlay =
             Overlay::mount_again(&lower, &last.path.join("upper"), &run.path.join("root"))?;
-        let Kept { hostname, home, uid, .. } = &last.kept;
+        let Kept { hostname, home, uid, nested_proc, .. } = &last.kept;
         let place = Place {
             root: &overlay.at,
             hostname,
@@ -182,7 +192,7 @@ pub fn run_last(area: &Area, network: bool, ask: &Ask) -> Result<i32, Failure> {
             as_root(&mut program);
         }
         program.environment.push(("TERM".to_owned(), terminal()));
-        let status = run_in(&place, ask.as_builder, program);
+        let status = run_in(&place, ask.as_builder, *nested_proc, program);
         overlay.unmount()?;
         status
     };

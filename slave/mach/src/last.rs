@@ -37,6 +37,9 @@ pub struct Kept {
     pub layers: Vec<String>,
     /// The spec's file name; for Debian the source's directory.
     pub spec: String,
+    /// Whether the builder may mount a `/proc` of their own.
+    #[serde(default)]
+    pub nested_proc: bool,
     /// The builder's user id.
     pub uid: u32,
     /// Their home, directly below `/`.
@@ -59,6 +62,7 @@ impl Kept {
             dist_sha256: workshop.dist.sha256.clone(),
             layers,
             spec,
+            nested_proc: builder.nested_proc,
             uid: builder.uid,
             home: builder.home.clone(),
             environment: crate::build::bench::program(workshop.dist, Vec::new()).environment,

@@ -21,6 +21,8 @@ const TESTS: &[Test] = &[
     ("root_statuses_are_as_a_shell_shows_them", statuses),
     ("root_what_is_shown_to_a_scriptlet_stays_read_only", remounts_are_refused),
     ("root_a_build_cannot_look_at_or_steer_the_machine", proc_is_masked),
+    ("root_a_build_that_mounts_a_proc_of_its_own_uncovers_nothing", proc_may_be_nested),
+    ("root_no_socket_of_a_build_leads_out_of_its_network", sockets_stay_inside),
     ("root_a_build_writes_its_own_directories_only", writes_stay_in_place),
     ("root_a_build_that_takes_too_long_is_ended", time_limit),
     ("root_a_build_may_open_its_output_by_name_and_truncate_nothing", output_by_name),
@@ -229,6 +231,56 @@ fn proc_is_masked(area: &Path) {
     // Process 1, the shell, ls and wc.
     assert!(said.ends_with("0\n4\n") || said.ends_with("0\n5\n"), "{said}");
     overlay.unmount().unwrap();
+}
+
+/// What could take the cell's `/proc` off what lies below it, from a user namespace of one's own.
+const UNCOVER: &str = r#"
+umount /proc && echo UNMOUNTED; umount -l /proc && echo DETACHED
+mkdir -p /tmp/a /tmp/b
+mount --move /proc /tmp/a && echo MOVED; mount --bind / /tmp/a && echo BARE
+mount --bind /proc /tmp/a && ls -d /tmp/a/uncovered && echo BENEATH
+mount --rbind / /tmp/b && { umount /tmp/b/proc && echo UNMOUNTED; umount -l /tmp/b/proc && echo DETACHED; }
+mount -o remount,bind,rw /proc/sys && echo REMOUNTED
+umount /proc/kallsyms && echo BARED
+for at in /proc /tmp/a /tmp/b/proc; do
+    ls -d $at/uncovered && echo FOUND; head -c 1 $at/kallsyms | grep -q . && echo READ; done
+echo tried
+"#;
+
+fn proc_may_be_nested(area: &Path) {
+    let (mut cell, program, overlay) = builder(area);
+    cells::allow_nested_proc(&mut cell);
+    let nested = "cat /proc/self/stat | cut -d' ' -f1; ls -d /proc/[0-9]* | wc -l; \
+                  for name in kcore kmsg timer_list kpagecount kpageflags sysrq-trigger; do \
+                    head -c 1 /proc/$name && echo READ $name; \
+                    echo h >/proc/$name && echo WRITTEN $name; done; \
+                  for name in kernel/core_pattern kernel/sysrq vm/drop_caches; do \
+                    echo 1 >/proc/sys/$name && echo WRITTEN $name; done; \
+                  cat /proc/keys; echo nested";
+    fs::write(overlay.at.join("nested.sh"), nested).unwrap();
+    fs::write(overlay.at.join("uncover.sh"), UNCOVER).unwrap();
+    let script = "for name in kcore keys kmsg timer_list kallsyms sysrq-trigger; do \
+                    head -c 1 /proc/$name && echo READ $name; done 2>/dev/null; \
+                  unshare -Urmpf --mount-proc sh /nested.sh 2>/dev/null; \
+                  unshare -Urmpf sh /uncover.sh 2>/dev/null; \
+                  unshare -Urmpf --mount-proc unshare -mpf --mount-proc echo twice";
+    let (_, said) = run(cell, program, script, area);
+    // Few processes, its own; and nothing was read, written or uncovered.
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[2..], ["nested", "tried", "twice"], "{said}");
+    assert!(lines[0].parse::<u32>().unwrap() < 9 && lines[1].parse::<u32>().unwrap() < 9, "{said}");
+    overlay.unmount().unwrap();
+}
+
+fn sockets_stay_inside(area: &Path) {
+    // Perl is essential in Debian; 40 is AF_VSOCK, 38 AF_ALG, 16 AF_NETLINK, 3 SOCK_RAW.
+    let script = "perl -MSocket -e 'for (1, 2, 10, 16, 38, 40) { \
+                    socket(my $s, $_, $_ == 16 ? 3 : 1, 0) and print qq($_ ) } print qq(made\\n)'";
+    let (cell, program, overlay) = builder(area);
+    assert_eq!(run(cell, program, script, area).1, "1 2 10 16 made\n");
+    overlay.unmount().unwrap();
+    let (cell, _) = installer(area);
+    assert_eq!(run(cell, root_program(), script, area).1, "1 2 10 16 made\n");
 }
 
 fn writes_stay_in_place(area: &Path) {

@@ -113,6 +113,9 @@ impl<'a> Bench<'a> {
         let file = self.workshop.open_log(log)?;
         phase.follow(&path);
         let mut cell = cells::builder(&self.place(root))?;
+        if self.workshop.dist.builder.nested_proc {
+            cells::allow_nested_proc(&mut cell);
+        }
         if self.options.ccache {
             let cache = ccache::directory(self.workshop)?;
             cells::lend(&mut cell, root, &cache, ccache::AT)?;

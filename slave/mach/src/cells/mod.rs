@@ -106,6 +106,25 @@ fn cell(root: &Path, hostname: &str) -> Cell {
     cell
 }
 
+/// Lets the programs of a builder's cell mount a `/proc` in process namespaces of their own, as
+/// sandboxes and container tools and their tests do.
+///
+/// The kernel grants that to a user namespace only where a `/proc` is in sight of which nothing is
+/// covered (`mount_too_revealing` of `fs/namespace.c`), and parts of the cell's are. So one more is
+/// mounted, on a file system of its own that the cell's `/proc` is laid over: no path leads there, and
+/// who may not take away a mask may not take away that either. What a `/proc` that a build mounts
+/// then shows is what the kernel itself shows a user without privilege.
+pub fn allow_nested_proc(cell: &mut Cell) {
+    const AT: &str = "/proc";
+    const BELOW: &str = "/proc/uncovered";
+    let is_proc = |mount: &Mount| mount.source == Source::Proc && mount.at == AT;
+    let Some(first) = cell.mounts.iter().position(is_proc) else { return };
+    // The directory itself, and the mount point.
+    let below = Source::Tmpfs { mode: 0o555, size_bytes: 4096, inodes: 2 };
+    let mounts = [mount(below, AT, Attr::INERT), mount(Source::Proc, BELOW, Attr::INERT)];
+    cell.mounts.splice(first..first, mounts);
+}
+
 /// A cell with the programs of the slave and nothing else of it; `skeleton` was made by
 /// [`make_skeleton`].
 pub fn system(skeleton: &Path) -> Cell {

@@ -69,6 +69,7 @@ pub(super) struct BuildTable {
     pub hostname: String,
     pub readonly_root: Option<bool>,
     pub network: Option<bool>,
+    pub nested_proc: Option<bool>,
     pub time_limit: Option<String>,
     pub log_limit: Option<String>,
 }

@@ -233,8 +233,17 @@ fn judge_key(text: String) -> Result<Key, String> {
 }
 
 fn judge_builder(table: BuildTable) -> Result<Builder, String> {
-    let BuildTable { user, uid, home, hostname, readonly_root, network, time_limit, log_limit } =
-        table;
+    let BuildTable {
+        user,
+        uid,
+        home,
+        hostname,
+        readonly_root,
+        network,
+        nested_proc,
+        time_limit,
+        log_limit,
+    } = table;
     plain("build.user", &user)?;
     plain("build.hostname", &hostname)?;
     if hostname.len() > 64 {
@@ -258,6 +267,7 @@ fn judge_builder(table: BuildTable) -> Result<Builder, String> {
         hostname,
         readonly_root: readonly_root.unwrap_or(true),
         network: network.unwrap_or(false),
+        nested_proc: nested_proc.unwrap_or(true),
         time_limit,
         log_limit_bytes,
     })

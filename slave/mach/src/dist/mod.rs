@@ -180,6 +180,8 @@ pub struct Builder {
     pub readonly_root: bool,
     /// Whether builds see the slave's network.
     pub network: bool,
+    /// Whether a build may mount a `/proc` in a process namespace of its own.
+    pub nested_proc: bool,
     /// The longest a build may take.
     pub time_limit: Option<Duration>,
     /// The most that each of its logs may take; `None`: [`crate::cells::LOG_LIMIT_BYTES`].

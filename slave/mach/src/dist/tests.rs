@@ -35,7 +35,9 @@ fn every_built_in_dist_is_whole() {
 fn what_is_not_said_has_a_default() {
     let dist = sample();
     assert_eq!(dist.manager, Manager::Dnf);
-    assert!(dist.builder.readonly_root && !dist.builder.network);
+    assert!(dist.builder.readonly_root && !dist.builder.network && dist.builder.nested_proc);
+    let text = text_of("debian-12-rpm").replace("nested_proc = true", "nested_proc = false");
+    assert!(!parse(&text, "x").unwrap().builder.nested_proc);
     assert_eq!(dist.personality, None);
     assert_eq!(dist.repositories[0].priority, 99);
     let debian = Dist::find("debian-12").unwrap();
