@@ -104,5 +104,13 @@ mod tests {
         assert!(cell.root_attr.read_only && cell.root_attr.nodev);
         assert_eq!(cell.keep_fds, [17]);
         assert!(cell.mounts.iter().all(|mount| mount.attr.nosuid));
+        assert!(cell.filtered, "its slaves rely on it");
+    }
+
+    #[test]
+    fn the_unit_of_a_master_lets_the_families_pass_that_its_filter_does() {
+        let unit = include_str!("../../../etc/units/djinni-master@.service");
+        let families = slave_cell::FAMILIES.map(|(name, _)| name).join(" ");
+        assert!(unit.contains(&format!("\nRestrictAddressFamilies={families}\n")), "{families}");
     }
 }
