@@ -307,6 +307,27 @@ fn noise_that_a_test_expects_does_not_win() {
 }
 
 #[test]
+fn what_a_script_did_not_find_and_survived_does_not_count() {
+    let survived =
+        "sh: 1: build-aux/git-version-gen: not found\nx: line 3: nosuchgit: command not found\n";
+    let quiet = "checking for something... yes\n".repeat(150);
+    for (failure, line) in [
+        (
+            "a.c:3:1: error: unknown type name ‘a’\nmake: *** [Makefile:3: a.o] Error 1\n",
+            "a.c:3:1: error",
+        ),
+        ("configure: error: no such thing\n", "configure: error"),
+        ("gen: oh no\nmake: *** [Makefile:3: a.o] Error 1\n", "gen: oh no"),
+    ] {
+        let log = format!("Executing(%build): x\n{survived}{quiet}{failure}");
+        let found = diagnose(&log, 1, Kind::Rpm);
+        assert!(found.lines.iter().any(|shown| shown.starts_with(line)), "{found:#?}");
+        assert!(!found.lines.iter().any(|shown| shown.contains("not found")), "{found:#?}");
+        assert_eq!(found.requirement, None);
+    }
+}
+
+#[test]
 fn of_errors_by_their_wording_the_last_ones_are_shown() {
     let mut log = String::from("Executing(%check): x\n");
     (0..30).for_each(|n| log.push_str(&format!("error: survived {n}\n{}", "fine\n".repeat(9))));

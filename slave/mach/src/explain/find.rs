@@ -12,10 +12,14 @@ use crate::explain::rules::{self, CONFIGURE_GAVE_UP, Place, Rank, Rule};
 use crate::failure::Cause;
 use crate::progress::text;
 
-/// How far before the first symptom an error may stand.
+/// How far before the first symptom an error may stand; what a script did not find, which it may well
+/// survive, must stand nearer.
 const WINDOW_LINES: usize = 400;
+const SURVIVED_LINES: usize = 100;
 /// How far from a test's verdict its reason may stand.
 const REASON_LINES: usize = 30;
+/// How far apart errors may stand that belong together.
+const GROUP_LINES: usize = 80;
 /// How far before the line that needs a name the name may stand.
 const NAMED_LINES: usize = 10;
 const TRACE_LINES: usize = 3;
@@ -169,7 +173,13 @@ pub fn choose<'a>(found: &[Finding<'a>], tests: bool, line_count: usize) -> Vec<
     let of = |rank: Rank| found.iter().filter(move |finding| finding.rule.rank == rank).copied();
     let symptom = symptom(found, tests, line_count).unwrap_or(usize::MAX);
     let near = |finding: &Finding<'_>| {
-        finding.at < symptom && (symptom == usize::MAX || symptom - finding.at <= WINDOW_LINES)
+        let window = match finding.rule.cause {
+            _ if is_survivable(finding) => SURVIVED_LINES,
+            // Suites say at their end which tests failed, and before, anywhere, of what.
+            Some(Cause::Test) if tests => usize::MAX,
+            _ => WINDOW_LINES,
+        };
+        finding.at < symptom && (symptom == usize::MAX || symptom - finding.at <= window)
     };
     for rank in [Rank::Decisive, Rank::Error] {
         let mut before: Vec<_> = of(rank).filter(near).collect();
@@ -180,8 +190,13 @@ pub fn choose<'a>(found: &[Finding<'a>], tests: bool, line_count: usize) -> Vec<
             return weigh(before, found, tests);
         }
     }
-    let decisive: Vec<_> = of(Rank::Decisive).collect();
+    let decisive: Vec<_> = of(Rank::Decisive).filter(|one| !is_survivable(one)).collect();
     if decisive.is_empty() { of(Rank::Symptom).collect() } else { weigh(decisive, found, tests) }
+}
+
+/// Whether it says that a script did not find something, which it may have looked for only.
+fn is_survivable(finding: &Finding<'_>) -> bool {
+    finding.missing.is_some() && finding.rule.cause.is_none()
 }
 
 /// The line at which the failure showed. Of a build the first symptom, since others go on for a while
@@ -211,6 +226,11 @@ fn weigh<'a>(chosen: Vec<Finding<'a>>, found: &[Finding<'a>], tests: bool) -> Ve
     let mut chosen = chosen;
     if tests && !verdicts.is_empty() {
         chosen.retain(|finding| is_near(&verdicts, finding.at, REASON_LINES));
+    } else if !tests {
+        // Scripts survive what they did not find, and go on for long: the last group is what counts.
+        let far = |pair: &[Finding<'_>]| pair[1].at - pair[0].at > GROUP_LINES;
+        let begin = chosen.windows(2).rposition(far).map_or(0, |at| at + 1);
+        chosen.drain(..begin);
     }
     if chosen.iter().all(|finding| finding.missing.is_none()) {
         add_names(&mut chosen, found);

@@ -2,6 +2,7 @@
 
 use crate::explain::find::{Finding, is_trace};
 use crate::explain::rules::{After, Place, Rank};
+use crate::failure::Cause;
 use crate::progress::text;
 
 const BLOCKS: usize = 4;
@@ -27,8 +28,13 @@ struct Block {
 /// The lines to show, none twice.
 pub fn show(lines: &[&str], chosen: &[Finding<'_>]) -> Vec<String> {
     let blocks = blocks(lines, chosen);
-    let general = chosen.first().is_some_and(|finding| finding.rule.rank == Rank::Error);
-    let picked = pick(&blocks, general);
+    let picked = match chosen.last() {
+        // Of errors by their wording the last: what is near the end is what the build ended of.
+        Some(last) if chosen[0].rule.rank == Rank::Error && last.rule.rank != Rank::Decisive => {
+            blocks[blocks.len().saturating_sub(BLOCKS)..].to_vec()
+        }
+        last => pick(&blocks, last.is_some_and(|last| last.rule.cause == Some(Cause::Test))),
+    };
     let mut shown: Vec<String> = Vec::new();
     let mut left = blocks.len() - picked.len();
     for (number, block) in picked.iter().enumerate() {
@@ -70,13 +76,11 @@ fn blocks(lines: &[&str], chosen: &[Finding<'_>]) -> Vec<Block> {
     blocks
 }
 
-/// A few blocks of as many kinds as there are: the first ones; of those that are errors only by their
-/// wording the last, since what is near the end is what the build ended of.
-fn pick(blocks: &[Block], general: bool) -> Vec<Block> {
-    if general {
-        return blocks[blocks.len().saturating_sub(BLOCKS)..].to_vec();
-    }
+/// A few blocks of as many kinds as there are: the first ones, and of a suite of tests the last, in which
+/// it sums up.
+fn pick(blocks: &[Block], tests: bool) -> Vec<Block> {
     let mut picked: Vec<usize> = Vec::new();
+    picked.extend(blocks.len().checked_sub(1).filter(|_| tests));
     for alike in [BLOCKS_ALIKE, usize::MAX] {
         let mut counts: Vec<(&str, usize)> = Vec::new();
         for (number, block) in blocks.iter().enumerate() {

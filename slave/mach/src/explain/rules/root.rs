@@ -50,8 +50,11 @@ pub const RULES: &[Rule] = &[
     decisive("make[{}]: {}: No such file or directory").lacks(Command, 1),
     decisive("error: linker `{}` not found").lacks(Command, 0),
     // Headers, libraries, modules.
-    decisive("{}: fatal error: {}: No such file or directory").lacks(Header, 1).with(0, 1),
-    decisive("{}: fatal error: '{}' file not found").lacks(Header, 1).with(0, 1),
+    decisive("{}: fatal error: {}: No such file or directory")
+        .is(Cause::Compile)
+        .lacks(Header, 1)
+        .with(0, 1),
+    decisive("{}: fatal error: '{}' file not found").is(Cause::Compile).lacks(Header, 1).with(0, 1),
     decisive("{}: ERROR: {} header '{}' not found{}").lacks(Header, 2).is(Cause::Configure),
     error("{}ailed to find {}").lacks(Header, 1),
     error("{}annot find header {}").lacks(Header, 1),
