@@ -114,9 +114,12 @@ fn tidy_units_parse_and_leave_djinnid_in_the_hosts_mount_namespace() {
         let barred = settings.iter().filter(|(_, key, _)| BARRED.contains(&key.as_str()));
         odd.extend(barred.map(|(_, key, _)| format!("{}: {key}", below(&path))));
         if name(&path) == "djinnid.service" {
-            for (key, value) in
-                [("Delegate", "yes"), ("KillMode", "process"), ("RuntimeDirectoryPreserve", "yes")]
-            {
+            for (key, value) in [
+                ("Delegate", "yes"),
+                ("KillMode", "process"),
+                ("RuntimeDirectoryPreserve", "yes"),
+                ("StartLimitIntervalSec", "0"),
+            ] {
                 let set = settings.iter().any(|(_, k, v)| k == key && v == value);
                 assert!(set, "{}: {key}={value} is missing", below(&path));
             }
