@@ -84,12 +84,22 @@ impl Place {
             ("LOGNAME", "root"),
             ("SHELL", shell),
             ("PATH", PATH),
-            ("LANG", "C.UTF-8"),
+            ("LANG", locale()),
         ];
         let added = |name: &str| run.env.iter().any(|variable| variable.name() == name);
         let own = own.iter().filter(|(name, _)| !added(name));
         let own = own.map(|(name, value)| (name.to_string(), value.to_string()));
         own.chain(run.env.iter().cloned().map(Variable::into)).collect()
+    }
+}
+
+/// The locale of UTF-8 without a language, where this root has it: glibc's older than 2.35 may lack it, and
+/// programs warn of a locale that is not there.
+fn locale() -> &'static str {
+    let names = ["/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8"];
+    match names.iter().any(|name| access(*name, Access::EXISTS).is_ok()) {
+        true => "C.UTF-8",
+        false => "C",
     }
 }
 
