@@ -143,7 +143,7 @@ pub fn run() -> ExitCode {
     match Bhost::parse().act() {
         Ok(code) => code,
         Err(problem) => {
-            eprintln!("bhost: {}", slave_api::printable_lines(&problem.to_string()));
+            say(&format!("bhost: {problem}"));
             ExitCode::from(problem.exit().code())
         }
     }
@@ -166,12 +166,12 @@ impl Bhost {
                 only_roots(&places)?;
                 let StartArguments { name, foreground, programs } = arguments;
                 let order = Start { programs, foreground };
-                eprintln!("{}", whole(|| master::start(&places, &name, &order))?);
+                say(&whole(|| master::start(&places, &name, &order))?);
                 Ok(ExitCode::SUCCESS)
             }
             Command::Stop { name } => {
                 must_be_root()?;
-                eprintln!("{}", whole(|| master::stop(&places, &name))?);
+                say(&whole(|| master::stop(&places, &name))?);
                 Ok(ExitCode::SUCCESS)
             }
             Command::Completions { shell } => {
@@ -239,7 +239,7 @@ impl ImageCommand {
                 only_roots(places)?;
                 let sentence = whole(|| image::remove(places, &name))?;
                 tell_djinnid(places);
-                eprintln!("{sentence}");
+                say(&sentence);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -251,6 +251,11 @@ impl From<BuildArguments> for Order {
         let BuildArguments { name, from, include, format, sources, replace } = arguments;
         Order { name, base: from, packages: include, format, sources, replace }
     }
+}
+
+/// Tells people a sentence, in which a master or a build may have had its say.
+fn say(sentence: &str) {
+    eprintln!("{}", slave_api::printable_lines(sentence));
 }
 
 /// Work that is not left half done when whoever reads what we tell of it leaves; only what is told after
@@ -272,10 +277,9 @@ fn disinherit() -> Result<()> {
 fn tell_djinnid(places: &Places) {
     let Ok(mut djinnid) = HostClient::connect(&places.host_socket()) else { return };
     match djinnid.reload() {
-        Ok(()) => eprintln!("djinnid: has read its configuration again"),
+        Ok(()) => say("djinnid: has read its configuration again"),
         Err(error) => {
-            let error = slave_api::printable_lines(&error.to_string());
-            eprintln!("bhost: warning: djinnid goes on with what it had: {error}");
+            say(&format!("bhost: warning: djinnid goes on with what it had: {error}"));
         }
     }
 }

@@ -11,7 +11,7 @@ mod slave;
 
 use choose::Test;
 use slave::{Heard, Slave, command, login};
-use slave_api::{FileName, Run, STDIN_WINDOW_BYTES, Signal, ToSlave, Winsize};
+use slave_api::{FileName, OUTPUT_LIMIT_FILES, Run, STDIN_WINDOW_BYTES, Signal, ToSlave, Winsize};
 use std::time::{Duration, Instant};
 
 const TESTS: &[Test] = &[
@@ -29,6 +29,7 @@ const TESTS: &[Test] = &[
     ("userns_files_go_in_and_only_new_regular_files_come_out", files),
     ("userns_nothing_that_a_command_leaves_spoils_the_next_one", spoilt_area),
     ("userns_the_first_refused_results_are_named_and_the_others_counted", refused_results),
+    ("userns_results_beyond_the_limit_are_counted_and_the_others_come", many_results),
     ("userns_a_command_that_makes_its_results_a_link_has_its_own_status", results_made_a_link),
     ("userns_a_terminal_is_one", terminal),
     ("userns_a_login_shell_has_job_control", job_control),
@@ -246,6 +247,19 @@ fn refused_results() {
     assert_eq!(remarks.lines().filter(|line| line.contains("a symbolic link")).count(), 20);
     assert!(remarks.ends_with("bslave: 14 more results were not sent\n"), "{remarks}");
     assert_eq!((heard.files.len(), heard.status), (1, Some(0)));
+}
+
+fn many_results() {
+    for (ending, own) in [("true", None), ("exit 4", Some(4))] {
+        let area = tempfile::tempdir().unwrap();
+        let beyond = OUTPUT_LIMIT_FILES + 3;
+        let script = format!("cd /build/results; seq {beyond} | xargs touch; {ending}");
+        let heard = Slave::on(area.path()).run(&Run { collect: true, ..sh(&script) });
+        assert_eq!(heard.files.len(), OUTPUT_LIMIT_FILES as usize);
+        assert_eq!(heard.status, own, "an incomplete set is not taken for a whole one");
+        let said = heard.failed.clone().unwrap_or_else(|| heard.stderr_text());
+        assert!(said.contains("3 were not sent"), "{said}");
+    }
 }
 
 fn results_made_a_link() {
