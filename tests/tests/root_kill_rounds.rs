@@ -1,0 +1,139 @@
+//! Round after round one part is killed, with a Reset under way and without: each time all comes back
+//! without a manual step, and nothing is left in the end.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use djinni_raw::kill;
+use djinni_tests::baseline::eventually;
+use djinni_tests::djinni::{Djinni, MASTER};
+use djinni_tests::programs::run;
+
+const SIGKILL: i32 = 9;
+/// Rounds unless `DJINNI_KILL_ROUNDS` says another number: each victim with and without a Reset.
+const ROUNDS: u32 = 12;
+/// How long the next command may take to be possible.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// So much for a Reset to remove that it is still at it when something dies.
+const FILL: &str =
+    "mkdir -p /build/mach/d; cd /build/mach/d; for i in $(seq 300); do mkdir -p $i/x; done";
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Victim {
+    /// Process 1 of the master's container.
+    Master,
+    /// `bhost start`, as the service manager has it.
+    Supervisor,
+    /// All processes of the master at once, by its cgroup.
+    MasterCgroup,
+    Worker,
+    Djinnid,
+    Everything,
+}
+
+const VICTIMS: [Victim; 6] = [
+    Victim::Master,
+    Victim::Supervisor,
+    Victim::MasterCgroup,
+    Victim::Worker,
+    Victim::Djinnid,
+    Victim::Everything,
+];
+
+fn status_of(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
+}
+
+/// The master's process 1, as the host numbers it.
+fn first_process(djinni: &Djinni) -> Option<i32> {
+    let is_first = |pid: &i32| {
+        let status = status_of(*pid);
+        status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))
+    };
+    djinni.processes("init").into_iter().find(is_first)
+}
+
+/// The parent of the master's process 1.
+fn supervisor(djinni: &Djinni) -> Option<i32> {
+    let status = status_of(first_process(djinni)?);
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+fn kill_if_there(pid: Option<i32>) {
+    // It may have ended a moment ago.
+    pid.into_iter().filter(|pid| *pid > 1).for_each(|pid| drop(kill(pid, SIGKILL)));
+}
+
+fn kill_cgroup(djinni: &Djinni) {
+    std::fs::write(djinni.cgroup().join("init/cgroup.kill"), "1").unwrap();
+}
+
+fn strike(djinni: &mut Djinni, victim: Victim) {
+    match victim {
+        Victim::Master => kill_if_there(first_process(djinni)),
+        Victim::Supervisor => kill_if_there(supervisor(djinni)),
+        Victim::MasterCgroup => kill_cgroup(djinni),
+        Victim::Worker => kill_if_there(i32::try_from(djinni.worker()).ok()),
+        Victim::Djinnid => djinni.end_daemon(SIGKILL),
+        Victim::Everything => {
+            kill_cgroup(djinni);
+            djinni.end_daemon(SIGKILL);
+        }
+    }
+}
+
+/// What a service manager does: it starts again what has ended, and nothing else.
+fn start_again(djinni: &mut Djinni, victim: Victim) {
+    if matches!(victim, Victim::Djinnid | Victim::Everything) {
+        djinni.start();
+    }
+    if !matches!(victim, Victim::Worker | Victim::Djinnid) {
+        eventually("the master has ended", PATIENCE, || djinni.processes("init").is_empty());
+        djinni.start_master();
+    }
+}
+
+fn reset(djinni: &Djinni) -> Child {
+    let socket = djinni.places.runtime.clone();
+    let mut command = std::process::Command::new(djinni_tests::programs::program("djinni"));
+    command.arg("--config").arg(&djinni.places.config).arg("--runtime").arg(socket);
+    command.args(["reset", "erofs", "--master", MASTER]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn root_what_is_killed_comes_back_round_after_round() {
+    let asked = std::env::var("DJINNI_KILL_ROUNDS").ok();
+    let rounds = asked.map_or(ROUNDS, |text| text.parse().unwrap());
+    let mut djinni = Djinni::started();
+    djinni.start_master();
+    for round in 0..rounds {
+        let victim = VICTIMS[round as usize / 2 % VICTIMS.len()];
+        djinni.in_slave("erofs", &["sh", "-c", FILL]).done();
+        let resetting = (round % 2 == 1).then(|| reset(&djinni));
+        // At another moment each time.
+        std::thread::sleep(Duration::from_millis(u64::from(round * 7 % 31)));
+        strike(&mut djinni, victim);
+        if let Some(mut resetting) = resetting {
+            resetting.wait().unwrap();
+        }
+        start_again(&mut djinni, victim);
+        let next = &[
+            "erofs",
+            "--",
+            "sh",
+            "-c",
+            "mkdir -p /build/mach/new && echo mine > /build/mach/new/file",
+        ];
+        eventually(&format!("round {round}: a command after {victim:?}"), PATIENCE, || {
+            run(&mut djinni.start_build(next)).status == 0
+        });
+        // Whoever still empties what was there before must not meet what is there now.
+        std::thread::sleep(Duration::from_millis(20));
+        djinni.in_slave("erofs", &["cat", "/build/mach/new/file"]).done();
+    }
+    djinni.becomes("erofs", "free");
+    djinni.finish();
+}
