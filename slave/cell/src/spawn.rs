@@ -112,14 +112,21 @@ fn clone(cell: &Cell, entry: Entry) -> Result<Cloned, Failure> {
     }
 }
 
-/// Reaps a child that failed. One that says nothing and closes its channel is ending by itself; others
-/// are killed.
+/// Reaps a child that failed. One that says nothing and closes its channel is ending by itself, and so
+/// may be one whose maps cannot be written: those of a process without memory belong to the host's
+/// root (`task_dump_owner` in `fs/proc/base.c`). Others are killed.
 fn end(running: Running, failure: Failure) -> Ending {
-    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-    let ends = failure.step == Step::Lost && {
-        let mut fds = [PollFd::new(&running, PollFlags::IN)];
-        matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&PATIENCE))), Ok(1))
+    const SECOND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let patience = match failure.step {
+        Step::Lost => Some(SECOND),
+        Step::IdMaps | Step::Cgroup => Some(MOMENT),
+        _ => None,
     };
+    let ends = patience.is_some_and(|patience| {
+        let mut fds = [PollFd::new(&running, PollFlags::IN)];
+        matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&patience))), Ok(1))
+    });
     if !ends {
         // It can fail only because the child has ended already.
         let _ = running.kill(Signal::KILL);
