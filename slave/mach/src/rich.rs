@@ -35,6 +35,17 @@ impl Rich {
         }
     }
 
+    /// The capabilities without which it cannot be met.
+    pub fn needed(&self) -> Vec<&Capability> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::All(parts) | Self::Same(parts, _) => {
+                parts.iter().flat_map(Self::needed).collect()
+            }
+            Self::Perhaps(_) => Vec::new(),
+        }
+    }
+
     /// Every capability that is named in it.
     pub fn capabilities(&self) -> Vec<&Capability> {
         match self {

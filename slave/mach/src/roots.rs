@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, openat2};
 
 use crate::cells;
+use crate::chain::coming::{self, Coming};
 use crate::deb::{self, relation::Relations};
 use crate::digest::Sum;
 use crate::dist::{Address, Builder, Dist, Manager};
@@ -93,6 +94,8 @@ pub struct Chain {
     pub digests: Vec<String>,
     /// Whether its metadata is up to date.
     pub indexed: bool,
+    /// What others of the chain will yield beside it.
+    pub coming: Coming,
 }
 
 impl Chain {
@@ -151,6 +154,7 @@ pub fn with_needs(
         let conflicts = Relations::of_capabilities(&needs.conflicts);
         return deb::roots::with_requirements(workshop, root, (&depends, &conflicts), chain);
     }
+    coming::refuse(&chain.coming, workshop.progress.subject(), needs)?;
     index(workshop, chain)?;
     let state = chain.state();
     let root = root.without_requirements();

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use crate::area::{Area, entries};
 use crate::cells::{self, Program, Streams};
+use crate::chain::coming;
 use crate::chain::reuse::{self, Earlier};
 use crate::deb;
 use crate::digest;
@@ -86,7 +87,7 @@ fn seen(directory: &Path) -> Result<Chain, Failure> {
     }
     digests.sort();
     let repository = (!digests.is_empty()).then(|| directory.to_owned());
-    Ok(Chain { repository, digests, indexed: false })
+    Ok(Chain { repository, digests, indexed: false, coming: coming::read(directory)? })
 }
 
 /// What a build has yielded.

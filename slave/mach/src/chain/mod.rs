@@ -22,6 +22,7 @@ use crate::chain::order::Order;
 use crate::chain::schedule::{Outcome, Schedule, Start, State};
 use crate::chain::shown::Row;
 use crate::dist::Dist;
+use crate::evr::Capability;
 use crate::failure::{Cause, Failure};
 use crate::interrupts;
 use crate::metadata;
@@ -33,6 +34,7 @@ use crate::roots;
 use crate::workshop::Workshop;
 
 pub mod child;
+pub mod coming;
 pub mod order;
 pub mod plan;
 pub mod reuse;
@@ -50,7 +52,7 @@ pub fn run(area: &Area, dist: &Dist, call: &Call, given: &[Given]) -> Result<(),
     roots::check_arch(dist)?;
     let run = area.new_run()?;
     let outcome = ordered(area, dist, &run, call, given)
-        .and_then(|order| Driver::new(call, given, &run, order).drive());
+        .and_then(|(order, yields)| Driver::new(call, given, &run, order, yields).drive());
     run.end(area, outcome)
 }
 
@@ -75,7 +77,7 @@ fn ordered(
     run: &Run,
     call: &Call,
     given: &[Given],
-) -> Result<Order, Failure> {
+) -> Result<(Order, Vec<Vec<Capability>>), Failure> {
     let network = call.options.fetching();
     let repositories = metadata::states(area, dist, network)?;
     let progress = Progress::new("chain");
@@ -90,7 +92,7 @@ fn ordered(
     })?;
     let names: Vec<&str> = order.sequence.iter().map(|node| nodes[*node].name.as_str()).collect();
     progress.say(&format!("{} sources: {}", names.len(), names.join(", ")));
-    Ok(order)
+    Ok((order, nodes.into_iter().map(|node| node.provides).collect()))
 }
 
 /// A source that is being built.
@@ -112,6 +114,8 @@ struct Driver<'a> {
     order: Order,
     schedule: Schedule,
     rows: Vec<Row>,
+    /// What each will yield, as far as its spec tells.
+    yields: Vec<Vec<Capability>>,
     /// The packages that each has yielded.
     packages: Vec<Vec<PathBuf>>,
     works: Vec<Work>,
@@ -124,7 +128,13 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(call: &'a Call, given: &'a [Given], run: &'a Run, order: Order) -> Self {
+    fn new(
+        call: &'a Call,
+        given: &'a [Given],
+        run: &'a Run,
+        order: Order,
+        yields: Vec<Vec<Capability>>,
+    ) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let jobs = call.options.jobs.unwrap_or_else(cores);
         let screen = Screen::of_standard_error();
@@ -137,6 +147,7 @@ impl<'a> Driver<'a> {
             schedule: Schedule::new(order.clone(), jobs, call.options.go_on),
             order,
             rows: given.iter().map(|given| Row::new(&given.package())).collect(),
+            yields,
             packages: vec![Vec::new(); given.len()],
             works: Vec::new(),
             screen,
@@ -163,6 +174,12 @@ impl<'a> Driver<'a> {
         let packages = sees.iter().flat_map(|earlier| &self.packages[*earlier]);
         let name = format!("view-{}", self.started);
         let view = view::of(self.run, &name, packages)?;
+        let unseen = self.schedule.unseen(start);
+        let coming = unseen.iter().flat_map(|other| {
+            let name = self.rows[*other].name.as_str();
+            self.yields[*other].iter().map(move |one| (name, one))
+        });
+        coming::write(&view, coming)?;
         let said = self.run.path.join(format!("said-{}", self.started));
         self.started += 1;
         let source = plan::word(&self.given[*node])?;

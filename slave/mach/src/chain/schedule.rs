@@ -166,18 +166,28 @@ impl Schedule {
             .then(|| Start { node: deferred, sees: (0..self.states.len()).filter(there).collect() })
     }
 
-    /// Whether others that it does not see, and that do not wait for it, may yield what it lacks.
+    /// The others whose packages `start` does not see and may see in a second try.
+    pub fn unseen(&self, start: &Start) -> Vec<usize> {
+        match self.was_deferred.contains(&start.node) {
+            true => Vec::new(),
+            false => {
+                (0..self.states.len()).filter(|other| self.may_yield(start.node, *other)).collect()
+            }
+        }
+    }
+
     fn may_yet_get_more(&self, node: usize) -> bool {
-        let may_yield = |other: usize| {
-            other != node
-                && !self.order.sees[node].contains(&other)
-                && !self.order.sees[other].contains(&node)
-                && !matches!(
-                    self.states[other],
-                    State::Failed | State::Skipped(_) | State::Excluded
-                )
-        };
-        !self.was_deferred.contains(&node) && (0..self.states.len()).any(may_yield)
+        !self.was_deferred.contains(&node)
+            && (0..self.states.len()).any(|other| self.may_yield(node, other))
+    }
+
+    /// Whether `other`, that `node` does not see and that does not wait for it, may yield what it lacks.
+    fn may_yield(&self, node: usize, other: usize) -> bool {
+        let is_lost = |state| matches!(state, State::Failed | State::Skipped(_) | State::Excluded);
+        other != node
+            && !self.order.sees[node].contains(&other)
+            && !self.order.sees[other].contains(&node)
+            && !is_lost(self.states[other])
     }
 
     fn skip_because_of(&mut self, failed: usize) {

@@ -108,6 +108,28 @@ fn who_lacks_something_is_tried_again_when_the_others_are_done() {
 }
 
 #[test]
+fn the_unseen_are_those_that_a_second_try_may_see() {
+    let mut schedule = diamond(2, true);
+    let starts = schedule.start();
+    assert_eq!(schedule.unseen(&starts[0]), [4], "the others wait for it");
+    assert_eq!(schedule.unseen(&starts[1]), [0, 1, 2, 3]);
+    schedule.ended(0, FAILED);
+    assert_eq!(schedule.unseen(&starts[1]), [0; 0], "what failed, or was skipped, yields nothing");
+    let mut schedule = diamond(1, true);
+    schedule.start();
+    schedule.ended(0, Outcome::Built);
+    for _ in 0..2 {
+        let start = schedule.start().remove(0);
+        schedule.ended(start.node, if start.node == 1 { LACKS } else { Outcome::Built });
+    }
+    // In its second try it sees what there is.
+    schedule.start();
+    schedule.ended(4, Outcome::Built);
+    let again = schedule.start().remove(0);
+    assert_eq!((again.node, schedule.unseen(&again)), (1, Vec::new()));
+}
+
+#[test]
 fn who_sees_all_there_is_has_failed() {
     let mut schedule = diamond(5, true);
     schedule.start();
