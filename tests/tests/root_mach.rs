@@ -74,6 +74,13 @@ fn root_failures_say_what_where_and_what_to_do() {
     ran.complains(&["%build", "about to go wrong", "build.log", "/build/results/broken-1-1/"]);
     let kept = record(&out, "broken");
     assert_eq!(kept["exit"]["section"], "%build");
+    // The shell takes a macro that is not defined for the name of a job.
+    let unknown = format!("{description}%build\n%macro_of_nobody -v\n%files\n");
+    let ran = rebuild(&djinni, &[made(&djinni, "unknown", &unknown)], &out).ended_with(1);
+    ran.complains(&[
+        "the macro %macro_of_nobody is not defined in this root",
+        "+ %macro_of_nobody -v",
+    ]);
     let unmet = format!("BuildRequires: pkgconfig(zlibb) >= 1\n{description}%files\n");
     let unmet = made(&djinni, "unmet", &unmet);
     let ran = rebuild(&djinni, &[unmet], &out).ended_with(1);
