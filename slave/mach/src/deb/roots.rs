@@ -127,7 +127,7 @@ fn shared(
     for name in &workshop.dist.sets.shared {
         let from = steps.last().unwrap_or(base);
         let is_it = |package: &&Package| package.name == *name;
-        if !wanted.beyond(from).iter().any(|package| is_it(package)) {
+        if !wanted.beyond(from).iter().any(is_it) {
             continue;
         }
         let request = ["beyond", &from.digest(), name, "", ""];
