@@ -187,6 +187,14 @@ fn refusals(djinni: &Djinni) {
     let text = fs::read_to_string(&hostile).unwrap();
     fs::write(&hostile, text.replace("hostile_1.tar.xz", "../hostile_1.tar.xz")).unwrap();
     rebuild_given(djinni, &[&hostile], &out).ended_with(1).complains(&["../hostile_1.tar.xz"]);
+    let elsewhere = made_for(djinni, ("elsewhere", "arm64 riscv64"), "", "");
+    let ran = rebuild_given(djinni, &[&elsewhere], &out).ended_with(1);
+    ran.complains(&["elsewhere-1 is not for amd64: Architecture: arm64 riscv64"]);
+    let told = record(&out, "elsewhere");
+    assert_eq!(
+        (&told["exit"]["cause"], &told["layers"]),
+        (&"architecture".into(), &serde_json::json!([]))
+    );
     // A dist of RPMs builds no .dsc, and the other way round.
     let dsc = kept("hello").dsc;
     let ran = djinni.in_slave("builder", &["mach", "-r", "debian-12-rpm", "rebuild", &dsc]);
@@ -201,6 +209,10 @@ fn failures(djinni: &Djinni) {
     let ran = rebuild_given(djinni, &[&broken], &out).ended_with(1);
     ran.complains(&["about to go wrong", "/build/results/broken-1/"]);
     assert_ne!(record(&out, "broken")["exit"]["cause"], "built");
+    // What no index can hold is told by the build that makes it.
+    let latin = made(djinni, "latin", "", "printf ' \\374\\n' >>debian/control");
+    let ran = rebuild_given(djinni, &[&latin], &out).ended_with(1);
+    ran.complains(&["latin_1_all.deb is no usable package: its fields are not UTF-8"]);
     let curious = "test $$(id -u) = 1000\ntest ! -e /mnt/shares\ntest ! -e /build/results\n\
                    ! touch /usr/x\n! grep -v -e Inter -e face -e lo: /proc/net/dev\ntest $$(umask) = 0022";
     let curious = made(djinni, "curious", "", curious);
