@@ -107,9 +107,15 @@ impl Area {
     /// A scratch directory of this run's own.
     pub fn new_run(&self) -> Result<Run, Failure> {
         let _tmp = self.lock("tmp", FlockOperation::LockExclusive)?;
-        let id = RunId::now();
-        let path = self.tmp().join(id.as_str());
-        fs::create_dir(&path).on("make the directory", &path)?;
+        let (id, path) = loop {
+            let id = RunId::now();
+            let path = self.tmp().join(id.as_str());
+            match fs::create_dir(&path) {
+                // Another run began within 16 microseconds.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => break made.on("make the directory", &path).map(|()| (id, path))?,
+            }
+        };
         let lock = File::open(&path).on("open", &path)?;
         flock(&lock, FlockOperation::LockExclusive).on("lock", &path)?;
         Ok(Run { id, path, _lock: lock })

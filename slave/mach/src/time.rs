@@ -31,32 +31,27 @@ pub fn rfc3339(moment: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// The name of a run: a UTC time stamp and four random hex digits, `20261120T121314Z-3f2a`.
+/// The name of a run: a UTC time stamp, and the part of the second in four hex digits, `20261120T121314Z-3f2a`.
+/// Runs are sorted by it: of two within one second the later must be the later one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunId(String);
 
 impl RunId {
     /// A new one.
     pub fn now() -> Self {
-        let now = since_epoch(SystemTime::now());
-        Self::of(now, random().unwrap_or(now.subsec_nanos() as u16))
+        Self::of(since_epoch(SystemTime::now()))
     }
 
-    fn of(since_epoch: Duration, random: u16) -> Self {
+    fn of(since_epoch: Duration) -> Self {
+        let part = (u64::from(since_epoch.subsec_nanos()) << 16) / 1_000_000_000;
         let [year, month, day, hour, minute, second] = parts(since_epoch);
-        Self(format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z-{random:04x}"))
+        Self(format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z-{part:04x}"))
     }
 
     /// As it stands in paths.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-fn random() -> Option<u16> {
-    let mut bytes = [0; 2];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
-    Some(u16::from_le_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -73,8 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_named_by_time_and_chance() {
-        let id = RunId::of(Duration::from_secs(1_795_176_794), 0x3f2a);
-        assert_eq!(id.as_str(), "20261120T121314Z-3f2a");
+    fn a_later_run_has_a_later_name() {
+        let at = |nanos| RunId::of(Duration::new(1_795_176_794, nanos)).as_str().to_owned();
+        assert_eq!(at(246_740_000), "20261120T121314Z-3f2a");
+        assert_eq!(
+            (at(0), at(999_999_999)),
+            ("20261120T121314Z-0000".into(), "20261120T121314Z-ffff".into())
+        );
+        assert!(at(5_000_000) < at(6_000_000));
     }
 }
