@@ -6,7 +6,22 @@ import tempfile
 import unittest
 from unittest import mock
 
-from rpmworld import WorldError, archive, convert, deb, package, srpm
+from rpmworld import WorldError, each_alone, archive, convert, deb, package, srpm
+
+
+class Sources(unittest.TestCase):
+    def test_one_that_cannot_be_had_is_named_and_the_others_are_made(self):
+        made = []
+
+        def make(name):
+            if name == "gone":
+                raise WorldError("404 Not Found")
+            made.append(name)
+
+        with mock.patch("sys.stderr") as said:
+            self.assertEqual(each_alone(["first", "gone", "last"], make), ["gone"])
+        self.assertEqual(made, ["first", "last"])
+        self.assertIn("gone cannot be had", "".join(str(call) for call in said.mock_calls))
 
 
 class Versions(unittest.TestCase):

@@ -151,6 +151,8 @@ class Archive:
     def tarballs(self, packages):
         """Download source packages (NAME=VERSION each); the directory that holds their files."""
         directory = os.path.join(self.top, "tarballs")
+        if not packages:
+            return directory
         # Nothing but tarballs: Debian's changes to them are no use here, and may not be there.
         self._apt_get("source", "--download-only", "--tar-only", *packages, cwd=directory)
         return directory

@@ -13,7 +13,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from . import WorldError, deb, package, signing, srpm
+from . import WorldError, each_alone, deb, package, signing, srpm
 from .archive import Archive
 
 HERE = Path(__file__).resolve().parent.parent
@@ -88,6 +88,7 @@ class World:
         self.scratch = self.making / "scratch"
         self.old = self.making / "old"
         self.jobs = jobs or os.cpu_count() or 1
+        self.lacks = []
         self.recipe = Recipe()
         self.progress = Progress()
 
@@ -117,7 +118,9 @@ class World:
     def _is_made(self):
         """Whether the directory holds a world that this recipe made."""
         try:
-            return json.loads((self.directory / "world.json").read_text())["recipe"] == self.recipe.digest
+            made = json.loads((self.directory / "world.json").read_text())
+            # What lacks a source may have it the next time.
+            return made["recipe"] == self.recipe.digest and not made["lacks"]
         except (FileNotFoundError, NotADirectoryError):
             return False
         except (ValueError, KeyError, TypeError):
@@ -207,13 +210,18 @@ class World:
         sources = self.recipe.world["source"]
         shutil.rmtree(self.srpms)
         self.srpms.mkdir()
-        tarballs = archive.tarballs([each["debian"] for each in sources if "debian" in each])
+        by_name = {each["name"]: each for each in sources}
         specs, trees, checksums = str(HERE / "specs"), str(HERE / "sources"), self.recipe.checksums
         made = []
-        for each in sources:
+
+        def make_source(name):
+            each = by_name[name]
+            tarballs = archive.tarballs([each["debian"]] if "debian" in each else [])
             tarball = srpm.tarball_of(each, tarballs, trees, checksums, EPOCH_OF_OWN)
-            path = srpm.make(each, tarball, specs, checksums, str(self.srpms), str(self.scratch / each["name"]))
-            made.append({"name": each["name"], "tarball": os.path.basename(tarball), "srpm": os.path.basename(path)})
+            path = srpm.make(each, tarball, specs, checksums, str(self.srpms), str(self.scratch / name))
+            made.append({"name": name, "tarball": os.path.basename(tarball), "srpm": os.path.basename(path)})
+
+        self.lacks = each_alone(by_name, make_source)
         self.progress.say(f"made {len(made)} source RPMs")
         return made
 
@@ -246,7 +254,8 @@ class World:
                      "srpm_sha256": srpm.sha256_of(self.srpms / each["srpm"])}
         own = [{"rpm": path.name, "rpm_sha256": srpm.sha256_of(path)}
                for path in sorted(self.repo.glob("*.rpm")) if path.name not in {each["rpm"] for each in packages}]
-        content = {"schema": 1, "recipe": self.recipe.digest, "packages": packages, "own": own, "sources": sources}
+        content = {"schema": 1, "recipe": self.recipe.digest, "packages": packages, "own": own, "sources": sources,
+                   "lacks": self.lacks}
         (self.tree / "world.json").write_text(json.dumps(content, indent=1) + "\n")
 
     def _show(self):
