@@ -9,6 +9,7 @@ use djinni_api::{ImageName, MasterName};
 use djinni_plan::load::only_root_may_change_directory;
 use djinni_plan::places::Places;
 
+use crate::archive;
 use crate::doctor::{self, Level};
 use crate::image::{self, Order, format::Format};
 use crate::master::{self, Start};
@@ -48,6 +49,9 @@ enum Command {
     /// Root file systems for masters and slaves
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Parts of archives that slaves read as a share
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
     /// Look at this host: kernel, ids, tools, configuration; each finding with its remedy
     #[command(after_help = "Example:\n  bhost check --json")]
     Check,
@@ -116,6 +120,33 @@ enum ImageCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum ArchiveCommand {
+    /// Add Debian sources to a share, with all that their builds need
+    #[command(
+        after_help = "Example:\n  bhost archive add debian hello sed=4.9-1 ./mine_1-1.dsc --from debian-12"
+    )]
+    Add(AddArguments),
+}
+
+#[derive(Debug, Args)]
+struct AddArguments {
+    /// A share, as the masters' policies call it, or its directory
+    share: String,
+    /// Sources of the archive (NAME, NAME=VERSION), or files (*.dsc)
+    #[arg(required = true, value_name = "SOURCE")]
+    wanted: Vec<String>,
+    /// Debian release, where the share is empty: debian-12, debian-13
+    #[arg(long, value_name = "BASE")]
+    from: Option<String>,
+    /// Debian packages that the roots of your dist have besides build-essential and fakeroot
+    #[arg(long, value_name = "PKG,...", value_delimiter = ',')]
+    include: Vec<String>,
+    /// Take apt sources from this file (*.sources or *.list) instead of the host's own; repeatable
+    #[arg(long, value_name = "FILE")]
+    sources: Vec<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 struct BuildArguments {
     /// What the image is to be called
@@ -154,6 +185,12 @@ impl Bhost {
         let places = self.places()?;
         match self.command {
             Command::Image(command) => command.act(&places, self.json),
+            Command::Archive(ArchiveCommand::Add(arguments)) => {
+                must_be_root()?;
+                let added = archive::add(&places, &arguments.into())?;
+                report::added(&added, self.json);
+                Ok(ExitCode::from(u8::from(!added.failed.is_empty())))
+            }
             Command::Check => {
                 let findings = doctor::check(&places);
                 report::findings(&findings, self.json);
@@ -243,6 +280,13 @@ impl ImageCommand {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl From<AddArguments> for archive::Order {
+    fn from(arguments: AddArguments) -> Self {
+        let AddArguments { share, wanted, from, include, sources } = arguments;
+        Self { share, sources: wanted, base: from, packages: include, apt_sources: sources }
     }
 }
 

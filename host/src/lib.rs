@@ -4,6 +4,7 @@
 //! |--------------|-------------------|
 //! | [`cli`]      | the command line: flags, and which function each command is |
 //! | [`image`]    | images out of Debian packages; listed, verified, removed |
+//! | [`archive`]  | parts of Debian's archive that slaves read as a share |
 //! | [`registry`] | `images.toml` |
 //! | [`master`]   | masters' containers: started, stopped, entered |
 //! | [`doctor`]   | `bhost check` |
@@ -15,6 +16,7 @@
 //! registry of any one machine is named; no program of ours opens a path that a container can write.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod cli;
 pub mod doctor;
 pub mod image;

@@ -4,9 +4,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use djinni_tests::debian::{DIST, SHARE, kept, made, made_for, rebuild, rebuild_given};
 use djinni_tests::djinni::Djinni;
+use djinni_tests::images;
 use djinni_tests::mach::{builder, files, record, records_are_valid};
 use djinni_tests::programs::run;
 use serde_json::Value;
@@ -147,7 +149,7 @@ fn rebuilt_for_one_architecture(djinni: &Djinni) {
         assert!(changes.contains(line), "{line}{changes}");
     }
     fs::write(djinni.base().join("fourth.deb"), only(&out, "fourth_1+b2_amd64.deb")).unwrap();
-    let mut command = std::process::Command::new("dpkg-deb");
+    let mut command = Command::new("dpkg-deb");
     command.arg("--field").arg(djinni.base().join("fourth.deb")).arg("Source");
     assert_eq!(run(&mut command).done().text().trim(), "fourth (1)");
     let record = record(&out, "fourth");
@@ -236,5 +238,70 @@ fn root_metadata_that_nobody_signed_are_refused() {
             .arg(format!("{SHARE}/sources/{}", kept("hello").dsc.rsplit('/').next().unwrap())));
     let ran = ran.ended_with(1);
     ran.complains(&["InRelease", "signed"]);
+    djinni.finish();
+}
+
+/// A share that is filled from the part of the archive, as if that were a mirror.
+#[test]
+fn root_a_share_grows_by_what_a_source_needs_and_shows_no_half() {
+    let djinni = Djinni::configured();
+    let part = images::real().debian;
+    let entry = |place: &str, suites: &str| {
+        let uri = part.join(place);
+        format!(
+            "Types: deb\nURIs: file:{}\nSuites: {suites}\nComponents: main\nCheck-Valid-Until: no\n\
+             Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n",
+            uri.display()
+        )
+    };
+    let text =
+        entry("debian", "bookworm bookworm-updates") + &entry("security", "bookworm-security");
+    djinni.write("part.sources", &text);
+    let from = djinni.base().join("part.sources").display().to_string();
+    let share = djinni.srv().join("share");
+    fs::create_dir(&share).unwrap();
+    let hello = fs::read_dir(part.join("sources")).unwrap().flatten().map(|entry| entry.path());
+    let is_hello = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.starts_with("hello_") && name.ends_with(".dsc")
+    };
+    let hello = hello.into_iter().find(is_hello).unwrap().display().to_string();
+    let name = share.display().to_string();
+    let add = |sources: &[&str]| {
+        let mut words = vec!["--json", "archive", "add", &name, "--sources", &from];
+        words.extend(sources);
+        djinni.bhost(&words)
+    };
+    // Killed once packages come: no index names them yet.
+    let mut killed = add(&[&hello, "--from", "debian-12"]).spawn().unwrap();
+    let came = || fs::read_dir(share.join("debian/pool")).is_ok();
+    while !came() && killed.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(!share.join("debian/dists").exists() && !share.join("sources").exists());
+    // One source that cannot be had does not keep the other out, and the status tells.
+    let ran = run(&mut add(&["nonsense-source", &hello, "--from", "debian-12"])).ended_with(1);
+    let ran = ran.complains(&["nonsense-source: not added"]);
+    let added: Value = serde_json::from_str(&ran.text()).unwrap();
+    assert_eq!(added["failed"][0]["source"], "nonsense-source");
+    assert_eq!(added["sources"].as_array().unwrap().len(), 1, "{added}");
+    assert!(added["packages_added"].as_u64().unwrap() > 50, "{added}");
+    let there = |path: &str| share.join(path).is_file();
+    assert!(
+        there("debian/dists/bookworm/InRelease")
+            && there("security/dists/bookworm-security/InRelease")
+    );
+    assert!(there(&format!("sources/{}", Path::new(&hello).file_name().unwrap().display())));
+    let left = fs::read_dir(&share).unwrap().flatten();
+    let hidden = |name: &std::ffi::OsString| name.to_string_lossy().starts_with('.');
+    assert_eq!(left.map(|entry| entry.file_name()).filter(hidden).count(), 0);
+    // The same again has nothing to add.
+    let again: Value = serde_json::from_str(&run(&mut add(&[&hello])).done().text()).unwrap();
+    assert_eq!(again["packages_added"], 0, "{again}");
+    // What others can write is nothing for slaves to believe.
+    run(Command::new("chmod").arg("777").arg(&share)).done();
+    run(&mut add(&[&hello])).ended_with(1).complains(&["can be changed by"]);
     djinni.finish();
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::archive::Added;
 use crate::doctor::{Finding, Level};
 use crate::image::{Built, Listed, Verdict};
 use crate::master::Standing;
@@ -35,6 +36,20 @@ pub fn built(built: &Built, json: bool) {
             mebibytes(Some(built.size_bytes)),
             built.digest
         )
+    });
+}
+
+/// What was added to a share; what could not be goes to standard error too.
+pub fn added(added: &Added, json: bool) {
+    for one in &added.failed {
+        eprintln!("bhost: {}: not added: {}", one.source, one.why);
+    }
+    print(added, json, |added| {
+        let mut text = String::new();
+        for one in &added.sources {
+            text += &format!("{}\n", added.directory.join("sources").join(&one.dsc).display());
+        }
+        text
     });
 }
 

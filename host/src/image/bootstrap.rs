@@ -87,7 +87,7 @@ fn write_sources(workshop: &Workshop, sources: &Sources) -> Result<Vec<String>> 
 }
 
 /// How the host's apt fetches. None where `apt-config` is not there: then its defaults hold.
-fn host_options() -> Vec<String> {
+pub fn host_options() -> Vec<String> {
     const APT_CONFIG: Tool = Tool { program: "apt-config", package: "apt" };
     let Ok(program) = APT_CONFIG.find() else { return Vec::new() };
     let dump = Command::new(program).arg("dump").output();

@@ -1,18 +1,19 @@
 //! Images: made from Debian packages, listed, checked and removed.
 
 mod age;
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod build;
-mod confined;
+pub(crate) mod confined;
 pub mod digest;
 pub mod format;
 mod holders;
-mod interrupt;
+pub(crate) mod interrupt;
 mod inventory;
-mod sources;
+pub(crate) mod sources;
 mod tree;
-mod workshop;
+pub(crate) mod workshop;
 
+pub(crate) use bootstrap::checked_packages;
 pub use build::{Built, Order, build};
 pub use inventory::{Listed, Verdict, list, remove, verify};
 

@@ -78,8 +78,8 @@ pub fn demand_all(packages: &[&Package], places: &[(String, PathBuf)]) -> Result
             packages.len()
         ),
     };
-    let remedy = "the metadata name them, but only a part of the archive is there: add the rest on the \
-                  host ('bhost archive add SHARE SOURCE...'), or complete the copy";
+    let remedy = "the metadata name them, but only a part of the archive is there: complete the copy, for \
+                  Debian on the host by 'bhost archive add SHARE SOURCE...'";
     let lines = absent
         .iter()
         .map(|(package, path)| format!("not there: {} ({})", path.display(), package.repository));

@@ -1,0 +1,271 @@
+//! Parts of Debian's archive that slaves read as a share: what the builds of sources need is added.
+//!
+//! ```text
+//!   SHARE/debian/{dists,pool}     the archive's signed indexes, whole, and a part of its packages
+//!   SHARE/security/{dists,pool}   the same of the security suites
+//!   SHARE/sources/                sources that were added
+//! ```
+//!
+//! Architecture invariant: nothing appears under its name before it is whole, and an index is replaced
+//! only when every package is in the pool that the root and all sources of the share need by it. Packages
+//! and sources are only ever added, so a slave that reads the old index meanwhile finds all it names.
+
+mod apt;
+mod index;
+mod pool;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use djinni_plan::places::Places;
+use djinni_plan::{config, load};
+use serde::Serialize;
+
+use crate::image::BASES;
+use crate::image::interrupt::Interrupts;
+use crate::image::sources::Sources;
+use crate::image::workshop::{ImageDirectory, Workshop};
+use crate::problem::{Concerning, Exit, Problem, Result};
+use crate::progress::Progress;
+use apt::Apt;
+use pool::Pool;
+
+/// What a root for builds has besides what is Essential, as the dists of mach have it.
+const ROOT: [&str; 3] = ["usr-is-merged", "build-essential", "fakeroot"];
+
+/// What is to be added to which share.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The name of a share, as policies have it, or its directory.
+    pub share: String,
+    /// Sources: NAME or NAME=VERSION of the archive, or the path of a `.dsc`.
+    pub sources: Vec<String>,
+    /// The release; `None`: the one that is in the share.
+    pub base: Option<String>,
+    /// Packages that the roots of builds have besides the usual.
+    pub packages: Vec<String>,
+    /// Files of apt sources; none: the host's own.
+    pub apt_sources: Vec<PathBuf>,
+}
+
+/// What has come of it.
+#[derive(Debug, Serialize)]
+pub struct Added {
+    /// Where the share is.
+    pub directory: PathBuf,
+    /// Whose builds have all they need now.
+    pub sources: Vec<AddedSource>,
+    /// Sources that could not be added.
+    pub failed: Vec<FailedSource>,
+    /// New packages in the pool.
+    pub packages_added: usize,
+    /// Their size.
+    pub bytes_added: u64,
+}
+
+/// A source that was added.
+#[derive(Debug, Serialize)]
+pub struct AddedSource {
+    /// As it was given.
+    pub source: String,
+    /// The name of its `.dsc` in the share.
+    pub dsc: String,
+}
+
+/// A source that was not.
+#[derive(Debug, Serialize)]
+pub struct FailedSource {
+    /// As it was given.
+    pub source: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Adds to a share what the builds of sources need. One source that cannot be had does not keep the
+/// others out; an error is what concerns all of them, and leaves the share as it was but for packages
+/// that no index of it names yet.
+pub fn add(places: &Places, order: &Order) -> Result<Added> {
+    crate::image::checked_packages(&order.packages)?;
+    order.sources.iter().try_for_each(|source| checked_source(source))?;
+    let directory = directory(places, &order.share)?;
+    load::only_root_may_change_directory(&directory).map_err(|error| {
+        Problem::new(directory.display(), error, "slaves believe what stands there")
+    })?;
+    let suite = suite(&directory, order.base.as_deref())?;
+    let interrupts = Interrupts::hold_back()?;
+    let locked = ImageDirectory::lock(&directory)?;
+    let workshop = locked.workshop("archive")?;
+    let mut progress = Progress::new();
+    progress.step("read the archive's metadata");
+    let sources = Sources::collect(suite, &order.apt_sources)?;
+    let apt = Apt::new(&workshop, &sources, &interrupts)?;
+    let mut adding = Adding { apt, pool: Pool::new(&directory, &workshop)?, progress };
+    let added = adding.all(order, &directory, &workshop);
+    adding.progress.finish();
+    workshop.close()?;
+    added
+}
+
+struct Adding<'a> {
+    apt: Apt<'a>,
+    pool: Pool,
+    progress: Progress,
+}
+
+impl Adding<'_> {
+    fn all(&mut self, order: &Order, directory: &Path, workshop: &Workshop) -> Result<Added> {
+        self.apt.update()?;
+        let indexes = index::stage(&self.apt, &workshop.join("indexes"))?;
+        self.progress.step("find out what a root needs");
+        let mut names = vec!["install".to_owned(), "?essential".to_owned()];
+        names.extend(ROOT.map(str::to_owned).into_iter().chain(order.packages.iter().cloned()));
+        let root = self.apt.plan(&names)?.map_err(|why| root_failed(&why))?;
+        self.pool
+            .complete(&self.apt, &root, &mut self.progress)?
+            .map_err(|why| root_failed(&why))?;
+        self.apt.pretend_installed(&root)?;
+        // The new index may name other versions of what is there for earlier sources.
+        for dsc in dscs(&directory.join("sources")) {
+            self.needs(&dsc)?.map_err(|why| {
+                let remedy = "remove that source from the share, or try again later";
+                Problem::new(
+                    dsc.display(),
+                    format!("its needs cannot be met any more: {why}"),
+                    remedy,
+                )
+            })?;
+        }
+        let (mut sources, mut failed) = (Vec::new(), Vec::new());
+        for source in &order.sources {
+            self.progress.step(format!("add {source}"));
+            match self.one(source, &directory.join("sources"), workshop)? {
+                Ok(dsc) => sources.push(AddedSource { source: source.clone(), dsc }),
+                Err(why) => failed.push(FailedSource { source: source.clone(), why }),
+            }
+        }
+        self.progress.step("show the new index");
+        index::publish(&indexes, directory)?;
+        let Pool { packages_added, bytes_added, .. } = self.pool;
+        Ok(Added { directory: directory.to_owned(), sources, failed, packages_added, bytes_added })
+    }
+
+    /// One source with all that its build needs; the name of its `.dsc`, or why it cannot be had.
+    fn one(
+        &mut self,
+        source: &str,
+        to: &Path,
+        workshop: &Workshop,
+    ) -> Result<std::result::Result<String, String>> {
+        let from = workshop.join("source");
+        if from.exists() {
+            fs::remove_dir_all(&from).concerning("remove", &from)?;
+        }
+        fs::create_dir(&from).concerning("make", &from)?;
+        if let Err(why) = self.apt.source(source, &from)? {
+            return Ok(Err(why));
+        }
+        let Some(dsc) = dscs(&from).pop() else {
+            return Ok(Err("no .dsc came".to_owned()));
+        };
+        if let Err(why) = self.needs(&dsc)? {
+            return Ok(Err(why));
+        }
+        let name = dsc.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        pool::move_all(&from, to, &name)?;
+        Ok(Ok(name))
+    }
+
+    /// Puts what the build of a `.dsc` needs into the pool.
+    fn needs(&mut self, dsc: &Path) -> Result<std::result::Result<(), String>> {
+        match self.apt.plan(&["build-dep".to_owned(), dsc.display().to_string()])? {
+            Ok(packages) => self.pool.complete(&self.apt, &packages, &mut self.progress),
+            Err(why) => Ok(Err(why)),
+        }
+    }
+}
+
+fn root_failed(why: &str) -> Problem {
+    Problem::new("the root of a build", why, "check that 'apt-get update' works on this host")
+}
+
+/// The `.dsc` files of a directory, sorted.
+fn dscs(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let mut found: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "dsc")).collect();
+    found.sort();
+    found
+}
+
+/// The directory of a share, by its name in the policies or by itself.
+fn directory(places: &Places, share: &str) -> Result<PathBuf> {
+    if share.starts_with('/') {
+        return Ok(PathBuf::from(share));
+    }
+    let config = config::load(&places.config).map_err(|error| {
+        Problem::new(places.config.display(), error, "run 'bhost check', or give the directory")
+    })?;
+    let all = config.masters.values().flat_map(|master| &master.shares);
+    let named = all.filter(|(name, _)| name.as_str() == share);
+    let mut found: Vec<PathBuf> = named.map(|(_, path)| path.as_path().to_owned()).collect();
+    found.sort();
+    found.dedup();
+    match (found.pop(), found.is_empty()) {
+        (Some(path), true) => Ok(path),
+        (None, _) => {
+            let remedy = format!("add [share.{share}] to a master's policy, or give the directory");
+            Err(Problem::new(share, "no policy has a share of this name", remedy))
+        }
+        _ => {
+            let what = "masters have different shares of this name";
+            Err(Problem::new(share, what, "give the directory instead"))
+        }
+    }
+}
+
+/// The release to add from: the one asked for, which must be the one that is there.
+fn suite(directory: &Path, base: Option<&str>) -> Result<&'static str> {
+    let there = |suite: &str| directory.join("debian/dists").join(suite).is_dir();
+    let is_there = BASES.iter().find(|base| there(base.suite));
+    let asked = base.map(|name| {
+        BASES.iter().find(|base| base.name == name).ok_or_else(|| {
+            let known: Vec<&str> = BASES.iter().map(|base| base.name).collect();
+            Problem::new(format!("--from {name}"), "no such base", known.join(", "))
+                .exiting(Exit::Usage)
+        })
+    });
+    match (is_there, asked.transpose()?) {
+        (Some(is), Some(asked)) if is != asked => {
+            let remedy = "use another share: a share holds one release";
+            Err(Problem::new(directory.display(), format!("it holds {}", is.name), remedy))
+        }
+        (Some(base), _) | (None, Some(base)) => Ok(base.suite),
+        (None, None) => {
+            let remedy = "say which release it is to hold: --from debian-12";
+            Err(Problem::new(directory.display(), "it holds no archive yet", remedy)
+                .exiting(Exit::Usage))
+        }
+    }
+}
+
+/// A source becomes an argument of apt-get.
+fn checked_source(source: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".+-~:=".contains(c);
+    let is_name = source.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && source.chars().all(plain);
+    let is_file = Path::new(source).extension().is_some_and(|suffix| suffix == "dsc")
+        && !source.starts_with('-');
+    match is_name || is_file {
+        true => Ok(()),
+        false => {
+            let remedy = "give NAME, NAME=VERSION or the path of a .dsc";
+            Err(Problem::new(format!("{source:?}"), "not a Debian source", remedy)
+                .exiting(Exit::Usage))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,155 @@
+//! The packages of a share: what is missing is downloaded aside, then moved to its place.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::apt::{Apt, Stanza};
+use super::index::is_clean;
+use crate::image::digest;
+use crate::image::workshop::Workshop;
+use crate::problem::{Concerning, Problem, Result};
+use crate::progress::Progress;
+
+/// The pool of a share.
+#[derive(Debug)]
+pub struct Pool {
+    share: PathBuf,
+    downloads: PathBuf,
+    /// How many packages have come.
+    pub packages_added: usize,
+    /// Their size.
+    pub bytes_added: u64,
+}
+
+impl Pool {
+    /// That of the share; downloads go into the workshop.
+    pub fn new(share: &Path, workshop: &Workshop) -> Result<Self> {
+        let downloads = workshop.join("downloads");
+        fs::create_dir(&downloads).concerning("make", &downloads)?;
+        Ok(Pool { share: share.to_owned(), downloads, packages_added: 0, bytes_added: 0 })
+    }
+
+    /// Adds those of `packages` (NAME=VERSION) that are not there; or why they cannot be had.
+    pub fn complete(
+        &mut self,
+        apt: &Apt<'_>,
+        packages: &[String],
+        progress: &mut Progress,
+    ) -> Result<std::result::Result<(), String>> {
+        let mut missing = BTreeMap::new();
+        for stanza in apt.stanzas(packages)? {
+            let place = place(&stanza).ok_or_else(|| odd(&stanza))?;
+            let size = fs::metadata(self.share.join(&place)).map(|found| found.len().to_string());
+            if size.ok().as_deref() != Some(stanza.get("Size")) {
+                missing.insert(format!("sha256:{}", stanza.get("SHA256")), (stanza, place));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Ok(()));
+        }
+        progress.step(format!("download {} packages", missing.len()));
+        let name = |stanza: &Stanza| format!("{}={}", stanza.get("Package"), stanza.get("Version"));
+        let names: Vec<String> = missing.values().map(|(stanza, _)| name(stanza)).collect();
+        let mut why = Vec::new();
+        if apt.download(&names, &self.downloads)?.is_err() {
+            // One that is gone must not hide which one it is.
+            for name in &names {
+                why.extend(
+                    apt.download(std::slice::from_ref(name), &self.downloads)?
+                        .err()
+                        .map(|said| format!("{name}: {said}")),
+                );
+            }
+        }
+        for entry in fs::read_dir(&self.downloads).concerning("list", &self.downloads)?.flatten() {
+            let sum = digest::of_file(&entry.path(), || progress.tick())?;
+            if let Some((_, place)) = missing.remove(&sum) {
+                self.bytes_added += entry.metadata().map_or(0, |found| found.len());
+                self.packages_added += 1;
+                put(&entry.path(), &self.share.join(place))?;
+            }
+        }
+        if why.is_empty() && !missing.is_empty() {
+            let left: Vec<String> = missing.values().map(|(stanza, _)| name(stanza)).collect();
+            why.push(format!("did not come: {}", left.join(", ")));
+        }
+        Ok(if why.is_empty() { Ok(()) } else { Err(why.join("; ")) })
+    }
+}
+
+fn odd(stanza: &Stanza) -> Problem {
+    let remedy = "is it an archive of Debian?";
+    Problem::new(stanza.get("Package"), "the index gives it no place or no digest", remedy)
+}
+
+/// Where in a share a package belongs; the index is signed, but its words become a path.
+fn place(stanza: &Stanza) -> Option<PathBuf> {
+    let name = stanza.get("Filename");
+    let is_sound = is_clean(name)
+        && name.starts_with("pool/")
+        && name.ends_with(".deb")
+        && stanza.get("SHA256").len() == 64;
+    let repository = if name.starts_with("pool/updates/") { "security" } else { "debian" };
+    is_sound.then(|| Path::new(repository).join(name))
+}
+
+/// Moves a whole file to its place, through to the disk first.
+fn put(from: &Path, to: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).concerning("make", parent)?;
+    }
+    fs::set_permissions(from, fs::Permissions::from_mode(0o644))
+        .concerning("open to slaves", from)?;
+    File::open(from).and_then(|file| file.sync_all()).concerning("write", from)?;
+    fs::rename(from, to).concerning("put in place", to)
+}
+
+/// Moves the files of a source, `last` of them its `.dsc`: what has one is whole.
+pub fn move_all(from: &Path, to: &Path, last: &str) -> Result<()> {
+    fs::create_dir_all(to).concerning("make", to)?;
+    for entry in fs::read_dir(from).concerning("list", from)?.flatten() {
+        if entry.file_name() != last {
+            put(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    }
+    put(&from.join(last), &to.join(last))
+}
+
+/// Lets slaves, whose root is another one on the host, read a tree.
+pub fn open_to_slaves(path: &Path) -> Result<()> {
+    let found = fs::symlink_metadata(path).concerning("look at", path)?;
+    let mode = if found.is_dir() { 0o755 } else { 0o644 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .concerning("open to slaves", path)?;
+    if found.is_dir() {
+        for entry in fs::read_dir(path).concerning("list", path)?.flatten() {
+            open_to_slaves(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_follow_the_index_and_stay_in_the_pool() {
+        let stanza = |name: &str| {
+            let fields = [("Filename", name), ("SHA256", &*"a".repeat(64))];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            place(&Stanza { text: String::new(), fields })
+        };
+        assert_eq!(
+            stanza("pool/main/h/x_1_all.deb"),
+            Some("debian/pool/main/h/x_1_all.deb".into())
+        );
+        let security = stanza("pool/updates/main/h/x_1_all.deb");
+        assert_eq!(security, Some("security/pool/updates/main/h/x_1_all.deb".into()));
+        for bad in ["", "/etc/x.deb", "pool/../../x.deb", "dists/x.deb", "pool/x"] {
+            assert_eq!(stanza(bad), None, "{bad}");
+        }
+    }
+}
