@@ -176,7 +176,7 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// What [`mount_setattr`] and [`clone_mount`] change.
+/// What [`mount_setattr`] and [`open_tree_attr`] change.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Change<'a> {
     /// Attributes to set ([`attr`]).

@@ -3,7 +3,7 @@
 //! What is to go is renamed first (`.gone-N` beside it), which takes no time and leaves its name to
 //! whatever comes next. A child then removes all of such names, as root of the slave's own user
 //! namespace: whatever is in there, it has no more rights on the host than the ids that made it. It
-//! may take [`LIMIT`]; what is left then, and what a killed djinni has left, goes the next time.
+//! may take `LIMIT`; what is left then, and what a killed djinni has left, goes the next time.
 
 use std::collections::VecDeque;
 use std::ffi::CStr;

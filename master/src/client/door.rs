@@ -100,7 +100,7 @@ fn await_more(link: &Link, deadline: Instant) -> Result<bool, ClientError> {
 /// Ask for what frames of a command follow on: `Open` or `Enter`.
 ///
 /// # Errors
-/// As [`ask`], and an answer that belongs to something else.
+/// As `ask`, and an answer that belongs to something else.
 pub fn open(path: &Path, call: &DoorCall) -> Result<Link, ClientError> {
     match ask(path, call)? {
         (DoorReply::Opened, link) => Ok(link),

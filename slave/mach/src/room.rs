@@ -4,9 +4,9 @@
 //! |-------------------------|------------------------------------------------|-----------------------------|
 //! | layers                  | `[layers] size` of the dist, `--layers-size`   | time of the lock's file     |
 //! | packages that were fetched | a quarter of that                           | time of the file            |
-//! | what solvers keep       | [`SOLVER_CACHES`] directories                  | time of the directory       |
+//! | what solvers keep       | `SOLVER_CACHES` directories                  | time of the directory       |
 //! | metadata elsewhere      | the latest, and what was used today            | time of the directory       |
-//! | answers of solvers      | [`RESOLUTIONS`] files                          | time of the file            |
+//! | answers of solvers      | `RESOLUTIONS` files                          | time of the file            |
 //!
 //! Architecture invariant: what goes is renamed into the scratch of a run before it is removed, so that
 //! a mach killed meanwhile leaves scratch and never half a layer; and nothing goes that is in use: it

@@ -1,6 +1,6 @@
 //! Source packages of Debian: what a `.dsc` says, and whether its files are whole.
 //!
-//! Format: dsc(5). A signature around it is taken off here and judged elsewhere ([`super::keys`]).
+//! Format: dsc(5). A signature around it is taken off here and is not checked: ARCHITECTURE says why.
 
 use std::fs::File;
 use std::io::{Read, Write};
