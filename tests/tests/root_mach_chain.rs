@@ -167,8 +167,8 @@ fn plain(djinni: &Djinni, name: &str, head: &str, build: &str) -> PathBuf {
     made(djinni, name, &text)
 }
 
-/// One chain in which each source would go wrong if its header, or its spec alone, were believed.
-fn specs_count_as_the_dist_expands_them(djinni: &Djinni, out: &Path) {
+/// Sources each of which would go wrong if its header, or its spec alone, were believed.
+fn misleading(djinni: &Djinni) -> [PathBuf; 13] {
     let in_world = |text: &str| format!("%if \"%{{?dist}}\" == \".world\"\n{text}\n%endif\n");
     let unless_early = |name: &str| {
         format!("%bcond_with early\n%if %{{without early}}\nBuildRequires: {name}\n%endif\n")
@@ -178,7 +178,7 @@ fn specs_count_as_the_dist_expands_them(djinni: &Djinni, out: &Path) {
                   echo '%%house_lexer BuildRequires: flex') > \
                   %{buildroot}/usr/lib/rpm/macros.d/macros.house\n%files\n/usr/lib/rpm/macros.d/macros.house\n";
     let house = "BuildRequires: house-macros\n";
-    let sources = [
+    [
         // Required here alone, and the dist has one of that name.
         plain(djinni, "lexed", &in_world("BuildRequires: flex"), "rpm -q flex"),
         plain(djinni, "flex", "", ""),
@@ -203,7 +203,12 @@ fn specs_count_as_the_dist_expands_them(djinni: &Djinni, out: &Path) {
                 "%install\n".to_owned() + &"# filler, so that rpm takes it for a spec\n".repeat(40)
             ),
         ),
-    ];
+    ]
+}
+
+/// One chain of them.
+fn specs_count_as_the_dist_expands_them(djinni: &Djinni, out: &Path) {
+    let sources = misleading(djinni);
     let words = ["--continue", "--with", "early"];
     let all = events(&run(&mut chaining(djinni, &sources, out, &words)).ended_with(1));
     let course = course(&all);
