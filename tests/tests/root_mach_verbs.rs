@@ -91,7 +91,7 @@ fn root_specs_are_built_under_the_options_given() {
     let ran = mach(&djinni, &both, &["--with", "extra", "-q", "buildsrpm", "."]).done();
     assert!(ran.text().trim().ends_with("conditional-1-1.world.src.rpm"), "{ran:?}");
     assert_eq!(ran.stderr, "");
-    mach(&djinni, &[], &["installdeps", ran.text().trim()]).done();
+    mach(&djinni, &[], &["--with", "extra", "installdeps", ran.text().trim()]).done();
     mach(&djinni, &[], &["chroot", "--last", "--", "flex", "--version"]).done();
     djinni.finish();
 }
