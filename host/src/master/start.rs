@@ -12,6 +12,7 @@ use djinni_api::client::HostClient;
 use djinni_plan::config::{self, Master};
 use djinni_plan::places::Places;
 use djinni_raw::Cloned;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::master::cgroup::MasterCgroup;
 use crate::master::lock::Lock;
@@ -36,6 +37,14 @@ pub const PROGRAMS: [&str; 4] = ["bmaster", "start-build", "djinni", "mach"];
 /// How long processes that a killed supervisor left may take to be gone.
 const REMAINS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The limit with which a crash starts no program of the host's (`slave_cell`). A host that wants no core
+/// dumps may say so by 0, which is not that one, and which nobody in the container may raise.
+fn limit_core_dumps() {
+    const NONE: Rlimit = Rlimit { current: Some(1), maximum: Some(1) };
+    // Who may not (the unit's processes) has it by the unit.
+    let _ = setrlimit(Resource::Core, NONE);
+}
+
 /// Starts the master `name`; returns what there is to say. With `foreground`, when it has ended.
 pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String> {
     let policy = policy_of(places, name)?;
@@ -53,6 +62,7 @@ pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String
         Problem::new(name, "djinnid has made no cgroup for it", remedy)
     })?;
     cgroup.kill_init(REMAINS_PATIENCE)?;
+    limit_core_dumps();
     let quotas = Quotas::of_host(policy.slaves.len())?;
     let ids = policy.ids;
     let plan = Plan { places, name, ids, users_gid, quotas, programs, cgroup, lock };

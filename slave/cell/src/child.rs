@@ -153,7 +153,7 @@ fn new_keyring() -> raw::Result<()> {
 
 /// Where `core_pattern` is a pipe, the kernel starts the host's own program, as root of the host, for
 /// each crash, whatever the limit is, unless it is 1 (`core(5)`; `kernel/coredump.c`). To a file, a
-/// limit below one page writes nothing either.
+/// limit below one page writes nothing either. The filter keeps it so: others, 0 too, start the program.
 fn give_up_core_dumps() -> raw::Result<()> {
     const NONE: Rlimit = Rlimit { current: Some(1), maximum: Some(1) };
     match setrlimit(Resource::Core, NONE) {

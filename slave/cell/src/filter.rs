@@ -9,6 +9,9 @@
 //! | `io_uring_setup`                  | `ENOSYS`       | a ring makes sockets past every filter            |
 //! | `io_setup`                        | `ENOSYS`       | `fs.aio-nr` is one number for the machine         |
 //! | any of the x32 interface          | `ENOSYS`       | the same calls under other numbers                |
+//! | `setrlimit`, `prlimit64` that set | nothing, as if | a limit other than 1 lets a crash start the       |
+//! | `RLIMIT_CORE`                     | it were done   | host's program for core dumps, 0 too, which many  |
+//! |                                   |                | programs set and some die without                 |
 //!
 //! `ENOSYS` is what a kernel without the call answers, so programs fall back. The filter is inherited
 //! for good; it takes no privilege away, and set-user-id programs work as before. The crate
@@ -28,6 +31,8 @@ struct Interface {
     audit: u32,
     sockets: [u32; 2],
     absent: [u32; 2],
+    setrlimit: u32,
+    prlimit: u32,
     socketcall: Option<u32>,
     /// Numbers from here up are of an interface of its own.
     end: Option<u32>,
@@ -39,6 +44,8 @@ const INTERFACES: [Interface; 2] = [
         audit: 0xc000_003e,
         sockets: [41, 53],
         absent: [206, 425],
+        setrlimit: 160,
+        prlimit: 302,
         socketcall: None,
         end: Some(0x4000_0000),
     },
@@ -46,6 +53,8 @@ const INTERFACES: [Interface; 2] = [
         audit: 0x4000_0003,
         sockets: [359, 360],
         absent: [245, 425],
+        setrlimit: 75,
+        prlimit: 340,
         socketcall: Some(102),
         end: None,
     },
@@ -56,6 +65,8 @@ const INTERFACES: [Interface; 2] = [
         audit: 0xc000_00b7,
         sockets: [198, 199],
         absent: [0, 425],
+        setrlimit: 164,
+        prlimit: 261,
         socketcall: None,
         end: None,
     },
@@ -63,6 +74,8 @@ const INTERFACES: [Interface; 2] = [
         audit: 0x4000_0028,
         sockets: [281, 288],
         absent: [243, 425],
+        setrlimit: 75,
+        prlimit: 369,
         socketcall: Some(102),
         end: None,
     },
@@ -72,6 +85,8 @@ const INTERFACES: [Interface; 1] = [Interface {
     audit: 0xc000_00f3,
     sockets: [198, 199],
     absent: [0, 425],
+    setrlimit: 164,
+    prlimit: 261,
     socketcall: None,
     end: None,
 }];
@@ -80,12 +95,20 @@ const INTERFACES: [Interface; 1] = [Interface {
 const NUMBER: u32 = 0;
 const AUDIT: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
+const ARGUMENT_BYTES: u32 = 8;
 
 /// Actions of `linux/seccomp.h`; the error is or'ed in.
 const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
 const ENOSYS: u32 = ERRNO | rustix::io::Errno::NOSYS.raw_os_error().cast_unsigned();
 const EAFNOSUPPORT: u32 = ERRNO | rustix::io::Errno::AFNOSUPPORT.raw_os_error().cast_unsigned();
+
+const EPERM: u32 = ERRNO | rustix::io::Errno::PERM.raw_os_error().cast_unsigned();
+/// The call is left out and answers 0.
+const PRETENDED: u32 = ERRNO;
+
+/// `RLIMIT_CORE` of `asm-generic/resource.h`.
+const CORE: u32 = 4;
 
 /// The number of a call that a tracer has called off (`ptrace(2)`).
 const NO_CALL: u32 = u32::MAX;
@@ -109,7 +132,7 @@ fn program() -> Vec<FilterInstruction> {
 }
 
 fn block(interface: &Interface) -> Vec<FilterInstruction> {
-    let Interface { sockets, absent, socketcall, end, .. } = interface;
+    let Interface { sockets, absent, setrlimit, prlimit, socketcall, end, .. } = interface;
     let mut block = vec![load(NUMBER)];
     if let Some(end) = end {
         let mut beyond = when_equal(NO_CALL, vec![answer(ALLOW)]);
@@ -122,6 +145,8 @@ fn block(interface: &Interface) -> Vec<FilterInstruction> {
     for number in sockets {
         block.extend(when_equal(*number, socket()));
     }
+    block.extend(when_equal(*setrlimit, when_of_core(0, vec![answer(PRETENDED)])));
+    block.extend(when_equal(*prlimit, when_of_core(1, set_core())));
     if let Some(number) = socketcall {
         let mut call = vec![load(FIRST_ARGUMENT)];
         call.extend(when_equal(SYS_SOCKET, vec![answer(EAFNOSUPPORT)]));
@@ -140,6 +165,38 @@ fn socket() -> Vec<FilterInstruction> {
     }
     check.push(answer(EAFNOSUPPORT));
     check
+}
+
+/// `then` where the argument that names a resource says core dumps; all else is let pass.
+fn when_of_core(argument: u32, then: Vec<FilterInstruction>) -> Vec<FilterInstruction> {
+    let mut check = vec![load(low_half(argument))];
+    check.extend(when_equal(CORE, then));
+    check.push(answer(ALLOW));
+    check
+}
+
+/// The answer to `prlimit64(pid, RLIMIT_CORE, new, old)`. Without `new` it only asks; what it asks and
+/// sets at once we cannot answer.
+fn set_core() -> Vec<FilterInstruction> {
+    let mut check = when_null(2, ALLOW);
+    check.extend(when_null(3, PRETENDED));
+    check.push(answer(EPERM));
+    check
+}
+
+/// Answers where a pointer is null; goes on elsewhere.
+fn when_null(argument: u32, action: u32) -> Vec<FilterInstruction> {
+    let low = low_half(argument);
+    let mut high_half = vec![load(low + 4)];
+    high_half.extend(when_equal(0, vec![answer(action)]));
+    let mut check = vec![load(low)];
+    check.extend(when_equal(0, high_half));
+    check
+}
+
+/// Where the lower 32 bits of an argument are, the first being 0.
+fn low_half(argument: u32) -> u32 {
+    FIRST_ARGUMENT + argument * ARGUMENT_BYTES
 }
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
@@ -174,17 +231,22 @@ mod tests {
 
     /// What the kernel would make of a call.
     fn answered(audit: u32, number: u32, argument: u32) -> u32 {
+        answered_to(audit, number, [argument.into(), 0, 0, 0])
+    }
+
+    fn answered_to(audit: u32, number: u32, arguments: [u64; 4]) -> u32 {
+        let word = |offset: u32| {
+            let at = (offset - FIRST_ARGUMENT) as usize;
+            (arguments[at / 8] >> (at % 8 * 8)) as u32
+        };
         let (program, mut at, mut loaded) = (program(), 0, 0);
         loop {
             let FilterInstruction { code, jf, k, .. } = program[at];
             at += 1;
             match code {
-                LOAD => {
-                    loaded = [(NUMBER, number), (AUDIT, audit), (FIRST_ARGUMENT, argument)]
-                        .into_iter()
-                        .find_map(|(offset, value)| (offset == k).then_some(value))
-                        .unwrap()
-                }
+                LOAD if k == NUMBER => loaded = number,
+                LOAD if k == AUDIT => loaded = audit,
+                LOAD => loaded = word(k),
                 RETURN => return k,
                 JUMP_EQUAL if loaded == k => {}
                 JUMP_GREATER_OR_EQUAL if loaded >= k => {}
@@ -217,6 +279,24 @@ mod tests {
             assert_eq!(answered(audit, GETPID_OF_ANY, 0), ALLOW);
         }
         assert_eq!(answered(0xdead_beef, 1, 0), ENOSYS, "an interface that nobody knows");
+    }
+
+    #[test]
+    fn the_limit_of_core_dumps_stays_and_all_others_can_be_set() {
+        const NOFILE: u64 = 7;
+        const POINTERS: [u64; 2] = [0x7fff_0000_0000, 0x1000];
+        for Interface { audit, setrlimit, prlimit, .. } in INTERFACES {
+            for pointer in POINTERS {
+                let set = |resource| answered_to(audit, setrlimit, [resource, pointer, 0, 0]);
+                assert_eq!((set(CORE.into()), set(NOFILE)), (PRETENDED, ALLOW), "{audit:x}");
+                let call =
+                    |resource, new, old| answered_to(audit, prlimit, [12, resource, new, old]);
+                assert_eq!(call(CORE.into(), 0, pointer), ALLOW, "{audit:x} asked");
+                assert_eq!(call(CORE.into(), pointer, 0), PRETENDED, "{audit:x} set");
+                assert_eq!(call(CORE.into(), pointer, pointer), EPERM, "{audit:x} both");
+                assert_eq!(call(NOFILE, pointer, pointer), ALLOW, "{audit:x} another");
+            }
+        }
     }
 
     #[test]

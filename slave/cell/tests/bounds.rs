@@ -15,7 +15,7 @@ use common::{alone, ids, observe, usual};
 use djinni_raw as raw;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slave_cell::*;
 
 /// Kernels answer this for a family that they lack.
@@ -171,6 +171,10 @@ fn userns_a_cell_gains_and_loses_nothing_by_its_filter() {
             let lines = status.lines().filter(|line| {
                 ["NoNewPrivs:", "Seccomp:", "CapEff:"].iter().any(|name| line.starts_with(name))
             });
+            // Less than 1 is not less: 0 lets a crash start the host's program.
+            for limit in [Some(0), None] {
+                setrlimit(Resource::Core, Rlimit { current: limit, maximum: limit }).unwrap();
+            }
             let core = getrlimit(Resource::Core);
             format!("{} {core:?}", lines.collect::<Vec<_>>().join(" "))
         });
