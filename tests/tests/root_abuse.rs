@@ -178,6 +178,19 @@ fn root_calls_in_one_piece_are_answered_in_order() {
     for (answer, wanted) in answers.iter().zip(wanted) {
         assert!(answer.contains(wanted), "{wanted}: {answer}");
     }
+    // Each is known at once, and none of them wakes the daemon for the next.
+    let new = r#"{"method":"io.djinni.Host.NewMaster","parameters":{"name":"NAME"}}"#;
+    let calls = format!("{}\0", new.replace("NAME", master_name().as_str())).repeat(3);
+    let begun = Instant::now();
+    let mut stream = connect(&djinni.places.host_socket());
+    stream.write_all(calls.as_bytes()).unwrap();
+    let mut said = String::new();
+    while said.matches("/socket").count() < 3 {
+        let mut some = [0; 4096];
+        let n = stream.read(&mut some).unwrap();
+        said += std::str::from_utf8(&some[..n]).unwrap();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}: {said}", begun.elapsed());
     djinni.finish();
 }
 

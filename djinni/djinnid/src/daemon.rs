@@ -128,22 +128,28 @@ impl Daemon {
         }
     }
 
-    /// Replies where there is a reply now.
+    /// Replies where there is a reply now; and where there is one to what was asked behind that, since
+    /// nothing may come any more that would wake us for it.
     fn finish_jobs(&mut self) {
-        let mut replies = Vec::new();
-        self.jobs.retain(|job| match job.reply(&self.masters, &self.places) {
-            Some(reply) => {
-                replies.push((job.connection, reply));
-                false
+        loop {
+            let mut replies = Vec::new();
+            self.jobs.retain(|job| match job.reply(&self.masters, &self.places) {
+                Some(reply) => {
+                    replies.push((job.connection, reply));
+                    false
+                }
+                None => true,
+            });
+            if replies.is_empty() {
+                return;
             }
-            None => true,
-        });
-        for (id, reply) in replies {
-            self.send(id, encode(reply));
-            if let Some(connection) = self.server.get(id) {
-                connection.resume();
+            for (id, reply) in replies {
+                self.send(id, encode(reply));
+                if let Some(connection) = self.server.get(id) {
+                    connection.resume();
+                }
+                self.answer_backlog(id);
             }
-            self.answer_backlog(id);
         }
     }
 
