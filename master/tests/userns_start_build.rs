@@ -246,7 +246,7 @@ fn refused() {
     let mut child = terminal.start(&door, &[]);
     let sentence = "bslave-1: held by \u{1b}[2Janna: wait".to_string();
     door.answer(&DoorReply::Refused(Refused { code: "SlaveBusy".into(), sentence, exit: 75 }));
-    terminal.read_until("start-build: bslave-1: held by  [2Janna: wait");
+    terminal.read_until(r"start-build: bslave-1: held by \u{1b}[2Janna: wait");
     assert_eq!(child.wait().unwrap().code(), Some(75));
     assert_eq!(terminal.modes(), before);
 }
