@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 
-use djinni_tests::djinni::{Djinni, IDS_FIRST};
+use djinni_tests::djinni::{Djinni, IDS_FIRST, master_name};
 use djinni_tests::programs::run;
 
 const SLICE: u32 = 65_536;
@@ -75,5 +75,22 @@ fn root_a_slot_half_taken_down_is_not_kept() {
     djinni.start();
     djinni.becomes("erofs", "free");
     assert!(djinni.mounted("erofs").is_empty());
+    djinni.finish();
+}
+
+#[test]
+fn root_a_master_half_dropped_begins_anew_and_whole() {
+    let mut djinni = Djinni::started();
+    let namespace = format!("--mount={}", djinni.places.pin(&master_name()).display());
+    let var = djinni.places.master_root(&master_name()).join("var");
+    let inside = |program: &str| {
+        run(Command::new("nsenter").args([namespace.as_str(), program]).arg(&var)).done();
+    };
+    inside("mountpoint");
+    djinni.end_daemon(SIGKILL);
+    // As a djinni leaves it that dies just after the first unmount of a drop.
+    inside("umount");
+    djinni.start();
+    inside("mountpoint");
     djinni.finish();
 }

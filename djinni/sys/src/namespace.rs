@@ -122,10 +122,14 @@ pub fn enter_pinned(pin: &Path) -> Result<()> {
     setns(open(pin, OFlags::RDONLY)?, ns::MOUNT)
 }
 
-/// Enters a master's pinned namespace. Where a djinni died while it dropped the master, the slaves
-/// tmpfs is gone; nothing of the master was left by then, so it begins anew.
+/// Enters a master's pinned namespace. A djinni that died while it dropped the master has left a part of
+/// what was mounted, its root's `/var` being the first to go: then the master begins anew.
 pub fn enter_again(places: &Places, master: &Master) -> Result<()> {
     enter_pinned(&places.pin(&master.name))?;
+    let root = places.master_root(&master.name);
+    if is_mount_point(&root) && !is_mount_point(&root.join("var")) {
+        crate::stage::umount_patiently(&text(&root))?;
+    }
     if is_mount_point(&places.slaves(&master.name)) {
         return Ok(());
     }
