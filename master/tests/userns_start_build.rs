@@ -305,7 +305,7 @@ fn violations() {
     assert!(told_bytes(&[], b"?\0\0\0\0").contains("unknown kind"));
     assert!(told(&[], &[started, file(5)]).contains("the slave ended"));
     let failed = FromSlave::Failed { what: "no room\u{7}".into() };
-    assert!(told(&[], &[failed]).contains("first process failed: no room "));
+    assert!(told(&[], &[failed]).contains(r"first process failed: no room\u{7}"));
 }
 
 fn wrong_here() {
