@@ -59,7 +59,7 @@ pub fn give_up_privileges() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What no step needs.
+/// System calls that no step needs.
 const DENIED: [i64; 34] = [
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -140,7 +140,7 @@ mod tests {
     #[cfg(target_arch = "aarch64")]
     const ARCH: u32 = 0xc000_00b7;
 
-    /// What the filter answers to a call, as the kernel's interpreter does (classic BPF).
+    /// The filter's answer to a call, as the kernel's interpreter gives it (classic BPF).
     fn answer(program: &[sock_filter], number: i64, argument: u64) -> u32 {
         let (number, low, high) = (number as u32, argument as u32, (argument >> 32) as u32);
         // nr, arch, instruction pointer, the first argument.

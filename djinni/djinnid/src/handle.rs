@@ -27,7 +27,7 @@ pub struct Handle {
     pub born: u64,
     /// The number of a Status that it has not answered yet.
     pub asked_status: Option<u64>,
-    /// What it said last: whether its master runs, and the slaves that are not free.
+    /// The worker's last status: whether its master runs, and the slaves that are not free.
     pub status: Option<(bool, Vec<SlaveName>)>,
     wants: Option<ImageName>,
 }
@@ -96,7 +96,7 @@ impl Handle {
         self.wants = None;
     }
 
-    /// What is ready when it has said something or ended.
+    /// Descriptors that become readable when the worker has sent a message or has ended.
     pub fn poll_fds(&self) -> [PollFd<'_>; 3] {
         let fds = [self.commands.as_fd(), self.images.as_fd(), self.child.as_fd()];
         fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))

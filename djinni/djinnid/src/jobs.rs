@@ -1,4 +1,4 @@
-//! What an administrator waits for: questions whose answers others give, each with a bound.
+//! Pending calls of administrators: each waits for answers of workers or children, up to a deadline.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::masters::{Masters, Outcome, Standing};
 pub struct Job {
     /// The connection that waits.
     pub connection: ConnectionId,
-    /// What it waits for.
+    /// The answer that it waits for.
     pub kind: JobKind,
     /// Until when.
     pub deadline: Instant,
@@ -23,7 +23,7 @@ pub struct Job {
 /// A question to a worker: its number, or why it could not be asked.
 pub type Asked = (MasterName, Result<u64, String>);
 
-/// What is waited for.
+/// The answer that a pending call waits for.
 pub enum JobKind {
     /// How masters are; `one`: the answer is that of `Status`.
     States { asked: Vec<Asked>, one: bool },

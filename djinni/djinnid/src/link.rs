@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 /// Larger than any message of ours: a plan's text for `explain`.
 const MESSAGE_BYTES: usize = 64 * 1024;
 
-/// What the daemon tells a worker to do, under a number that its answers bear: one that comes when
+/// A command of the daemon to a worker, under a number that its answers bear: one that comes when
 /// nobody waits for it any more must not be taken for the next one's.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Numbered<T>(pub u64, pub T);
 
-/// What the daemon tells a worker to do.
+/// A command of the daemon to a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Command {
     /// The namespace is pinned: compose the master's root and serve.

@@ -162,7 +162,7 @@ impl Masters {
         self.known.keys().cloned().collect()
     }
 
-    /// What a master's worker said last: whether the master runs, and which slaves are not free.
+    /// The last status of a master's worker: whether the master runs, and which slaves are not free.
     pub fn status(&self, name: &MasterName) -> Option<(bool, Vec<SlaveName>)> {
         self.known.get(name)?.worker()?.status.clone()
     }
@@ -172,7 +172,7 @@ impl Masters {
         self.troubles.get(name)
     }
 
-    /// What to poll: ready when [`Masters::advance`] has something to do.
+    /// Descriptors to poll: ready when [`Masters::advance`] has something to do.
     pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
         let falling = self.known.values().filter_map(|known| match &known.life {
             Life::Falling(child) => Some(child),
@@ -234,7 +234,7 @@ impl Masters {
         Ok(number)
     }
 
-    /// What has become of question `number`.
+    /// The state of question `number`: waiting, answered, or gone with its worker.
     pub fn outcome(&self, name: &MasterName, number: u64) -> Outcome {
         let Some(known) = self.known.get(name) else { return Outcome::Gone };
         match (known.answers.get(&number), known.worker()) {

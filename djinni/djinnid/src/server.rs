@@ -71,7 +71,7 @@ impl Server {
         Ok(Server { listener, connections: Vec::new(), next: 1, full })
     }
 
-    /// What to poll: the listener first, then each connection that is not busy, in order.
+    /// Descriptors to poll: the listener first, then each connection that is not busy, in order.
     pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
         let idle = self.connections.iter().filter(|connection| !connection.busy);
         let fds = idle.map(|connection| connection.stream.as_fd());

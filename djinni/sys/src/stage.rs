@@ -61,7 +61,7 @@ pub struct Stage {
     directory: PathBuf,
     cgroup: Cgroup,
     host: Host,
-    /// What is being removed in the background.
+    /// Children that remove directories in the background.
     pub removals: Removals,
     images: BTreeMap<ImageName, OwnedFd>,
     namespaces: Vec<(Ids, OwnedFd)>,

@@ -121,7 +121,7 @@ impl<'a> Apt<'a> {
         fs::write(&path, text).concerning("write", &path)
     }
 
-    /// What the indexes say of NAME=VERSION each.
+    /// The indexes' entry of each NAME=VERSION.
     pub fn stanzas(&self, packages: &[String]) -> Result<Vec<Stanza>> {
         if packages.is_empty() {
             return Ok(Vec::new());

@@ -38,7 +38,7 @@ pub struct Plan<'a> {
     pub ids: Ids,
     /// Group of those who may ask it for builds.
     pub users_gid: Option<u32>,
-    /// What it and each of its slaves may take of what is counted per user.
+    /// Shares of the master and of each slave in the limits that the kernel counts per user.
     pub quotas: Quotas,
     /// Directory of our programs.
     pub programs: PathBuf,

@@ -229,7 +229,7 @@ fn when(code: u16, value: u32, then: Vec<FilterInstruction>) -> Vec<FilterInstru
 mod tests {
     use super::*;
 
-    /// What the kernel would make of a call.
+    /// The kernel's action for a call.
     fn answered(audit: u32, number: u32, argument: u32) -> u32 {
         answered_to(audit, number, [argument.into(), 0, 0, 0])
     }

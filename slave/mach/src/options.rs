@@ -84,7 +84,7 @@ impl Options {
         if self.binnmu.is_some() { Parts::Arch } else { self.only }
     }
 
-    /// What is appended to the version of Debian packages.
+    /// The suffix of Debian packages' versions.
     pub fn version_suffix(&self) -> String {
         let binnmu = self.binnmu.map_or(String::new(), |number| format!("+b{number}"));
         binnmu + self.append_to_version.as_deref().unwrap_or_default()

@@ -94,7 +94,7 @@ pub struct Chain {
     pub digests: Vec<String>,
     /// Whether its metadata is up to date.
     pub indexed: bool,
-    /// What others of the chain will yield beside it.
+    /// Capabilities that other sources of the chain will yield.
     pub coming: Coming,
 }
 

@@ -334,7 +334,7 @@ impl Words<'_> {
 mod tests {
     use super::*;
 
-    /// What the filter says of a call: its machine, number, first two arguments.
+    /// The filter's answer to a call: its machine, number, first two arguments.
     fn judged(arch: u32, number: u32, one: u32, two: u32) -> u32 {
         let program = program();
         let (mut at, mut value) = (0, 0_u32);

@@ -21,9 +21,9 @@ const LIMIT: usize = 10_000;
 /// What a spec says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Yields {
-    /// What its packages will provide, and names that rpm gives files of certain kinds.
+    /// Capabilities that its packages will provide, and names that rpm gives files of certain kinds.
     pub provides: Vec<Capability>,
-    /// What its packages will require where they are installed.
+    /// Requirements of its packages where they are installed.
     pub requires: Vec<Capability>,
     /// Its BuildRequires; `None` if it could not be asked for them.
     pub build_requires: Option<Vec<Capability>>,

@@ -31,7 +31,7 @@ pub struct Finding<'a> {
     pub at: usize,
     /// The rule.
     pub rule: &'static Rule,
-    /// What was missing, and its name.
+    /// The kind of thing that was missing, and its name.
     pub missing: Option<(Missing, &'a str)>,
 }
 

@@ -53,7 +53,7 @@ pub struct Rule {
     pub pattern: &'static str,
     /// How much it tells.
     pub rank: Rank,
-    /// What class of trouble it is, where the section alone does not tell.
+    /// The cause, where the section alone does not tell.
     pub cause: Option<Cause>,
     /// Whether that holds in whatever section the line stands.
     pub sure: bool,
@@ -63,7 +63,7 @@ pub struct Rule {
     pub before: usize,
     /// Which after it.
     pub after: After,
-    /// What was missing, and where that is named.
+    /// The kind of thing that was missing, and the hole that names it.
     pub missing: Option<(Missing, Place)>,
 }
 
