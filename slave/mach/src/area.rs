@@ -16,6 +16,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -210,6 +211,18 @@ pub fn entries(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// Notes that a file or directory of a cache is used now. That it cannot be noted costs at most
+/// having to make it again.
+pub fn touch(path: &Path) {
+    let now = SystemTime::now();
+    let _ = fs::File::open(path).and_then(|file| file.set_modified(now));
+}
+
+/// The name of a file or directory, for people and for locks.
+pub fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

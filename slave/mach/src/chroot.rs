@@ -94,7 +94,7 @@ fn with_root<T>(
     let made = || {
         let workshop =
             Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
-        let bench = Bench::prepare(&workshop, options)?;
+        let bench = Bench::prepare(&workshop, options, None)?;
         let chain = &mut Chain::default();
         let root = match wanted {
             Wanted::Named(needs) if needs.is_empty() => roots::set(&workshop, Set::Build)?,
@@ -110,8 +110,10 @@ fn with_root<T>(
         let outcome = body(&bench, &overlay);
         let upper = overlay.unmount()?;
         if options.keep {
-            let kept = Kept::of(&workshop, dist.name.clone(), root.keys(), String::new());
-            last::keep(&workshop, &kept, &upper)?;
+            let environment = bench::program(dist, Vec::new()).environment;
+            let (name, keys) = (dist.name.clone(), root.keys());
+            let kept = Kept::of(dist, environment, name, keys, String::new());
+            last::keep(workshop.store(), &kept, &upper)?;
         }
         outcome
     };

@@ -8,13 +8,15 @@
 
 use std::path::PathBuf;
 
+use crate::area::name_of;
 use crate::area::{Area, Run, entries};
 use crate::dist::Dist;
 use crate::failure::Failure;
 use crate::last;
+use crate::layers::PACKAGES_LOCK;
 use crate::layers::read_manifest;
 use crate::progress::Progress;
-use crate::room::{PACKAGES_LOCK, is_of_solver, name_of, remove_layer, remove_locked};
+use crate::room::{is_of_solver, remove_layer, remove_locked};
 
 /// Whose.
 #[derive(Debug, Clone, Copy)]

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{Cause, Failure, OnPath};
 use crate::interrupts;
+use crate::options::Network;
 
 mod again;
 pub mod checksum;
@@ -68,15 +69,6 @@ impl Expect {
         self.checksums.push(checksum);
         self
     }
-}
-
-/// Whether anything may be asked of the network (`--offline`). Files of the slave are no network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    /// It may.
-    Allowed,
-    /// What is not here already is an error.
-    Offline,
 }
 
 /// A file that was fetched and is what was expected.

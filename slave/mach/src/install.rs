@@ -15,16 +15,16 @@ use std::path::{Path, PathBuf};
 use slave_cell::Cell;
 
 use crate::cells::{self, Program, Streams};
+use crate::dist::FETCHED;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::log::read_log_end;
 use crate::packages::Obtained;
 use crate::progress::Phase;
 use crate::resolve::Request;
-use crate::workshop::{Workshop, read_log_end};
+use crate::workshop::Workshop;
 
 /// Where a root's own rpm finds packages: below a tmpfs of its cell.
 const PACKAGES: &str = "/run/mach/packages";
-/// What packages that were fetched are shown as, beside the repositories by name.
-pub const FETCHED: &str = "fetched";
 
 /// Which rpm installs.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +134,7 @@ fn complained(log: &str) -> bool {
 fn failed(workshop: &Workshop<'_>, status: i32) -> Failure {
     let text = read_log_end(&workshop.root_log());
     let what = "packages cannot be installed";
-    if let Some(failure) = crate::explain::disk_full(workshop.area, &text, what) {
+    if let Some(failure) = crate::explain::disk_full(workshop.area.room_bytes(), &text, what) {
         return failure;
     }
     let what = format!("{what}: rpm ended with {status} for a root of {}", workshop.dist.name);

@@ -14,10 +14,11 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::area::{Area, Lock};
+use crate::dist::Dist;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::layers::read_manifest;
+use crate::store::Store;
 use crate::time::rfc3339;
-use crate::workshop::Workshop;
 
 /// Names its directory and its lock.
 pub const NAME: &str = "last";
@@ -53,19 +54,25 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Of the build in `workshop`.
-    pub fn of(workshop: &Workshop<'_>, package: String, layers: Vec<String>, spec: String) -> Self {
-        let builder = &workshop.dist.builder;
+    /// Of a build of `package` for `dist`, whose programs had `environment`.
+    pub fn of(
+        dist: &Dist,
+        environment: Vec<(String, String)>,
+        package: String,
+        layers: Vec<String>,
+        spec: String,
+    ) -> Self {
+        let builder = &dist.builder;
         Self {
             package,
-            dist: workshop.dist.name.clone(),
-            dist_sha256: workshop.dist.sha256.clone(),
+            dist: dist.name.clone(),
+            dist_sha256: dist.sha256.clone(),
             layers,
             spec,
             nested_proc: builder.nested_proc,
             uid: builder.uid,
             home: builder.home.clone(),
-            environment: crate::build::bench::program(workshop.dist, Vec::new()).environment,
+            environment,
             hostname: builder.hostname.clone(),
             made: rfc3339(SystemTime::now()),
         }
@@ -81,8 +88,8 @@ pub fn path(area: &Area) -> PathBuf {
 ///
 /// # Errors
 /// [`Cause::Busy`] when somebody is in the root that was kept before.
-pub fn keep(workshop: &Workshop<'_>, kept: &Kept, upper: &Path) -> Result<(), Failure> {
-    let (area, run) = (workshop.area, workshop.run);
+pub fn keep(store: Store<'_>, kept: &Kept, upper: &Path) -> Result<(), Failure> {
+    let Store { area, run, .. } = store;
     let _lock = area.lock(NAME, FlockOperation::NonBlockingLockExclusive)?;
     let staged = run.directory("kept")?;
     fs::rename(upper, staged.join("upper")).on("keep", upper)?;

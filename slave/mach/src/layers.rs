@@ -19,14 +19,18 @@ use std::time::{Instant, SystemTime};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::area::{Area, Lock};
+use crate::area::{Area, Lock, touch};
 use crate::digest::Sum;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::package::{Package, Resolution};
 use crate::remove;
-use crate::room;
+use crate::store::Store;
 use crate::time::rfc3339;
-use crate::workshop::Workshop;
+
+/// What layers may take when neither the dist nor the command line says.
+pub const LAYERS_SIZE_BYTES: u64 = 20 << 30;
+/// The name of the lock that is shared by whoever has packages installed that were fetched.
+pub const PACKAGES_LOCK: &str = "packages";
 
 /// Changes whenever mach makes roots in another way, so that old layers are no longer found.
 const LAYOUT: &str = "mach layer 3";
@@ -146,7 +150,7 @@ fn open(area: &Area, key: &Key, cached: bool) -> Result<Option<Layer>, Failure> 
     match cached {
         true => count_use(area, key.as_str())?,
         // The lock is as old as the beginning of making.
-        false => room::touch(&area.lock_file(key.as_str())),
+        false => touch(&area.lock_file(key.as_str())),
     }
     Ok(Some(Layer { path, manifest, cached, _lock: lock }))
 }
@@ -188,6 +192,8 @@ pub fn read_manifest(layer: &Path) -> Option<Manifest> {
 
 /// What a new layer is made of.
 pub struct Plan<'a> {
+    /// The name of the dist that it belongs to.
+    pub dist: &'a str,
     /// The layer it stands on.
     pub parent: Option<&'a Layer>,
     /// Every package of the root that ends with it.
@@ -197,12 +203,12 @@ pub struct Plan<'a> {
 /// The layer `key`: the one that is there, or a new one whose files `make` yields as a directory on
 /// the area's file system.
 pub fn find_or_make(
-    workshop: &Workshop<'_>,
+    store: Store<'_>,
     key: &Key,
     plan: &Plan<'_>,
     make: impl FnOnce() -> Result<PathBuf, Failure>,
 ) -> Result<Layer, Failure> {
-    let area = workshop.area;
+    let area = store.area;
     if let Some(layer) = open(area, key, true)? {
         return Ok(layer);
     }
@@ -214,12 +220,9 @@ pub fn find_or_make(
     }
     let begun = Instant::now();
     let files = make()?;
-    put_in_place(workshop, key, plan, &files, begun)?;
+    put_in_place(store, key, plan, &files, begun)?;
     drop(lock);
-    let layer = open(area, key, false)?.ok_or_else(|| vanished(key.as_str()))?;
-    // Now that it is in use, and so are those below it: none of these goes.
-    room::bound(workshop)?;
-    Ok(layer)
+    open(area, key, false)?.ok_or_else(|| vanished(key.as_str()))
 }
 
 fn vanished(key: &str) -> Failure {
@@ -228,18 +231,18 @@ fn vanished(key: &str) -> Failure {
 }
 
 fn put_in_place(
-    workshop: &Workshop<'_>,
+    store: Store<'_>,
     key: &Key,
     plan: &Plan<'_>,
     files: &Path,
     begun: Instant,
 ) -> Result<(), Failure> {
-    let scratch = workshop.run.directory(key.as_str())?;
+    let scratch = store.run.directory(key.as_str())?;
     fs::rename(files, scratch.join("root")).on("move the layer from", files)?;
     let manifest = Manifest {
         key: key.as_str().to_owned(),
         kind: key.kind,
-        dist: workshop.dist.name.clone(),
+        dist: plan.dist.to_owned(),
         parent: plan.parent.map(|parent| parent.manifest.key.clone()),
         made: rfc3339(SystemTime::now()),
         seconds: begun.elapsed().as_secs_f64(),
@@ -247,13 +250,13 @@ fn put_in_place(
         root: plan.root.clone(),
     };
     write_synced(&scratch.join(MANIFEST), &manifest)?;
-    let path = workshop.area.layers().join(key.as_str());
+    let path = store.area.layers().join(key.as_str());
     if path.exists() {
         // Only a layer whose manifest cannot be read comes here, and nobody uses that.
         remove::tree(&path)?;
     }
     fs::rename(&scratch, &path).on("put in place the layer", &path)?;
-    let layers = workshop.area.layers();
+    let layers = store.area.layers();
     File::open(&layers).and_then(|directory| directory.sync_all()).on("sync", &layers)
 }
 
@@ -284,8 +287,6 @@ pub fn size_of(path: &Path) -> u64 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::dist;
-    use crate::progress::Progress;
 
     fn package(name: &str, sha256: &str) -> Package {
         Package {
@@ -298,27 +299,26 @@ mod tests {
         }
     }
 
-    /// Calls `body` with a workshop on a temporary area.
-    fn with_workshop<T>(body: impl FnOnce(&Workshop<'_>) -> T) -> T {
+    /// Calls `body` with a store on a temporary area.
+    fn with_store<T>(body: impl FnOnce(Store<'_>) -> T) -> T {
         let directory = tempfile::tempdir().unwrap();
         let area = Area::open(directory.path()).unwrap();
         let run = area.new_run().unwrap();
-        let (dist, progress) = (dist::tests::sample(), Progress::new("test"));
-        body(&Workshop::new(&area, &run, &dist, &[], &progress).unwrap())
+        body(Store { area: &area, run: &run, layers_size_bytes: LAYERS_SIZE_BYTES })
     }
 
     fn key(packages: &[Package]) -> Key {
         Key::new(Kind::Minimal, "ab", "x86_64", None, &packages.iter().collect::<Vec<_>>())
     }
 
-    fn find(workshop: &Workshop<'_>, packages: &[Package], may_make: bool) -> Layer {
+    fn find(store: Store<'_>, packages: &[Package], may_make: bool) -> Layer {
         let root = Resolution::new(packages.to_vec());
-        let plan = Plan { parent: None, root: &root };
+        let plan = Plan { dist: "test", parent: None, root: &root };
         let make = || {
             assert!(may_make, "made twice");
-            workshop.run.directory("new-root")
+            store.run.directory("new-root")
         };
-        find_or_make(workshop, &key(packages), &plan, make).unwrap()
+        find_or_make(store, &key(packages), &plan, make).unwrap()
     }
 
     #[test]
@@ -337,40 +337,40 @@ mod tests {
 
     #[test]
     fn a_layer_is_made_once_and_its_uses_are_counted() {
-        with_workshop(|workshop| {
+        with_store(|store| {
             let packages = [package("bash", "1")];
-            let first = find(workshop, &packages, true);
+            let first = find(store, &packages, true);
             assert!(!first.cached && first.root().is_dir());
-            assert_eq!(uses(workshop.area, &first.manifest.key).0, 0);
-            let second = find(workshop, &packages, false);
+            assert_eq!(uses(store.area, &first.manifest.key).0, 0);
+            let second = find(store, &packages, false);
             assert!(second.cached);
             assert_eq!(second.manifest.root.packages[0].nevra, "bash-1-1.noarch");
-            find(workshop, &packages, false);
-            assert_eq!(uses(workshop.area, &first.manifest.key).0, 2);
+            find(store, &packages, false);
+            assert_eq!(uses(store.area, &first.manifest.key).0, 2);
         });
     }
 
     #[test]
     fn a_failure_leaves_no_layer() {
-        with_workshop(|workshop| {
+        with_store(|store| {
             let packages = [package("bash", "1")];
             let root = Resolution::default();
-            let plan = Plan { parent: None, root: &root };
+            let plan = Plan { dist: "test", parent: None, root: &root };
             let make = || Err(Failure::new(Cause::Root, "x", "y"));
-            assert!(find_or_make(workshop, &key(&packages), &plan, make).is_err());
-            assert!(!workshop.area.layers().join(key(&packages).as_str()).exists());
-            assert!(!find(workshop, &packages, true).cached);
+            assert!(find_or_make(store, &key(&packages), &plan, make).is_err());
+            assert!(!store.area.layers().join(key(&packages).as_str()).exists());
+            assert!(!find(store, &packages, true).cached);
         });
     }
 
     #[test]
     fn a_layer_with_half_a_manifest_is_made_anew() {
-        with_workshop(|workshop| {
+        with_store(|store| {
             let packages = [package("bash", "1")];
-            let path = workshop.area.layers().join(key(&packages).as_str());
+            let path = store.area.layers().join(key(&packages).as_str());
             fs::create_dir_all(path.join("root")).unwrap();
             fs::write(path.join(MANIFEST), "{\"key\": \"min").unwrap();
-            assert!(!find(workshop, &packages, true).cached);
+            assert!(!find(store, &packages, true).cached);
         });
     }
 }

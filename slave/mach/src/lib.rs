@@ -8,6 +8,7 @@
 //! by its run and swept by the next; mounts are in namespaces that end with mach.
 #![forbid(unsafe_code)]
 
+pub mod answers;
 pub mod area;
 pub mod attest;
 pub mod build;
@@ -27,6 +28,7 @@ pub mod install;
 pub mod interrupts;
 pub mod last;
 pub mod layers;
+pub mod log;
 pub mod metadata;
 pub mod options;
 pub mod overlay;
@@ -46,7 +48,9 @@ pub mod roots;
 pub mod signed;
 pub mod srpm;
 pub mod status;
+pub mod store;
 pub mod time;
+pub mod variation;
 pub mod verbs;
 pub mod verify;
 pub mod workshop;

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use quick_xml::events::{BytesStart, Event};
 use rustix::fs::FlockOperation;
 
-use crate::area::Area;
+use crate::area::{Area, touch};
 use crate::deb;
 use crate::digest::{self, Sum};
 use crate::dist::{Address, Dist, Key, Manager, Repository};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::fetch::keyring::Keyring;
-use crate::fetch::{self, Algorithm, Checksum, Expect, Network, Url, openpgp};
-use crate::room;
+use crate::fetch::{self, Algorithm, Checksum, Expect, Url, openpgp};
+use crate::options::Network;
 use crate::workshop::RepositoryState;
 
 const INDEX: &str = "repodata/repomd.xml";
@@ -69,7 +69,7 @@ fn in_place(
     let index = match dist.manager {
         Manager::Dnf | Manager::Dnf5 => path.join(INDEX),
         // Its signature is in it, and apt's to verify.
-        Manager::Apt => deb::archive::release(path, repository.suite.as_deref()),
+        Manager::Apt => deb::release::release(path, repository.suite.as_deref()),
     };
     let bytes = fs::read(&index).map_err(|error| {
         let name = &repository.name;
@@ -172,7 +172,7 @@ fn fetched(
         run.remove();
         outcome?;
     }
-    room::touch(&path);
+    touch(&path);
     remember(&last, &sha256)?;
     Ok((path, sha256))
 }
@@ -184,16 +184,6 @@ fn kept_as(repository: &Repository, url: &str) -> String {
     sum.field(url);
     sum.field(&format!("{} {:?}", repository.check_metadata, repository.keys));
     sum.hex().chars().take(16).collect()
-}
-
-/// Whether `copy` is what was fetched last of its repository.
-pub fn is_latest(copy: &Path) -> bool {
-    let name = copy.file_name().unwrap_or_default().to_string_lossy();
-    let Some((name, digits)) = name.split_once('-') else {
-        return false;
-    };
-    let last = fs::read_to_string(copy.with_file_name(format!("{name}.last")));
-    last.is_ok_and(|sha256| sha256.starts_with(digits))
 }
 
 /// By a rename: a killed mach must not leave half a digest.
@@ -212,7 +202,7 @@ fn offline(
     let sha256 = fs::read_to_string(last).unwrap_or_default();
     let path = directory.join(format!("{name}-{}", sha256.get(..16).unwrap_or("?")));
     if path.is_dir() {
-        room::touch(&path);
+        touch(&path);
         return Ok((path, sha256));
     }
     let Repository { name, address, .. } = repository;

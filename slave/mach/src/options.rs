@@ -3,7 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::fetch::Network;
+/// Whether anything may be asked of the network (`--offline`). Files of the slave are no network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// It may.
+    Allowed,
+    /// What is not here already is an error.
+    Offline,
+}
 
 /// Where a build may stop and begin (`--short-circuit`, as rpmbuild's stages `-bp` … `-bi`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

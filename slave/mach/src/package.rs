@@ -13,7 +13,7 @@ pub struct Package {
     pub nevra: String,
     /// Its name alone.
     pub name: String,
-    /// The dist's repository, or [`crate::workshop::CHAIN`], that it comes from.
+    /// The dist's repository, or [`crate::dist::CHAIN`], that it comes from.
     pub repository: String,
     /// Where it is, relative to the repository's top.
     pub location: String,

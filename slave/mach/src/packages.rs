@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::area::touch;
 use crate::digest;
 use crate::dist::Address;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::fetch::{self, Algorithm, Checksum, Expect, Url};
 use crate::package::Package;
 use crate::resolve::Request;
-use crate::room;
 use crate::workshop::{RepositoryState, Workshop};
 
 /// Largest package that is fetched.
@@ -118,7 +118,7 @@ fn obtain_one(
         expect.size_bytes = Some(package.size_bytes);
         fetch::download(&url, &path, &expect, workshop.network, &mut |_| tick())?;
     }
-    room::touch(&path);
+    touch(&path);
     // Its name is its digest, but a disk may have failed since.
     check(&path, package)?;
     Ok(Obtained { path, shown: None })

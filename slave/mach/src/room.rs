@@ -19,16 +19,13 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
 
-use crate::area::{Area, Run, entries};
+use crate::area::{Area, Run, entries, name_of};
 use crate::failure::{Cause, Failure};
 use crate::last;
-use crate::layers::{self, read_manifest};
-use crate::metadata;
+use crate::layers::{self, PACKAGES_LOCK, read_manifest};
 use crate::remove;
-use crate::workshop::Workshop;
+use crate::store::Store;
 
-/// What layers may take when neither the dist nor the command line says.
-pub const LAYERS_SIZE_BYTES: u64 = 20 << 30;
 /// How many sets of repositories a solver's work is kept for.
 const SOLVER_CACHES: usize = 12;
 /// How many answers are kept; each is some kilobytes.
@@ -46,13 +43,10 @@ struct Held {
     used: SystemTime,
 }
 
-/// Brings layers and caches of the workshop's area back below their bounds.
-pub fn bound(workshop: &Workshop<'_>) -> Result<(), Failure> {
-    let (area, run) = (workshop.area, workshop.run);
-    let limit_bytes = workshop.layers_size_bytes;
-    for key in bound_layers(area, run, limit_bytes)? {
-        workshop.note(&format!("layer {key} was used least recently and has made room"))?;
-    }
+/// Brings layers and caches of an area back below their bounds; the keys of the layers that went.
+pub fn bound(store: Store<'_>) -> Result<Vec<String>, Failure> {
+    let Store { area, run, layers_size_bytes: limit_bytes } = store;
+    let removed = bound_layers(area, run, limit_bytes)?;
     bound_packages(area, run, limit_bytes / 4)?;
     for path in surplus_by_count(&area.cache(), SOLVER_CACHES)? {
         if !is_of_solver(&path) {
@@ -69,7 +63,7 @@ pub fn bound(workshop: &Workshop<'_>) -> Result<(), Failure> {
         // Somebody else may have been first; who reads it now has it open or asks anew.
         let _ = fs::remove_file(path);
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// Removes layers until the rest takes at most `limit_bytes` or is in use; the keys of those removed.
@@ -158,9 +152,6 @@ pub fn remove_locked(area: &Area, run: &Run, path: &Path, name: &str) -> Result<
     remove::tree(&gone).map(|()| true)
 }
 
-/// The name of the lock that is shared by whoever has packages installed that were fetched.
-pub const PACKAGES_LOCK: &str = "packages";
-
 fn bound_packages(area: &Area, run: &Run, limit_bytes: u64) -> Result<(), Failure> {
     let mut files = by_last_use(&area.packages())?;
     let mut total: u64 = files.iter().map(|(_, _, size_bytes)| size_bytes).sum();
@@ -197,11 +188,14 @@ fn by_last_use(directory: &Path) -> Result<Vec<(SystemTime, PathBuf, u64)>, Fail
     Ok(found)
 }
 
-/// Notes that a file or directory of a cache is used now. That it cannot be noted costs at most
-/// having to make it again.
-pub fn touch(path: &Path) {
-    let now = SystemTime::now();
-    let _ = fs::File::open(path).and_then(|file| file.set_modified(now));
+/// Whether `copy` is what was fetched last of its repository.
+fn is_latest(copy: &Path) -> bool {
+    let name = copy.file_name().unwrap_or_default().to_string_lossy();
+    let Some((name, digits)) = name.split_once('-') else {
+        return false;
+    };
+    let last = fs::read_to_string(copy.with_file_name(format!("{name}.last")));
+    last.is_ok_and(|sha256| sha256.starts_with(digits))
 }
 
 /// Metadata that nobody has used for a day, but for what is remembered as a repository's latest.
@@ -211,18 +205,14 @@ fn outdated(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     };
     let is_old = |(used, path, _): &(SystemTime, PathBuf, u64)| *used < yesterday && path.is_dir();
     let old = by_last_use(directory)?.into_iter().filter(is_old).map(|(_, path, _)| path);
-    Ok(old.filter(|path| !metadata::is_latest(path)).collect())
-}
-
-/// The name of a file or directory, for people and for locks.
-pub fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    Ok(old.filter(|path| !is_latest(path)).collect())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::area::touch;
 
     fn held(key: &str, parent: Option<&str>, used_seconds: u64) -> Held {
         Held {

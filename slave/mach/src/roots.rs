@@ -16,6 +16,7 @@ use crate::cells;
 use crate::chain::coming::{self, Coming};
 use crate::deb::{self, relation::Relations};
 use crate::digest::Sum;
+use crate::dist::CHAIN;
 use crate::dist::{Address, Builder, Dist, Manager};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::install::{self, By};
@@ -30,7 +31,7 @@ use crate::resolve::{self, Request};
 use crate::room;
 use crate::signed;
 use crate::srpm::Needs;
-use crate::workshop::{CHAIN, RepositoryState, Workshop};
+use crate::workshop::{RepositoryState, Workshop};
 
 /// A chain's packages come before those of any repository of a dist that says nothing else.
 const CHAIN_PRIORITY: u32 = 10;
@@ -191,8 +192,8 @@ fn add(
     let parent = root.layers.last();
     let parent_key = parent.map(|layer| layer.manifest.key.as_str());
     let key = Key::new(kind, &dist.sha256, &dist.arch, parent_key, &new);
-    let plan = Plan { parent, root: &wanted };
-    let layer = layers::find_or_make(workshop, &key, &plan, || {
+    let plan = Plan { dist: &dist.name, parent, root: &wanted };
+    let layer = find_or_make(workshop, &key, &plan, || {
         make(workshop, &root, kind, request, &wanted, &phase)
     })?;
     let how = if layer.cached { "cached" } else { "made" };
@@ -200,6 +201,24 @@ fn add(
     root.layers.push(layer);
     root.resolution = wanted;
     Ok(root)
+}
+
+/// The layer `key`, made by `make` if it is not there. After a new one layers and caches are brought
+/// back below their bounds.
+pub(crate) fn find_or_make(
+    workshop: &Workshop<'_>,
+    key: &Key,
+    plan: &Plan<'_>,
+    make: impl FnOnce() -> Result<PathBuf, Failure>,
+) -> Result<Layer, Failure> {
+    let layer = layers::find_or_make(workshop.store(), key, plan, make)?;
+    if !layer.cached {
+        // Now that it is in use, and so are those below it: none of these goes.
+        for key in room::bound(workshop.store())? {
+            workshop.note(&format!("layer {key} was used least recently and has made room"))?;
+        }
+    }
+    Ok(layer)
 }
 
 /// Refuses a dist that names another version of rpm than its roots would have, before any is made.
@@ -236,7 +255,7 @@ fn make(
 ) -> Result<PathBuf, Failure> {
     let new = wanted.beyond(&root.resolution);
     // None of what was fetched goes before it is installed.
-    let _packages = workshop.area.lock(room::PACKAGES_LOCK, FlockOperation::LockShared)?;
+    let _packages = workshop.area.lock(layers::PACKAGES_LOCK, FlockOperation::LockShared)?;
     let files = packages::obtain(workshop, request, &new, &mut || phase.tick())?;
     signed::check(workshop, &new, &files)?;
     let bootstrap = match kind {
@@ -299,8 +318,8 @@ fn bootstrap(
     let empty = Root { layers: Vec::new(), resolution: Resolution::default() };
     let new = wanted.beyond(&empty.resolution);
     let key = Key::new(Kind::Bootstrap, &dist.sha256, &dist.arch, slaves.as_deref(), &new);
-    let plan = Plan { parent: None, root: wanted };
-    let layer = layers::find_or_make(workshop, &key, &plan, || {
+    let plan = Plan { dist: &dist.name, parent: None, root: wanted };
+    let layer = find_or_make(workshop, &key, &plan, || {
         make(workshop, &empty, Kind::Bootstrap, request, wanted, phase)
     })?;
     Ok(Some(Root { layers: vec![layer], resolution: wanted.clone() }))

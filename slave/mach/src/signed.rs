@@ -102,7 +102,7 @@ fn ask(
     let named = |state: &crate::workshop::RepositoryState| (state.name.clone(), state.path.clone());
     let mut shown: Vec<(String, PathBuf)> = workshop.repositories.iter().map(named).collect();
     if workshop.area.packages().is_dir() {
-        shown.push((crate::install::FETCHED.to_owned(), workshop.area.packages()));
+        shown.push((crate::dist::FETCHED.to_owned(), workshop.area.packages()));
     }
     let cell = cells::solver(&skeleton, &shown, &keys, false);
     let argv = ["/bin/sh", "-c", SCRIPT, "sh", cells::STATE].map(str::to_owned);

@@ -6,13 +6,13 @@ use std::time::SystemTime;
 use rustix::fs::FlockOperation;
 use serde::Serialize;
 
+use crate::area::name_of;
 use crate::area::{Area, entries};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::last;
 use crate::layers::{self, Kind, read_manifest, size_of};
 use crate::progress;
 use crate::repository;
-use crate::room::name_of;
 use crate::time::rfc3339;
 
 /// What `mach status --json` prints.

@@ -1,28 +1,25 @@
 //! What the work on one source has at hand: the area, a run's scratch, the dist, its repositories.
 
-use std::cell::{Cell, RefCell};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::area::{Area, Run};
 use crate::dist::{Address, Dist};
 use crate::failure::{Failure, OnPath};
-use crate::fetch::Network;
-use crate::options::Options;
+use crate::layers;
+use crate::log::open_log;
+use crate::options::{Network, Options};
 use crate::progress::Progress;
-use crate::room;
-use crate::verify::Conditions;
+use crate::store::Store;
 
 /// The log of the work on roots, in the directory of the results.
 pub const ROOT_LOG: &str = "root.log";
 /// The log of what builds.
 pub const BUILD_LOG: &str = "build.log";
-
-/// The name of the repository that holds what a chain has built so far.
-pub const CHAIN: &str = "mach-chain";
 
 /// A repository as it is at this moment.
 #[derive(Debug, Clone, Serialize)]
@@ -62,10 +59,6 @@ pub struct Workshop<'a> {
     pub layers_size_bytes: u64,
     /// Becomes the directory of the results.
     pub out: PathBuf,
-    /// What is other here, in the second build of `--verify`.
-    pub conditions: Option<Conditions>,
-    /// Whether programs had the clock that `conditions` give them.
-    pub clock_moved: Cell<bool>,
     /// The log that was opened last: the one to read if the work ends now.
     log_at_hand: RefCell<String>,
 }
@@ -81,8 +74,7 @@ impl<'a> Workshop<'a> {
     ) -> Result<Self, Failure> {
         let out = run.directory("out")?;
         let network = Network::Allowed;
-        let layers_size_bytes = dist.layers_size_bytes.unwrap_or(room::LAYERS_SIZE_BYTES);
-        let conditions = None;
+        let layers_size_bytes = dist.layers_size_bytes.unwrap_or(layers::LAYERS_SIZE_BYTES);
         let log_at_hand = RefCell::new(ROOT_LOG.to_owned());
         Ok(Self {
             area,
@@ -93,8 +85,6 @@ impl<'a> Workshop<'a> {
             network,
             layers_size_bytes,
             out,
-            conditions,
-            clock_moved: Cell::new(true),
             log_at_hand,
         })
     }
@@ -112,6 +102,11 @@ impl<'a> Workshop<'a> {
         self.network = options.fetching();
         self.layers_size_bytes = options.layers_size_bytes.unwrap_or(self.layers_size_bytes);
         self
+    }
+
+    /// The part of the area that this run may write.
+    pub fn store(&self) -> Store<'a> {
+        Store { area: self.area, run: self.run, layers_size_bytes: self.layers_size_bytes }
     }
 
     /// Where the work on roots is logged.
@@ -148,26 +143,6 @@ impl<'a> Workshop<'a> {
     }
 }
 
-/// The end of a log, as much of it as can matter: a build may write without end.
-pub fn read_log_end(path: &Path) -> String {
-    const LIMIT_BYTES: u64 = 8 << 20;
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut log = File::open(path)?;
-        let size_bytes = log.metadata()?.len();
-        log.seek(SeekFrom::Start(size_bytes.saturating_sub(LIMIT_BYTES)))?;
-        let mut text = Vec::new();
-        log.take(LIMIT_BYTES).read_to_end(&mut text)?;
-        Ok(text)
-    };
-    // A log that cannot be read explains nothing; the failure it is read for stands without it.
-    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
-}
-
-/// A log, to be added to.
-pub fn open_log(path: &Path) -> Result<File, Failure> {
-    OpenOptions::new().create(true).append(true).open(path).on("open", path)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -188,17 +163,5 @@ mod tests {
         assert_eq!(workshop.log_at_hand(), ROOT_LOG);
         workshop.take_up_log("build-second.log");
         assert_eq!(workshop.log_at_hand(), "build-second.log");
-    }
-
-    #[test]
-    fn only_the_end_of_a_log_is_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        assert_eq!(read_log_end(&path), "");
-        let log = File::create(&path).unwrap();
-        log.set_len(1 << 40).unwrap();
-        writeln!(open_log(&path).unwrap(), "the end").unwrap();
-        let text = read_log_end(&path);
-        assert!(text.len() == 8 << 20 && text.ends_with("the end\n"));
     }
 }

@@ -9,10 +9,11 @@ use super::bench;
 use crate::cells::{self, Streams};
 use crate::dist::Manager;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::log::{open_log, read_log_end};
 use crate::overlay::Overlay;
 use crate::record::ResultFile;
 use crate::remove;
-use crate::workshop::{Workshop, open_log, read_log_end};
+use crate::workshop::Workshop;
 
 /// Where they have the results.
 const RESULTS: &str = "/results";

@@ -20,10 +20,11 @@ use crate::dist::{Dist, Personality};
 use crate::explain;
 use crate::failure::{Cause, Failure};
 use crate::layers::Kind;
+use crate::log::read_log_end;
 use crate::options::Options;
 use crate::roots::{self, Chain, Root, Set};
 use crate::srpm::{self, Declared, Needs, Source};
-use crate::workshop::{BUILD_LOG, read_log_end};
+use crate::workshop::BUILD_LOG;
 
 /// Where rpmbuild leaves the source packages that say what the spec requires, one for each time.
 const DECLARED: &str = "REQUIRES";

@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::progress::Phase;
 use crate::roots;
+use crate::variation::Variation;
 use crate::workshop::Workshop;
 
 /// Below the builder's home: rpmbuild's `%_topdir`.
@@ -29,6 +30,8 @@ pub struct Bench<'a> {
     pub workshop: &'a Workshop<'a>,
     /// What is asked of the build.
     pub options: &'a Options,
+    /// What is changed, in the second build of `--verify`.
+    pub variation: Option<&'a Variation>,
     /// The builder's home on disk.
     pub home: PathBuf,
     /// The longest that its programs may take together.
@@ -38,7 +41,11 @@ pub struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// Makes the builder's home in the scratch of the run.
-    pub fn prepare(workshop: &'a Workshop<'a>, options: &'a Options) -> Result<Self, Failure> {
+    pub fn prepare(
+        workshop: &'a Workshop<'a>,
+        options: &'a Options,
+        variation: Option<&'a Variation>,
+    ) -> Result<Self, Failure> {
         let home = workshop.run.directory("home")?;
         let id = Some(workshop.dist.builder.uid);
         chown(&home, id, id).on("set the owner of", &home)?;
@@ -51,7 +58,7 @@ impl<'a> Bench<'a> {
             fs::write(&rpmrc, self::rpmrc(workshop.dist)).on("write", &rpmrc)?;
         }
         let limit = options.time_limit.or(workshop.dist.builder.time_limit);
-        Ok(Self { workshop, options, home, limit, begun: Instant::now() })
+        Ok(Self { workshop, options, variation, home, limit, begun: Instant::now() })
     }
 
     /// A path below `%_topdir` as the build sees it.
@@ -70,7 +77,7 @@ impl<'a> Bench<'a> {
         let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
         let overlay = Overlay::mount(&lower, &self.workshop.run.path.join(name))?;
         write_names(self.workshop.dist, self.network(), &overlay.at)?;
-        if self.workshop.conditions.is_some() {
+        if self.variation.is_some() {
             roots::add_builder(&overlay.at, &self.workshop.dist.builder)?;
         }
         Ok(overlay)
@@ -123,15 +130,18 @@ impl<'a> Bench<'a> {
             cells::show(&mut cell, root, &links, ccache::LINKS_AT)?;
             program.environment.extend(ccache::environment(&program, self.workshop.dist));
         }
-        if let Some(conditions) = &self.workshop.conditions {
-            conditions.apply(&mut program);
+        if let Some(variation) = self.variation {
+            variation.conditions.apply(&mut program);
         }
         program.time_limit = self.limit.map(|limit| limit.saturating_sub(self.begun.elapsed()));
         let streams = Streams::log(&file, &path)?;
         let ended = cells::run(cell, &program, streams, &mut || phase.tick())?;
         phase.used(ended.usage());
-        if program.clock_ahead.is_some() && !ended.clock_moved {
-            self.workshop.clock_moved.set(false);
+        if let Some(variation) = self.variation
+            && program.clock_ahead.is_some()
+            && !ended.clock_moved
+        {
+            variation.clock_moved.set(false);
         }
         Ok(ended)
     }

@@ -33,6 +33,7 @@ use crate::dist::Dist;
 use crate::explain::{self, Kind};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::last::{self, Kept};
+use crate::log::read_log_end;
 use crate::metadata;
 use crate::options::Options;
 use crate::progress::Progress;
@@ -42,8 +43,9 @@ use crate::repository;
 use crate::results;
 use crate::roots::{self, Chain, Root};
 use crate::srpm::{Checked, Needs, Source};
+use crate::variation::Variation;
 use crate::verify;
-use crate::workshop::{BUILD_LOG, RepositoryState, Workshop, read_log_end};
+use crate::workshop::{BUILD_LOG, RepositoryState, Workshop};
 use asked::Asked;
 use bench::{Bench, TOPDIR};
 use given::Given;
@@ -145,7 +147,7 @@ pub fn rebuild_one(
             Workshop::new(area, &run, dist, repositories, &progress)?.with_options(options);
         let about = given.about(dist, options);
         let mut left = Left { reusable: may_reuse.then(|| about.clone()), ..Left::default() };
-        let outcome = work(&workshop, options, given, chain, &mut left)
+        let outcome = work(&workshop, (options, None), given, chain, &mut left)
             .and_then(|()| verified(&workshop, options, given, chain, &mut left));
         if let Some(Earlier { path, files, .. }) = left.earlier.take() {
             return Ok(Built { path, files });
@@ -162,13 +164,13 @@ pub fn rebuild_one(
 /// Builds either kind.
 fn work(
     workshop: &Workshop<'_>,
-    options: &Options,
+    (options, variation): (&Options, Option<&Variation>),
     given: &Given,
     chain: &mut Chain,
     left: &mut Left,
 ) -> Result<(), Failure> {
     workshop.note(&format!("{} for {}", given.package(), workshop.dist.name))?;
-    let bench = Bench::prepare(workshop, options)?;
+    let bench = Bench::prepare(workshop, options, variation)?;
     match given {
         Given::Rpm(source) => work_on_rpm(bench, source, chain, left),
         Given::Deb(dsc) => deb::build::work(&bench, dsc, chain, left),
@@ -234,9 +236,10 @@ fn verified(
     }
     // What the first build has put into a cache would hide what differs.
     let options = Options { ccache: false, ..options.clone() };
-    let verified = verify::again(workshop, &left.gathered.results, |second| {
+    let verified = verify::again(workshop, &left.gathered.results, |second, variation| {
         let mut left = Left::default();
-        work(second, &options, given, chain, &mut left).map(|()| left.gathered.results)
+        let how = (&options, Some(variation));
+        work(second, how, given, chain, &mut left).map(|()| left.gathered.results)
     })?;
     left.gathered.verified = Some(verified);
     Ok(())
@@ -280,8 +283,13 @@ fn rpmbuild(
     let workshop = bench.workshop;
     let log = read_log_end(&workshop.out.join(BUILD_LOG));
     let subject = workshop.progress.subject();
-    let (failure, section) =
-        explain::build_failed(workshop.area, subject, ("rpmbuild", status), &log, Kind::Rpm);
+    let (failure, section) = explain::build_failed(
+        workshop.area.room_bytes(),
+        subject,
+        ("rpmbuild", status),
+        &log,
+        Kind::Rpm,
+    );
     left.gathered.section = section;
     Err(failure)
 }
@@ -339,8 +347,10 @@ fn conclude(
     };
     if let (true, Some(upper)) = (is_kept, &left.upper) {
         let keys = left.root.as_ref().map(Root::keys).unwrap_or_default();
-        let kept = Kept::of(workshop, given.package(), keys, given.spec());
-        if let Err(failure) = last::keep(workshop, &kept, upper) {
+        let dist = workshop.dist;
+        let environment = bench::program(dist, Vec::new()).environment;
+        let kept = Kept::of(dist, environment, given.package(), keys, given.spec());
+        if let Err(failure) = last::keep(workshop.store(), &kept, upper) {
             workshop.progress.say(&format!("the root is not kept: {}", failure.what));
         }
     }

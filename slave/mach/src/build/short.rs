@@ -8,11 +8,11 @@ use crate::dist::Dist;
 use crate::explain::{self, Kind};
 use crate::failure::{Cause, Failure};
 use crate::last;
+use crate::log::{open_log, read_log_end};
 use crate::options::{Options, Stage};
 use crate::overlay::Overlay;
 use crate::progress::Progress;
 use crate::srpm::Source;
-use crate::workshop::{open_log, read_log_end};
 
 use super::bench::{self, TOPDIR};
 use super::{requirements, rpmbuild};
@@ -64,7 +64,7 @@ pub fn run(
                 phase.end(format!("failed, status {status}: {}", path.display()));
                 let (subject, log) = (progress.subject(), read_log_end(&path));
                 let program = ("rpmbuild", status);
-                Err(explain::build_failed(area, subject, program, &log, Kind::Rpm).0)
+                Err(explain::build_failed(area.room_bytes(), subject, program, &log, Kind::Rpm).0)
             }
         }
     };

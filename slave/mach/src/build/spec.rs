@@ -8,13 +8,14 @@ use crate::dist::Dist;
 use crate::explain;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::fetch::sources;
+use crate::log::read_log_end;
 use crate::metadata;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::results;
 use crate::roots::{self, Set};
 use crate::srpm::{self, Source};
-use crate::workshop::{BUILD_LOG, Workshop, read_log_end};
+use crate::workshop::{BUILD_LOG, Workshop};
 
 use super::bench::{Bench, TOPDIR};
 use super::{requirements, rpmbuild};
@@ -67,7 +68,7 @@ pub fn source_package(
     let made = || {
         let workshop =
             Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
-        let bench = Bench::prepare(&workshop, options)?;
+        let bench = Bench::prepare(&workshop, options, None)?;
         make(&bench, spec)?;
         let files = results::take_sources(&bench.home.join(TOPDIR), SRPMS, &workshop.out)?;
         let [file] = &files[..] else {

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use slave_cell::{Attr, Cell, Mount, MountPoint, Network, Source};
 
+pub use crate::dist::REPOSITORIES;
 use crate::failure::{Failure, OnPath};
 
 mod clock;
@@ -37,8 +38,6 @@ pub use streams::{LOG_LIMIT_BYTES, Streams};
 
 /// Where an installer cell has the root it installs into.
 pub const LAYER: &str = "/layer";
-/// Where an installer cell has the repositories.
-pub const REPOSITORIES: &str = "/repositories";
 /// The home of the package manager in an installer cell: its configuration, rpm's macros.
 pub const HOME: &str = "/home";
 /// Where the package manager keeps cache, logs and locks: under a tmpfs, so never in the layer.

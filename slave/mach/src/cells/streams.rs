@@ -285,7 +285,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("build.log");
         std::fs::write(&path, "before\n").unwrap();
-        let file = crate::workshop::open_log(&path).unwrap();
+        let file = crate::log::open_log(&path).unwrap();
         let Pipes { mut pumps, out, err } =
             to_log(Log { file, path: path.clone() }, None, 4096).unwrap();
         let mut buffer = vec![0; 64 << 10];
@@ -308,7 +308,7 @@ mod tests {
     fn a_pipe_is_opened_again_by_its_name_and_truncates_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let file = crate::workshop::open_log(&path).unwrap();
+        let file = crate::log::open_log(&path).unwrap();
         let log = Log { file, path: path.clone() };
         let Pipes { mut pumps, out, err } = to_log(log, None, 1 << 20).unwrap();
         for number in 0..3 {

@@ -21,11 +21,12 @@ use crate::deb::relation::Conditions;
 use crate::dist::macro_file;
 use crate::evr::{Capability, Sense};
 use crate::failure::{Cause, Failure, OnPath};
+use crate::log::{open_log, read_log_end};
 use crate::options::Options;
 use crate::overlay::Overlay;
 use crate::roots::{self, Root, Set};
 use crate::srpm::Source;
-use crate::workshop::{Workshop, open_log, read_log_end};
+use crate::workshop::Workshop;
 
 /// A spec may run programs when it is expanded; none of them for long.
 const ASKING_LIMIT: Duration = Duration::from_secs(30);

@@ -12,11 +12,14 @@ use super::relation::Relations;
 use super::said::{self, Said};
 use super::unmet;
 use crate::area::Lock;
-use crate::cells::{self, Program, REPOSITORIES, STATE, Streams};
+use crate::cells::{self, Program, STATE, Streams};
 use crate::digest::Sum;
+use crate::dist::CHAIN;
+use crate::dist::REPOSITORIES;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::log::read_log_end;
 use crate::package::Resolution;
-use crate::workshop::{CHAIN, Workshop, read_log_end};
+use crate::workshop::Workshop;
 
 /// Where the questions are: apt's configuration, sources, keys, what it takes for installed.
 const QUESTIONS: &str = "/home";

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use super::apt::{Key, Suite};
 use super::install::Deb;
 use crate::digest;
+use crate::dist::CHAIN;
 use crate::dist::{self, Address, Dist, Repository};
 use crate::failure::{Cause, Failure, OnPath};
 use crate::package::Package;
 use crate::packages;
-use crate::workshop::CHAIN;
 
 /// The largest file of keys that is read.
 const KEY_LIMIT_BYTES: u64 = 16 << 20;
@@ -24,14 +24,6 @@ pub fn architecture(dist: &Dist) -> &str {
         "armv7l" => "armhf",
         "ppc64le" => "ppc64el",
         other => other,
-    }
-}
-
-/// A repository's signed index: all other metadata have their digests in it.
-pub fn release(path: &Path, suite: Option<&str>) -> PathBuf {
-    match suite {
-        None => path.join("InRelease"),
-        Some(suite) => path.join("dists").join(suite).join("InRelease"),
     }
 }
 
@@ -138,10 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signed_index_is_where_its_kind_has_it() {
-        let top = Path::new("/a");
-        assert_eq!(release(top, Some("bookworm")), Path::new("/a/dists/bookworm/InRelease"));
-        assert_eq!(release(top, None), Path::new("/a/InRelease"));
+    fn dpkg_has_its_own_names_of_machines() {
         assert_eq!(architecture(&Dist::find("debian-12").unwrap()), "amd64");
     }
 }

@@ -13,11 +13,12 @@ use crate::build::{Left, out_of_time};
 use crate::dist::Dist;
 use crate::explain::{self, Kind};
 use crate::failure::{Cause, Failure};
+use crate::log::read_log_end;
 use crate::options::Options;
 use crate::record::{About, FileKind, LayerRecord, ResultFile};
 use crate::results;
 use crate::roots::{self, Chain, Root, Set};
-use crate::workshop::{BUILD_LOG, read_log_end};
+use crate::workshop::BUILD_LOG;
 
 /// What a record says of the build of `dsc`.
 pub fn about(dsc: &Dsc, dist: &Dist, options: &Options) -> About {
@@ -87,8 +88,13 @@ fn build(bench: &Bench<'_>, dsc: &Dsc, root: &Root, left: &mut Left) -> Result<(
     let workshop = bench.workshop;
     let log = read_log_end(&workshop.out.join(BUILD_LOG));
     let subject = workshop.progress.subject();
-    let (failure, section) =
-        explain::build_failed(workshop.area, subject, (program, status), &log, Kind::Deb);
+    let (failure, section) = explain::build_failed(
+        workshop.area.room_bytes(),
+        subject,
+        (program, status),
+        &log,
+        Kind::Deb,
+    );
     left.gathered.section = section;
     Err(failure)
 }

@@ -7,7 +7,8 @@ use super::dsc::{self, Dsc, SourceFile};
 use crate::area::Area;
 use crate::digest;
 use crate::failure::{Cause, Failure, OnPath};
-use crate::fetch::{self, Algorithm, Checksum, Expect, Network, Url};
+use crate::fetch::{self, Algorithm, Checksum, Expect, Url};
+use crate::options::Network;
 use crate::options::Options;
 use crate::progress::Progress;
 

@@ -7,8 +7,8 @@ use super::said;
 use crate::area::entries;
 use crate::cells::{self, LAYER, Program, Streams};
 use crate::digest;
+use crate::dist::CHAIN;
 use crate::failure::{Cause, Failure, OnPath};
-use crate::workshop::CHAIN;
 use crate::workshop::Workshop;
 
 const STANZA_LIMIT_BYTES: usize = 1 << 20;

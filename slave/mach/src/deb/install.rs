@@ -11,7 +11,8 @@ use super::said;
 use crate::cells::{self, LAYER, Program, Streams};
 use crate::explain;
 use crate::failure::{Cause, Failure, OnPath};
-use crate::workshop::{Workshop, read_log_end};
+use crate::log::read_log_end;
+use crate::workshop::Workshop;
 
 /// Where a cell has the packages: below a tmpfs, so never in the layer.
 const PACKAGES: &str = "/run/mach/packages";
@@ -210,7 +211,7 @@ fn not_installed(workshop: &Workshop<'_>, left: &[Deb]) -> Failure {
 
 fn failed(workshop: &Workshop<'_>, what: &str) -> Failure {
     let text = read_log_end(&workshop.root_log());
-    if let Some(failure) = explain::disk_full(workshop.area, &text, what) {
+    if let Some(failure) = explain::disk_full(workshop.area.room_bytes(), &text, what) {
         return failure;
     }
     let what = format!("{what} in {}", workshop.dist.name);

@@ -18,6 +18,7 @@ pub mod index;
 pub mod install;
 pub mod pack;
 pub mod relation;
+pub mod release;
 pub mod roots;
 pub mod said;
 pub mod source;

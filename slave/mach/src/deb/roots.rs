@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use super::apt::{Apt, Suite};
 use super::relation::Relations;
 use super::{archive, index, install};
+use crate::answers;
 use crate::digest::Sum;
 use crate::failure::{Cause, Failure};
-use crate::layers::{self, Key, Kind, Layer, Plan};
+use crate::layers::{Key, Kind, Layer, Plan};
 use crate::overlay::Overlay;
 use crate::package::{Package, Resolution};
 use crate::packages;
 use crate::progress::Phase;
-use crate::resolve;
-use crate::roots::{Chain, Root, Set, add_builder};
+use crate::roots::{Chain, Root, Set, add_builder, find_or_make};
 use crate::workshop::Workshop;
 
 /// Changes whenever apt is asked in another way.
@@ -48,8 +48,8 @@ pub fn set(workshop: &Workshop<'_>, set: Set) -> Result<Root, Failure> {
     phase.tick();
     let packages: Vec<&Package> = whole.packages.iter().collect();
     let key = Key::new(kind, &dist.sha256, &dist.arch, None, &packages);
-    let plan = Plan { parent: None, root: &whole };
-    let layer = layers::find_or_make(workshop, &key, &plan, || {
+    let plan = Plan { dist: &dist.name, parent: None, root: &whole };
+    let layer = find_or_make(workshop, &key, &plan, || {
         let places = archive::places(&suites, None);
         packages::demand_all(&packages, &places)?;
         let first: Vec<&Package> = minimal.packages.iter().collect();
@@ -164,8 +164,8 @@ fn push_layer(
     let parent_key = parent.map(|layer| layer.manifest.key.as_str());
     let dist = workshop.dist;
     let key = Key::new(Kind::Dependencies, &dist.sha256, &dist.arch, parent_key, &added);
-    let plan = Plan { parent, root: &wanted };
-    let layer = layers::find_or_make(workshop, &key, &plan, || {
+    let plan = Plan { dist: &dist.name, parent, root: &wanted };
+    let layer = find_or_make(workshop, &key, &plan, || {
         demand(root)?;
         let debs = archive::debs(&added, places, &mut || phase.tick())?;
         let overlay = root.mount(&workshop.run.path.join(format!("adding-{}", key.as_str())))?;
@@ -218,5 +218,5 @@ fn resolve(
     sum.field(&state_digest(workshop));
     question.iter().for_each(|part| sum.field(part));
     let key: String = sum.hex().chars().take(32).collect();
-    resolve::once(workshop, &key, ask)
+    answers::once(workshop.store(), &key, ask)
 }

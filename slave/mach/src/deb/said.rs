@@ -1,6 +1,6 @@
 //! What apt and dpkg print, read.
 
-use crate::cells::REPOSITORIES;
+use crate::dist::REPOSITORIES;
 use crate::failure::{Cause, Failure};
 use crate::package::Package;
 

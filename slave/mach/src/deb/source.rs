@@ -13,13 +13,14 @@ use crate::cells::{self, Streams};
 use crate::dist::Dist;
 use crate::explain;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::log::read_log_end;
 use crate::metadata;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::results;
 use crate::roots::{self, Set};
 use crate::srpm::is_plain;
-use crate::workshop::{BUILD_LOG, Workshop, read_log_end};
+use crate::workshop::{BUILD_LOG, Workshop};
 
 /// Where the builder has the directory.
 const SOURCES: &str = "/sources";
@@ -63,7 +64,7 @@ pub fn source_package(
     let made = || {
         let workshop =
             Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
-        let bench = Bench::prepare(&workshop, options)?;
+        let bench = Bench::prepare(&workshop, options, None)?;
         make(&bench, &directory, &named)?;
         let files = results::take_debian(&bench.home.join(BUILDING), &workshop.out)?;
         let wanted = format!("{}_{}.dsc", named.name, named.version);

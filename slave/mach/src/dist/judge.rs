@@ -10,9 +10,9 @@ use super::file::{
     BuildTable, DistFile, EpochTable, HooksTable, Macros, RepositoryTable, SetsTable,
 };
 use super::{Address, Builder, Dist, Epoch, Hooks, Key, Manager, Personality, Repository, Sets};
-use crate::install::FETCHED;
+use crate::dist::CHAIN;
+use crate::dist::FETCHED;
 use crate::quantity;
-use crate::workshop::CHAIN;
 
 const PRIORITY_DEFAULT: u32 = 99;
 const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";

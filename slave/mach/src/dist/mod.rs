@@ -17,6 +17,15 @@ use crate::area::entries;
 use crate::digest;
 use crate::failure::{Cause, Failure};
 
+/// The name of the repository that holds what a chain has built so far.
+pub const CHAIN: &str = "mach-chain";
+
+/// What packages that were fetched are shown as, beside the repositories by name.
+pub const FETCHED: &str = "fetched";
+
+/// Where an installer cell has the repositories.
+pub const REPOSITORIES: &str = "/repositories";
+
 /// Where dists of one's own are looked for, in this order: in the slave's image, and in the share
 /// `dists`. Both can be changed on the host alone: a dist names keys and hooks, so never in a working
 /// area, where whatever a slave once ran may have left one.

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use crate::area::Area;
 use crate::failure::{Cause, DISK_FULL_REMEDY, Failure};
 use crate::progress::text;
 
@@ -26,6 +25,9 @@ const LAST_LINES: usize = 15;
 /// provoke those and go on.
 const ENDING_LINES: usize = 50;
 const LINE_LIMIT: usize = 300;
+
+/// Bytes free in the working area, and bytes in all; `None` if the file system does not tell.
+pub type Room = Option<(u64, u64)>;
 
 /// The last lines of a log that hold anything, each cut to a length a person can read.
 pub fn last_lines(log: &str) -> Vec<String> {
@@ -63,7 +65,7 @@ pub fn failing_section(log: &str) -> Option<String> {
 /// The failure of a build whose program (`rpmbuild`, `dpkg-buildpackage`) ended with `status`, and
 /// the section it failed in. `log` is the end of the build's log.
 pub fn build_failed(
-    area: &Area,
+    room: Room,
     subject: &str,
     program: (&str, i32),
     log: &str,
@@ -73,7 +75,7 @@ pub fn build_failed(
     let Diagnosis { cause, section, lines, remedy, .. } = diagnose(log, status, kind);
     let place = section.as_ref().map_or(String::new(), |section| format!(" in {section}"));
     let what = format!("{subject}: the build failed{place} ({program} ended with {status})");
-    if let Some(failure) = disk_full(area, log, &what) {
+    if let Some(failure) = disk_full(room, log, &what) {
         return (failure, section);
     }
     let remedy = format!("{remedy}; {LOOK_INTO}");
@@ -95,8 +97,8 @@ pub fn timed_out(subject: &str, limit: Duration, log: &str) -> (Failure, Option<
 
 const LOOK_INTO: &str = "'mach chroot --last' opens the root as the build left it";
 
-/// A failure that names the full disk, if that is what `log` or the area shows.
-pub fn disk_full(area: &Area, log: &str, what: &str) -> Option<Failure> {
+/// A failure that names the full disk, if that is what `log` or `room` shows.
+pub fn disk_full(room: Room, log: &str, what: &str) -> Option<Failure> {
     const SCARCE_BYTES: u64 = 1 << 20;
     // Of the system's errors; of rpm, which counts beforehand; of apt.
     const DISK_FULL_SIGNS: [&str; 5] = [
@@ -111,7 +113,6 @@ pub fn disk_full(area: &Area, log: &str, what: &str) -> Option<Failure> {
         .rev()
         .take(ENDING_LINES)
         .any(|line| DISK_FULL_SIGNS.iter().any(|sign| line.contains(sign)));
-    let room = area.room_bytes();
     let scarce = room.is_some_and(|(free, _)| free < SCARCE_BYTES);
     if !said && !scarce {
         return None;

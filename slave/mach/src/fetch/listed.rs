@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Algorithm, Checksum};
+use super::checksum::{Algorithm, Checksum};
 
 const LINES_LIMIT: usize = 10_000;
 

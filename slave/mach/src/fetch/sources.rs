@@ -13,9 +13,10 @@ use super::keyring::Keyring;
 use super::listed::Listed;
 use super::openpgp::Signer;
 use super::spec::{Declared, declared};
-use super::{Checksum, Expect, Network, Url, check_file, download};
+use super::{Checksum, Expect, Url, check_file, download};
 use crate::area::entries;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::options::Network;
 use crate::progress::Progress;
 
 /// Largest source: as for source packages.

@@ -1,7 +1,7 @@
 //! The sources and patches that a spec declares, out of what `rpmspec -P` makes of it.
 
-use super::Url;
 use super::listed::is_file_name;
+use super::url::Url;
 use super::url::is_url;
 
 const DECLARED_LIMIT: usize = 10_000;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::Checksum;
+use super::checksum::Checksum;
 
 const LONGEST: usize = 4096;
 

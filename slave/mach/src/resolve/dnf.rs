@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Request, unmet};
 use crate::area::Lock;
+use crate::area::touch;
 use crate::cells::{self, Program, Streams};
 use crate::digest::Sum;
+use crate::dist::CHAIN;
 use crate::dist::Manager;
 use crate::failure::{Cause, Failure, OnPath};
+use crate::log::read_log_end;
 use crate::package::{Package, Resolution};
-use crate::room;
-use crate::workshop::{CHAIN, RepositoryState, Workshop, read_log_end};
+use crate::workshop::{RepositoryState, Workshop};
 
 const DNF4: &str = include_str!("solve.py");
 const DNF5: &str = include_str!("solve5.py");
@@ -222,7 +224,7 @@ fn state(
     let lock = workshop.area.lock(&format!("cache-{name}"), FlockOperation::LockExclusive)?;
     let path = workshop.area.cache().join(name);
     fs::create_dir_all(&path).on("make the directory", &path)?;
-    room::touch(&path);
+    touch(&path);
     if request.chain.is_none() {
         return Ok((path, Some(lock)));
     }

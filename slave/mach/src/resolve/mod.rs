@@ -11,15 +11,11 @@
 mod dnf;
 pub mod unmet;
 
-use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
-
+use crate::answers;
 use crate::digest::Sum;
 use crate::evr::Capability;
-use crate::failure::{Failure, OnPath};
+use crate::failure::Failure;
 use crate::package::Resolution;
-use crate::room;
 use crate::workshop::{RepositoryState, Workshop};
 
 /// Changes whenever the same question may get another answer.
@@ -50,7 +46,7 @@ impl Request<'_> {
         let mut sum = Sum::default();
         let dist = workshop.dist;
         [LAYOUT, &dist.arch, &dist.releasever].iter().for_each(|field| sum.field(field));
-        sum.field(&format!("{:?}", dist.manager));
+        sum.field(dist.manager.as_str());
         for state in self.repositories(workshop) {
             sum.field(&state.name);
             sum.field(&state.metadata_sha256);
@@ -75,43 +71,5 @@ pub fn resolve(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<Resolut
     if request.is_nothing() {
         return Ok(request.base.clone());
     }
-    once(workshop, &request.key(workshop), || dnf::solve(workshop, request))
-}
-
-/// The answer that is kept under `key`, or that of `ask`, which is kept then.
-pub fn once(
-    workshop: &Workshop<'_>,
-    key: &str,
-    ask: impl FnOnce() -> Result<Resolution, Failure>,
-) -> Result<Resolution, Failure> {
-    if let Some(known) = remembered(workshop, key) {
-        return Ok(known);
-    }
-    let found = ask()?;
-    remember(workshop, key, &found)?;
-    Ok(found)
-}
-
-fn path_of(workshop: &Workshop<'_>, key: &str) -> PathBuf {
-    workshop.area.resolutions().join(format!("{key}.json"))
-}
-
-/// What cannot be read is asked anew.
-fn remembered(workshop: &Workshop<'_>, key: &str) -> Option<Resolution> {
-    let path = path_of(workshop, key);
-    let known = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-    room::touch(&path);
-    Some(known)
-}
-
-/// By a rename, so that nobody reads half of it.
-fn remember(workshop: &Workshop<'_>, key: &str, found: &Resolution) -> Result<(), Failure> {
-    let directory = workshop.area.resolutions();
-    fs::create_dir_all(&directory).on("make the directory", &directory)?;
-    let scratch = workshop.run.path.join("resolution");
-    let text = serde_json::to_vec(found).map_err(std::io::Error::from).on("write", &scratch)?;
-    let mut file = fs::File::create(&scratch).on("create", &scratch)?;
-    file.write_all(&text).on("write", &scratch)?;
-    let path = path_of(workshop, key);
-    fs::rename(&scratch, &path).on("keep the resolution at", &path)
+    answers::once(workshop.store(), &request.key(workshop), || dnf::solve(workshop, request))
 }

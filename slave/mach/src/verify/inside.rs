@@ -9,7 +9,8 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cells::{self, Program, REPOSITORIES, STATE, Streams};
+use crate::cells::{self, Program, STATE, Streams};
+use crate::dist::REPOSITORIES;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::progress::text::{clean, cut};
 use crate::workshop::Workshop;

@@ -21,16 +21,13 @@ use crate::area::Run;
 use crate::failure::{Cause, Failure, OnPath};
 use crate::progress::Progress;
 use crate::record::{Difference, FileKind, ResultFile, Verified};
+use crate::variation::{Conditions, TIME_NOT_VARIED, Variation, memory_bytes};
 use crate::workshop::Workshop;
-use conditions::memory_bytes;
 use inside::Pair;
 use tags::Names;
 
-pub use conditions::Conditions;
-
-mod conditions;
 mod inside;
-mod tags;
+pub mod tags;
 
 const DIFFERENCES_LIMIT: usize = 1_000;
 /// Packages of one build whose differences are looked for inside.
@@ -46,7 +43,7 @@ const DIFFOSCOPE_FILE: &str = "diffoscope.txt";
 pub fn again(
     workshop: &Workshop<'_>,
     first: &[ResultFile],
-    build: impl FnOnce(&Workshop<'_>) -> Result<Vec<ResultFile>, Failure>,
+    build: impl FnOnce(&Workshop<'_>, &Variation) -> Result<Vec<ResultFile>, Failure>,
 ) -> Result<Verified, Failure> {
     let run = workshop.area.new_run()?;
     let in_memory = move_to_memory(workshop, &run)?;
@@ -64,20 +61,20 @@ fn in_second_run(
     run: &Run,
     in_memory: bool,
     first: &[ResultFile],
-    build: impl FnOnce(&Workshop<'_>) -> Result<Vec<ResultFile>, Failure>,
+    build: impl FnOnce(&Workshop<'_>, &Variation) -> Result<Vec<ResultFile>, Failure>,
 ) -> Result<Verified, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let conditions = Conditions::second(workshop.dist, cores, in_memory);
     let dist = conditions.applied_to(workshop.dist);
     let progress = Progress::new(format!("{}, second", workshop.progress.subject()));
     let names = conditions.noted(workshop.dist);
-    let mut second = Workshop::new(workshop.area, run, &dist, workshop.repositories, &progress)?
+    let second = Workshop::new(workshop.area, run, &dist, workshop.repositories, &progress)?
         .with_network(workshop.network);
-    second.conditions = Some(conditions.clone());
+    let variation = Variation::by(conditions.clone());
     wait_for_another_second();
     let phase = workshop.progress.phase("second build");
-    let built = build(&second);
-    let clock_moved = conditions.clock_ahead.is_some() && second.clock_moved.get();
+    let built = build(&second, &variation);
+    let clock_moved = conditions.clock_ahead.is_some() && variation.clock_moved.get();
     let (note, differences) = match built {
         Ok(files) => {
             phase.end(format!("{} files", files.len()));
@@ -131,7 +128,7 @@ fn summary(differences: &[Difference], clock_moved: bool) -> String {
     files.dedup();
     match files.len() {
         0 if clock_moved => "identical".to_owned(),
-        0 => format!("identical, {}", conditions::TIME_NOT_VARIED),
+        0 => format!("identical, {}", TIME_NOT_VARIED),
         count => format!("{count} packages differ"),
     }
 }
@@ -273,7 +270,7 @@ fn add_diffoscope(workshop: &Workshop<'_>, pair: &Pair<'_>, name: &str) -> Resul
         return Ok(());
     };
     let path = workshop.out.join(DIFFOSCOPE_FILE);
-    let mut file = crate::workshop::open_log(&path)?;
+    let mut file = crate::log::open_log(&path)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).on("write", &path)
 }
 

@@ -1,11 +1,12 @@
-//! What is other in a second build: all that must not get into a package.
+//! What a second build changes: all that must not get into a package.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
-use super::tags::Names;
 use crate::cells::{self, Program};
 use crate::dist::{Builder, Dist};
+use crate::verify::tags::Names;
 
 /// 398 days: more than a year and a month.
 const AHEAD: Duration = Duration::from_secs(398 * 86_400);
@@ -130,6 +131,22 @@ impl Conditions {
             lines.push("order of files: a tmpfs's".to_owned());
         }
         lines
+    }
+}
+
+/// A second build: its conditions, and whether they could be met.
+#[derive(Debug)]
+pub struct Variation {
+    /// What is changed.
+    pub conditions: Conditions,
+    /// Whether every program had the clock that the conditions give it.
+    pub clock_moved: Cell<bool>,
+}
+
+impl Variation {
+    /// By these conditions; nothing has failed yet.
+    pub fn by(conditions: Conditions) -> Self {
+        Self { conditions, clock_moved: Cell::new(true) }
     }
 }
 
