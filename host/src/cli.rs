@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use djinni_api::client::HostClient;
 use djinni_api::{ImageName, MasterName};
+use djinni_log::Filter;
 use djinni_plan::load::only_root_may_change_directory;
 use djinni_plan::places::Places;
 
@@ -97,6 +98,9 @@ struct StartArguments {
     /// Directory of bmaster, start-build, djinni and mach [default: where bhost is]
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// Which lines the master logs, and this command on standard error: a level, and other levels for single parts
+    #[arg(long, value_name = "LEVEL[,PART=LEVEL…]", default_value = "info")]
+    log: Filter,
 }
 
 #[derive(Debug, Subcommand)]
@@ -201,8 +205,9 @@ impl Bhost {
                 must_be_root()?;
                 disinherit()?;
                 only_roots(&places)?;
-                let StartArguments { name, foreground, programs } = arguments;
-                let order = Start { programs, foreground };
+                let StartArguments { name, foreground, programs, log } = arguments;
+                djinni_log::start("bhost", log.clone());
+                let order = Start { programs, foreground, log };
                 say(&whole(|| master::start(&places, &name, &order))?);
                 Ok(ExitCode::SUCCESS)
             }

@@ -15,14 +15,12 @@ mod keeper;
 mod networks;
 mod waiting;
 
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use djinni_raw as raw;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use slave_api::printable_lines;
 
 use crate::door::{self, Door};
 use crate::session::{NETWORKS, SESSIONS};
@@ -39,19 +37,6 @@ const KEEPER_PAUSE: Duration = Duration::from_secs(1);
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 const SIGCHLD: i32 = 17;
-
-/// Writes one line to the log.
-macro_rules! log {
-    ($($text:tt)*) => { $crate::bmaster::write_line(format_args!($($text)*)) };
-}
-use log;
-
-/// In one piece: children log to the same place.
-fn write_line(text: std::fmt::Arguments<'_>) {
-    // There is nobody to tell that the log cannot be written.
-    let _ = std::io::stderr()
-        .write_all(format!("bmaster: {}\n", printable_lines(&text.to_string())).as_bytes());
-}
 
 /// The first process of a master.
 #[derive(Debug)]
@@ -78,8 +63,8 @@ impl Bmaster {
             std::fs::create_dir_all(directory).map_err(|error| format!("{directory}: {error}"))?;
         }
         match networks::pin_all() {
-            Ok(count) => log!("{count} networks of slaves are pinned"),
-            Err(error) => log!("slaves' networks are made when they are wanted: {error}"),
+            Ok(count) => tracing::info!("{count} networks of slaves are pinned"),
+            Err(error) => tracing::warn!("slaves' networks are made when they are wanted: {error}"),
         }
         let signals = raw::signal_descriptor(&[SIGINT, SIGTERM, SIGCHLD]);
         Ok(Bmaster {
@@ -96,12 +81,12 @@ impl Bmaster {
 
     /// Serves until told to stop; gives the exit status.
     pub fn run(mut self) -> i32 {
-        log!("ready");
+        tracing::info!("ready");
         while !self.stopping {
             self.keep_keeper();
             let pause = (!self.children.has_keeper()).then_some(KEEPER_PAUSE);
             if let Err(error) = self.turn(pause) {
-                log!("cannot wait for callers: {error}");
+                tracing::error!("cannot wait for callers: {error}");
                 return 1;
             }
         }
@@ -138,7 +123,7 @@ impl Bmaster {
     fn take_signals(&mut self) {
         while let Some(signal) = raw::next_signal(&self.signals) {
             if signal != SIGCHLD {
-                log!("signal {signal}: stopping");
+                tracing::info!("signal {signal}: stopping");
                 self.stopping = true;
             }
         }
@@ -151,7 +136,7 @@ impl Bmaster {
             match raw::reap_any() {
                 Ok(Some((pid, status))) => self.forget(pid, raw::shell_status(status)),
                 Ok(None) => return,
-                Err(error) => return log!("cannot reap: {error}"),
+                Err(error) => return tracing::error!("cannot reap: {error}"),
             }
         }
     }
@@ -159,12 +144,12 @@ impl Bmaster {
     fn forget(&mut self, pid: i32, status: i32) {
         match self.children.remove(pid) {
             Some(Child::Caller(Some(administrator))) if status == attend::STOP => {
-                log!("the administrator asks to stop");
+                tracing::info!("the administrator asks to stop");
                 self.stoppers.push(administrator);
                 self.stopping = true;
             }
             Some(Child::Keeper) if !self.stopping => {
-                log!("the keeper ended with status {status}: a new one is started");
+                tracing::warn!("the keeper ended with status {status}: a new one is started");
                 self.keeper_after = Instant::now() + KEEPER_PAUSE;
             }
             Some(_) | None => {}
@@ -177,7 +162,7 @@ impl Bmaster {
         }
         self.keeper_after = Instant::now() + KEEPER_PAUSE;
         if let Err(error) = self.children.start(Child::Keeper, None, |_| keeper::keep()) {
-            log!("cannot start the keeper: {error}");
+            tracing::error!("cannot start the keeper: {error}");
         }
     }
 
@@ -210,7 +195,7 @@ impl Bmaster {
             }
             Became::Caller(door, stream) => {
                 if let Err(error) = self.serve(door, stream) {
-                    log!("cannot serve a caller: {error}");
+                    tracing::error!("cannot serve a caller: {error}");
                 }
             }
         }
@@ -239,12 +224,12 @@ impl Bmaster {
             let mut fds = [PollFd::new(&self.signals, PollFlags::IN)];
             let waited = rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
             if let Err(error) = waited {
-                log!("cannot wait for sessions: {error}");
+                tracing::error!("cannot wait for sessions: {error}");
                 break;
             }
             self.take_signals();
         }
-        log!("ended");
+        tracing::info!("ended");
         0
     }
 }
@@ -254,7 +239,7 @@ fn turn_away(mut stream: UnixStream, code: &str, sentence: &str, exit: i32) {
     let refusal = door::refusal(code, sentence, exit);
     // The answer fits into an empty socket; a caller that is gone needs none.
     let _ = stream.set_nonblocking(true).and_then(|()| door::answer(&mut stream, &refusal));
-    log!("refused a caller: {sentence}");
+    tracing::info!("refused a caller: {sentence}");
 }
 
 fn listener(socket: OwnedFd) -> Result<UnixListener, String> {

@@ -192,9 +192,23 @@ impl Djinni {
     /// With its log, when it does not.
     #[track_caller]
     pub fn start(&mut self) {
+        self.start_logging("info");
+    }
+
+    /// The same, logging as `--log FILTER` says.
+    ///
+    /// # Panics
+    /// With its log, when it does not answer.
+    #[track_caller]
+    pub fn start_logging(&mut self, filter: &str) {
         let log = must(File::options().create(true).append(true).open(self.log_path()), "log");
         let mut command = Command::new(program("djinnid"));
-        command.args(self.arguments()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .args(self.arguments())
+            .args(["--log", filter])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         self.daemon = Some(must(command.spawn(), "djinnid"));
         for _ in 0..500 {
             let ended = self.daemon.as_mut().map(Child::try_wait);

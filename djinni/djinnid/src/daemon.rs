@@ -15,7 +15,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::jobs::{Asked, Job, JobKind};
 use crate::link::{Command, Explain};
-use crate::log;
 use crate::masters::{Masters, Standing};
 use crate::server::{Incoming, Server};
 
@@ -41,7 +40,7 @@ impl Daemon {
     pub fn start(places: Places, config: Config) -> Result<Self, String> {
         let signals = signal_descriptor(&[SIGHUP, SIGINT, SIGTERM]).map_err(|e| e.to_string())?;
         for warning in &config.warnings {
-            log::warning!("{warning}");
+            tracing::warn!("{warning}");
         }
         let cgroup = masters_cgroup(&places)?;
         only_one(&places)?;
@@ -71,7 +70,7 @@ impl Daemon {
             self.finish_jobs();
             if !told && (self.is_settled() || started.elapsed() >= TAKE_OVER_LIMIT) {
                 notify_ready();
-                log::info!("ready on {}", self.places.host_socket().display());
+                tracing::info!("ready on {}", self.places.host_socket().display());
                 told = true;
             }
             let ready = self.wait((!told).then_some(started + TAKE_OVER_LIMIT));
@@ -79,7 +78,7 @@ impl Daemon {
                 match next_signal(&self.signals) {
                     Some(SIGHUP) => {
                         if let Err(error) = self.reload() {
-                            log::error!("not reloaded: {error}");
+                            tracing::error!("not reloaded: {error}");
                         }
                     }
                     Some(signal) => {
@@ -155,7 +154,7 @@ impl Daemon {
 
     /// Ends this process. What is up stays up; with nothing up, nothing is left.
     fn end(self, signal: i32) {
-        log::info!("ending on signal {signal}");
+        tracing::info!("ending on signal {signal}");
         let Daemon { places, server, masters, .. } = self;
         if !masters.names().is_empty() {
             return;
@@ -164,7 +163,7 @@ impl Daemon {
         drop(server);
         let _ = std::fs::remove_file(places.host_socket());
         if let Err(error) = namespace::release_runtime(&places.runtime) {
-            log::warning!("{error}");
+            tracing::warn!("{error}");
         }
         masters.remove_cgroup();
     }
@@ -188,7 +187,7 @@ impl Daemon {
                     _ => {}
                 },
                 Incoming::Broken(why) => {
-                    log::warning!("the administrator's socket: {why}; connection closed");
+                    tracing::warn!("the administrator's socket: {why}; connection closed");
                     let parameter = format!("message ({why})");
                     self.send(id, service::ServiceError::InvalidParameter { parameter }.encode());
                     self.server.close(id);
@@ -294,10 +293,10 @@ impl Daemon {
             unchanged_where_it_is_up(&self.config, &config, &name, &self.places)?;
         }
         for warning in &config.warnings {
-            log::warning!("{warning}");
+            tracing::warn!("{warning}");
         }
         self.config = config;
-        log::info!("configuration read again");
+        tracing::info!("configuration read again");
         Ok(self.ask(self.masters.names(), || Command::Reload))
     }
 }
@@ -377,6 +376,6 @@ fn notify_ready() {
         None => socket.send_to(b"READY=1", path.as_ref()),
     };
     if let Err(error) = sent {
-        log::warning!("{path}: {error}");
+        tracing::warn!("{path}: {error}");
     }
 }

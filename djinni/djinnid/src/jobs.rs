@@ -7,8 +7,8 @@ use djinni_plan::lifecycle::ConnectionId;
 use djinni_plan::places::Places;
 
 use crate::link::Answer;
-use crate::log;
 use crate::masters::{Masters, Outcome, Standing};
+use crate::reference::reference;
 
 /// Something that was asked, and by whom.
 pub struct Job {
@@ -123,7 +123,7 @@ fn note_reload(masters: &Masters, (name, asked): &Asked) {
             Outcome::Waiting => "its worker does not answer yet, and reads it when it does".into(),
         },
     };
-    log::error!("{name}: not reloaded: {why}");
+    tracing::error!(master = %name, "not reloaded: {why}");
 }
 
 fn explanation(
@@ -192,7 +192,7 @@ fn dropped(
 
 /// A fault of ours: logged whole under a reference, which the client is told.
 pub fn fault(name: &MasterName, sentence: &str) -> wire::Refusal {
-    let reference = log::reference();
-    log::error!("{name}: fault {reference}: {sentence}");
+    let reference = reference();
+    tracing::error!(master = %name, %reference, "fault: {sentence}");
     wire::Refusal::Fault { reference, step: sentence.to_owned() }
 }

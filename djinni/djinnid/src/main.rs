@@ -13,8 +13,8 @@ mod handle;
 mod images;
 mod jobs;
 mod link;
-mod log;
 mod masters;
+mod reference;
 mod server;
 mod times;
 mod worker;
@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use djinni_log::Filter;
 use djinni_plan::config;
 use djinni_plan::load::only_root_may_change_directory;
 use djinni_plan::places::Places;
@@ -43,12 +44,16 @@ struct Arguments {
     /// Directory of sockets and pinned namespaces.
     #[arg(long, value_name = "DIR", default_value = "/run/djinni")]
     runtime: PathBuf,
+    /// Which lines are logged: a level, and other levels for single parts of the program.
+    #[arg(long, value_name = "LEVEL[,PART=LEVEL…]", default_value = "info")]
+    log: Filter,
 }
 
 /// Reads policy, gives up what is not needed, takes its house over as it finds it, serves.
 fn main() -> ExitCode {
     djinni_raw::end_with_reader();
-    let Arguments { config, state, runtime } = Arguments::parse();
+    let Arguments { config, state, runtime, log } = Arguments::parse();
+    djinni_log::start("djinnid", log);
     djinni_raw::outlive_reader();
     // Without doubled or trailing slashes: the kernel's mount table has none either.
     let plain = |path: PathBuf| path.components().collect::<PathBuf>();
@@ -56,7 +61,7 @@ fn main() -> ExitCode {
     match serve(places) {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
-            log::error!("{sentence}");
+            tracing::error!("{sentence}");
             ExitCode::FAILURE
         }
     }

@@ -21,7 +21,6 @@ use djinni_sys::{facts, namespace};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::link::{Answer, Command, Delivered, Explain, Link, Numbered, WantImage};
-use crate::log;
 use crate::server::{Incoming, Server};
 
 /// How often a tree that is in use is tried again.
@@ -65,6 +64,7 @@ type Fallible<T> = Result<T, String>;
 /// The worker's life, in the forked child: enter the house, let it be pinned, put the master's root
 /// up, serve until told to end.
 pub fn run(start: Start) -> i32 {
+    let _span = tracing::info_span!("worker", master = %start.master.name).entered();
     let failed = |number, sentence| {
         let _ = start.commands.send(&Numbered(number, Answer::Failed(sentence)));
         1
@@ -223,7 +223,7 @@ impl Worker {
     fn on_time(&mut self, idle: bool) {
         let now = Instant::now();
         for id in self.server.overdue(now) {
-            log::warning!("{}: a message took too long; connection closed", self.master.name);
+            tracing::warn!("a message took too long; connection closed");
             self.hang_up(id);
         }
         if idle && self.holds_for_master() && now >= self.silent_after {
@@ -234,7 +234,7 @@ impl Worker {
             self.drain();
         }
         for sentence in self.stage.removals.advance() {
-            log::warning!("{}: {sentence}", self.master.name);
+            tracing::warn!("{sentence}");
         }
     }
 
@@ -252,7 +252,7 @@ impl Worker {
                     }
                 }
                 Incoming::Broken(why) => {
-                    log::warning!("{}: {why}; connection closed", self.master.name);
+                    tracing::warn!("{why}; connection closed");
                     let refusal =
                         wire::Refusal::InvalidRequest { field: "message".into(), reason: why };
                     if let Some(connection) = self.server.get(id) {
@@ -279,10 +279,17 @@ impl Worker {
             Ok(request) => request,
             Err(error) => return Some(error.encode()),
         };
-        match self.decide(id, &request) {
-            Ok(reply) => reply.map(|reply| reply.encode()),
+        let _span = self.span(id, &request).entered();
+        let began = Instant::now();
+        let outcome = self.decide(id, &request);
+        let us = began.elapsed().as_micros();
+        match outcome {
+            Ok(reply) => {
+                tracing::debug!(us, "answered");
+                reply.map(|reply| reply.encode())
+            }
             Err(refusal) => {
-                log::info!("{}: {request:?} refused: {refusal}", self.master.name);
+                tracing::info!(us, "refused: {refusal}");
                 Some(refusal.encode())
             }
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use djinni_api::{ImageName, SlaveName};
 use djinni_plan::config::{Ids, SLICE_IDS};
@@ -113,7 +114,10 @@ impl Stage {
     pub fn run(&mut self, plan: &Plan) -> std::result::Result<(), Failure> {
         let mut run = Run::default();
         for step in plan.steps() {
-            if let Err(error) = self.step(step, &mut run) {
+            let began = Instant::now();
+            let outcome = self.step(step, &mut run);
+            tracing::debug!(us = began.elapsed().as_micros(), "{step}");
+            if let Err(error) = outcome {
                 let kind = kind(step, &error);
                 run.layers.clear();
                 for undo in std::mem::take(&mut run.undo).iter().rev() {

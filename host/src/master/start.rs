@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use djinni_api::MasterName;
 use djinni_api::client::HostClient;
+use djinni_log::Filter;
 use djinni_plan::config::{self, Master};
 use djinni_plan::places::Places;
 use djinni_raw::Cloned;
@@ -29,6 +30,8 @@ pub struct Start {
     pub programs: Option<PathBuf>,
     /// Stay, as a service manager wants it.
     pub foreground: bool,
+    /// Which lines bmaster logs.
+    pub log: Filter,
 }
 
 /// Our programs that every master's container shows, the first of them being its process 1.
@@ -65,7 +68,8 @@ pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String
     limit_core_dumps();
     let quotas = Quotas::of_host(policy.slaves.len())?;
     let ids = policy.ids;
-    let plan = Plan { places, name, ids, users_gid, quotas, programs, cgroup, lock };
+    let filter = order.log.clone();
+    let plan = Plan { places, name, ids, users_gid, quotas, filter, programs, cgroup, lock };
     match order.foreground {
         true => supervise(plan, Log::StandardError, notify::ready),
         false => detach(plan),

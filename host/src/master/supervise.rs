@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use djinni_api::MasterName;
+use djinni_log::Filter;
 use djinni_plan::config::Ids;
 use djinni_plan::places::Places;
 use djinni_raw::{self as raw, cwd};
@@ -40,6 +41,8 @@ pub struct Plan<'a> {
     pub users_gid: Option<u32>,
     /// Shares of the master and of each slave in the limits that the kernel counts per user.
     pub quotas: Quotas,
+    /// Which lines bmaster logs.
+    pub filter: Filter,
     /// Directory of our programs.
     pub programs: PathBuf,
     /// Its cgroup.
@@ -59,10 +62,14 @@ pub fn supervise(plan: Plan<'_>, mut log: Log, ready: impl FnOnce()) -> Result<S
     std::env::set_current_dir("/").concerning("go to", Path::new("/"))?;
     let signals = raw::signal_descriptor(&[SIGTERM, SIGINT, SIGHUP])
         .concerning("take signals for", &directory)?;
+    let _span = tracing::info_span!("start", master = %plan.name).entered();
+    let began = Instant::now();
     let (output, running) = make(&plan)?;
+    tracing::debug!(us = began.elapsed().as_micros(), "the container is made");
     let admin = admin_socket(plan.places, plan.name);
     let outcome = match await_ready(&admin) {
         Ok(()) => {
+            tracing::debug!(us = began.elapsed().as_micros(), "bmaster answers");
             ready();
             let ended = relay(&running, output, &signals, &admin, &mut log);
             ended.concerning("watch the master of", &directory).map(|exit| told(plan.name, exit))
@@ -105,9 +112,8 @@ fn make(plan: &Plan<'_>) -> Result<(OwnedFd, Running)> {
         .concerning("make a pipe for", directory)?;
     let keep = [&users, &admin, &writer].map(|fd| fd.as_raw_fd());
     let stage = Stage::enter(plan.places, plan.name, &plan.programs)?;
-    let made = spawn_on(&stage, plan, keep.to_vec(), || {
-        become_bmaster(&plan.quotas, &users, &admin, &writer)
-    });
+    let made =
+        spawn_on(&stage, plan, keep.to_vec(), || become_bmaster(plan, &users, &admin, &writer));
     // The copy of the namespace would keep the master's root mounted; it is of no further use.
     stage.leave()?;
     Ok((output, made?))
@@ -137,9 +143,9 @@ fn spawn_on(
 }
 
 /// The container's first process, from here to bmaster.
-fn become_bmaster(quotas: &Quotas, users: &OwnedFd, admin: &OwnedFd, output: &OwnedFd) -> i32 {
+fn become_bmaster(plan: &Plan<'_>, users: &OwnedFd, admin: &OwnedFd, output: &OwnedFd) -> i32 {
     let prepare = || {
-        quotas.apply()?;
+        plan.quotas.apply()?;
         raw::reset_signals()?;
         let null = raw::openat2(cwd(), "/dev/null", OFlags::RDONLY.bits() as i32, 0, 0)?;
         raw::place_descriptor(&null, 0)?;
@@ -149,7 +155,9 @@ fn become_bmaster(quotas: &Quotas, users: &OwnedFd, admin: &OwnedFd, output: &Ow
     };
     let path = format!("{}/{}", container::PROGRAMS, PROGRAMS[0]);
     let numbers = [users, admin].map(|fd| fd.as_raw_fd().to_string());
-    let arguments = [&path, "--users-fd", &numbers[0], "--admin-fd", &numbers[1]].map(c_string);
+    let filter = plan.filter.to_string();
+    let arguments = [&path, "--users-fd", &numbers[0], "--admin-fd", &numbers[1], "--log", &filter]
+        .map(c_string);
     let environment = ENVIRONMENT.map(c_string);
     let error = match prepare() {
         Ok(()) => raw::execve(&c_string(&path), &arguments, &environment),

@@ -6,6 +6,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use clap::Parser;
+use djinni_log::Filter;
 use master::bmaster::Bmaster;
 
 /// The first process of a master: serves callers, reaps, and rubs the lamp.
@@ -21,12 +22,16 @@ struct Arguments {
     /// Listening socket of the host's administrator
     #[arg(long, value_name = "N")]
     admin_fd: RawFd,
+    /// Which lines are logged: a level, and other levels for single parts of the program
+    #[arg(long, value_name = "LEVEL[,PART=LEVEL…]", default_value = "info")]
+    log: Filter,
 }
 
 fn main() -> ExitCode {
     djinni_raw::end_with_reader();
     let arguments = Arguments::parse();
     djinni_raw::outlive_reader();
+    djinni_log::start("bmaster", arguments.log.clone());
     match prepare(&arguments) {
         Ok(bmaster) => ExitCode::from(u8::try_from(bmaster.run()).unwrap_or(1)),
         Err(sentence) => {

@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use djinni_api::SlaveName;
 use djinni_raw as raw;
 use slave_api::door::{DoorCall, DoorReply, Open, Standing, VERSION};
 use slave_api::{FrameReader, FromSlave, SENTENCE_LIMIT_CHARS, printable};
 
-use super::log;
 use crate::door::{self, Door, DoorError, End, Ends};
 use crate::session::{self, Session, SessionError};
 
@@ -51,7 +51,7 @@ fn turn_away(stream: &mut UnixStream, error: &DoorError) -> i32 {
 }
 
 fn refuse(stream: &mut UnixStream, code: &str, sentence: &str) -> i32 {
-    log!("refused a caller: {sentence}");
+    tracing::info!("refused a caller: {sentence}");
     finish(stream, &door::refusal(code, sentence, REFUSED), 1)
 }
 
@@ -59,7 +59,7 @@ fn finish(stream: &mut UnixStream, reply: &DoorReply, status: i32) -> i32 {
     match door::answer(stream, reply) {
         Ok(()) => status,
         Err(error) => {
-            log!("a caller does not take its answer: {error}");
+            tracing::warn!("a caller does not take its answer: {error}");
             1
         }
     }
@@ -67,12 +67,12 @@ fn finish(stream: &mut UnixStream, reply: &DoorReply, status: i32) -> i32 {
 
 /// A shell in the master itself.
 fn enter(mut stream: UnixStream) -> i32 {
-    log!("the administrator enters");
+    tracing::info!("the administrator enters");
     if finish(&mut stream, &DoorReply::Opened, 0) != 0 {
         return 1;
     }
     let status = slave_init::run_in_master(OwnedFd::from(stream));
-    log!("the administrator has left");
+    tracing::info!("the administrator has left");
     status
 }
 
@@ -88,14 +88,17 @@ fn serve(mut stream: UnixStream, reader: FrameReader, open: &Open) -> i32 {
         );
         return refuse(&mut stream, "InvalidRequest", &sentence);
     }
+    let user = printable(&open.user, 64);
+    let _span = tracing::info_span!("session", %slave, user).entered();
+    let began = Instant::now();
     match session::open(&slave, &open.user, &open.command_line) {
         Ok(session) => {
-            let user = printable(&open.user, 64);
-            log!("{slave}: opened for {user}: {}", printable(&open.command_line, 200));
+            let us = began.elapsed().as_micros();
+            tracing::info!(us, command = printable(&open.command_line, 200), "opened");
             converse(stream, reader, session)
         }
         Err(error) => {
-            log!("{slave}: not opened: {error}");
+            tracing::warn!("not opened: {error}");
             finish(&mut stream, &DoorReply::Refused(error.to_refused()), 1)
         }
     }
@@ -103,7 +106,6 @@ fn serve(mut stream: UnixStream, reader: FrameReader, open: &Open) -> i32 {
 
 /// Passes frames on until the end, and gives the slave back.
 fn converse(mut stream: UnixStream, reader: FrameReader, session: Session) -> i32 {
-    let slave = session.slave().clone();
     let end = door::answer(&mut stream, &DoorReply::Opened).and_then(|()| {
         // Only now: until here SIGTERM may simply end this process, and the slave with it.
         let stop = raw::signal_descriptor(&[SIGTERM])?;
@@ -117,12 +119,12 @@ fn converse(mut stream: UnixStream, reader: FrameReader, session: Session) -> i3
     });
     let (word, how) = last_word(end);
     match session.close() {
-        Ok(_) | Err(SessionError::Taken { .. }) => log!("{slave}: {how}"),
-        Err(error) => log!("{slave}: {how}; not given back: {error}"),
+        Ok(_) | Err(SessionError::Taken { .. }) => tracing::info!("{how}"),
+        Err(error) => tracing::warn!("{how}; not given back: {error}"),
     }
     // After the slave was given back: who hears this may ask for it again at once.
     if let Err(error) = say(&mut stream, &word) {
-        log!("{slave}: its caller did not hear the end: {error}");
+        tracing::warn!("its caller did not hear the end: {error}");
     }
     0
 }

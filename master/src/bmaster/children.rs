@@ -38,7 +38,7 @@ impl Children {
                 let life = || match prepare(served.as_ref()) {
                     Ok(()) => life(served),
                     Err(error) => {
-                        super::log!("cannot prepare a child: {error}");
+                        tracing::error!("cannot prepare a child: {error}");
                         PANICKED
                     }
                 };

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use djinni_api::client::{CallError, MasterClient};
 
-use super::log;
 use crate::session::DJINNI_SOCKET;
 
 /// How long until a djinni that did not answer is tried again.
@@ -21,7 +20,7 @@ pub(super) fn keep() -> i32 {
     loop {
         let failure = rub_until_failure(&mut silent);
         if !silent {
-            log!("the djinni does not answer, tried again each second: {failure}");
+            tracing::warn!("the djinni does not answer, tried again each second: {failure}");
         }
         silent = true;
         std::thread::sleep(RETRY);
@@ -38,7 +37,7 @@ fn rub_until_failure(silent: &mut bool) -> String {
         match djinni.rub() {
             Ok(rubbed) => {
                 if std::mem::take(silent) {
-                    log!("the djinni answers again");
+                    tracing::info!("the djinni answers again");
                 }
                 std::thread::sleep(pause(rubbed.lease_seconds));
             }

@@ -8,19 +8,34 @@ use serde_json::Value;
 use crate::{none, workspace};
 
 /// Crates of ours and the crates of ours that each may import. The design's section 3 draws it.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("djinni-api", &[]),
+    ("djinni-log", &["djinni-api"]),
     ("djinni-plan", &["djinni-api"]),
     ("djinni-raw", &[]),
     ("djinni-sys", &["djinni-api", "djinni-plan", "djinni-raw"]),
-    ("djinnid", &["djinni-api", "djinni-plan", "djinni-raw", "djinni-sys"]),
+    ("djinnid", &["djinni-api", "djinni-log", "djinni-plan", "djinni-raw", "djinni-sys"]),
     ("djinni", &["djinni-api", "djinni-plan", "djinni-raw"]),
     ("slave-api", &[]),
     ("slave-cell", &["djinni-raw"]),
     ("slave-init", &["djinni-raw", "slave-api"]),
     ("mach", &["djinni-raw", "slave-api", "slave-cell"]),
-    ("master", &["djinni-api", "djinni-raw", "slave-api", "slave-cell", "slave-init"]),
-    ("host", &["djinni-api", "djinni-plan", "djinni-raw", "master", "slave-api", "slave-cell"]),
+    (
+        "master",
+        &["djinni-api", "djinni-log", "djinni-raw", "slave-api", "slave-cell", "slave-init"],
+    ),
+    (
+        "host",
+        &[
+            "djinni-api",
+            "djinni-log",
+            "djinni-plan",
+            "djinni-raw",
+            "master",
+            "slave-api",
+            "slave-cell",
+        ],
+    ),
     (
         "djinni-tests",
         &[
@@ -36,9 +51,9 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// What the privileged side may take from others.
-const PRIVILEGED: [&str; 6] =
-    ["djinni-api", "djinni-plan", "djinni-raw", "djinni-sys", "djinnid", "djinni"];
-const TRUSTED: [&str; 11] = [
+const PRIVILEGED: [&str; 7] =
+    ["djinni-api", "djinni-log", "djinni-plan", "djinni-raw", "djinni-sys", "djinnid", "djinni"];
+const TRUSTED: [&str; 12] = [
     "caps",
     "clap",
     "clap_complete",
@@ -50,6 +65,7 @@ const TRUSTED: [&str; 11] = [
     "serde_json",
     "sha2",
     "toml",
+    "tracing",
 ];
 
 /// `cargo metadata` of the workspace, without what others depend on.

@@ -14,7 +14,6 @@ use djinni_sys::namespace;
 use super::{Dropping, FORCE_PATIENCE, Known, Life, Masters, START_LIMIT};
 use crate::handle::Handle;
 use crate::link::{Answer, Command};
-use crate::log;
 use crate::worker::{self, INIT_CGROUP};
 
 /// The longest pause before another worker is started.
@@ -72,7 +71,7 @@ impl Masters {
         let overdue = known.dropping.is_some_and(|dropping| dropping.force && late(dropping.since));
         match &known.life {
             Life::Starting { .. } | Life::Up(_) if overdue => {
-                log::warning!("{name}: its worker does not drop it: it is taken down without");
+                tracing::warn!(master = %name, "its worker does not drop it: it is taken down without");
                 self.fall(name);
             }
             Life::Starting { .. } => self.start_on(name),
@@ -134,14 +133,14 @@ impl Masters {
         let life = std::mem::replace(&mut known.life, Life::Resting(Instant::now()));
         if let Life::Starting { worker, .. } = life {
             known.life = Life::Up(worker);
-            log::info!("{name}: {}", if recovered { "taken over" } else { "its namespace is up" });
+            tracing::info!(master = %name, "{}", if recovered { "taken over" } else { "its namespace is up" });
         }
         self.tell_drop(name);
     }
 
     /// A master could not be started. One that was there before is tried again.
     fn failed(&mut self, name: &MasterName, recovered: bool, sentence: String) {
-        log::error!("{name}: not started: {sentence}");
+        tracing::error!(master = %name, "not started: {sentence}");
         self.drop_failed(name, &sentence);
         self.troubles.insert(name.clone(), sentence);
         match recovered {
@@ -152,7 +151,7 @@ impl Masters {
 
     /// A worker has died although nobody told it to.
     fn mourn(&mut self, name: &MasterName) {
-        log::error!("{name}: its worker has died");
+        tracing::error!(master = %name, "its worker has died");
         let dropping = self.known.get(name).and_then(|known| known.dropping);
         if dropping.is_some_and(|dropping| dropping.force || dropping.begun) {
             // What had begun is finished: another worker would take over what is to go.
@@ -169,7 +168,7 @@ impl Masters {
         let pause = pause(known.deaths);
         known.deaths += 1;
         known.life = Life::Resting(Instant::now() + pause);
-        log::info!("{name}: tried again in {} s", pause.as_secs());
+        tracing::info!(master = %name, "tried again in {} s", pause.as_secs());
     }
 
     /// Has a master taken down by a child, whatever its worker does.
@@ -183,7 +182,7 @@ impl Masters {
                 match worker::dismantle(&places, &directory, &cgroup) {
                     Ok(()) => 0,
                     Err(sentence) => {
-                        log::error!("{}: {sentence}", directory.display());
+                        tracing::error!("{}: {sentence}", directory.display());
                         1
                     }
                 }
@@ -218,7 +217,7 @@ impl Masters {
             _ if !namespace::is_pinned(&self.places.pin(name)) => self.forget(name),
             Some(master) => self.start(master),
             None => {
-                log::warning!("{name}: has no policy any more and is taken down");
+                tracing::warn!(master = %name, "has no policy any more and is taken down");
                 let life = Life::Resting(Instant::now());
                 let known = Known { life, deaths: 0, dropping: None, answers: BTreeMap::new() };
                 self.known.insert(name.clone(), known);
@@ -275,7 +274,7 @@ impl Masters {
         self.forget(name);
         let known = self.known.remove(name);
         if known.is_some_and(|known| known.dropping.is_some()) {
-            log::info!("{name}: dropped");
+            tracing::info!(master = %name, "dropped");
         }
     }
 
@@ -283,7 +282,7 @@ impl Masters {
     fn forget(&self, name: &MasterName) {
         let note = |outcome: djinni_raw::Result<()>| {
             if let Err(error) = outcome {
-                log::error!("{name}: {error}");
+                tracing::error!(master = %name, "{error}");
             }
         };
         let pin = self.places.pin(name);

@@ -2,13 +2,29 @@
 
 use djinni_api::{SlaveName, master as wire};
 use djinni_plan::config::{RootMode, Slave};
-use djinni_plan::lifecycle::{State, Status};
+use djinni_plan::lifecycle::{ConnectionId, State, Status};
 use djinni_sys::stage::{Failure, FailureKind};
 
 use super::Worker;
-use crate::{log, times};
+use crate::reference::reference;
+use crate::times;
 
 impl Worker {
+    /// The span of one request: every line that is written meanwhile has these fields.
+    pub(super) fn span(&mut self, id: ConnectionId, request: &wire::Request) -> tracing::Span {
+        let (method, slave) = match request {
+            wire::Request::Describe => ("Describe", None),
+            wire::Request::Attach { slave, .. } => ("Attach", Some(slave)),
+            wire::Request::Detach { slave } => ("Detach", Some(slave)),
+            wire::Request::Reset { slave } => ("Reset", Some(slave)),
+            wire::Request::Rub => ("Rub", None),
+            wire::Request::Monitor => ("Monitor", None),
+        };
+        let peer = self.server.get(id).map(|connection| connection.peer.who.as_str());
+        let slave = slave.map(SlaveName::as_str);
+        tracing::info_span!("request", method, slave, peer, reference = tracing::field::Empty)
+    }
+
     /// The answer to Describe.
     pub(super) fn description(&self) -> wire::Description {
         let none = Status::default();
@@ -31,7 +47,7 @@ impl Worker {
 
     /// Tells everybody who asked, and the log.
     pub(super) fn announce(&mut self, event: &str, slave: &SlaveName, detail: &str) {
-        log::info!("{}: {slave} {event}: {detail}", self.master.name);
+        tracing::info!(%slave, "{event}: {detail}");
         let event =
             wire::Event { event: event.into(), slave: slave.clone(), detail: detail.into() };
         let message = wire::Reply::Event(event).encode();
@@ -63,8 +79,9 @@ impl Worker {
 
     /// Logs a fault and returns what the client is told of it.
     pub(super) fn fault(&self, failure: &Failure) -> wire::Refusal {
-        let reference = log::reference();
-        log::error!("{}: fault {reference}: {failure}", self.master.name);
+        let reference = reference();
+        tracing::Span::current().record("reference", reference.as_str());
+        tracing::error!("fault {reference}: {failure}");
         wire::Refusal::Fault { reference, step: failure.step.clone() }
     }
 }

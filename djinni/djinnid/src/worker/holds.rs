@@ -14,7 +14,7 @@ use djinni_sys::{facts, namespace};
 
 use super::{INIT_CGROUP, Worker, fetch_image};
 use crate::link::{Answer, Numbered};
-use crate::{log, times};
+use crate::times;
 
 impl Worker {
     /// Composes a slave's tree and makes it appear.
@@ -125,14 +125,14 @@ impl Worker {
             }
         };
         if let Err(refusal) = outcome {
-            log::warning!("{}: {slave}: {refusal}", self.master.name);
+            tracing::warn!(%slave, "{refusal}");
         }
     }
 
     /// Takes down what was held by something that has ended.
     pub(super) fn end_holds(&mut self, ending: Ending) {
         for slave in released(&self.statuses, ending) {
-            log::info!("{}: {slave}: taken back, {ending}", self.master.name);
+            tracing::info!(%slave, "taken back, {ending}");
             self.release(&slave);
         }
     }
@@ -173,11 +173,11 @@ impl Worker {
         let watched = self.init.as_mut().map(|events| events.is_populated());
         self.running = populated.unwrap_or(false);
         if let Some(Err(error)) = watched {
-            log::warning!("{}: its cgroup cannot be watched: {error}", self.master.name);
+            tracing::warn!("its cgroup cannot be watched: {error}");
             self.init = None;
         }
         if was && !self.running {
-            log::info!("{}: the master has ended", self.master.name);
+            tracing::info!("the master has ended");
             self.end_holds(Ending::MasterEnded);
         }
     }
@@ -187,13 +187,13 @@ impl Worker {
     pub(super) fn recover(&mut self) {
         let slaves = self.places.slaves(&self.master.name);
         let names = facts::slot_names(&slaves).unwrap_or_else(|error| {
-            log::error!("{}: its slots cannot be listed: {error}", self.master.name);
+            tracing::error!("its slots cannot be listed: {error}");
             Vec::new()
         });
         for slave in self.master.slaves.values() {
             for (_, aside) in plan::removal_places(slave, &self.master, &self.places) {
                 if let Err(error) = self.stage.sweep(&aside, slave.ids) {
-                    log::warning!("{}: {}: {error}", self.master.name, slave.name);
+                    tracing::warn!(slave = %slave.name, "{error}");
                 }
             }
         }
@@ -204,11 +204,10 @@ impl Worker {
                 let state =
                     State::Attached { holder: Holder::Master, since_seconds: times::now_seconds() };
                 *self.status(&name) = Status { state, generation: 1 };
-                log::info!("{}: {name}: still attached for the master", self.master.name);
+                tracing::info!(slave = %name, "still attached for the master");
             } else {
-                log::info!(
-                    "{}: {name}: taken back, its hold did not outlive a djinni",
-                    self.master.name
+                tracing::info!(
+                    slave = %name, "taken back, its hold did not outlive a djinni"
                 );
                 self.release(&name);
             }
