@@ -91,6 +91,8 @@ pub struct Djinni {
     baseline: Baseline,
     daemon: Option<Child>,
     finished: bool,
+    /// Which lines djinnid logs.
+    pub filter: &'static str,
 }
 
 impl Djinni {
@@ -139,7 +141,8 @@ impl Djinni {
         }
         closed(&base);
         let baseline = Baseline::take(&mark(&places));
-        let djinni = Djinni { places, base, baseline, daemon: None, finished: false };
+        let djinni =
+            Djinni { places, base, baseline, daemon: None, finished: false, filter: "info" };
         djinni.write("etc/images.toml", IMAGES);
         djinni.write("etc/masters/m.toml", POLICY);
         djinni
@@ -192,20 +195,11 @@ impl Djinni {
     /// With its log, when it does not.
     #[track_caller]
     pub fn start(&mut self) {
-        self.start_logging("info");
-    }
-
-    /// The same, logging as `--log FILTER` says.
-    ///
-    /// # Panics
-    /// With its log, when it does not answer.
-    #[track_caller]
-    pub fn start_logging(&mut self, filter: &str) {
         let log = must(File::options().create(true).append(true).open(self.log_path()), "log");
         let mut command = Command::new(program("djinnid"));
         command
             .args(self.arguments())
-            .args(["--log", filter])
+            .args(["--log", self.filter])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -18,7 +18,8 @@ fn line(log: &str, parts: &[&str]) -> String {
 #[test]
 fn root_each_step_of_a_request_is_logged_with_its_master_slave_peer_and_time() {
     let mut djinni = Djinni::configured();
-    djinni.start_logging("info,stage=debug");
+    djinni.filter = "info,stage=debug";
+    djinni.start();
     djinni.djinni(&["new_bmaster", "m"]).done();
     djinni.asks(&["attach", "erofs"]).done();
     let log = djinni.log();
@@ -33,7 +34,8 @@ fn root_each_step_of_a_request_is_logged_with_its_master_slave_peer_and_time() {
 #[test]
 fn root_a_request_is_logged_with_its_time_and_a_refusal_with_its_slave() {
     let mut djinni = Djinni::configured();
-    djinni.start_logging("debug");
+    djinni.filter = "debug";
+    djinni.start();
     djinni.djinni(&["new_bmaster", "m"]).done();
     djinni.asks(&["attach", "erofs"]).done();
     djinni.asks(&["attach", "erofs"]).complains(&["erofs"]);
@@ -46,7 +48,8 @@ fn root_a_request_is_logged_with_its_time_and_a_refusal_with_its_slave() {
 #[test]
 fn root_a_quiet_djinnid_logs_no_information() {
     let mut djinni = Djinni::configured();
-    djinni.start_logging("warning");
+    djinni.filter = "warning";
+    djinni.start();
     djinni.djinni(&["new_bmaster", "m"]).done();
     djinni.asks(&["attach", "erofs"]).done();
     assert_eq!(djinni.log(), "");
