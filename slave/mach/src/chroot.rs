@@ -2,22 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::area::Area;
-use crate::build;
-use crate::build::asked::Asked;
-use crate::build::bench::{self, Bench};
-use crate::cells::{self, Place, Program, Streams};
-use crate::dist::Dist;
-use crate::evr::Capability;
-use crate::failure::{Cause, Failure};
-use crate::last::{self, Kept};
-use crate::metadata;
-use crate::options::Options;
-use crate::overlay::Overlay;
-use crate::progress::Progress;
-use crate::roots::{self, Chain, Set};
-use crate::srpm::{Needs, Source};
-use crate::workshop::Workshop;
+use mach_core::distribution::Dist;
+use mach_core::failure::{Cause, Failure};
+use mach_core::options::Options;
+use mach_core::rpm::evr::Capability;
+use mach_core::rpm::source::{Needs, Source};
+use mach_roots::context::Workshop;
+use mach_roots::repositories;
+use mach_roots::root::{self, Chain, Set};
+use mach_run::area::Area;
+use mach_run::cells::{self, Place, Program, Streams};
+use mach_run::kept_root::{self, Kept};
+use mach_run::overlay::Overlay;
+use mach_run::progress::Progress;
+
+use crate::rebuild;
+use crate::rebuild::asked::Asked;
+use crate::rebuild::bench::{self, Bench};
 
 /// What is to be run in a root.
 #[derive(Debug, Clone, Default)]
@@ -87,8 +88,8 @@ fn with_root<T>(
     wanted: &Wanted<'_>,
     body: impl FnOnce(&Bench<'_>, &Overlay) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    roots::check_arch(dist)?;
-    let repositories = metadata::states(area, dist, options.fetching())?;
+    root::check_arch(dist)?;
+    let repositories = repositories::states(area, dist, options.fetching())?;
     let run = area.new_run()?;
     let progress = Progress::new(dist.name.clone());
     let made = || {
@@ -97,12 +98,12 @@ fn with_root<T>(
         let bench = Bench::prepare(&workshop, options, None)?;
         let chain = &mut Chain::default();
         let root = match wanted {
-            Wanted::Named(needs) if needs.is_empty() => roots::set(&workshop, Set::Build)?,
+            Wanted::Named(needs) if needs.is_empty() => root::set(&workshop, Set::Build)?,
             Wanted::Named(needs) => {
-                roots::with_needs(&workshop, roots::set(&workshop, Set::Build)?, needs, chain)?
+                root::with_needs(&workshop, root::set(&workshop, Set::Build)?, needs, chain)?
             }
             Wanted::By(source) => {
-                build::bring(&bench, source)?;
+                rebuild::bring(&bench, source)?;
                 Asked::new(&bench, source).settled_root(chain)?
             }
         };
@@ -113,7 +114,7 @@ fn with_root<T>(
             let environment = bench::program(dist, Vec::new()).environment;
             let (name, keys) = (dist.name.clone(), root.keys());
             let kept = Kept::of(dist, environment, name, keys, String::new());
-            last::keep(workshop.store(), &kept, &upper)?;
+            kept_root::keep(workshop.store(), &kept, &upper)?;
         }
         outcome
     };
@@ -173,7 +174,7 @@ fn run_in(
 pub fn run_last(area: &Area, network: bool, ask: &Ask) -> Result<i32, Failure> {
     let run = area.new_run()?;
     let entered = || {
-        let last = last::open(area)?;
+        let last = kept_root::open(area)?;
         let lower: Vec<&Path> = last.lower.iter().map(PathBuf::as_path).collect();
         let overlay =
             Overlay::mount_again(&lower, &last.path.join("upper"), &run.path.join("root"))?;
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn root_of_the_slave_has_roots_home() {
-        let dist = crate::dist::tests::sample();
+        let dist = mach_core::distribution::sample();
         let program = program(&dist, &Ask::default());
         let of = |wanted: &str| {
             let values = program.environment.iter().filter(|(name, _)| name == wanted);

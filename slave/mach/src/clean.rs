@@ -8,15 +8,15 @@
 
 use std::path::PathBuf;
 
-use crate::area::name_of;
-use crate::area::{Area, Run, entries};
-use crate::dist::Dist;
-use crate::failure::Failure;
-use crate::last;
-use crate::layers::PACKAGES_LOCK;
-use crate::layers::read_manifest;
-use crate::progress::Progress;
-use crate::room::{is_of_solver, remove_layer, remove_locked};
+use mach_core::distribution::Dist;
+use mach_core::failure::Failure;
+use mach_run::area::name_of;
+use mach_run::area::{Area, Run, entries};
+use mach_run::kept_root;
+use mach_run::layers::PACKAGES_LOCK;
+use mach_run::layers::read_manifest;
+use mach_run::progress::Progress;
+use mach_run::sweep::{is_of_solver, remove_layer, remove_locked};
 
 /// Whose.
 #[derive(Debug, Clone, Copy)]
@@ -84,10 +84,10 @@ fn with_run(
 /// The kept root, layers, what solvers keep.
 fn rootish(area: &Area, run: &Run, whose: Whose<'_>) -> Result<usize, Failure> {
     let mut removed = 0;
-    if last::read(area).is_none_or(|kept| whose.has(&kept.dist)) {
-        removed += one(area, run, last::path(area), last::NAME)?;
+    if kept_root::read(area).is_none_or(|kept| whose.has(&kept.dist)) {
+        removed += one(area, run, kept_root::path(area), kept_root::NAME)?;
     }
-    crate::remove::tree(&area.failed())?;
+    mach_run::remove::tree(&area.failed())?;
     for path in entries(&area.layers())? {
         // One without a manifest that can be read is nobody's.
         if read_manifest(&path).is_none_or(|manifest| whose.has(&manifest.dist)) {

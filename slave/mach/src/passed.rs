@@ -5,12 +5,12 @@
 
 use std::fs;
 
-use crate::area::Area;
-use crate::cells::{self, Program, Streams};
-use crate::dist::{Dist, Manager};
-use crate::failure::{Cause, Failure, OnPath};
-use crate::metadata;
-use crate::options::Options;
+use mach_core::distribution::{Dist, Manager};
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::options::Options;
+use mach_roots::repositories;
+use mach_run::area::Area;
+use mach_run::cells::{self, Program, Streams};
 
 /// Asks dnf with `words`; its status.
 pub fn dnf(area: &Area, dist: &Dist, options: &Options, words: &[String]) -> Result<i32, Failure> {
@@ -18,7 +18,7 @@ pub fn dnf(area: &Area, dist: &Dist, options: &Options, words: &[String]) -> Res
         let what = format!("the dist {} has no dnf: its packages are Debian's", dist.name);
         return Err(Failure::new(Cause::Usage, what, "'mach chroot' gives a shell in a root"));
     }
-    let states = metadata::states(area, dist, options.fetching())?;
+    let states = repositories::states(area, dist, options.fetching())?;
     let run = area.new_run()?;
     let asked = || {
         let skeleton = run.path.join("skeleton");
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn dnf_is_asked_about_the_repositories_of_the_dist_and_no_other() {
         let words = ["repoquery", "--whatprovides", "x"].map(str::to_owned);
-        let argv = argv(&crate::dist::tests::sample(), [("world", 99)].into_iter(), &words);
+        let argv = argv(&mach_core::distribution::sample(), [("world", 99)].into_iter(), &words);
         for word in ["--assumeno", "--setopt=reposdir=/dev/null", "--repo=world"] {
             assert!(argv.contains(&word.to_owned()), "{argv:?}");
         }

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_run::area::name_of;
+use mach_run::area::{Area, entries};
+use mach_run::kept_root;
+use mach_run::layers::{self, Kind, read_manifest, size_of};
+use mach_run::progress;
+use mach_run::time::rfc3339;
 use rustix::fs::FlockOperation;
 use serde::Serialize;
 
-use crate::area::name_of;
-use crate::area::{Area, entries};
-use crate::failure::{Cause, Failure, OnPath};
-use crate::last;
-use crate::layers::{self, Kind, read_manifest, size_of};
-use crate::progress;
 use crate::repository;
-use crate::time::rfc3339;
 
 /// What `mach status --json` prints.
 #[derive(Debug, Serialize)]
@@ -110,7 +110,7 @@ fn look(area: &Area) -> Result<Status, Failure> {
             packages_bytes: size_of(&area.packages()),
             ccache_bytes: size_of(&area.ccache()),
         },
-        kept_root: last::read(area).map(|kept| kept.package),
+        kept_root: kept_root::read(area).map(|kept| kept.package),
         runs: names(&area.tmp())?,
         results,
     })

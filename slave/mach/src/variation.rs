@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cells::{self, Program};
-use crate::dist::{Builder, Dist};
-use crate::verify::tags::Names;
+use mach_core::distribution::{Builder, Dist};
+use mach_core::rpm::tags::Names;
+use mach_run::cells::{self, Program};
 
 /// 398 days: more than a year and a month.
 const AHEAD: Duration = Duration::from_secs(398 * 86_400);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn everything_is_other_but_what_packages_may_say() {
-        let dist = crate::dist::tests::sample();
+        let dist = mach_core::distribution::sample();
         let second = Conditions::second(&dist, 4, true).applied_to(&dist);
         let (one, two) = (&dist.builder, &second.builder);
         assert!(one.home != two.home && one.hostname != two.hostname);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_program_is_wrapped() {
-        let dist = crate::dist::tests::sample();
+        let dist = mach_core::distribution::sample();
         let mut program = Program::as_root(["rpmbuild", "-bb"], "/");
         let conditions =
             Conditions { clock_ahead: Some(AHEAD), ..Conditions::second(&dist, 4, false) };
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_stood_is_not_called_moved() {
-        let dist = crate::dist::tests::sample();
+        let dist = mach_core::distribution::sample();
         let moved = Conditions { clock_ahead: Some(AHEAD), ..Conditions::second(&dist, 1, false) };
         let stood = Conditions { clock_ahead: None, ..moved.clone() };
         let is_said =

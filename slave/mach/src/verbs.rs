@@ -1,19 +1,20 @@
 //! The lesser verbs: `setup`, `dists`.
 
-use crate::area::Area;
-use crate::dist::{self, Dist, Listed, Manager};
-use crate::failure::{Failure, OnPath};
-use crate::metadata;
-use crate::options::Options;
-use crate::progress::{self, Progress};
-use crate::roots::{self, Set};
-use crate::workshop::Workshop;
+use mach_core::distribution::{Dist, Manager};
+use mach_core::failure::{Failure, OnPath};
+use mach_core::options::Options;
+use mach_roots::context::Workshop;
+use mach_roots::repositories;
+use mach_roots::root::{self, Set};
+use mach_run::area::Area;
+use mach_run::dists::{self, Listed};
+use mach_run::progress::{self, Progress};
 
 /// Brings what is known of the dist's repositories up to date, and makes `set` (`None`: nothing) of
 /// its root if it is not there; the directory of each layer is a result.
 pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> Result<(), Failure> {
-    roots::check_arch(dist)?;
-    let repositories = metadata::states(area, dist, options.fetching())?;
+    root::check_arch(dist)?;
+    let repositories = repositories::states(area, dist, options.fetching())?;
     let Some(set) = set else {
         return Ok(());
     };
@@ -21,7 +22,7 @@ pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> R
     let progress = Progress::new(dist.name.clone());
     let outcome = Workshop::new(area, &run, dist, &repositories, &progress).and_then(|workshop| {
         workshop.progress.say(&dist.summary);
-        let root = roots::set(&workshop.with_options(options), set)?;
+        let root = root::set(&workshop.with_options(options), set)?;
         root.layers.iter().for_each(|layer| progress.result(&layer.path));
         Ok(())
     });
@@ -32,12 +33,12 @@ pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> R
 /// used in this slave; the exit status is 1 if one could not.
 pub fn dists(given: &[String], json: bool) -> Result<u8, Failure> {
     let listed = match given {
-        [] => dist::list()?,
-        given => given.iter().map(|one| dist::check(one)).collect(),
+        [] => dists::list()?,
+        given => given.iter().map(|one| dists::check(one)).collect(),
     };
     if json {
         let text = serde_json::to_string_pretty(&listed).map_err(std::io::Error::from);
-        progress::print_json(&text.on("print", dist::DIST_DIRECTORIES[0].as_ref())?);
+        progress::print_json(&text.on("print", dists::DIST_DIRECTORIES[0].as_ref())?);
     } else {
         listed.iter().flat_map(lines).for_each(|line| progress::print_line(&line));
     }

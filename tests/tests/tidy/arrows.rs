@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{none, workspace};
 
 /// Crates of ours and the crates of ours that each may import. The design's section 3 draws it.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("djinni-api", &[]),
     ("djinni-log", &["djinni-api"]),
     ("djinni-plan", &["djinni-api"]),
@@ -19,7 +19,10 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("slave-api", &[]),
     ("slave-cell", &["djinni-raw"]),
     ("slave-init", &["djinni-raw", "slave-api"]),
-    ("mach", &["djinni-raw", "slave-api", "slave-cell"]),
+    ("mach-core", &["slave-api"]),
+    ("mach-run", &["djinni-raw", "mach-core", "slave-api", "slave-cell"]),
+    ("mach-roots", &["mach-core", "mach-run", "slave-cell"]),
+    ("mach", &["djinni-raw", "mach-core", "mach-roots", "mach-run"]),
     (
         "master",
         &["djinni-api", "djinni-log", "djinni-raw", "slave-api", "slave-cell", "slave-init"],

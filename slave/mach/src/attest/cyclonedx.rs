@@ -2,13 +2,13 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use mach_core::digest;
+use mach_run::time::rfc3339;
 use serde_json::{Value, json};
 
 use super::spdx::is_web_address;
 use super::{Told, license, purl};
-use crate::digest;
 use crate::record::{FileKind, InputFile, PackageRecord, Record, ResultFile};
-use crate::time::rfc3339;
 
 /// Results as components of the source; the packages of the root as what only the build needed.
 pub fn document(told: &Told) -> Value {

@@ -5,16 +5,16 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use mach_core::digest;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::rpm::header;
+use mach_core::rpm::source::{is_plain, is_plain_file};
+use mach_run::area::{Area, entries};
 use rpm::IndexTag;
 use rustix::fs::{Mode, OFlags};
 
 use super::{Header, Told};
-use crate::area::{Area, entries};
-use crate::digest;
-use crate::failure::{Cause, Failure, OnPath};
-use crate::header;
 use crate::record::{self, FileKind, Record, ResultFile};
-use crate::srpm::{is_plain, is_plain_file};
 
 /// The build that `what` names, the directory of a run or a package, and its directory.
 pub fn find(area: &Area, what: &str) -> Result<(PathBuf, Told), Failure> {

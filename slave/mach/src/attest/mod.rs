@@ -25,10 +25,10 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use mach_core::failure::{Failure, OnPath};
+use mach_run::area::Area;
 use serde_json::Value;
 
-use crate::area::Area;
-use crate::failure::{Failure, OnPath};
 use crate::record::Record;
 
 /// What URIs of ours begin with; `etc/doc/PROVENANCE.md` says what each means.

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use mach_core::digest::{self, Sum};
+use mach_run::time::rfc3339;
 use serde_json::{Value, json};
 
 use super::{Header, Told, URI, license, purl};
-use crate::digest::{self, Sum};
 use crate::record::{FileKind, InputFile, PackageRecord, Record, ResultFile};
-use crate::time::rfc3339;
 
 /// What SPDX calls a fact that nobody has stated.
 const NO_ASSERTION: &str = "NOASSERTION";

@@ -10,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 
-use crate::failure::{Cause, Failure, OnPath};
-use crate::options::{Options, Parts, Stage};
-use crate::progress::events::Event;
-use crate::progress::text;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::options::{Options, Parts, Stage};
+use mach_core::text;
+use mach_run::progress::events::Event;
 
 /// This program, also where its file has another name by now.
 const OWN_PROGRAM: &str = "/proc/self/exe";

@@ -13,28 +13,28 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use mach_core::distribution::Dist;
+use mach_core::failure::{Cause, Failure};
+use mach_core::rpm::evr::Capability;
+use mach_core::text::Style;
+use mach_roots::coming;
+use mach_roots::context::Workshop;
+use mach_roots::repositories;
+use mach_roots::root;
+use mach_run::area::{Area, Run};
+use mach_run::interrupts;
+use mach_run::progress::events::{self, Event};
+use mach_run::progress::screen::Screen;
+use mach_run::progress::{self, Mode, Progress};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::area::{Area, Run};
-use crate::build::given::Given;
 use crate::chain::child::{Call, Running};
 use crate::chain::order::Order;
 use crate::chain::schedule::{Outcome, Schedule, Start, State};
 use crate::chain::shown::Row;
-use crate::dist::Dist;
-use crate::evr::Capability;
-use crate::failure::{Cause, Failure};
-use crate::interrupts;
-use crate::metadata;
-use crate::progress::events::{self, Event};
-use crate::progress::screen::Screen;
-use crate::progress::text::Style;
-use crate::progress::{self, Mode, Progress};
-use crate::roots;
-use crate::workshop::Workshop;
+use crate::rebuild::given::Given;
 
 pub mod child;
-pub mod coming;
 pub mod order;
 pub mod plan;
 pub mod reuse;
@@ -49,7 +49,7 @@ const SOURCES_LIMIT: usize = 1000;
 /// Builds `given`, whatever order they are given in. An error tells of all that failed.
 pub fn run(area: &Area, dist: &Dist, call: &Call, given: &[Given]) -> Result<(), Failure> {
     judge(given)?;
-    roots::check_arch(dist)?;
+    root::check_arch(dist)?;
     let run = area.new_run()?;
     let outcome = ordered(area, dist, &run, call, given)
         .and_then(|(order, yields)| Driver::new(call, given, &run, order, yields).drive());
@@ -79,7 +79,7 @@ fn ordered(
     given: &[Given],
 ) -> Result<(Order, Vec<Vec<Capability>>), Failure> {
     let network = call.options.fetching();
-    let repositories = metadata::states(area, dist, network)?;
+    let repositories = repositories::states(area, dist, network)?;
     let progress = Progress::new("chain");
     let workshop =
         Workshop::new(area, run, dist, &repositories, &progress)?.with_options(&call.options);

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::evr::Capability;
-use crate::rich::Rich;
+use mach_core::rpm::evr::Capability;
+use mach_core::rpm::rich::Rich;
 
 /// A source, as far as order goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

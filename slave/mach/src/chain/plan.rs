@@ -9,24 +9,25 @@ use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::build::asked::target_cpu;
-use crate::build::bench;
-use crate::build::given::Given;
-use crate::cells::{self, Place, Program, Streams};
+use mach_core::deb::dsc::Dsc;
+use mach_core::deb::relation::Conditions;
+use mach_core::distribution::macro_file;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::options::Options;
+use mach_core::rpm::evr::{Capability, Sense};
+use mach_core::rpm::source::Source;
+use mach_roots::context::Workshop;
+use mach_roots::root::{self, Root, Set};
+use mach_run::cells::{self, Place, Program, Streams};
+use mach_run::log::{open_log, read_log_end};
+use mach_run::overlay::Overlay;
+
 use crate::chain::order::Node;
 use crate::chain::yields::{self, MARK, QUERY, SOURCE_QUERY, Yields};
-use crate::deb::dsc::Dsc;
-use crate::deb::pack;
-use crate::deb::relation::Conditions;
-use crate::dist::macro_file;
-use crate::evr::{Capability, Sense};
-use crate::failure::{Cause, Failure, OnPath};
-use crate::log::{open_log, read_log_end};
-use crate::options::Options;
-use crate::overlay::Overlay;
-use crate::roots::{self, Root, Set};
-use crate::srpm::Source;
-use crate::workshop::Workshop;
+use crate::rebuild::asked::target_cpu;
+use crate::rebuild::bench;
+use crate::rebuild::deb::pack;
+use crate::rebuild::given::Given;
 
 /// A spec may run programs when it is expanded; none of them for long.
 const ASKING_LIMIT: Duration = Duration::from_secs(30);
@@ -107,7 +108,7 @@ struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     fn begin(workshop: &'a Workshop<'a>, options: &'a Options) -> Result<Self, Failure> {
-        let root = roots::set(workshop, Set::Build)?;
+        let root = root::set(workshop, Set::Build)?;
         let overlay = root.mount(&workshop.run.path.join("asking-root"))?;
         Ok(Self { workshop, options, overlay, _root: root })
     }

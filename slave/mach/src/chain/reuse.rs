@@ -7,11 +7,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::area::Area;
-use crate::digest;
-use crate::failure::Failure;
-use crate::progress::events::{self, Event};
-use crate::progress::{self, Mode, Progress};
+use mach_core::digest;
+use mach_core::failure::Failure;
+use mach_run::area::Area;
+use mach_run::progress::events::{self, Event};
+use mach_run::progress::{self, Mode, Progress};
+
 use crate::record::{self, ResultFile};
 use crate::results;
 

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use mach_core::text::{self, Style};
+
 use crate::chain::schedule::State;
-use crate::progress::text::{self, Style};
 
 const NAME_LIMIT: usize = 44;
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::area::Run;
-use crate::failure::Failure;
+use mach_core::failure::Failure;
+use mach_run::area::Run;
+
 use crate::results;
 
 /// A new directory `name` in the scratch of `run` with `packages`, which are in the same area.

@@ -2,8 +2,8 @@
 //! Pure: the text of `rpmspec` goes in, which a spec from nobody we trust has shaped; nothing but order
 //! follows from it.
 
-use crate::evr::Capability;
-use crate::srpm::Platforms;
+use mach_core::rpm::evr::Capability;
+use mach_core::rpm::source::Platforms;
 
 /// Asks for each binary package: its name and version, what it provides, what it requires.
 pub const QUERY: &str = "N %{NAME} = %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n\
@@ -82,7 +82,11 @@ pub fn guessed(name: &str) -> Vec<Capability> {
 }
 
 fn unversioned(name: &str) -> Capability {
-    Capability { name: name.to_owned(), sense: crate::evr::Sense::ANY, version: String::new() }
+    Capability {
+        name: name.to_owned(),
+        sense: mach_core::rpm::evr::Sense::ANY,
+        version: String::new(),
+    }
 }
 
 /// What rpm's generators find in packages of such names.

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use mach_core::failure::{Cause, Failure};
+use mach_run::interrupts;
+use mach_run::progress::{self, Mode};
 
 use arguments::{Arguments, BUILD_HEADING};
-use mach::failure::{Cause, Failure};
-use mach::interrupts;
-use mach::progress::{self, Mode};
 
 /// The exit status of a program whose output nobody reads any more (128 + SIGPIPE).
 const PIPE_CLOSED: u8 = 141;

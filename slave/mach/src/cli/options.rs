@@ -1,8 +1,8 @@
 //! From the command line to [`Options`]: judged once, here.
 
-use mach::failure::{Cause, Failure};
-use mach::options::{self, Options, Parts};
-use mach::quantity;
+use mach_core::failure::{Cause, Failure};
+use mach_core::options::{self, Options, Parts};
+use mach_core::quantity;
 
 use super::arguments::{Build, Stage};
 

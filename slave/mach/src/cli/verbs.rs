@@ -3,21 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
+use mach_core::distribution::{Dist, Manager};
+use mach_core::failure::{Cause, Failure};
+use mach_core::options::Options;
+use mach_core::repo::checksum::Checksum;
+use mach_core::rpm::source::{Needs, Source};
+use mach_roots::root;
+use mach_run::area::Area;
+use mach_run::{overlay, progress};
 
 use super::arguments::{Arguments, BillFormat, Set, Verb};
-use mach::area::Area;
 use mach::attest::{self, Format};
-use mach::build::given::{Given, beside};
-use mach::build::{self, spec};
 use mach::chain::child::{self, Call};
 use mach::chroot::{self, Ask, Wanted};
 use mach::clean::{self, Whose};
-use mach::deb;
-use mach::dist::{Dist, Manager};
-use mach::failure::{Cause, Failure};
-use mach::options::Options;
-use mach::srpm::{Needs, Source};
-use mach::{chain, fetch, overlay, passed, progress, repository, roots, status, verbs};
+use mach::rebuild::deb;
+use mach::rebuild::given::{Given, beside};
+use mach::rebuild::{self, spec};
+use mach::{chain, fetch, passed, repository, status, verbs};
 
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
@@ -154,7 +157,7 @@ fn build_alone(
     sources: &[Given],
 ) -> Result<u8, Failure> {
     let view = arguments.build.chain.as_deref();
-    let build = |given| build::rebuild(area, dist, options, given, view);
+    let build = |given| rebuild::rebuild(area, dist, options, given, view);
     sources.iter().try_for_each(build).map(|()| 0)
 }
 
@@ -200,7 +203,7 @@ fn shown(status: i32) -> u8 {
 }
 
 /// What `--sha256 NAME=HEX` says of sources.
-fn digests(given: &[String]) -> Result<Vec<(String, fetch::Checksum)>, Failure> {
+fn digests(given: &[String]) -> Result<Vec<(String, Checksum)>, Failure> {
     let digests = given.iter().map(|text| fetch::verb::parse_given(text));
     digests.collect::<Result<_, _>>().map_err(|why| {
         Failure::new(Cause::Usage, format!("--sha256 {why}"), "copy it from 'sha256sum FILE'")
@@ -254,12 +257,12 @@ fn bill_format(format: BillFormat) -> Format {
 }
 
 /// How much of a root `setup` makes; `None`: no root.
-fn roots_set(set: Set) -> Option<roots::Set> {
+fn roots_set(set: Set) -> Option<root::Set> {
     match set {
         Set::Prep => None,
-        Set::Minimal => Some(roots::Set::Minimal),
-        Set::Base => Some(roots::Set::Base),
-        Set::Build => Some(roots::Set::Build),
+        Set::Minimal => Some(root::Set::Minimal),
+        Set::Base => Some(root::Set::Base),
+        Set::Build => Some(root::Set::Build),
     }
 }
 
@@ -291,7 +294,7 @@ fn dist_of(arguments: &Arguments) -> Result<Dist, Failure> {
         let remedy = "name it: mach -r debian-12-rpm …";
         Failure::new(Cause::Usage, "no dist was given, so nobody knows which root to make", remedy)
     })?;
-    Dist::find(dist)
+    mach_run::dists::find(dist)
 }
 
 const UNLOCK: &str = "mach: there is nothing to unlock: every lock ends with the process that holds it, \

@@ -9,13 +9,13 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::area::entries;
-use crate::cells::{self, Place, Program, Streams};
-use crate::dist::macro_file;
-use crate::failure::{Cause, Failure, OnPath};
-use crate::options::Options;
-use crate::roots::Root;
-use crate::workshop::Workshop;
+use mach_core::distribution::macro_file;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::options::Options;
+use mach_roots::context::Workshop;
+use mach_roots::root::Root;
+use mach_run::area::entries;
+use mach_run::cells::{self, Place, Program, Streams};
 
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 const TEXT_LIMIT_BYTES: u64 = 32 << 20;

@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::keyring::Keyring;
-use super::listed::Listed;
-use super::openpgp::Signer;
-use super::spec::{Declared, declared};
-use super::{Checksum, Expect, Url, check_file, download};
-use crate::area::entries;
-use crate::failure::{Cause, Failure, OnPath};
-use crate::options::Network;
-use crate::progress::Progress;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::options::Network;
+use mach_core::repo::checksum::Checksum;
+use mach_core::repo::keyring::Keyring;
+use mach_core::repo::sumfile::Listed;
+use mach_core::repo::url::Url;
+use mach_core::rpm::spec::{Declared, declared};
+use mach_run::area::entries;
+use mach_run::download::gpgv::Signer;
+use mach_run::download::{Expect, check_file, download};
+use mach_run::progress::Progress;
 
 /// Largest source: as for source packages.
 const LIMIT_BYTES: u64 = 8 << 30;
@@ -44,7 +46,7 @@ pub type Verify<'a> = dyn Fn(&Path, &Path, &[Keyring]) -> Result<Signer, Failure
 pub struct Tools<'a> {
     /// The spec's text after macro expansion: `rpmspec -P` in a root of the dist.
     pub expand: &'a dyn Fn() -> Result<String, Failure>,
-    /// [`super::openpgp::verify`] with a scratch of the run.
+    /// [`mach_run::download::gpgv::verify`] with a scratch of the run.
     pub verify: &'a Verify<'a>,
 }
 

@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 
+use mach_core::digest;
+
 use super::*;
-use crate::digest;
 
 /// A spec's directory, a place where its URLs point to, and what stands in for cells.
 struct Bench {

@@ -3,19 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mach_core::digest;
+use mach_core::distribution::Dist;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::options::Options;
+use mach_core::repo::checksum::{Algorithm, Checksum};
+use mach_core::repo::url::Url;
+use mach_core::repo::url::is_url;
+use mach_core::rpm::source::Source;
+use mach_roots::context::Workshop;
+use mach_roots::repositories;
+use mach_roots::root::{self, Set};
+use mach_run::area::Area;
+use mach_run::download::{Expect, check_file, download, gpgv};
+use mach_run::progress::Progress;
+
 use super::sources::{self, Call, Tools};
-use super::url::is_url;
-use super::{Algorithm, Checksum, Expect, Url, check_file, download, expand, openpgp};
-use crate::area::Area;
-use crate::digest;
-use crate::dist::Dist;
-use crate::failure::{Cause, Failure, OnPath};
-use crate::metadata;
-use crate::options::Options;
-use crate::progress::Progress;
-use crate::roots::{self, Set};
-use crate::srpm::Source;
-use crate::workshop::Workshop;
+use crate::fetch::expand;
 
 /// Largest source package.
 const LIMIT_BYTES: u64 = 8 << 30;
@@ -45,8 +49,8 @@ pub fn fetch(
     options: &Options,
     arguments: &Arguments,
 ) -> Result<(), Failure> {
-    roots::check_arch(dist)?;
-    let repositories = metadata::states(area, dist, options.fetching())?;
+    root::check_arch(dist)?;
+    let repositories = repositories::states(area, dist, options.fetching())?;
     let run = area.new_run()?;
     let subject = arguments.spec.file_stem().unwrap_or_default().to_string_lossy();
     let progress = Progress::new(subject);
@@ -66,11 +70,11 @@ fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> R
     let scratch = workshop.run.path.join("gpgv");
     let tools = Tools {
         expand: &|| {
-            let root = roots::set(workshop, Set::Build)?;
+            let root = root::set(workshop, Set::Build)?;
             expand::expand(workshop, &root, &arguments.spec, options)
         },
         verify: &|signed, signature, keyrings| {
-            openpgp::verify(signed, signature, keyrings, &scratch, Cause::Source)
+            gpgv::verify(signed, signature, keyrings, &scratch, Cause::Source)
         },
     };
     for one in sources::bring(&call, &tools, workshop.progress)? {
@@ -90,10 +94,11 @@ pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Sou
     let url = Url::parse(given).map_err(|why| {
         Failure::new(Cause::Usage, why, "give a path, or a URL such as https://HOST/x.src.rpm")
     })?;
-    let name = url.file_name().filter(|name| crate::srpm::is_plain(name)).ok_or_else(|| {
-        let what = format!("{url} does not end in the name of a source package");
-        Failure::new(Cause::Usage, what, "give the URL of the .src.rpm itself")
-    })?;
+    let name =
+        url.file_name().filter(|name| mach_core::rpm::source::is_plain(name)).ok_or_else(|| {
+            let what = format!("{url} does not end in the name of a source package");
+            Failure::new(Cause::Usage, what, "give the URL of the .src.rpm itself")
+        })?;
     let key: String = digest::of_bytes(url.as_str().as_bytes()).chars().take(16).collect();
     let directory = area.cache().join("sources").join(key);
     fs::create_dir_all(&directory).on("make the directory", &directory)?;

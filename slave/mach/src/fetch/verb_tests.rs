@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+use mach_core::rpm::header::forge;
+
 use super::*;
-use crate::header::forge;
 
 fn package() -> Vec<u8> {
     let entries = forge::source("hello", &[("hello.spec", 0o100644, "")]);

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use mach_core::deb::dsc::Dsc;
+use mach_core::digest::Sum;
+use mach_core::distribution::{Dist, Epoch};
+use mach_core::options::{self, Parts};
+use mach_core::package::Resolution;
+use mach_core::rpm::source::Source;
+
 use super::types::{InputFile, Kind, Options, Role};
-use crate::deb::dsc::Dsc;
-use crate::digest::Sum;
-use crate::dist::{Dist, Epoch};
-use crate::options::{self, Parts};
-use crate::package::Resolution;
-use crate::srpm::Source;
 
 /// Changes when the same inputs would be built in another way.
 const LAYOUT: &str = "mach inputs 3";
@@ -189,7 +190,7 @@ fn add_options(sum: &mut Sum, options: &Options) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::dist;
+    use mach_core::distribution;
 
     fn about() -> About {
         let file = |name: &str| InputFile {
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_digest_of_inputs_follows_all_that_matters() {
-        let dist = dist::tests::sample();
+        let dist = distribution::sample();
         let of = |about: &About| inputs_digest(about, &dist, &Resolution::default());
         let first = of(&about());
         let mut changed = about();
@@ -246,6 +247,6 @@ mod tests {
             offline: true,
             ..options::Options::default()
         };
-        assert_eq!(Options::of(&options, &dist::tests::sample()), Options::default());
+        assert_eq!(Options::of(&options, &distribution::sample()), Options::default());
     }
 }

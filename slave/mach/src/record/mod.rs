@@ -5,16 +5,17 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::build::Version;
-use crate::dist::Dist;
-use crate::evr::Capability;
-use crate::failure::{Cause, Failure, OnPath};
-use crate::layers::Layer;
-use crate::package::{Package, Resolution};
-use crate::progress;
-use crate::srpm::Needs;
-use crate::time::rfc3339;
-use crate::workshop::Workshop;
+use mach_core::distribution::Dist;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::package::{Package, Resolution};
+use mach_core::rpm::evr::Capability;
+use mach_core::rpm::source::Needs;
+use mach_roots::context::Workshop;
+use mach_run::layers::Layer;
+use mach_run::progress;
+use mach_run::time::rfc3339;
+
+use crate::rebuild::Version;
 
 pub use about::{About, inputs_digest};
 pub use types::*;
@@ -118,7 +119,7 @@ fn dist_record(dist: &Dist) -> DistRecord {
 
 /// The dist's repositories, with what was seen of them.
 fn repositories(workshop: &Workshop<'_>) -> Vec<RepositoryRecord> {
-    let of = |repository: &crate::dist::Repository| {
+    let of = |repository: &mach_core::distribution::Repository| {
         let state = workshop.repositories.iter().find(|state| state.name == repository.name);
         RepositoryRecord {
             name: repository.name.clone(),

@@ -1,5 +1,6 @@
+use mach_core::failure::Cause;
+
 use super::*;
-use crate::failure::Cause;
 
 const RUN: &str = "20261120T121314Z-3f2a";
 

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use mach_core::digest;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::rpm::source::is_plain;
+use mach_run::area::{Area, entries};
 use serde::{Deserialize, Serialize};
 
 use super::DIRECTORY;
-use crate::area::{Area, entries};
-use crate::digest;
-use crate::failure::{Cause, Failure, OnPath};
 use crate::record::FileKind;
 use crate::results;
-use crate::srpm::is_plain;
 
 /// Its name in the repository; no package manager looks at it.
 pub const NAME: &str = "contents.json";

@@ -8,10 +8,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::rpm::header::{self, Preamble};
 use rpm::IndexTag;
 
-use crate::failure::{Cause, Failure, OnPath};
-use crate::header::{self, Preamble};
 use crate::record::{FileKind, ResultFile};
 
 /// Fields of one string, and of which of several (translations) only the first is in the metadata.
@@ -87,8 +87,8 @@ fn first(preamble: &Preamble, tag: IndexTag) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest;
-    use crate::header::forge::{self, Value, tag};
+    use mach_core::digest;
+    use mach_core::rpm::header::forge::{self, Value, tag};
 
     const SUMMARY: u32 = 1004;
     const CHANGELOG_TEXT: u32 = 1082;

@@ -15,19 +15,19 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use mach_core::distribution::{Dist, Manager};
+use mach_core::failure::{Failure, OnPath};
+use mach_roots::context::Workshop;
+use mach_roots::rpm::index;
+use mach_run::area::Area;
+use mach_run::progress::Progress;
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
-use crate::area::Area;
-use crate::dist::{Dist, Manager};
-use crate::failure::{Failure, OnPath};
-use crate::progress::Progress;
 use crate::results;
-use crate::workshop::Workshop;
 
 mod contents;
 pub mod fitness;
-pub mod index;
 
 pub use contents::{Contents, Entry};
 
@@ -79,7 +79,7 @@ fn make(
             let before = before.filter(|(contents, _)| contents.agrees_with(wanted));
             index::rpms(workshop, &aside, before.map(|(_, place)| place))?;
         }
-        Manager::Apt => crate::deb::index::make(workshop, &aside)?,
+        Manager::Apt => mach_roots::deb::index::make(workshop, &aside)?,
     }
     phase.end("made");
     let path = aside.join(contents::NAME);
@@ -92,7 +92,7 @@ fn make(
 fn put_in_place(aside: &Path, place: &Path) -> Result<(), Failure> {
     sync_tree(aside)?;
     let parent = place.parent().unwrap_or(place);
-    crate::area::make_in_results(parent)?;
+    mach_run::area::make_in_results(parent)?;
     let rename = |flags| rustix::fs::renameat_with(CWD, aside, CWD, place, flags);
     match rename(RenameFlags::NOREPLACE) {
         Err(Errno::EXIST) => rename(RenameFlags::EXCHANGE),
@@ -104,7 +104,7 @@ fn put_in_place(aside: &Path, place: &Path) -> Result<(), Failure> {
 
 /// Packages are on the disk already: they were synced when they were published.
 fn sync_tree(directory: &Path) -> Result<(), Failure> {
-    for path in crate::area::entries(directory)? {
+    for path in mach_run::area::entries(directory)? {
         let is_package = path.extension().is_some_and(|end| end == "rpm" || end == "deb");
         match path.is_dir() {
             true => sync_tree(&path)?,

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use deb822_fast::Deb822;
+use mach_core::deb::dsc;
+use mach_core::rpm::source;
 
-use crate::deb;
 use crate::record::{FileKind, Kind};
-use crate::srpm;
 
 /// Says of an open file at its begin what package it is (empty: none), or why it is not of its kind.
 type Judge = fn(file: &mut File, name: &str) -> Result<String, String>;
@@ -67,7 +67,7 @@ impl Row {
 }
 
 fn rpm(file: &mut File, _: &str) -> Result<String, String> {
-    srpm::nevra_of(file).map_err(|why| format!("is no package: {why}"))
+    source::nevra_of(file).map_err(|why| format!("is no package: {why}"))
 }
 
 /// A Debian package (deb(5)) whose members are those it must have, in their order, and fill the file.
@@ -132,7 +132,7 @@ fn control(file: &mut File, _: &str) -> Result<String, String> {
     if text.len() as u64 > CONTROL_LIMIT_BYTES {
         return Err("is larger than any file of its kind".to_owned());
     }
-    let (text, _) = deb::dsc::without_signature(&text)?;
+    let (text, _) = dsc::without_signature(&text)?;
     let document: Deb822 =
         text.parse().map_err(|error| format!("is not made of fields: {error}"))?;
     let mut paragraphs = document.into_iter();

@@ -6,13 +6,13 @@
 use std::fs::File;
 use std::path::Path;
 
+use mach_core::deb::dsc;
+use mach_core::failure::{Failure, OnPath};
+use mach_core::rpm::source;
 use rustix::fd::OwnedFd;
 
 use super::{RESULTS_LIMIT, kinds, refuse, take_one};
-use crate::deb::dsc;
-use crate::failure::{Failure, OnPath};
 use crate::record::{FileKind, ResultFile};
-use crate::srpm;
 
 /// A line of `Checksums-Sha256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ fn take_listed(
     out: &File,
 ) -> Result<ResultFile, Failure> {
     let name = &listed.name;
-    if !srpm::is_plain_file(name) {
+    if !source::is_plain_file(name) {
         let why = format!("names {name:?}, which no result may be called");
         return Err(refuse(&path.join(list), &why));
     }

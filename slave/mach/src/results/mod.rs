@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use mach_core::digest;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::rpm::source;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::digest;
-use crate::failure::{Cause, Failure, OnPath};
 use crate::record::{FileKind, Kind, ResultFile};
-use crate::srpm;
 
 pub use publish::{collect, link, publish, sync};
 pub use runs::{find, newest_good, runs};
@@ -83,7 +83,7 @@ fn take_all(
         for name in names(&place, &path)? {
             let Some(row) = kinds::of(kind, &name) else { continue };
             let refuse = |why: &str| Err(refuse(&path.join(&name), why));
-            if !srpm::is_plain(&name) {
+            if !source::is_plain(&name) {
                 return refuse(
                     "has a name that no package may have: letters, digits and ._+~^- only",
                 );

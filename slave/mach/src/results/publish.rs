@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::area::{Area, entries, make_in_results};
-use crate::failure::{Cause, Failure, OnPath};
-use crate::srpm::NAME_LIMIT_BYTES;
-use crate::time::RunId;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::rpm::source::NAME_LIMIT_BYTES;
+use mach_run::area::{Area, entries, make_in_results};
+use mach_run::time::RunId;
 
 /// Makes `out` the results of `package` and `run`, in one rename; their directory.
 ///
@@ -118,7 +118,7 @@ fn is_the_same(from: &Path, to: &Path) -> Result<(), Failure> {
     let digest = |path: &Path| -> Result<_, Failure> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).on("open", path)?;
-        crate::digest::of_reader(&mut File::from(file)).on("read", path)
+        mach_core::digest::of_reader(&mut File::from(file)).on("read", path)
     };
     let is_file = fs::symlink_metadata(to).on("look at", to)?.is_file();
     if is_file && digest(from)? == digest(to)? {

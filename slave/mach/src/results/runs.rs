@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::area::{Area, entries};
-use crate::failure::{Cause, Failure};
+use mach_core::failure::{Cause, Failure};
+use mach_core::rpm::source::is_plain;
+use mach_run::area::{Area, entries};
+
 use crate::record::{self, Record};
-use crate::srpm::is_plain;
 
 /// The directories of the runs of `package` (NAME-VERSION-RELEASE), newest first.
 pub fn runs(area: &Area, package: &str) -> Result<Vec<PathBuf>, Failure> {

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use mach_core::rpm::header::forge::{self, Value, tag};
+use mach_run::area::Area;
+use mach_run::time::RunId;
+
 use super::*;
-use crate::area::Area;
-use crate::header::forge::{self, Value, tag};
-use crate::time::RunId;
 
 fn package(name: &str) -> Vec<u8> {
     let mut entries = forge::named(name);

@@ -9,11 +9,11 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cells::{self, Program, STATE, Streams};
-use crate::dist::REPOSITORIES;
-use crate::failure::{Cause, Failure, OnPath};
-use crate::progress::text::{clean, cut};
-use crate::workshop::Workshop;
+use mach_core::distribution::REPOSITORIES;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::text::{clean, cut};
+use mach_roots::context::Workshop;
+use mach_run::cells::{self, Program, STATE, Streams};
 
 /// Nobody waits longer for the explanation of a difference.
 const TIME_LIMIT: Duration = Duration::from_secs(600);

@@ -15,19 +15,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::rpm::tags::{self, Names};
+use mach_roots::context::Workshop;
+use mach_run::area::Run;
+use mach_run::progress::Progress;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::area::Run;
-use crate::failure::{Cause, Failure, OnPath};
-use crate::progress::Progress;
 use crate::record::{Difference, FileKind, ResultFile, Verified};
 use crate::variation::{Conditions, TIME_NOT_VARIED, Variation, memory_bytes};
-use crate::workshop::Workshop;
 use inside::Pair;
-use tags::Names;
 
 mod inside;
-pub mod tags;
 
 const DIFFERENCES_LIMIT: usize = 1_000;
 /// Packages of one build whose differences are looked for inside.
@@ -270,7 +269,7 @@ fn add_diffoscope(workshop: &Workshop<'_>, pair: &Pair<'_>, name: &str) -> Resul
         return Ok(());
     };
     let path = workshop.out.join(DIFFOSCOPE_FILE);
-    let mut file = crate::log::open_log(&path)?;
+    let mut file = mach_run::log::open_log(&path)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).on("write", &path)
 }
 

@@ -1,0 +1,20 @@
+//! mach's knowledge without its deeds: formats of packages and repositories, dists, options, what logs tell.
+//!
+//! Whatever parses bytes that a packager, a repository or a build has written is here, and takes them
+//! from a slice, a string or a reader.
+//!
+//! Architecture invariant: nothing here opens a path, starts a process or asks for the time.
+#![forbid(unsafe_code)]
+
+pub mod deb;
+pub mod digest;
+pub mod distribution;
+pub mod explain;
+pub mod failure;
+pub mod options;
+pub mod package;
+pub mod quantity;
+pub mod repo;
+pub mod rpm;
+pub mod sections;
+pub mod text;

@@ -1,0 +1,111 @@
+//! `repodata/repomd.xml`, the index of an RPM repository: which metadata files a solver reads.
+
+use quick_xml::events::{BytesStart, Event};
+
+const FILES_LIMIT: usize = 256;
+/// What a solver reads; the rest of what a repository offers is left where it is.
+const KINDS: &[&str] = &["primary", "filelists", "group", "modules"];
+
+/// A file that `repomd.xml` names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Below the repository: `repodata/NAME`.
+    pub place: String,
+    /// Hex.
+    pub sha256: String,
+}
+
+/// The files of an index that a solver reads.
+pub fn listed(index: &[u8]) -> Result<Vec<Listed>, String> {
+    let text = std::str::from_utf8(index).map_err(|error| error.to_string())?;
+    let mut reader = quick_xml::Reader::from_str(text);
+    let mut files = Vec::new();
+    let mut current: Option<Listed> = None;
+    let mut in_checksum = false;
+    loop {
+        match reader.read_event().map_err(|error| error.to_string())? {
+            Event::Eof => break,
+            Event::Start(tag) | Event::Empty(tag) => match tag.local_name().as_ref() {
+                "data" => {
+                    let kind = attribute(&tag, "type").unwrap_or_default();
+                    let is_read = KINDS.contains(&kind.trim_end_matches("_gz"));
+                    current = is_read.then(Listed::default);
+                }
+                "checksum" => in_checksum = attribute(&tag, "type").as_deref() == Some("sha256"),
+                "location" => {
+                    if let (Some(file), Some(place)) = (&mut current, attribute(&tag, "href")) {
+                        file.place = place;
+                    }
+                }
+                _ => {}
+            },
+            Event::Text(text) if in_checksum => {
+                if let Some(file) = &mut current {
+                    file.sha256 = text.trim().to_owned();
+                }
+            }
+            Event::End(tag) => match tag.local_name().as_ref() {
+                "checksum" => in_checksum = false,
+                "data" => files.extend(current.take()),
+                _ => {}
+            },
+            _ => {}
+        }
+        if files.len() > FILES_LIMIT {
+            return Err(format!("it lists more than {FILES_LIMIT} files"));
+        }
+    }
+    files.into_iter().map(judge).collect()
+}
+
+fn judge(file: Listed) -> Result<Listed, String> {
+    let plain = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with('.')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c))
+    };
+    match file.place.strip_prefix("repodata/") {
+        Some(name) if plain(name) && !file.sha256.is_empty() => Ok(file),
+        Some(name) if plain(name) => Err(format!("{name} has no SHA-256")),
+        _ => Err(format!("{:?} is no place below repodata/", file.place)),
+    }
+}
+
+fn attribute(tag: &BytesStart<'_>, name: &str) -> Option<String> {
+    let found = tag.try_get_attribute(name).ok()??;
+    Some(found.value.into_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn index(kind: &str, checksum: &str, place: &str) -> String {
+        format!(
+            "<?xml version=\"1.0\"?><repomd xmlns=\"http://x\"><revision>1</revision>\
+             <data type=\"{kind}\"><checksum type=\"{checksum}\">ab</checksum>\
+             <open-checksum type=\"sha256\">cd</open-checksum><location href=\"{place}\"/>\
+             <size>1</size></data><data type=\"other\"><checksum type=\"sha256\">ef</checksum>\
+             <location href=\"repodata/other.xml\"/></data></repomd>"
+        )
+    }
+
+    #[test]
+    fn what_a_solver_reads_is_found() {
+        let found = listed(index("primary", "sha256", "repodata/p.xml.zst").as_bytes()).unwrap();
+        let wanted = Listed { place: "repodata/p.xml.zst".to_owned(), sha256: "ab".to_owned() };
+        assert_eq!(found, [wanted]);
+    }
+
+    #[test]
+    fn hostile_indexes_are_refused() {
+        for place in ["../p.xml", "/etc/passwd", "repodata/../x", "repodata/.x", "repodata/a/b"] {
+            assert!(listed(index("primary", "sha256", place).as_bytes()).is_err(), "{place}");
+        }
+        let weak = listed(index("primary", "sha", "repodata/p.xml").as_bytes()).unwrap_err();
+        assert!(weak.contains("no SHA-256"), "{weak}");
+        assert!(listed(b"<repomd><data></repomd>").is_err());
+        assert!(listed(b"not xml at all").unwrap().is_empty());
+    }
+}

@@ -1,0 +1,8 @@
+//! Formats of RPM: headers, source packages, versions, specs.
+
+pub mod evr;
+pub mod header;
+pub mod rich;
+pub mod source;
+pub mod spec;
+pub mod tags;

@@ -1,0 +1,167 @@
+//! What the work on one source has at hand: the area, a run's scratch, the dist, its repositories.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use mach_core::distribution::{Address, Dist};
+use mach_core::failure::{Failure, OnPath};
+use mach_core::options::{Network, Options};
+use mach_run::area::{Area, Run};
+use mach_run::layers;
+use mach_run::log::open_log;
+use mach_run::progress::Progress;
+use mach_run::store::Store;
+
+/// The log of the work on roots, in the directory of the results.
+pub const ROOT_LOG: &str = "root.log";
+/// The log of what builds.
+pub const BUILD_LOG: &str = "build.log";
+
+/// A repository as it is at this moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct RepositoryState {
+    /// Its name.
+    pub name: String,
+    /// Where the dist says it is.
+    pub address: String,
+    /// Where its metadata are in the slave.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// Where its packages are.
+    #[serde(skip)]
+    pub packages: Address,
+    /// Of two repositories with a package of one name, that with the lower number is asked.
+    pub priority: u32,
+    /// SHA-256 of the signed head of its metadata (`repodata/repomd.xml`, `InRelease`), which holds
+    /// the digests of all other metadata.
+    pub metadata_sha256: String,
+}
+
+/// All that is at hand.
+pub struct Workshop<'a> {
+    /// The working area.
+    pub area: &'a Area,
+    /// The scratch of this run.
+    pub run: &'a Run,
+    /// The dist.
+    pub dist: &'a Dist,
+    /// Its repositories.
+    pub repositories: &'a [RepositoryState],
+    /// What goes to the person who waits.
+    pub progress: &'a Progress,
+    /// Whether anything may be fetched.
+    pub network: Network,
+    /// The most that layers may take.
+    pub layers_size_bytes: u64,
+    /// Becomes the directory of the results.
+    pub out: PathBuf,
+    /// The log that was opened last: the one to read if the work ends now.
+    log_at_hand: RefCell<String>,
+}
+
+impl<'a> Workshop<'a> {
+    /// A workshop whose results are gathered in the scratch of `run`.
+    pub fn new(
+        area: &'a Area,
+        run: &'a Run,
+        dist: &'a Dist,
+        repositories: &'a [RepositoryState],
+        progress: &'a Progress,
+    ) -> Result<Self, Failure> {
+        let out = run.directory("out")?;
+        let network = Network::Allowed;
+        let layers_size_bytes = dist.layers_size_bytes.unwrap_or(layers::LAYERS_SIZE_BYTES);
+        let log_at_hand = RefCell::new(ROOT_LOG.to_owned());
+        Ok(Self {
+            area,
+            run,
+            dist,
+            repositories,
+            progress,
+            network,
+            layers_size_bytes,
+            out,
+            log_at_hand,
+        })
+    }
+
+    /// The same, where `network` says what may be fetched.
+    #[must_use]
+    pub fn with_network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// The same, as `options` say what may be fetched and how much layers may take.
+    #[must_use]
+    pub fn with_options(mut self, options: &Options) -> Self {
+        self.network = options.fetching();
+        self.layers_size_bytes = options.layers_size_bytes.unwrap_or(self.layers_size_bytes);
+        self
+    }
+
+    /// The part of the area that this run may write.
+    pub fn store(&self) -> Store<'a> {
+        Store { area: self.area, run: self.run, layers_size_bytes: self.layers_size_bytes }
+    }
+
+    /// Where the work on roots is logged.
+    pub fn root_log(&self) -> PathBuf {
+        self.out.join(ROOT_LOG)
+    }
+
+    /// That log, to be added to.
+    pub fn open_root_log(&self) -> Result<File, Failure> {
+        self.open_log(ROOT_LOG)
+    }
+
+    /// The log called `name` among the results, to be added to. A failure from now on names it.
+    pub fn open_log(&self, name: &str) -> Result<File, Failure> {
+        let file = open_log(&self.out.join(name))?;
+        self.take_up_log(name);
+        Ok(file)
+    }
+
+    /// Makes the log called `name` the one that a failure names.
+    pub fn take_up_log(&self, name: &str) {
+        name.clone_into(&mut self.log_at_hand.borrow_mut());
+    }
+
+    /// The log that the work at hand, or that which ended last, writes into.
+    pub fn log_at_hand(&self) -> String {
+        self.log_at_hand.borrow().clone()
+    }
+
+    /// Adds a line to the log of the work on roots, which does not become the one at hand.
+    pub fn note(&self, line: &str) -> Result<(), Failure> {
+        let path = self.root_log();
+        writeln!(open_log(&path)?, "mach: {line}").on("write", &path)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_that_was_opened_last_is_at_hand_and_a_note_opens_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let run = area.new_run().unwrap();
+        let (dist, progress) = (mach_core::distribution::sample(), Progress::new("x"));
+        let workshop = Workshop::new(&area, &run, &dist, &[], &progress).unwrap();
+        assert_eq!(workshop.log_at_hand(), ROOT_LOG);
+        workshop.open_log(BUILD_LOG).unwrap();
+        workshop.note("a layer has made room").unwrap();
+        assert_eq!(workshop.log_at_hand(), BUILD_LOG);
+        workshop.open_root_log().unwrap();
+        assert_eq!(workshop.log_at_hand(), ROOT_LOG);
+        workshop.take_up_log("build-second.log");
+        assert_eq!(workshop.log_at_hand(), "build-second.log");
+    }
+}

@@ -1,0 +1,245 @@
+//! Packages put into a root by the root's own dpkg.
+//!
+//! Only the first packages of a root are unpacked from outside, since there is no dpkg yet; even they
+//! are then installed by the one that has come with them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use mach_core::deb::output;
+use mach_core::explain;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_run::cells::{self, LAYER, Program, Streams};
+use mach_run::log::read_log_end;
+
+use crate::context::Workshop;
+
+/// Where a cell has the packages: below a tmpfs, so never in the layer.
+const PACKAGES: &str = "/run/mach/packages";
+/// Directories whose place is below `/usr`, and which a root has as links from its beginning.
+const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
+/// A package may have to be configured before the next is unpacked (Pre-Depends), and so on; no
+/// archive has longer chains.
+const ROUNDS_LIMIT: usize = 12;
+
+/// A package file that was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deb {
+    /// Name, version, architecture.
+    pub nevra: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Deb {
+    /// Where a cell has it. The name is ours: an archive's may hold anything.
+    fn shown(&self) -> String {
+        format!("{PACKAGES}/{}.deb", self.nevra.replace(':', "%3a"))
+    }
+}
+
+/// Makes a root of `debs` in `root`, an empty directory (mounted as an overlay).
+pub fn first(
+    workshop: &Workshop<'_>,
+    root: &Path,
+    debs: &[Deb],
+    tick: &mut dyn FnMut(),
+) -> Result<(), Failure> {
+    for name in MERGED {
+        let path = root.join("usr").join(name);
+        fs::create_dir_all(&path).on("make the directory", &path)?;
+        symlink(format!("usr/{name}"), root.join(name)).on("make a link in", root)?;
+    }
+    unpack(workshop, root, debs, tick)?;
+    let mut argv = dpkg(&["--force-depends", "--install"]);
+    argv.extend(debs.iter().map(Deb::shown));
+    if in_root(workshop, root, debs, &["/bin/sh", "-ec", BEGINNING], tick)? != 0
+        || in_root(workshop, root, debs, &argv, tick)? != 0
+    {
+        return Err(failed(workshop, "the first packages of a root cannot be installed"));
+    }
+    match missing(workshop, root, debs)? {
+        left if left.is_empty() => spare_triggers(workshop, root, tick),
+        left => Err(not_installed(workshop, &left)),
+    }
+}
+
+/// Answers debconf beforehand so that man-db keeps no index of manual pages: nothing in a build looks
+/// one up, and making it takes a fifth of the time of a usual layer. Debian's builders do the same
+/// (Debian bug 554914). Without debconf the index is made, and the layer is no worse for it.
+fn spare_triggers(
+    workshop: &Workshop<'_>,
+    root: &Path,
+    tick: &mut dyn FnMut(),
+) -> Result<(), Failure> {
+    const SCRIPT: &str = "command -v debconf-set-selections >/dev/null || exit 0\n\
+        echo 'man-db man-db/auto-update boolean false' | debconf-set-selections\n";
+    match in_root(workshop, root, &[], &["/bin/sh", "-ec", SCRIPT], tick)? {
+        0 => Ok(()),
+        _ => Err(failed(workshop, "debconf takes no answer")),
+    }
+}
+
+/// What a root has before its first package: a database for dpkg, and a word to those who would
+/// start daemons (invoke-rc.d(8)).
+const BEGINNING: &str = "touch /var/lib/dpkg/status /var/lib/dpkg/available\n\
+    printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d\nchmod 755 /usr/sbin/policy-rc.d\n";
+
+/// Unpacks with the slave's dpkg-deb, which runs nothing of what is unpacked.
+fn unpack(
+    workshop: &Workshop<'_>,
+    root: &Path,
+    debs: &[Deb],
+    tick: &mut dyn FnMut(),
+) -> Result<(), Failure> {
+    let skeleton = workshop.run.path.join("unpacker");
+    cells::make_skeleton(&skeleton, &[])?;
+    let mut cell = cells::indexer(&skeleton, root);
+    show(&mut cell, debs);
+    // dpkg-deb --extract would put directories in the place of the links below which all belongs.
+    let script = format!(
+        "for deb; do dpkg-deb --fsys-tarfile \"$deb\" | \
+         tar -x -p --numeric-owner --keep-directory-symlink -C {LAYER}; done"
+    );
+    let argv = ["/bin/bash", "-e", "-o", "pipefail", "-c", &script, "bash"];
+    let mut argv = argv.map(str::to_owned).to_vec();
+    argv.extend(debs.iter().map(Deb::shown));
+    let program = Program::as_root(argv, cells::HOME);
+    match run(workshop, cell, &program, tick)? {
+        0 => Ok(()),
+        _ => Err(failed(workshop, "the first packages of a root cannot be unpacked")),
+    }
+}
+
+/// Adds `debs` to a root. What must be configured before another is unpacked, is.
+pub fn add(
+    workshop: &Workshop<'_>,
+    root: &Path,
+    debs: &[Deb],
+    tick: &mut dyn FnMut(),
+) -> Result<(), Failure> {
+    if debs.is_empty() {
+        return Ok(());
+    }
+    let mut left = debs.to_vec();
+    for _ in 0..ROUNDS_LIMIT {
+        let mut argv = dpkg(&["--unpack"]);
+        argv.extend(left.iter().map(Deb::shown));
+        let unpacked = in_root(workshop, root, debs, &argv, tick)?;
+        let argv = dpkg(&["--configure", "--pending"]);
+        let configured = in_root(workshop, root, debs, &argv, tick)?;
+        let still = missing(workshop, root, debs)?;
+        if still.is_empty() && unpacked == 0 && configured == 0 {
+            return Ok(());
+        }
+        if still.is_empty() || still.len() >= left.len() {
+            return Err(not_installed(workshop, &still));
+        }
+        left = still;
+    }
+    Err(not_installed(workshop, &left))
+}
+
+fn dpkg(words: &[&str]) -> Vec<String> {
+    // Nobody is there to answer questions; a layer is synced as a whole when it is complete.
+    let always = ["/usr/bin/dpkg", "--force-unsafe-io", "--force-confdef", "--force-confold"];
+    always.iter().chain(words).map(|word| (*word).to_owned()).collect()
+}
+
+/// Those of `debs` that the root's dpkg does not call installed.
+fn missing(workshop: &Workshop<'_>, root: &Path, debs: &[Deb]) -> Result<Vec<Deb>, Failure> {
+    let installed = contents(workshop, root)?;
+    let is_missing = |deb: &&Deb| installed.binary_search(&deb.nevra).is_err();
+    Ok(debs.iter().filter(is_missing).cloned().collect())
+}
+
+/// Name, version and architecture of every installed package, sorted, asked of the root's own dpkg.
+pub fn contents(workshop: &Workshop<'_>, root: &Path) -> Result<Vec<String>, Failure> {
+    const FORMAT: &str = "${db:Status-Abbrev} ${Package}_${Version}_${Architecture}\\n";
+    let path = workshop.run.path.join("contents");
+    let out = File::create(&path).on("create", &path)?;
+    let err = workshop.open_root_log()?;
+    let cell = cells::inside(root, &workshop.dist.builder.hostname);
+    let program = Program::as_root(["/usr/bin/dpkg-query", "-W", "-f", FORMAT], "/root");
+    cells::run(cell, &program, Streams::Files { out, err }, &mut || ())?;
+    let text = fs::read(&path).on("read", &path)?;
+    let text = String::from_utf8_lossy(&text);
+    // "ii ": wanted, installed, no error.
+    let nevras = text.lines().filter_map(|line| line.strip_prefix("ii  "));
+    let mut nevras: Vec<String> =
+        nevras.filter(|nevra| output::parts(nevra).is_some()).map(str::to_owned).collect();
+    nevras.sort();
+    Ok(nevras)
+}
+
+fn in_root(
+    workshop: &Workshop<'_>,
+    root: &Path,
+    debs: &[Deb],
+    argv: &[impl AsRef<str>],
+    tick: &mut dyn FnMut(),
+) -> Result<i32, Failure> {
+    let mut cell = cells::inside(root, &workshop.dist.builder.hostname);
+    show(&mut cell, debs);
+    let argv: Vec<String> = argv.iter().map(|word| word.as_ref().to_owned()).collect();
+    let mut program = Program::as_root(argv, "/root").of(workshop.dist);
+    let variables =
+        [("DEBIAN_FRONTEND", "noninteractive"), ("DEBCONF_NONINTERACTIVE_SEEN", "true")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    program.environment.extend(variables);
+    run(workshop, cell, &program, tick)
+}
+
+fn show(cell: &mut slave_cell::Cell, debs: &[Deb]) {
+    debs.iter().for_each(|deb| cells::show_file(cell, &deb.path, &deb.shown()));
+}
+
+fn run(
+    workshop: &Workshop<'_>,
+    cell: slave_cell::Cell,
+    program: &Program,
+    tick: &mut dyn FnMut(),
+) -> Result<i32, Failure> {
+    let log = Streams::log(&workshop.open_root_log()?, &workshop.root_log())?;
+    Ok(cells::run(cell, program, log, tick)?.status)
+}
+
+fn not_installed(workshop: &Workshop<'_>, left: &[Deb]) -> Failure {
+    let names: Vec<&str> = left.iter().map(|deb| deb.nevra.as_str()).take(5).collect();
+    failed(workshop, &format!("dpkg does not install {}", names.join(", ")))
+}
+
+fn failed(workshop: &Workshop<'_>, what: &str) -> Failure {
+    let text = read_log_end(&workshop.root_log());
+    if let Some(failure) = explain::disk_full(workshop.area.room_bytes(), &text, what) {
+        return failure;
+    }
+    let what = format!("{what} in {}", workshop.dist.name);
+    Failure::new(Cause::Root, what, "read root.log; is the repository whole?")
+        .with_details(explain::last_lines(&text))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_to_install_asks_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = mach_run::area::Area::open(directory.path()).unwrap();
+        let run = area.new_run().unwrap();
+        let dist = mach_run::dists::find("debian-12").unwrap();
+        let progress = mach_run::progress::Progress::new("test");
+        let workshop = Workshop::new(&area, &run, &dist, &[], &progress).unwrap();
+        // dpkg would refuse a call without a package.
+        add(&workshop, Path::new("/nonexistent"), &[], &mut || ()).unwrap();
+    }
+
+    #[test]
+    fn a_package_is_shown_under_a_name_of_ours() {
+        let deb = Deb { nevra: "shadow_1:4.13_amd64".to_owned(), path: "/x/y.deb".into() };
+        assert_eq!(deb.shown(), "/run/mach/packages/shadow_1%3a4.13_amd64.deb");
+    }
+}

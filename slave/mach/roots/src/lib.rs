@@ -1,0 +1,13 @@
+//! From a dist to a build root: repositories, resolving, obtaining and installing packages.
+//!
+//! Architecture invariant: no solver and no installer has a network; each package is compared with the
+//! digest in its repository's metadata before it is installed.
+#![forbid(unsafe_code)]
+
+pub mod coming;
+pub mod context;
+pub mod deb;
+pub mod obtain;
+pub mod repositories;
+pub mod root;
+pub mod rpm;

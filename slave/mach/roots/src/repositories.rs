@@ -1,0 +1,239 @@
+//! Repositories as they are at this moment: whose metadata, where, vouched for by whom.
+//!
+//! Architecture invariant: metadata of a repository elsewhere are fetched here, before anything is
+//! resolved, and held to the digests in `repomd.xml`; no solver ever has a network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mach_core::deb::release::release;
+use mach_core::digest::{self, Sum};
+use mach_core::distribution::{Address, Dist, Key, Manager, Repository};
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::options::Network;
+use mach_core::repo::checksum::{Algorithm, Checksum};
+use mach_core::repo::keyring::Keyring;
+use mach_core::repo::repomd;
+use mach_core::repo::url::Url;
+use mach_run::area::{Area, touch};
+use mach_run::download::{self, Expect, gpgv};
+use rustix::fs::FlockOperation;
+
+use crate::context::RepositoryState;
+
+const INDEX: &str = "repodata/repomd.xml";
+const SIGNATURE: &str = "repodata/repomd.xml.asc";
+const INDEX_LIMIT_BYTES: u64 = 4 << 20;
+const DATA_LIMIT_BYTES: u64 = 2 << 30;
+
+/// The dist's repositories as they are now.
+pub fn states(area: &Area, dist: &Dist, network: Network) -> Result<Vec<RepositoryState>, Failure> {
+    dist.repositories.iter().map(|repository| state(area, dist, repository, network)).collect()
+}
+
+fn state(
+    area: &Area,
+    dist: &Dist,
+    repository: &Repository,
+    network: Network,
+) -> Result<RepositoryState, Failure> {
+    let (path, metadata_sha256) = match &repository.address {
+        Address::Directory(path) => (path.clone(), in_place(area, dist, repository, path)?),
+        Address::Url(_) if dist.manager == Manager::Apt => {
+            let what = format!(
+                "repository {}: archives of Debian packages are read from file://",
+                repository.name
+            );
+            return Err(Failure::new(Cause::Root, what, "give the slave a share that holds it"));
+        }
+        Address::Url(url) => fetched(area, repository, url, network)?,
+    };
+    Ok(RepositoryState {
+        name: repository.name.clone(),
+        address: repository.address.to_string(),
+        packages: repository.address.clone(),
+        priority: repository.priority,
+        path,
+        metadata_sha256,
+    })
+}
+
+/// Of a directory of the slave: its index is read and, where that is asked, its signature.
+fn in_place(
+    area: &Area,
+    dist: &Dist,
+    repository: &Repository,
+    path: &Path,
+) -> Result<String, Failure> {
+    let index = match dist.manager {
+        Manager::Dnf | Manager::Dnf5 => path.join(INDEX),
+        // Its signature is in it, and apt's to verify.
+        Manager::Apt => release(path, repository.suite.as_deref()),
+    };
+    let bytes = fs::read(&index).map_err(|error| {
+        let name = &repository.name;
+        let what =
+            format!("repository {name} of {}: cannot read {}: {error}", dist.name, index.display());
+        let remedy = "give the slave the share that holds it ('shares' in the policy of its master), \
+                      or correct the dist";
+        Failure::new(Cause::Root, what, remedy)
+    })?;
+    if repository.check_metadata && dist.manager != Manager::Apt {
+        let signature = fs::read(path.join(SIGNATURE))
+            .map_err(|error| unsigned(repository, &error.to_string()))?;
+        verify(area, repository, &bytes, &signature)?;
+    }
+    Ok(digest::of_bytes(&bytes))
+}
+
+fn unsigned(repository: &Repository, why: &str) -> Failure {
+    let Repository { name, address, .. } = repository;
+    let what =
+        format!("repository {name} ({address}) is not signed: {SIGNATURE} cannot be had: {why}");
+    let remedy = "sign it (gpg --detach-sign --armor repomd.xml), or say 'repo_gpgcheck = false' in \
+                  the dist if its place alone vouches for it";
+    Failure::new(Cause::Root, what, remedy)
+}
+
+fn verify(
+    area: &Area,
+    repository: &Repository,
+    index: &[u8],
+    signature: &[u8],
+) -> Result<(), Failure> {
+    let run = area.new_run()?;
+    let [signed, by] = ["repomd.xml", "repomd.xml.asc"].map(|name| run.path.join(name));
+    fs::write(&signed, index).on("write", &signed)?;
+    fs::write(&by, signature).on("write", &by)?;
+    let keys = keyrings(repository)?;
+    let outcome = gpgv::verify(&signed, &by, &keys, &run.path.join("gpgv"), Cause::Root);
+    run.remove();
+    outcome.map(|_| ()).map_err(|mut failure| {
+        let Repository { name, address, .. } = repository;
+        failure.what = format!("repository {name} ({address}): {}", failure.what);
+        failure
+    })
+}
+
+/// The keys of a repository.
+pub fn keyrings(repository: &Repository) -> Result<Vec<Keyring>, Failure> {
+    let read = |key: &Key| {
+        let (keyring, place) = match key {
+            Key::File(path) => (Keyring::read(path), path.display().to_string()),
+            Key::Armored(text) => (Keyring::parse(text.as_bytes()), "the dist".to_owned()),
+        };
+        keyring.ok_or_else(|| {
+            let what =
+                format!("repository {}: there is no OpenPGP key in {place}", repository.name);
+            Failure::new(
+                Cause::Root,
+                what,
+                "correct 'keys' in the dist, or give the slave the file",
+            )
+        })
+    };
+    repository.keys.iter().map(read).collect()
+}
+
+/// Of a repository elsewhere: a copy of its metadata, under a name that follows their content.
+fn fetched(
+    area: &Area,
+    repository: &Repository,
+    url: &str,
+    network: Network,
+) -> Result<(PathBuf, String), Failure> {
+    let directory = area.repositories();
+    fs::create_dir_all(&directory).on("make the directory", &directory)?;
+    let name = kept_as(repository, url);
+    let _lock = area.lock(&format!("repository-{name}"), FlockOperation::LockExclusive)?;
+    let last = directory.join(format!("{name}.last"));
+    if network == Network::Offline {
+        return offline(repository, &directory, &name, &last);
+    }
+    let base = Url::parse(url).map_err(|why| bad_url(repository, why))?;
+    let get = |place: &str, limit_bytes| {
+        let url = base.below(place).map_err(|why| bad_url(repository, why))?;
+        download::bytes(&url, &Expect::new(Cause::Root, limit_bytes), network)
+    };
+    let index = get(INDEX, INDEX_LIMIT_BYTES)?;
+    if repository.check_metadata {
+        let signature = get(SIGNATURE, INDEX_LIMIT_BYTES)
+            .map_err(|failure| unsigned(repository, &failure.what))?;
+        verify(area, repository, &index, &signature)?;
+    }
+    let sha256 = digest::of_bytes(&index);
+    let path = directory.join(format!("{name}-{}", &sha256[..16]));
+    if !path.exists() {
+        let run = area.new_run()?;
+        let copy = run.directory("metadata")?;
+        let outcome = fetch_data(repository, &base, &index, &copy, network)
+            .and_then(|()| fs::rename(&copy, &path).on("keep the metadata at", &path));
+        run.remove();
+        outcome?;
+    }
+    touch(&path);
+    remember(&last, &sha256)?;
+    Ok((path, sha256))
+}
+
+/// Names the copy of a repository's metadata; another where other keys vouch for them, as what was
+/// fetched unverified must not be had from the cache by who asks for a signature.
+fn kept_as(repository: &Repository, url: &str) -> String {
+    let mut sum = Sum::default();
+    sum.field(url);
+    sum.field(&format!("{} {:?}", repository.check_metadata, repository.keys));
+    sum.hex().chars().take(16).collect()
+}
+
+/// By a rename: a killed mach must not leave half a digest.
+fn remember(last: &Path, sha256: &str) -> Result<(), Failure> {
+    let scratch = last.with_extension("new");
+    fs::write(&scratch, sha256).on("write", &scratch)?;
+    fs::rename(&scratch, last).on("keep", last)
+}
+
+fn offline(
+    repository: &Repository,
+    directory: &Path,
+    name: &str,
+    last: &Path,
+) -> Result<(PathBuf, String), Failure> {
+    let sha256 = fs::read_to_string(last).unwrap_or_default();
+    let path = directory.join(format!("{name}-{}", sha256.get(..16).unwrap_or("?")));
+    if path.is_dir() {
+        touch(&path);
+        return Ok((path, sha256));
+    }
+    let Repository { name, address, .. } = repository;
+    let what = format!("the metadata of repository {name} ({address}) are not here");
+    Err(Failure::new(Cause::Root, what, "call 'mach setup prep' once without --offline"))
+}
+
+fn bad_url(repository: &Repository, why: String) -> Failure {
+    let what = format!("repository {}: {why}", repository.name);
+    Failure::new(Cause::Root, what, "correct its url in the dist")
+}
+
+fn fetch_data(
+    repository: &Repository,
+    base: &Url,
+    index: &[u8],
+    to: &Path,
+    network: Network,
+) -> Result<(), Failure> {
+    let repodata = to.join("repodata");
+    fs::create_dir(&repodata).on("make the directory", &repodata)?;
+    let path = to.join(INDEX);
+    fs::write(&path, index).on("write", &path)?;
+    let refuse = |why: String| {
+        let what = format!("repository {}: its {INDEX} cannot be used: {why}", repository.name);
+        Failure::new(Cause::Root, what, "is it the URL of an RPM repository?")
+    };
+    for file in repomd::listed(index).map_err(refuse)? {
+        let checksum = Checksum::new(Algorithm::Sha256, &file.sha256).map_err(refuse)?;
+        let expect = Expect::new(Cause::Root, DATA_LIMIT_BYTES).with(checksum);
+        let url = base.below(&file.place).map_err(refuse)?;
+        download::download(&url, &to.join(&file.place), &expect, network, &mut |_| ())?;
+    }
+    Ok(())
+}

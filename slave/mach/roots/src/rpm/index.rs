@@ -1,0 +1,152 @@
+//! The index of RPM packages, by the slave's createrepo_c in a cell.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use mach_core::explain;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::rpm::source::is_plain;
+use mach_core::text;
+use mach_run::area::entries;
+use mach_run::cells::{self, Program, Streams};
+use rustix::fs::{AtFlags, CWD, FileType};
+use slave_cell::Cell;
+
+use crate::context::Workshop;
+
+/// Names under which the cell has directories.
+const PACKAGES: &str = "packages";
+const BEFORE: &str = "before";
+/// createrepo_c's status with `--error-exit-val` when it has left packages out.
+const LEFT_OUT: i32 = 2;
+const SAID_LIMIT_BYTES: u64 = 1 << 20;
+const NAMED_LIMIT: usize = 10;
+
+/// Makes `repodata/` in `aside`, which has the packages. Of the repository `before` everything is
+/// taken over that concerns the same files.
+///
+/// createrepo_c reads what builds have made. It can write its index and nothing else: packages are
+/// hard links of results, so the cell is shown them read-only.
+pub fn rpms(workshop: &Workshop<'_>, aside: &Path, before: Option<&Path>) -> Result<(), Failure> {
+    let skeleton = workshop.run.path.join("indexer");
+    cells::make_skeleton(&skeleton, &[])?;
+    let out = workshop.run.directory("index")?;
+    let mut shown = vec![(PACKAGES.to_owned(), aside.to_owned())];
+    shown.extend(before.map(|place| (BEFORE.to_owned(), place.to_owned())));
+    let cell = cells::solver(&skeleton, &shown, &out, true);
+    let at = |name: &str| format!("{}/{name}", cells::REPOSITORIES);
+    // The databases beside the XML are for package managers of ten years ago.
+    let mut argv: Vec<String> =
+        ["--no-database", "--outputdir", cells::STATE].map(str::to_owned).into();
+    if before.is_some() {
+        argv.extend(["--update".to_owned(), "--update-md-path".to_owned(), at(BEFORE)]);
+    }
+    argv.push(at(PACKAGES));
+    create(workshop, cell, argv, &format!("the results of {}", workshop.dist.name))?;
+    let (from, to) = (out.join("repodata"), aside.join("repodata"));
+    judge(&from)?;
+    fs::rename(&from, &to).on("put in place", &to)
+}
+
+/// Has createrepo_c make an index of `what` in `cell`, which leaves no package out.
+pub fn create(
+    workshop: &Workshop<'_>,
+    cell: Cell,
+    argv: Vec<String>,
+    what: &str,
+) -> Result<(), Failure> {
+    // Without the option it ends well when it has left packages out.
+    let fixed = ["/usr/bin/createrepo_c", "--quiet", "--error-exit-val"].map(str::to_owned);
+    let argv: Vec<String> = fixed.into_iter().chain(argv).collect();
+    let path = workshop.root_log();
+    let log = Streams::log(&workshop.open_root_log()?, &path)?;
+    let before = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    let ended = cells::run(cell, &Program::as_root(argv, cells::HOME), log, &mut || ())?;
+    if ended.status == 0 {
+        return Ok(());
+    }
+    let mut text = String::new();
+    let mut file = fs::File::open(&path).on("open", &path)?;
+    file.seek(SeekFrom::Start(before)).on("read", &path)?;
+    let _ = file.take(SAID_LIMIT_BYTES).read_to_string(&mut text);
+    Err(failed(ended.status, what, &text))
+}
+
+/// The failure of a createrepo_c that ended with `status` and said `text`.
+fn failed(status: i32, what: &str, text: &str) -> Failure {
+    let complaints = text.lines().filter_map(|line| line.split_once(": Critical: "));
+    let complaints: Vec<String> =
+        complaints.map(|(_, said)| text::clean(said)).take(NAMED_LIMIT).collect();
+    match (status, complaints.is_empty()) {
+        (LEFT_OUT, is_silent) => {
+            let what = format!("createrepo_c leaves packages out of the index of {what}");
+            let remedy = "remove the results of these packages, or build them anew without what it \
+                          objects to; read root.log";
+            let lines = if is_silent { explain::last_lines(text) } else { complaints };
+            Failure::new(Cause::Root, what, remedy).with_details(lines)
+        }
+        _ => {
+            let what = format!("createrepo_c failed on {what} (status {status})");
+            let remedy =
+                "use an image with createrepo-c: 'bhost image build NAME --include createrepo-c'";
+            Failure::new(Cause::Root, what, remedy).with_details(explain::last_lines(text))
+        }
+    }
+}
+
+/// Refuses an index that is anything but a directory of files.
+fn judge(repodata: &Path) -> Result<(), Failure> {
+    let kind = |path: &Path| {
+        let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).on("look at", path)?;
+        Ok::<_, Failure>((FileType::from_raw_mode(stat.st_mode), stat.st_nlink))
+    };
+    let refuse = |path: &Path| {
+        let what = format!("createrepo_c left {}, which is no file of an index", path.display());
+        Err(Failure::new(
+            Cause::Internal,
+            what,
+            "do not use these results: a package may have done this",
+        ))
+    };
+    if kind(repodata)?.0 != FileType::Directory {
+        return refuse(repodata);
+    }
+    for path in entries(repodata)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if kind(&path)? != (FileType::RegularFile, 1) || !is_plain(&name) {
+            return refuse(&path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_left_out_of_an_index_is_named() {
+        // createrepo_c 0.17.3 said so.
+        let said = "C_CREATEREPOLIB: Critical: Cannot dump XML for bell (00ff): Forbidden control chars \
+                    found (ASCII values <32 except 9, 10 and 13).\n";
+        let failure = failed(2, "this chain", said);
+        assert!(failure.what.contains("leaves packages out of the index of this chain"));
+        assert!(failure.details[0].starts_with("Cannot dump XML for bell"), "{failure}");
+        assert!(failed(2, "x", "").details.is_empty());
+        let failure = failed(127, "x", "createrepo_c: not found\n");
+        assert!(failure.remedy.contains("--include createrepo-c"), "{failure}");
+    }
+
+    #[test]
+    fn an_index_is_files_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::write(path.join("repomd.xml"), "x").unwrap();
+        judge(path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", path.join("primary.xml")).unwrap();
+        assert!(judge(path).unwrap_err().what.contains("primary.xml"));
+        assert!(judge(&path.join("primary.xml")).is_err());
+    }
+}

@@ -1,0 +1,8 @@
+//! Roots of RPM packages: dnf resolves, rpm installs, createrepo_c makes indexes.
+
+mod dnf;
+pub mod index;
+pub mod install;
+pub mod resolve;
+pub mod signatures;
+pub mod unmet;

@@ -1,0 +1,74 @@
+//! Resolving: from names and requirements to the packages that a root would hold.
+//!
+//! ```text
+//!   Request ──key──▶ cache/resolutions/KEY.json ── there ──▶ Resolution
+//!                        └── not there ──▶ the slave's solver, in a cell ──▶ Resolution, kept
+//! ```
+//!
+//! The solver sees metadata only: no root and no database of one, so whatever version of a package
+//! manager the slave has, it can answer for any root. It installs nothing and fetches nothing.
+
+use mach_core::digest::Sum;
+use mach_core::failure::Failure;
+use mach_core::package::Resolution;
+use mach_core::rpm::evr::Capability;
+use mach_run::answers;
+
+use super::dnf;
+use crate::context::{RepositoryState, Workshop};
+
+/// Changes whenever the same question may get another answer.
+const LAYOUT: &str = "mach resolution 1";
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What the root has already, all of which it keeps (in a newer version where a chain has one).
+    pub base: &'a Resolution,
+    /// Packages by name.
+    pub names: &'a [String],
+    /// Requirements, as a source states them.
+    pub wanted: &'a [Capability],
+    /// What must not be there.
+    pub conflicts: &'a [Capability],
+    /// What this chain has built so far.
+    pub chain: Option<&'a RepositoryState>,
+}
+
+impl Request<'_> {
+    /// The dist's repositories, and the chain's.
+    pub fn repositories<'b>(&'b self, workshop: &'b Workshop<'_>) -> Vec<&'b RepositoryState> {
+        workshop.repositories.iter().chain(self.chain).collect()
+    }
+
+    fn key(&self, workshop: &Workshop<'_>) -> String {
+        let mut sum = Sum::default();
+        let dist = workshop.dist;
+        [LAYOUT, &dist.arch, &dist.releasever].iter().for_each(|field| sum.field(field));
+        sum.field(dist.manager.as_str());
+        for state in self.repositories(workshop) {
+            sum.field(&state.name);
+            sum.field(&state.metadata_sha256);
+            sum.field(&state.priority.to_string());
+        }
+        sum.field(&self.base.digest());
+        let texts = |list: &[Capability]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for list in [self.names.to_vec(), texts(self.wanted), texts(self.conflicts)] {
+            sum.field(&list.len().to_string());
+            list.iter().for_each(|text| sum.field(text));
+        }
+        sum.hex().chars().take(32).collect()
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.names.is_empty() && self.wanted.is_empty() && self.conflicts.is_empty()
+    }
+}
+
+/// The packages of a root that holds all of `request`, and how the answer was had.
+pub fn resolve(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
+    if request.is_nothing() {
+        return Ok(request.base.clone());
+    }
+    answers::once(workshop.store(), &request.key(workshop), || dnf::solve(workshop, request))
+}

@@ -1,0 +1,185 @@
+//! Where dists are looked for: files of the slave's image and of a share, then the built-in ones.
+
+use std::path::Path;
+
+use mach_core::distribution::{Address, BUILT_IN, Dist, Key, Manager, built_in, parse, usage};
+use mach_core::failure::Failure;
+use serde::Serialize;
+
+use crate::area::entries;
+
+/// Where dists of one's own are looked for, in this order: in the slave's image, and in the share
+/// `dists`. Both can be changed on the host alone: a dist names keys and hooks, so never in a working
+/// area, where whatever a slave once ran may have left one.
+pub const DIST_DIRECTORIES: [&str; 2] = ["/etc/mach/dists", "/mnt/shares/dists"];
+
+/// The dist that `-r` names: a path where it holds a `/`, else a name looked up in
+/// [`DIST_DIRECTORIES`], then among the built-in ones.
+pub fn find(given: &str) -> Result<Dist, Failure> {
+    find_in(&DIST_DIRECTORIES.map(Path::new), given)
+}
+
+fn find_in(directories: &[&Path], given: &str) -> Result<Dist, Failure> {
+    if given.contains('/') {
+        return read(Path::new(given));
+    }
+    let mut paths = directories.iter().map(|place| place.join(format!("{given}.toml")));
+    if let Some(path) = paths.find(|path| path.exists()) {
+        return read(&path);
+    }
+    built_in(given).unwrap_or_else(|| Err(unknown(given)))
+}
+
+fn read(path: &Path) -> Result<Dist, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let what = format!("cannot read the dist {}: {error}", path.display());
+        usage(what, "give the name of a dist or the path of its file to -r")
+    })?;
+    parse(&text, &path.display().to_string())
+}
+
+fn unknown(given: &str) -> Failure {
+    let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    usage(
+        format!(
+            "there is no dist {given:?}, neither in {} nor built in",
+            DIST_DIRECTORIES.join(", ")
+        ),
+        &format!("use one of: {}; or give the path of a file", known.join(", ")),
+    )
+}
+
+/// A dist that `-r` would find, and whether it could be used.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    /// Its name: of the file, or of the built-in one.
+    pub name: String,
+    /// The file, or `built in`.
+    pub origin: String,
+    /// Which program resolves for it; none when it is wrong.
+    pub manager: Option<Manager>,
+    /// Its summary; none when it is wrong.
+    pub summary: Option<String>,
+    /// What is wrong with it.
+    pub trouble: Option<String>,
+    /// Directories and keys that it names and this slave has not.
+    pub lacks: Vec<String>,
+}
+
+/// Every dist that `-r` finds by its name: those of [`DIST_DIRECTORIES`], in order, before what they hide.
+pub fn list() -> Result<Vec<Listed>, Failure> {
+    list_of(&DIST_DIRECTORIES.map(Path::new))
+}
+
+fn list_of(directories: &[&Path]) -> Result<Vec<Listed>, Failure> {
+    let mut found: Vec<Listed> = Vec::new();
+    for directory in directories {
+        for path in entries(directory)? {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let is_dist = path.extension().is_some_and(|extension| extension == "toml");
+            if is_dist && found.iter().all(|listed| listed.name != stem) {
+                found.push(listed(&stem, path.display().to_string(), read(&path)));
+            }
+        }
+    }
+    for (name, text) in BUILT_IN {
+        if found.iter().all(|listed: &Listed| listed.name != *name) {
+            found.push(listed(name, "built in".to_owned(), parse(text, name)));
+        }
+    }
+    Ok(found)
+}
+
+/// The dist that `-r` finds by this name or path, and whether it could be used.
+pub fn check(given: &str) -> Listed {
+    let dist = find(given);
+    let name = dist.as_ref().map_or_else(|_| given.to_owned(), |dist| dist.name.clone());
+    listed(&name, given.to_owned(), dist)
+}
+
+fn listed(name: &str, origin: String, dist: Result<Dist, Failure>) -> Listed {
+    let name = name.to_owned();
+    let dist = dist.map_err(|failure| failure.what).and_then(|dist| match dist.name == name {
+        true => Ok(dist),
+        false => Err(format!("its file is called {name}, but it calls itself {}", dist.name)),
+    });
+    match dist {
+        Ok(dist) => {
+            let (manager, lacks) = (Some(dist.manager), lacks(&dist));
+            Listed { name, origin, manager, summary: Some(dist.summary), trouble: None, lacks }
+        }
+        Err(trouble) => {
+            let (manager, summary, lacks) = (None, None, Vec::new());
+            Listed { name, origin, manager, summary, trouble: Some(trouble), lacks }
+        }
+    }
+}
+
+/// Directories and keys that a dist names and this slave has not.
+fn lacks(dist: &Dist) -> Vec<String> {
+    let mut paths = Vec::new();
+    for repository in &dist.repositories {
+        if let Address::Directory(path) = &repository.address {
+            paths.push(path);
+        }
+        paths.extend(repository.keys.iter().filter_map(|key| match key {
+            Key::File(path) => Some(path),
+            Key::Armored(_) => None,
+        }));
+    }
+    let mut lacks: Vec<String> = paths
+        .into_iter()
+        .filter(|path| !path.exists())
+        .map(|path| path.display().to_string())
+        .collect();
+    lacks.sort();
+    lacks.dedup();
+    lacks
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_nobody_knows_lists_those_known() {
+        let failure = find("fedora-1").unwrap_err();
+        assert!(failure.remedy.contains("debian-12-rpm"));
+    }
+
+    #[test]
+    fn a_dist_of_ones_own_is_found_in_the_image_before_the_share_before_what_is_built_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let [image, share] = ["image", "share"].map(|name| directory.path().join(name));
+        let places = [image.as_path(), share.as_path()];
+        let write = |place: &Path, name: &str, summary: &str| {
+            std::fs::create_dir_all(place).unwrap();
+            let text =
+                BUILT_IN[1].1.replace("name = \"debian-12-rpm\"", &format!("name = {name:?}"));
+            let text = text.replace("RPM packages made of Debian 12 binaries", summary);
+            std::fs::write(place.join(format!("{name}.toml")), text).unwrap();
+        };
+        // Neither directory need be there.
+        assert_eq!(list_of(&places).unwrap().len(), BUILT_IN.len());
+        write(&share, "house", "of the share");
+        write(&share, "debian-12-rpm", "of the share");
+        write(&image, "house", "of the image");
+        let summary = |name: &str| find_in(&places, name).unwrap().summary;
+        assert_eq!(summary("house"), "of the image");
+        assert_eq!(summary("debian-12-rpm"), "of the share");
+        assert_eq!(find_in(&places, "debian-12").unwrap().name, "debian-12");
+        let names: Vec<String> =
+            list_of(&places).unwrap().into_iter().map(|one| one.name).collect();
+        assert_eq!(names, ["house", "debian-12-rpm", "debian-12"]);
+        let what = find_in(&places, "other").unwrap_err().what;
+        assert!(what.contains("/mnt/shares/dists") && !what.contains("/build"), "{what}");
+    }
+
+    #[test]
+    fn what_is_built_in_is_listed() {
+        let listed = list().unwrap();
+        let good = |name: &str| listed.iter().any(|one| one.name == name && one.trouble.is_none());
+        assert!(good("debian-12") && good("debian-12-rpm"), "{listed:?}");
+    }
+}

@@ -1,0 +1,190 @@
+//! Detached OpenPGP signatures, verified by the slave's `gpgv` in a cell of its own.
+//!
+//! The cell sees the signed file, the signature and the keys, read-only, and nothing else of the area;
+//! it has no network, and `gpgv` is a plain user in it. What is believed is what it reports by
+//! `--status-fd` (doc/DETAILS of GnuPG), not its exit status alone.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::repo::keyring::Keyring;
+
+use crate::cells::{self, LAYER, Program, Streams};
+
+const PROGRAM: &str = "/usr/bin/gpgv";
+/// `nobody`: in every slave.
+const USER: u32 = 65_534;
+const SAID_LIMIT_BYTES: usize = 64 << 10;
+
+/// Who signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// Fingerprint of the primary key, upper case hex.
+    pub fingerprint: String,
+    /// The user id that the key says of itself.
+    pub name: String,
+}
+
+/// Why a signature vouches for nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// Made by this key, but for other bytes.
+    Bad(String),
+    /// Made by this key, which is not among those given.
+    UnknownKey(String),
+    /// The key had expired, or the signature has.
+    Expired(String),
+    /// The key was revoked.
+    Revoked(String),
+    /// Of a kind that is not trusted (MD5, SHA-1) or not understood.
+    Unusable(String),
+    /// The file holds no signature.
+    None,
+}
+
+/// Verifies that one of `keyrings` signed the file `signed`, by the detached `signature`.
+///
+/// `scratch` is a directory that is not there yet, on the file system of `signed`; it goes again.
+/// `cause` is the class of a failure. Every outcome but a good signature is a failure that says which
+/// key is meant and which are trusted.
+pub fn verify(
+    signed: &Path,
+    signature: &Path,
+    keyrings: &[Keyring],
+    scratch: &Path,
+    cause: Cause,
+) -> Result<Signer, Failure> {
+    if !Path::new(PROGRAM).exists() {
+        let what = format!("cannot verify {}: this slave has no {PROGRAM}", signature.display());
+        return Err(Failure::new(cause, what, "use an image with the package gpgv"));
+    }
+    let outcome = ask(signed, signature, keyrings, scratch);
+    let _ = fs::remove_dir_all(scratch);
+    judge(&outcome?).map_err(|doubt| failure(&doubt, signed, signature, keyrings, cause))
+}
+
+/// What `gpgv` reports.
+fn ask(
+    signed: &Path,
+    signature: &Path,
+    keyrings: &[Keyring],
+    scratch: &Path,
+) -> Result<String, Failure> {
+    fs::create_dir(scratch).on("make the directory", scratch)?;
+    let shown = scratch.join("shown");
+    fs::create_dir(&shown).on("make the directory", &shown)?;
+    show(signed, &shown.join("signed"))?;
+    show(signature, &shown.join("signature"))?;
+    let mut argv: Vec<String> =
+        [PROGRAM, "--status-fd", "1", "--weak-digest", "SHA1", "--homedir", cells::HOME]
+            .map(str::to_owned)
+            .into();
+    for (number, keyring) in keyrings.iter().enumerate() {
+        let path = shown.join(format!("keyring-{number}"));
+        fs::write(&path, &keyring.binary).on("write", &path)?;
+        readable(&path)?;
+        argv.extend(["--keyring".to_owned(), format!("{LAYER}/keyring-{number}")]);
+    }
+    argv.extend(["signature", "signed"].map(|name| format!("{LAYER}/{name}")));
+    let skeleton = scratch.join("skeleton");
+    cells::make_skeleton(&skeleton, &[])?;
+    let cell = cells::reader(&skeleton, &shown);
+    let program = Program { user: Some(USER), ..Program::as_root(argv, cells::HOME) };
+    let [out_path, err_path] = ["out", "err"].map(|name| scratch.join(name));
+    let create = |path: &PathBuf| File::create(path).on("create", path);
+    let streams = Streams::Files { out: create(&out_path)?, err: create(&err_path)? };
+    cells::run(cell, &program, streams, &mut || ())?;
+    let said = fs::read(&out_path).on("read", &out_path)?;
+    let said = &said[..said.len().min(SAID_LIMIT_BYTES)];
+    Ok(String::from_utf8_lossy(said).into_owned())
+}
+
+/// Makes a file visible in the cell: by a link where that can be, as sources are large.
+fn show(path: &Path, at: &Path) -> Result<(), Failure> {
+    let readable_by_all = fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 4 != 0);
+    if readable_by_all && fs::hard_link(path, at).is_ok() {
+        return Ok(());
+    }
+    fs::copy(path, at).on("copy", path)?;
+    readable(at)
+}
+
+fn readable(path: &Path) -> Result<(), Failure> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).on("set the mode of", path)
+}
+
+/// The verdict out of status lines: one good signature, and none that is bad.
+fn judge(said: &str) -> Result<Signer, Doubt> {
+    let (mut good, mut doubt, mut primary) = (None, None, String::new());
+    for line in said.lines() {
+        let Some(status) = line.strip_prefix("[GNUPG:] ") else {
+            continue;
+        };
+        let words: Vec<&str> = status.split(' ').collect();
+        let word = |at: usize| words.get(at).copied().unwrap_or_default().to_owned();
+        let rest = || words.get(2..).unwrap_or_default().join(" ");
+        let key = || if rest().is_empty() { word(1) } else { format!("{} ({})", word(1), rest()) };
+        match words[0] {
+            "BADSIG" => return Err(Doubt::Bad(key())),
+            "GOODSIG" => good = Some(rest()),
+            // The last field is the primary key, where the signature is by one of its subkeys.
+            "VALIDSIG" => primary = if word(10).is_empty() { word(1) } else { word(10) },
+            "EXPSIG" | "EXPKEYSIG" => doubt = Some(Doubt::Expired(key())),
+            "REVKEYSIG" => doubt = Some(Doubt::Revoked(key())),
+            "ERRSIG" if word(6) == "9" => doubt = doubt.or(Some(Doubt::UnknownKey(word(1)))),
+            "ERRSIG" => doubt = doubt.or(Some(Doubt::Unusable(word(1)))),
+            _ => {}
+        }
+    }
+    match good {
+        Some(name) if !primary.is_empty() => Ok(Signer { fingerprint: primary, name }),
+        _ => Err(doubt.unwrap_or(Doubt::None)),
+    }
+}
+
+fn failure(
+    doubt: &Doubt,
+    signed: &Path,
+    signature: &Path,
+    keyrings: &[Keyring],
+    cause: Cause,
+) -> Failure {
+    let file = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (signed, signature) = (file(signed), file(signature));
+    let (why, remedy) = match doubt {
+        Doubt::Bad(key) => (
+            format!("{signature} is a BAD signature: key {key} made it for other bytes"),
+            "somebody changed one of the two: trust neither until you know which",
+        ),
+        Doubt::UnknownKey(key) => (
+            format!("{signature} was made by key {key}, which is not among the trusted ones"),
+            "find out whose key that is before you add it",
+        ),
+        Doubt::Expired(key) => (
+            format!("{signature} or its key {key} has expired"),
+            "get the maker's present key, or a signature made anew",
+        ),
+        Doubt::Revoked(key) => (
+            format!("{signature} was made by key {key}, which its owner has revoked"),
+            "get the maker's present key, and a signature made anew",
+        ),
+        Doubt::Unusable(key) => (
+            format!(
+                "{signature}, by key {key}, is of a kind that vouches for nothing (MD5, SHA-1)"
+            ),
+            "ask for a signature with SHA-256, or give a digest",
+        ),
+        Doubt::None => {
+            (format!("{signature} holds no signature"), "get it again, or give a digest")
+        }
+    };
+    let trusted = keyrings.iter().flat_map(|keyring| &keyring.fingerprints);
+    let details = trusted.map(|fingerprint| format!("trusted: {fingerprint}")).collect();
+    Failure::new(cause, format!("{signed} cannot be trusted: {why}"), remedy).with_details(details)
+}
+
+#[cfg(test)]
+#[path = "gpgv_tests.rs"]
+mod tests;

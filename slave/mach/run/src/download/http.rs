@@ -1,0 +1,198 @@
+//! One file over HTTP: connecting, redirections, what is said when it does not work.
+//!
+//! The crate `ureq` speaks the protocol, `rustls` the encryption. Whom an `https` server must be
+//! vouched for by, the slave's own bundle of certificates says, as for every other program in it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mach_core::failure::{Cause, Failure};
+use mach_core::repo::url::Url;
+use ureq::Agent;
+use ureq::http::{Response, StatusCode};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+
+use super::again::Trouble;
+use super::{Body, Expect};
+
+const REDIRECTIONS_LIMIT: usize = 5;
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// Longest that a server may say nothing; an interruption waits as long.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+/// Where Debian, Fedora and openSUSE keep the bundle.
+const BUNDLES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+];
+
+/// The body of what is at `url`, redirections followed.
+pub(super) fn open(url: &Url, expect: &Expect) -> Result<Body, Trouble> {
+    open_with(url, expect, &BUNDLES.map(Path::new))
+}
+
+/// The same, trusting the first of `bundles` that is there.
+fn open_with(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Body, Trouble> {
+    let refuse = |why: &str, remedy: &str| {
+        Failure::new(expect.cause, format!("cannot fetch {url}: {why}"), remedy)
+    };
+    let judge = |refusal: Refusal| {
+        let failure = refuse(&refusal.why, refusal.remedy);
+        match refusal.may_pass {
+            true => Trouble::Passing { failure, wait: refusal.wait },
+            false => Trouble::ForGood(failure),
+        }
+    };
+    let mut at = url.clone();
+    for _ in 0..=REDIRECTIONS_LIMIT {
+        let agent = agent(&at, expect, bundles)?;
+        let answer = agent.get(at.as_str()).call();
+        let answer = answer.map_err(|error| judge(explain(&at, &error)))?;
+        match location(&answer) {
+            Some(location) => {
+                let follow = at.follow(&location);
+                at = follow
+                    .map_err(|why| refuse(&why, "fetch it by another way, or from elsewhere"))?;
+            }
+            None => return body(&at, answer, expect).map_err(judge),
+        }
+    }
+    let why = format!("more than {REDIRECTIONS_LIMIT} redirections, the last to {at}");
+    Err(refuse(&why, "give the URL that they lead to").into())
+}
+
+/// Why a server gives nothing, and what to do about it.
+struct Refusal {
+    why: String,
+    remedy: &'static str,
+    /// Whether the next try may succeed.
+    may_pass: bool,
+    /// How long the server asks to be left alone.
+    wait: Option<Duration>,
+}
+
+impl Refusal {
+    fn for_good(why: String, remedy: &'static str) -> Self {
+        Self { why, remedy, may_pass: false, wait: None }
+    }
+
+    fn passing(why: String, remedy: &'static str) -> Self {
+        Self { may_pass: true, ..Self::for_good(why, remedy) }
+    }
+}
+
+fn location(answer: &Response<ureq::Body>) -> Option<String> {
+    let leads = [301, 302, 303, 307, 308].contains(&answer.status().as_u16());
+    let location = answer.headers().get("location")?.to_str().ok()?;
+    leads.then(|| location.to_owned())
+}
+
+fn body(url: &Url, answer: Response<ureq::Body>, expect: &Expect) -> Result<Body, Refusal> {
+    let status = answer.status();
+    if status != StatusCode::OK {
+        let remedy = match status.as_u16() {
+            404 | 410 => "is the URL right? the file may have moved",
+            401 | 403 => "mach knows no password: fetch it by another way",
+            _ => "try again later, or fetch it from elsewhere",
+        };
+        return Err(Refusal {
+            may_pass: matches!(status.as_u16(), 408 | 425 | 429 | 500..=599),
+            wait: retry_after(&answer),
+            ..Refusal::for_good(format!("{} answers {status}", url.host()), remedy)
+        });
+    }
+    if let Some(size_bytes) = answer.body().content_length()
+        && size_bytes > expect.limit_bytes
+    {
+        let limit_bytes = expect.limit_bytes;
+        let why =
+            format!("it has {size_bytes} bytes, more than the {limit_bytes} that it may have");
+        return Err(Refusal::for_good(why, "is this the right URL?"));
+    }
+    let has = |name| answer.headers().contains_key(name);
+    let ends_with_connection = !has("content-length") && !has("transfer-encoding");
+    Ok(Body { reader: Box::new(answer.into_body().into_reader()), ends_with_connection })
+}
+
+/// Seconds of `Retry-After` (RFC 9110, section 10.2.3). Where it holds a date, our own pauses do.
+fn retry_after(answer: &Response<ureq::Body>) -> Option<Duration> {
+    let text = answer.headers().get("retry-after")?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn agent(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Agent, Failure> {
+    let mut config = Agent::config_builder()
+        // No variable of the environment steers mach.
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .max_idle_connections(0)
+        .user_agent(concat!("mach/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT_LIMIT))
+        .timeout_recv_response(Some(SILENCE_LIMIT))
+        .timeout_per_read(Some(SILENCE_LIMIT))
+        .timeout_recv_body(Some(expect.time_limit));
+    // None for the look-up of a name, nor for the whole: for those the crate would start a thread.
+    if url.is_https() {
+        config = config.tls_config(encryption(url, expect.cause, bundles)?);
+    }
+    Ok(config.build().into())
+}
+
+fn encryption(url: &Url, cause: Cause, bundles: &[&Path]) -> Result<TlsConfig, Failure> {
+    let bundle = bundles.iter().find_map(|path| fs::read(path).ok()).ok_or_else(|| {
+        let what = format!(
+            "cannot fetch {url}: the slave has no certificates ({}), so nobody vouches for {}",
+            BUNDLES[0],
+            url.host()
+        );
+        Failure::new(cause, what, "use an image with the package ca-certificates")
+    })?;
+    // What is no certificate in a bundle is passed over, as everybody does.
+    let certificate = |item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    };
+    let roots: Vec<_> = parse_pem(&bundle).filter_map(certificate).collect();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots));
+    Ok(config.unversioned_rustls_crypto_provider(provider).build())
+}
+
+/// Why there was no answer, and what to do.
+fn explain(url: &Url, error: &ureq::Error) -> Refusal {
+    let host = url.host();
+    // While a connection is made, what is wrong with a certificate comes as a failure to read.
+    let untrusted =
+        |error: &std::io::Error| error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    let no_trust = || {
+        let remedy =
+            "if the site has a certificate of its own, add it to the image's ca-certificates";
+        Refusal::for_good(format!("{host} cannot be trusted: {error}"), remedy)
+    };
+    let no_connection = || {
+        let remedy =
+            "is the server up? has this slave a network? a file can be given by its path too";
+        Refusal::passing(format!("no connection to {host}: {error}"), remedy)
+    };
+    match error {
+        ureq::Error::HostNotFound => Refusal::for_good(
+            format!("no host {host} is known here"),
+            "is the name right? has this slave a network?",
+        ),
+        ureq::Error::Timeout(_) => Refusal::passing(
+            format!("{host} does not answer: {error}"),
+            "try again later, or fetch it from elsewhere",
+        ),
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => no_trust(),
+        ureq::Error::Io(inner) if untrusted(inner) => no_trust(),
+        ureq::Error::Io(_) | ureq::Error::ConnectionFailed => no_connection(),
+        _ => Refusal { may_pass: false, ..no_connection() },
+    }
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+//! What comes after a build: the dist's hooks, and the lint that the root has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mach_core::distribution::Manager;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_roots::context::Workshop;
+use mach_run::cells::{self, Streams};
+use mach_run::log::{open_log, read_log_end};
+use mach_run::overlay::Overlay;
+use mach_run::remove;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::bench;
+use crate::record::ResultFile;
+
+/// Where they have the results.
+const RESULTS: &str = "/results";
+const HOOKS_LOG: &str = "hooks.log";
+const LINT_LOG: &str = "lint.log";
+
+/// Runs the dist's hooks for a build that ended with `cause`, or well, as the builder in a new
+/// throw-away layer over `layers` (uppermost first). A hook that fails is told of and changes nothing.
+pub fn hooks(workshop: &Workshop<'_>, layers: &[PathBuf], cause: Option<Cause>) {
+    let hooks = match cause {
+        None => &workshop.dist.hooks.on_success,
+        Some(Cause::Interrupted) => return,
+        Some(_) => &workshop.dist.hooks.on_failure,
+    };
+    for argv in hooks.iter().filter(|_| !layers.is_empty()) {
+        let phase = workshop.progress.phase("hook");
+        let name = argv.first().map_or("", String::as_str);
+        match in_root(workshop, layers, argv.clone(), HOOKS_LOG) {
+            Ok(0) => phase.end(name),
+            Ok(status) => phase.end(format!("{name} ended with {status}: see {HOOKS_LOG}")),
+            Err(failure) => phase.end(format!("{name}: {}", failure.what)),
+        }
+    }
+}
+
+/// Runs rpmlint or lintian over `results`, if the root has it. What it finds changes nothing.
+pub fn lint(workshop: &Workshop<'_>, layers: &[PathBuf], results: &[ResultFile]) {
+    let phase = workshop.progress.phase("lint");
+    let (program, is_meant): (_, fn(&str) -> bool) = match workshop.dist.manager {
+        Manager::Dnf | Manager::Dnf5 => ("/usr/bin/rpmlint", |name| name.ends_with(".rpm")),
+        Manager::Apt => ("/usr/bin/lintian", |name| name.ends_with(".changes")),
+    };
+    if !layers.iter().any(|layer| has(layer, program)) {
+        return phase.end(format!("{program} is not in the root: add it to a set of the dist"));
+    }
+    let names = results.iter().map(|file| file.name.clone()).filter(|name| is_meant(name));
+    let argv = std::iter::once(program.to_owned()).chain(names).collect();
+    match in_root(workshop, layers, argv, LINT_LOG) {
+        Ok(_) => phase.end(summary(&read_log_end(&workshop.out.join(LINT_LOG)))),
+        Err(failure) => phase.end(failure.what),
+    }
+}
+
+/// Whether a layer has a file, its links followed as if it were `/`.
+pub(super) fn has(layer: &Path, name: &str) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let open = |top: fs::File| {
+        rustix::fs::openat2(&top, name, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
+    };
+    fs::File::open(layer).is_ok_and(open)
+}
+
+/// rpmlint and lintian mark what they find by `E:` and `W:`, one at a line's begin, one after names.
+fn summary(log: &str) -> String {
+    let count = |mark: &str| {
+        let is_mark = |line: &&str| line.split_whitespace().take(4).any(|word| word == mark);
+        log.lines().filter(is_mark).count()
+    };
+    format!("{} errors, {} warnings: see {LINT_LOG}", count("E:"), count("W:"))
+}
+
+/// Runs `argv` as the builder, beside the results, in a throw-away layer over `layers`; its status.
+/// Output is added to the log called `log`.
+fn in_root(
+    workshop: &Workshop<'_>,
+    layers: &[PathBuf],
+    argv: Vec<String>,
+    log: &str,
+) -> Result<i32, Failure> {
+    let lower: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
+    let scratch = workshop.run.path.join("after");
+    let overlay = Overlay::mount(&lower, &scratch)?;
+    let builder = &workshop.dist.builder;
+    let cell = cells::with_results(&overlay.at, &builder.hostname, &workshop.out, RESULTS);
+    let mut program = bench::program(workshop.dist, argv);
+    program.directory = RESULTS.to_owned();
+    program.time_limit = builder.time_limit;
+    let path = workshop.run.path.join(log);
+    let file = open_log(&path)?;
+    let ended = cells::run(cell, &program, Streams::log(&file, &path)?, &mut || ());
+    overlay.unmount()?;
+    remove::tree(&scratch)?;
+    // Not written in place: what runs sees the directory that it would grow in.
+    let to = workshop.out.join(log);
+    fs::copy(&path, &to).on("write", &to)?;
+    Ok(ended?.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_counted_as_both_programs_mark_them() {
+        let log = "hello.x86_64: E: no-manual\nhello.x86_64: W: no-docs x\n\
+                   E: sed: embedded-library\nW: sed: y\n 1 packages checked; 1 errors: E\n";
+        assert!(summary(log).starts_with("2 errors, 2 warnings"), "{}", summary(log));
+    }
+}

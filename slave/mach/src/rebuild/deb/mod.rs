@@ -1,0 +1,6 @@
+//! Source packages of Debian: fetched, packed, built.
+
+pub mod build;
+pub mod fetch;
+pub mod pack;
+pub mod source;

@@ -1,0 +1,184 @@
+//! What a source requires while it is built: as its `%generate_buildrequires` finds out.
+
+use std::path::{Path, PathBuf};
+
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::options::Options;
+use mach_core::rpm::evr::Capability;
+use mach_core::rpm::source::{self, Needs, Source};
+use mach_run::remove;
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::bench::{Bench, TOPDIR};
+use super::ccache;
+use crate::record::ResultFile;
+use crate::results;
+
+/// rpmbuild's status when something that is required is not installed.
+pub const MISSING: i32 = 11;
+/// Names at most so many in a failure.
+const NAMED: usize = 10;
+/// More source packages than anybody leaves beside each other.
+const PACKAGES_LIMIT: usize = 1000;
+/// rpm's own tools stop at the same number.
+pub const ROUNDS_LIMIT: usize = 10;
+
+/// Moves the source package in the directory `declared` out of the reach of the build, in place of one that
+/// was made before.
+pub fn set_aside(bench: &Bench<'_>, declared: &str) -> Result<(), Failure> {
+    let path = aside(bench);
+    remove::tree(&path)?;
+    std::fs::create_dir(&path).on("make the directory", &path)?;
+    results::take_sources(&bench.home.join(TOPDIR), declared, &path).map(drop)
+}
+
+fn aside(bench: &Bench<'_>) -> PathBuf {
+    bench.workshop.run.path.join("source-package")
+}
+
+/// Adds the source package to the results: as it was before the build, which may do with sources as it likes.
+pub fn take_source_package(bench: &Bench<'_>) -> Result<Vec<ResultFile>, Failure> {
+    let (from, out) = (bench.workshop.run.path.as_path(), &bench.workshop.out);
+    let name = aside(bench).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    results::take_sources(from, &name, out)
+}
+
+/// With what options of mach need in the root.
+pub fn and_ours(mut needs: Needs, options: &Options) -> Needs {
+    if options.ccache {
+        needs.requirements.extend(Capability::parse(ccache::PACKAGE));
+        needs.requirements.sort();
+        needs.requirements.dedup();
+    }
+    needs
+}
+
+/// A source's spec, below `%_topdir`.
+pub fn spec(source: &Source) -> String {
+    format!("SPECS/{}", source.spec)
+}
+
+/// The rounds of one source.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    before: Vec<Capability>,
+    count: usize,
+}
+
+impl Rounds {
+    /// Whether `%prep` has been run, because a round has come as far as asking.
+    pub fn is_prepared(&self) -> bool {
+        self.count > 0
+    }
+
+    /// What rpmbuild, that ended with `status`, found to be missing: all that it requires now.
+    /// `None` when it did not end for that reason.
+    pub fn found(
+        &mut self,
+        bench: &Bench<'_>,
+        source: &Source,
+        status: i32,
+    ) -> Result<Option<Needs>, Failure> {
+        if status != MISSING {
+            return Ok(None);
+        }
+        let found = packages(&bench.home, "SRPMS")?;
+        let is_answer = |path: &&PathBuf| path.to_string_lossy().ends_with(".buildreqs.nosrc.rpm");
+        let Some(answer) = found.iter().find(is_answer) else {
+            return Ok(None);
+        };
+        let needs = source::declared_by(answer)?.needs;
+        unlink(&bench.home, "SRPMS", answer)?;
+        self.count += 1;
+        let new: Vec<String> = needs
+            .requirements
+            .iter()
+            .filter(|one| !self.before.contains(one))
+            .map(ToString::to_string)
+            .collect();
+        if self.is_prepared() && self.count > 1 && new.is_empty() {
+            return Err(unmet(source));
+        }
+        if self.count >= ROUNDS_LIMIT {
+            return Err(endless(source, new));
+        }
+        self.before.clone_from(&needs.requirements);
+        Ok(Some(needs))
+    }
+}
+
+fn unmet(source: &Source) -> Failure {
+    let what = format!(
+        "{}: %generate_buildrequires asks for what is installed already and is not content with it",
+        source.package
+    );
+    let remedy = "read the end of build.log: does the generator print what rpm calls it?";
+    Failure::new(Cause::Dependency, what, remedy)
+}
+
+fn endless(source: &Source, mut new: Vec<String>) -> Failure {
+    let what = format!(
+        "{}: %generate_buildrequires still asks for more after {ROUNDS_LIMIT} rounds",
+        source.package
+    );
+    new.truncate(NAMED);
+    let details = new.into_iter().map(|one| format!("new in the last round: {one}")).collect();
+    let remedy = "its output must settle: does it depend on time, chance or its own results?";
+    Failure::new(Cause::Dependency, what, remedy).with_details(details)
+}
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory below `%_topdir`, if it is one: whoever builds may have put a link in its place.
+fn directory(home: &Path, name: &str) -> Result<Option<rustix::fd::OwnedFd>, Failure> {
+    let top = std::fs::File::open(home).on("open", home)?;
+    let path = format!("{TOPDIR}/{name}");
+    let rules = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(&top, &path, DIRECTORY, Mode::empty(), rules) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(Failure::io("open the directory", &home.join(path), errno)),
+    }
+}
+
+/// The packages in a directory below `%_topdir`; a name that could mislead somebody is refused.
+pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
+    let path = home.join(TOPDIR).join(name);
+    let Some(directory) = directory(home, name)? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for entry in Dir::read_from(&directory).on("read the directory", &path)? {
+        let entry = entry.on("read the directory", &path)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.ends_with(".rpm") {
+            continue;
+        }
+        if !source::is_plain(&name) {
+            let what =
+                format!("the build left {:?}, which no package may be called", path.join(name));
+            let remedy = "correct Name, Version and Release of the spec";
+            return Err(Failure::new(Cause::Source, what, remedy));
+        }
+        found.push(path.join(name));
+        if found.len() > PACKAGES_LIMIT {
+            let what =
+                format!("the build left over {PACKAGES_LIMIT} packages in {}", path.display());
+            return Err(Failure::new(Cause::Compile, what, "a spec gives one source package"));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn unlink(home: &Path, name: &str, package: &Path) -> Result<(), Failure> {
+    let file = package.file_name().unwrap_or_default();
+    match directory(home, name)? {
+        Some(directory) => {
+            rustix::fs::unlinkat(&directory, file, AtFlags::empty()).on("remove", package)
+        }
+        None => Ok(()),
+    }
+}

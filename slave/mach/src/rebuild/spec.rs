@@ -1,0 +1,131 @@
+//! A spec with its sources beside it: a source package is made of it, in the dist.
+
+use std::path::{Path, PathBuf};
+
+use mach_core::distribution::Dist;
+use mach_core::explain;
+use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::options::Options;
+use mach_core::rpm::source::{self, Source};
+use mach_roots::context::{BUILD_LOG, Workshop};
+use mach_roots::repositories;
+use mach_roots::root::{self, Set};
+use mach_run::area::{Area, entries};
+use mach_run::cells;
+use mach_run::log::read_log_end;
+use mach_run::progress::Progress;
+
+use crate::fetch::sources;
+use crate::results;
+
+use super::bench::{Bench, TOPDIR};
+use super::{requirements, rpmbuild};
+
+/// Where the builder has the directory of the spec.
+const SOURCES: &str = "/sources";
+/// Where rpmbuild leaves source packages, below `%_topdir`.
+const SRPMS: &str = "SRPMS";
+
+/// The spec that `given` names: itself, or the only one of a directory.
+pub fn find(given: &Path) -> Result<PathBuf, Failure> {
+    let usage = |what: String, remedy: &str| Failure::new(Cause::Usage, what, remedy);
+    let is_spec = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "spec");
+    let path = given.canonicalize().map_err(|error| {
+        let what = format!("cannot find {}: {error}", given.display());
+        usage(what, "give a spec, or the directory of one")
+    })?;
+    if !path.is_dir() {
+        return match is_spec(&path) {
+            true => Ok(path),
+            false => {
+                let what = format!("{} is no spec: its name does not end in .spec", path.display());
+                Err(usage(what, "a source package is built by 'mach rebuild'"))
+            }
+        };
+    }
+    let mut specs: Vec<PathBuf> = entries(&path)?.into_iter().filter(is_spec).collect();
+    match (specs.pop(), specs.is_empty()) {
+        (Some(spec), true) => Ok(spec),
+        (None, _) => {
+            Err(usage(format!("there is no spec in {}", path.display()), "give the spec's path"))
+        }
+        _ => Err(usage(format!("{} holds several specs", path.display()), "name the one")),
+    }
+}
+
+/// Makes the source package of `spec`; its path: in `into`, on the area's file system, or published.
+pub fn source_package(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    spec: &Path,
+    into: Option<&Path>,
+) -> Result<PathBuf, Failure> {
+    root::check_arch(dist)?;
+    let repositories = repositories::states(area, dist, options.fetching())?;
+    let run = area.new_run()?;
+    let name = spec.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let progress = Progress::new(name);
+    let made = || {
+        let workshop =
+            Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
+        let bench = Bench::prepare(&workshop, options, None)?;
+        make(&bench, spec)?;
+        let files = results::take_sources(&bench.home.join(TOPDIR), SRPMS, &workshop.out)?;
+        let [file] = &files[..] else {
+            let what = format!("{}: rpmbuild -bs left {} packages", spec.display(), files.len());
+            return Err(Failure::new(Cause::Source, what, "a spec gives one source package"));
+        };
+        let source = Source::read(&workshop.out.join(&file.name))?;
+        if let Some(directory) = into {
+            // One of its own: sources that are kept out have any names.
+            let directory = directory.join(source.package.to_string());
+            std::fs::create_dir_all(&directory).on("make the directory", &directory)?;
+            source::take_along(
+                &source.kept_out,
+                spec.parent().unwrap_or(Path::new("/")),
+                &directory,
+            )?;
+            let path = directory.join(&file.name);
+            std::fs::rename(&source.path, &path).on("move the source package to", &path)?;
+            return Ok(path);
+        }
+        let path = results::publish(area, &source.package.to_string(), &run.id, &workshop.out)?;
+        Ok(path.join(&file.name))
+    };
+    let outcome = made();
+    run.end(area, outcome)
+}
+
+fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
+    let workshop = bench.workshop;
+    let (directory, name) = (spec.parent().unwrap_or(Path::new("/")), spec.file_name());
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
+    if !source::is_plain(&name) {
+        let what = format!("{name:?} is no name for a spec");
+        return Err(Failure::new(Cause::Usage, what, "letters, digits and ._+- only"));
+    }
+    sources::check_listed(directory)?;
+    let root = root::set(workshop, Set::Build)?;
+    let overlay = bench.lay(&root.paths(), "root-0")?;
+    let phase = workshop.progress.phase("source package");
+    let path = workshop.out.join(BUILD_LOG);
+    let log = workshop.open_log(BUILD_LOG)?;
+    phase.follow(&path);
+    let mut cell = cells::builder(&bench.place(&overlay.at))?;
+    cells::show(&mut cell, &overlay.at, directory, SOURCES)?;
+    let argv = rpmbuild::source_package(bench.options, &format!("{SOURCES}/{name}"), SOURCES);
+    let program = bench.program(argv);
+    let ended =
+        cells::run(cell, &program, cells::Streams::log(&log, &path)?, &mut || phase.tick())?;
+    overlay.unmount()?;
+    if ended.status == 0 && !requirements::packages(&bench.home, SRPMS)?.is_empty() {
+        phase.end("made");
+        return Ok(());
+    }
+    let what = format!("{}: no source package can be made of it", spec.display());
+    let remedy = "correct the spec; its sources must be beside it and readable by everybody \
+                  ('mach fetch' gets those that it names by URL)";
+    let details = explain::last_lines(&read_log_end(&path));
+    Err(Failure::new(Cause::Source, what, remedy).with_details(details))
+}
