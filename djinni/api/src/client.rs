@@ -225,3 +225,42 @@ fn call_of(request: &impl Serialize, more: bool) -> Call {
 /// A reply without parameters.
 #[derive(Deserialize)]
 struct Nothing {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A client, and the other end of its connection.
+    fn pair() -> (Client, UnixStream) {
+        let (stream, other) = UnixStream::pair().unwrap();
+        let socket = PathBuf::from("/nowhere/socket");
+        (Client { stream, socket, framer: Framer::new(), unread: Vec::new() }, other)
+    }
+
+    #[test]
+    fn a_reply_is_waited_for_until_the_deadline_and_no_longer() {
+        let (mut client, mut other) = pair();
+        let begun = Instant::now();
+        let wait = Duration::from_millis(50);
+        assert!(matches!(client.receive(Some(begun + wait)), Err(Trouble::Deadline)));
+        assert!((wait..20 * wait).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        // Even what is there is not read after the deadline.
+        other.write_all(b"{\"parameters\":{}}\0").unwrap();
+        assert!(matches!(client.receive(Some(begun)), Err(Trouble::Deadline)));
+        let later = Instant::now() + Duration::from_secs(10);
+        assert!(client.receive(Some(later)).is_ok());
+        drop(other);
+        assert!(matches!(client.receive(Some(later)), Err(Trouble::Closed)));
+    }
+
+    #[test]
+    fn a_broken_connection_is_not_a_deadline() {
+        let (mut client, other) = pair();
+        // Closed with data unread: the other end's reads fail with ECONNRESET (unix(7)).
+        client.stream.write_all(b"unread").unwrap();
+        drop(other);
+        let later = Instant::now() + Duration::from_secs(10);
+        assert!(matches!(client.receive(Some(later)), Err(Trouble::Broken(_))));
+    }
+}

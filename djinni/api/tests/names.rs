@@ -47,6 +47,14 @@ fn a_name_that_would_be_a_file_of_ours_or_of_a_cgroup_is_reserved() {
 }
 
 #[test]
+fn a_name_has_at_most_64_bytes() {
+    for (bytes, fits) in [(1, true), (63, true), (64, true), (65, false), (128, false)] {
+        let text = "x".repeat(bytes);
+        assert_eq!(text.parse::<SlaveName>().is_ok(), fits, "{bytes}");
+    }
+}
+
+#[test]
 fn an_error_says_what_is_wrong_with_which_name() {
     let said = |text: &str| text.parse::<ShareName>().unwrap_err().to_string();
     assert!(said("").starts_with("\"\" is no name of a share: it is empty; use 1 to 64 of a-z"));

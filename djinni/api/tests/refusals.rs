@@ -107,7 +107,13 @@ fn each_refusal_to_an_administrator() {
             HostRefusal::MasterRunning { name: "bmaster".parse().unwrap(), holds: vec![slave()] },
             "MasterRunning",
             json!({"name": "bmaster", "holds": ["bslave-1"]}),
-            "bhost stop bmaster",
+            "holds slaves (bslave-1): 'bhost stop bmaster'",
+        ),
+        (
+            HostRefusal::MasterRunning { name: "bmaster".parse().unwrap(), holds: vec![] },
+            "MasterRunning",
+            json!({"name": "bmaster", "holds": []}),
+            "holds slaves: 'bhost stop bmaster'",
         ),
         (
             HostRefusal::InvalidConfiguration {

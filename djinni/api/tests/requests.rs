@@ -155,6 +155,7 @@ fn a_service_introduces_itself() {
             service::answer(&call(&format!("org.varlink.service.{method}"), parameters), &offers)
                 .unwrap();
         let answer = parse_answer(&bytes[..bytes.len() - 1]).unwrap();
+        assert_ne!(answer.continues, Some(true), "{method}: no other reply follows");
         (answer.error, Value::Object(answer.parameters.unwrap()))
     };
     let (error, info) = ask("GetInfo", json!({}));

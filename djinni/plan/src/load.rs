@@ -72,7 +72,7 @@ fn read(path: &Path) -> Result<Option<(PathBuf, String)>> {
     match fs::symlink_metadata(path) {
         Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(None),
         Err(problem) => return Err(unreadable(path, problem)),
-        Ok(found) if !found.is_file() || found.len() > FILE_LIMIT_BYTES => {
+        Ok(found) if !is_configuration(found.is_file(), found.len()) => {
             let reason = format!("is no regular file of at most {FILE_LIMIT_BYTES} bytes");
             return Err(error(path, reason, "replace it".into()));
         }
@@ -80,6 +80,11 @@ fn read(path: &Path) -> Result<Option<(PathBuf, String)>> {
     }
     let text = fs::read_to_string(path).map_err(|problem| unreadable(path, problem))?;
     Ok(Some((path.into(), text)))
+}
+
+/// Whether a file of this kind and size is read as configuration.
+fn is_configuration(is_regular: bool, size_bytes: u64) -> bool {
+    is_regular && size_bytes <= FILE_LIMIT_BYTES
 }
 
 fn toml_files(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -118,7 +123,7 @@ fn only_root_may_change(file: &Path, path: &Path) -> Result<()> {
     for ancestor in absolute.ancestors() {
         let found =
             fs::symlink_metadata(ancestor).map_err(|problem| missing(file, ancestor, problem))?;
-        if let Some(who) = other_writer(&found) {
+        if let Some(who) = other_writer(Access::of(&found)) {
             let reason = format!("{} can be changed by {who}", ancestor.display());
             let remedy = match found.mode() & 0o1000 {
                 _ if found.is_symlink() => "name the directory that the link leads to".into(),
@@ -140,19 +145,37 @@ fn missing(file: &Path, path: &Path, problem: std::io::Error) -> ConfigError {
     error(file, reason, format!("create it: 'mkdir -p -m 0700 {}'", path.display()))
 }
 
-fn other_writer(found: &Metadata) -> Option<String> {
-    if found.uid() != 0 {
-        return Some(format!("user {}", found.uid()));
+/// What decides who may change a file or directory (`inode(7)`).
+#[derive(Debug, Clone, Copy)]
+struct Access {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    is_symlink: bool,
+}
+
+impl Access {
+    fn of(found: &Metadata) -> Self {
+        let (uid, gid, mode) = (found.uid(), found.gid(), found.mode());
+        Access { uid, gid, mode, is_symlink: found.is_symlink() }
     }
-    if found.is_symlink() {
+}
+
+/// Who other than root may change a file with this access; `None` if nobody.
+fn other_writer(access: Access) -> Option<String> {
+    let Access { uid, gid, mode, is_symlink } = access;
+    if uid != 0 {
+        return Some(format!("user {uid}"));
+    }
+    if is_symlink {
         return Some("whoever its link leads to".into());
     }
-    if found.mode() & 0o002 != 0 {
+    if mode & 0o002 != 0 {
         return Some("everybody".into());
     }
     // Of root's group, too: where there is an ACL these bits are its mask, the most that any user
     // whom it names can have (acl(5)).
-    (found.mode() & 0o020 != 0).then(|| format!("group {}, or whom an ACL names", found.gid()))
+    (mode & 0o020 != 0).then(|| format!("group {gid}, or whom an ACL names"))
 }
 
 /// An image is what every slave's root is made of: whoever can change its file is root in them all.
@@ -192,17 +215,21 @@ fn check_owned(file: &Path, what: &str, path: &AbsolutePath, ids: Ids) -> Result
         let reason = format!("{what} {path} is no directory");
         return Err(error(file, reason, "remove it; it is made when needed".into()));
     }
-    // Its own root may have given it to any id of the slice; it is taken back at the next attach. One
-    // that is still root's was made and not given yet, if it is empty.
-    let own = ids.overlaps(Ids { first: found.uid(), count: 1 });
-    let unfinished = found.uid() == 0
-        && fs::read_dir(path.as_path()).is_ok_and(|mut entries| entries.next().is_none());
-    if !own && !unfinished {
+    let is_empty =
+        || fs::read_dir(path.as_path()).is_ok_and(|mut entries| entries.next().is_none());
+    if !may_be_given(found.uid(), is_empty, ids) {
         let reason = format!("{what} {path} belongs to id {}, not {}", found.uid(), ids.first);
         let remedy = format!("empty it and run 'chown {0}:{0} {path}', or use another", ids.first);
         return Err(error(file, reason, remedy));
     }
     Ok(())
+}
+
+/// Whether a directory that `uid` owns may become the property of `ids`: it belongs to one of them
+/// (the slice's root may have given it to any; it is taken back at the next attach), or it still
+/// belongs to root and is empty, because it was made and not given yet.
+fn may_be_given(uid: u32, is_empty: impl FnOnce() -> bool, ids: Ids) -> bool {
+    ids.overlaps(Ids { first: uid, count: 1 }) || (uid == 0 && is_empty())
 }
 
 /// Errs unless some directory above bars other users: in an area a slave may make set-user-id
@@ -214,4 +241,65 @@ fn closed_to_others(file: &Path, what: &str, parent: &Path) -> Result<()> {
     }
     let reason = format!("{what}: users of the host can enter {}", parent.display());
     Err(error(file, reason, format!("run 'chmod 0700 {}'", parent.display())))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_but_root_can_write_is_roots_alone() {
+        let file = |uid, gid, mode| Access { uid, gid, mode, is_symlink: false };
+        let link = |uid| Access { uid, gid: 0, mode: 0o120_777, is_symlink: true };
+        for (access, wanted) in [
+            (file(0, 0, 0o100_600), None),
+            (file(0, 0, 0o100_755), None),
+            (file(0, 50, 0o040_755), None),
+            (file(0, 0, 0o041_755), None),
+            (file(1000, 0, 0o100_600), Some("user 1000")),
+            (file(1000, 0, 0o100_000), Some("user 1000")),
+            (file(u32::MAX - 1, 0, 0o100_666), Some("user 4294967294")),
+            (link(0), Some("whoever its link leads to")),
+            (link(1000), Some("user 1000")),
+            (file(0, 0, 0o100_602), Some("everybody")),
+            (file(0, 0, 0o041_777), Some("everybody")),
+            (file(0, 50, 0o100_620), Some("group 50, or whom an ACL names")),
+            (file(0, 0, 0o040_775), Some("group 0, or whom an ACL names")),
+        ] {
+            assert_eq!(other_writer(access).as_deref(), wanted, "{access:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_given_to_a_slice_only_if_it_is_its_own_or_new() {
+        let ids = Ids { first: 100_000, count: 65_536 };
+        for (uid, is_empty, wanted) in [
+            (100_000, false, true),
+            (165_535, false, true),
+            (99_999, true, false),
+            (165_536, true, false),
+            (1000, true, false),
+            (0, true, true),
+            (0, false, false),
+        ] {
+            assert_eq!(may_be_given(uid, || is_empty, ids), wanted, "{uid} {is_empty}");
+        }
+    }
+
+    #[test]
+    fn configuration_is_a_regular_file_of_limited_size() {
+        assert!(is_configuration(true, 0) && is_configuration(true, FILE_LIMIT_BYTES));
+        assert!(!is_configuration(true, FILE_LIMIT_BYTES + 1));
+        assert!(!is_configuration(false, 0) && !is_configuration(false, FILE_LIMIT_BYTES + 1));
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_configuration_and_what_cannot_be_looked_at_is_an_error() {
+        let (absent, below_a_file) = (Path::new("/nowhere/x"), Path::new("/proc/version/x"));
+        assert!(read(absent).unwrap().is_none());
+        assert!(read(below_a_file).unwrap_err().reason.contains("cannot be read"));
+        assert!(toml_files(absent).unwrap().is_empty());
+        assert!(toml_files(below_a_file).unwrap_err().reason.contains("cannot be read"));
+    }
 }

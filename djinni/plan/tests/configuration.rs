@@ -151,6 +151,48 @@ fn images_of_unknown_kind_are_refused() {
 }
 
 #[test]
+fn a_digest_is_64_hexadecimal_digits() {
+    let digest = |hex: &str| {
+        let text =
+            format!("[image.debian-12]\nsource = {{ erofs = \"/x\" }}\ndigest = \"sha256:{hex}\"\n");
+        parse(&files(&text, &[]))
+    };
+    let good = digest(&"0aF9".repeat(16)).unwrap();
+    let image = &good.images[&"debian-12".parse().unwrap()];
+    assert_eq!(image.digest.unwrap().0[..2], [0x0a, 0xf9]);
+    for hex in ["0".repeat(62), "0".repeat(63), "0".repeat(65), "0".repeat(66), String::new()] {
+        says(&digest(&hex).unwrap_err(), 3, "64 hexadecimal digits");
+    }
+    // As long, and not of digits: a sign that numbers may have, letters of two bytes, spaces.
+    for hex in ["+f".repeat(32), "\u{e9}".repeat(32), " 0".repeat(32), "0g".repeat(32)] {
+        says(&digest(&hex).unwrap_err(), 3, "64 hexadecimal digits");
+    }
+}
+
+#[test]
+fn ids_begin_above_the_hosts_and_end_below_the_reserved_ones() {
+    let ids = |first: u64, count: u64| {
+        let ids = format!("first = {first}, count = {count}");
+        with(&MASTER.replacen("first = 1_000_000, count = 1_048_576", &ids, 1))
+    };
+    // Without the subordinate ids of the sample, which are somebody's.
+    let alone = |first: u64| {
+        let text = MASTER.replacen("first = 1_000_000", &format!("first = {first}"), 1);
+        let mut files = files(IMAGES, &[("bm", &text)]);
+        files.subordinate_ids.clear();
+        parse(&files)
+    };
+    assert_eq!(alone(65_536).unwrap().masters.len(), 1);
+    says(&alone(65_535).unwrap_err(), 3, "host's own users");
+    let end = u64::from(u32::MAX) - 1;
+    assert!(ids(end - 1_048_576, 1_048_576).is_ok());
+    says(&ids(end - 1_048_576 + 1, 1_048_576).unwrap_err(), 3, "are fewer");
+    says(&ids(1_000_000, 65_535).unwrap_err(), 3, "less than one slice");
+    // One slice is the master's own, so its slaves have none.
+    says(&ids(1_000_000, 65_536).unwrap_err(), 10, "not in the master's ids");
+}
+
+#[test]
 fn a_share_of_the_systems_own_is_refused() {
     for whole in ["/proc", "/proc/sys", "/sys", "/dev", "/dev/shm", "/etc", "/run", "/root"] {
         let error = broken("dir = \"/srv/world\"", &format!("dir = {whole:?}"));

@@ -214,3 +214,35 @@ fn results_are_never_overwritten() {
     }
     assert!(area.results().join("good-1-2").join(run.as_str()).join("build.log").exists());
 }
+
+#[test]
+fn a_build_may_leave_as_many_directories_as_the_limit_and_no_more() {
+    let (_directory, top, _) = build();
+    let noise = top.join("noise");
+    // The directory itself counts.
+    for number in 1..PLACES_LIMIT {
+        fs::create_dir_all(noise.join(number.to_string())).unwrap();
+    }
+    let places = || {
+        let mut places = Vec::new();
+        add_places(open_top(&noise).unwrap(), noise.clone(), 1, &mut places).map(|()| places.len())
+    };
+    assert_eq!(places().unwrap(), PLACES_LIMIT);
+    fs::create_dir(noise.join("more")).unwrap();
+    let failure = places().unwrap_err();
+    assert!(failure.what.contains("is one of over 256 directories"), "{failure}");
+}
+
+/// Results are given to root, which only root can do.
+#[test]
+fn root_a_build_may_leave_as_many_packages_as_the_limit_and_no_more() {
+    let (_directory, top, out) = build();
+    let (from, noarch) = (top.join("first.rpm"), top.join("RPMS/noarch"));
+    fs::write(&from, package("x")).unwrap();
+    // One is there; the last one is one too many.
+    for number in 1..=RESULTS_LIMIT {
+        fs::copy(&from, noarch.join(format!("x-{number}-1.noarch.rpm"))).unwrap();
+    }
+    let failure = take(&top, &out).unwrap_err();
+    assert!(failure.what.contains("is one of over 10000"), "{failure}");
+}

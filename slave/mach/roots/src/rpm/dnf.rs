@@ -111,7 +111,7 @@ fn judge(found: Found) -> Result<Package, Failure> {
     if !location.split('/').all(is_plain) || location.contains(char::is_control) {
         return Err(refuse(format!("its place {location:?} is none within the repository")));
     }
-    if nevra.contains(|c: char| c.is_control() || c == '/' || c == ' ') {
+    if !is_plain(&nevra) || nevra.contains(|c: char| c.is_control() || c == '/' || c == ' ') {
         return Err(refuse("its name is none".to_owned()));
     }
     let sha256 = sha256.to_ascii_lowercase();
@@ -274,6 +274,16 @@ mod tests {
         assert_eq!(judge(found("p/bash.rpm", "sha256")).unwrap().sha256, "ab".repeat(32));
         for place in ["../bash.rpm", "/bash.rpm", "a//b", "a/./b", ""] {
             assert!(judge(found(place, "sha256")).is_err(), "{place}");
+        }
+        // It becomes a part of paths and of lines.
+        for nevra in ["a/b-1-1.noarch", "/a-1-1.noarch", "..", ".", "", "a b", "a\nb", "a\u{1b}[2J"] {
+            let named = Found { nevra: nevra.to_owned(), ..found("p/bash.rpm", "sha256") };
+            let failure = judge(named).unwrap_err();
+            assert!(failure.what.contains("its name is none"), "{nevra:?}: {failure}");
+        }
+        for sha256 in ["AB".repeat(31), "AB".repeat(33), "AG".repeat(32), String::new()] {
+            let digested = Found { sha256, ..found("p/bash.rpm", "sha256") };
+            assert!(judge(digested).is_err());
         }
         let failure = judge(found("bash.rpm", "sha1")).unwrap_err();
         assert!(failure.what.contains("sha1"), "{failure}");
