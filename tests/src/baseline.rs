@@ -5,48 +5,69 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::images;
-
 /// How long what was told to end may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The host's mount table, loop devices, cgroups and processes, as far as a djinni could change them.
+/// What lines about one djinni contain and lines about another do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marks {
+    /// Name of its runtime directory: in paths of sockets and pins, names of cgroups, command lines.
+    pub runtime: String,
+    /// Its private directory: in paths of its images, areas and shares.
+    pub base: String,
+}
+
+impl Marks {
+    /// Whether a line is about this djinni.
+    fn own(&self, line: &str) -> bool {
+        line.contains(&self.runtime) || line.contains(&self.base)
+    }
+
+    /// Whether a line is about another djinni on this host.
+    fn anothers(&self, line: &str) -> bool {
+        line.contains("djinni") && !self.own(line)
+    }
+}
+
+/// The host's mount table, loop devices, cgroups and processes, as far as one djinni could change them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
-    /// The mount table, sorted, without what counts up: ids, and groups of propagation.
+    /// The mount table, sorted, without what counts up (ids, and groups of propagation) and without
+    /// mounts of another djinni.
     pub mounts: Vec<String>,
-    /// Loop devices and the files behind them.
+    /// Loop devices with an image of this djinni, and the file.
     pub loops: Vec<String>,
-    /// Cgroups that a djinni has made.
+    /// Cgroups that this djinni has made.
     pub cgroups: BTreeSet<PathBuf>,
-    /// Processes of a djinni and of its masters.
+    /// Processes of this djinni and of its masters.
     pub processes: Vec<String>,
 }
 
 impl Baseline {
-    /// How the host is now. `mark` is a text that the directories of one djinni have and no other's.
-    pub fn take(mark: &str) -> Self {
+    /// How the host is now, for the djinni with these marks. Others may run beside it.
+    pub fn take(marks: &Marks) -> Self {
+        let mut mounts = mounts("self");
+        mounts.retain(|line| !marks.anothers(line));
         Baseline {
-            mounts: mounts("self"),
-            loops: loops(),
-            cgroups: cgroups(mark),
-            processes: processes(mark),
+            mounts,
+            loops: loops(marks),
+            cgroups: cgroups(&marks.runtime),
+            processes: processes(&marks.runtime),
         }
     }
 
-    /// Waits until the host is again as it was, as far as the difference bears the name of this djinni
-    /// or of our directories: others may be at work here, and everything a djinni mounts or attaches
-    /// on the host stands below its runtime directory or has an image of ours behind it.
+    /// Waits until the host is again as it was, as far as the difference has a mark of this djinni:
+    /// others may be at work here, and everything a djinni mounts or attaches on the host stands below
+    /// its runtime directory or has one of its own images behind it.
     ///
     /// # Panics
     /// With the difference, when it is not after a while.
     #[track_caller]
-    pub fn assert_restored(&self, mark: &str) {
+    pub fn assert_restored(&self, marks: &Marks) {
         let deadline = Instant::now() + PATIENCE;
-        let ours = images::base().display().to_string();
         loop {
-            let mut difference = self.difference(&Baseline::take(mark));
-            difference.retain(|line| line.contains(mark) || line.contains(&ours));
+            let mut difference = self.difference(&Baseline::take(marks));
+            difference.retain(|line| marks.own(line));
             if difference.is_empty() {
                 return;
             }
@@ -90,12 +111,13 @@ pub fn mounts(pid: &str) -> Vec<String> {
     lines
 }
 
-/// Loop devices that have a file, and which.
-pub fn loops() -> Vec<String> {
+/// Loop devices that have a file of this djinni, and which.
+fn loops(marks: &Marks) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Ok(file) = fs::read_to_string(entry.path().join("loop/backing_file")) {
+        let file = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+        if marks.own(&file) {
             found.push(format!("{name} {}", file.trim()));
         }
     }

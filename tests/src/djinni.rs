@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! BASE/run.PID-N/etc, state, srv     private to root, as policy wants it
+//! BASE/run.PID-N/images              its own images, by hard links: see `baseline`
 //! /run/djinni-tests-PID-N            sockets: members of a group must be able to reach one
 //! ```
 
@@ -18,14 +19,13 @@ use djinni_api::client::{HostClient, MasterClient};
 use djinni_api::{MasterName, SlaveName};
 use djinni_plan::places::Places;
 
-use crate::baseline::{Baseline, children, eventually};
+use crate::baseline::{Baseline, Marks, children, eventually};
+use crate::claims::{Claims, MASTER_IDS};
 use crate::images;
 use crate::programs::{Ran, program, run};
 
 /// The master that every configuration here has.
 pub const MASTER: &str = "m";
-/// Its first host id; far from where hosts put their users and subordinate ids.
-pub const IDS_FIRST: u32 = 1_342_177_280;
 /// Group of the host whose members may ask the master for builds: one that every Debian has.
 pub const USERS: (&str, u32) = ("games", 60);
 
@@ -88,6 +88,7 @@ pub struct Djinni {
     /// Where its directories are.
     pub places: Places,
     base: PathBuf,
+    claims: Claims,
     baseline: Baseline,
     daemon: Option<Child>,
     finished: bool,
@@ -111,11 +112,15 @@ impl Djinni {
     /// When that does not work.
     #[track_caller]
     pub fn with(change: impl FnOnce(&Self)) -> Self {
-        let mut djinni = Self::configured();
-        change(&djinni);
-        djinni.start();
-        djinni.djinni(&["new_bmaster", MASTER]).done();
-        djinni
+        Self::configured().changed(change)
+    }
+
+    #[track_caller]
+    fn changed(mut self, change: impl FnOnce(&Self)) -> Self {
+        change(&self);
+        self.start();
+        self.djinni(&["new_bmaster", MASTER]).done();
+        self
     }
 
     /// Its directories and configuration, nothing started.
@@ -124,12 +129,30 @@ impl Djinni {
     /// When this is not root, or images cannot be made.
     #[track_caller]
     pub fn configured() -> Self {
+        Self::claiming(Claims::beside_others)
+    }
+
+    /// As [`Djinni::started`], while no other test has a djinni, be it of another test process.
+    /// `change` may alter its directories before.
+    ///
+    /// # Panics
+    /// When that does not work.
+    #[track_caller]
+    pub fn alone(change: impl FnOnce(&Self)) -> Self {
+        Self::claiming(Claims::alone).changed(change)
+    }
+
+    #[track_caller]
+    fn claiming(claims: fn() -> Claims) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         assert!(
             rustix::process::geteuid().is_root(),
             "this test needs root; exclude the tier root"
         );
-        let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let claims = claims();
+        // Of fixed width: no name is the beginning of another.
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{count:04}", std::process::id());
         let base = images::base().join(format!("run.{name}"));
         let places = Places {
             config: base.join("etc"),
@@ -140,23 +163,38 @@ impl Djinni {
             make(&base.join(directory));
         }
         closed(&base);
-        let baseline = Baseline::take(&mark(&places));
-        let djinni =
-            Djinni { places, base, baseline, daemon: None, finished: false, filter: "info" };
+        images::give(&images::tiny(), &base.join("images"));
+        let baseline = Baseline::take(&marks(&places, &base));
+        let (daemon, finished, filter) = (None, false, "info");
+        let djinni = Djinni { places, base, claims, baseline, daemon, finished, filter };
         djinni.write("etc/images.toml", IMAGES);
         djinni.write("etc/masters/m.toml", POLICY);
         djinni
     }
 
-    /// Writes a file of its own, with TINY, SRV and FIRST replaced by what they stand for.
+    /// Writes a file of its own, with words replaced: TINY (directory of its images), SRV, FIRST
+    /// (its first id), SECOND (the first id for a second master).
     pub fn write(&self, path: &str, text: &str) {
         must(fs::write(self.base.join(path), self.spelled_out(text)), path);
     }
 
     fn spelled_out(&self, text: &str) -> String {
-        let text = text.replace("TINY", &images::tiny().display().to_string());
+        let text = text.replace("TINY", &self.base.join("images").display().to_string());
         let text = text.replace("SRV", &self.srv().display().to_string());
-        text.replace("FIRST", &IDS_FIRST.to_string())
+        let text = text.replace("FIRST", &self.ids_first().to_string());
+        text.replace("SECOND", &(self.ids_first() + MASTER_IDS).to_string())
+    }
+
+    /// The first host id of its master. No other djinni of a test has it.
+    pub fn ids_first(&self) -> u32 {
+        self.claims.ids_first
+    }
+
+    /// A copy of an image that is this djinni's own, for its configuration.
+    pub fn own_image(&self, image: &Path) -> PathBuf {
+        let directory = self.base.join("images");
+        images::give(image, &directory);
+        directory.join(image.file_name().unwrap_or_default())
     }
 
     /// Changes a file of its own; in both texts, words stand for places as in [`Djinni::write`].
@@ -180,7 +218,8 @@ impl Djinni {
     /// Puts a program where slaves see it, at `/mnt/shares/tools`, and the master, in `/var`.
     pub fn lend(&self, name: &str) {
         make(&self.srv().join("m"));
-        must(std::os::unix::fs::chown(self.srv().join("m"), Some(IDS_FIRST), Some(IDS_FIRST)), "m");
+        let owner = Some(self.ids_first());
+        must(std::os::unix::fs::chown(self.srv().join("m"), owner, owner), "m");
         for directory in ["tools", "m"] {
             let to = self.srv().join(directory).join(name);
             must(fs::copy(program(name), to), name);
@@ -421,7 +460,7 @@ impl Djinni {
         const SIGTERM: i32 = 15;
         self.end_daemon(SIGTERM);
         let _ = fs::remove_dir(&self.places.runtime);
-        self.baseline.assert_restored(&mark(&self.places));
+        self.baseline.assert_restored(&self.marks());
         assert!(!self.places.runtime.exists(), "{:?} is not empty", self.places.runtime);
         must(fs::remove_dir_all(&self.base), "remove what was private");
         self.finished = true;
@@ -434,7 +473,11 @@ impl Djinni {
 
     /// How the host is now.
     pub fn baseline_now(&self) -> Baseline {
-        Baseline::take(&mark(&self.places))
+        Baseline::take(&self.marks())
+    }
+
+    fn marks(&self) -> Marks {
+        marks(&self.places, &self.base)
     }
 
     /// Whatever is left of a test that failed, taken down by force.
@@ -450,7 +493,7 @@ impl Djinni {
         let _ = djinni_raw::umount(&self.places.pin(&master_name()).to_string_lossy(), true);
         let _ = djinni_raw::umount(&self.places.runtime.to_string_lossy(), true);
         let _ = fs::remove_dir_all(&self.places.runtime);
-        for cgroup in Baseline::take(&mark(&self.places)).cgroups.iter().rev() {
+        for cgroup in self.baseline_now().cgroups.iter().rev() {
             let _ = fs::remove_dir(cgroup);
         }
         let _ = fs::remove_dir_all(&self.base);
@@ -466,10 +509,9 @@ impl Drop for Djinni {
     }
 }
 
-/// What tells the cgroups and processes of this djinni from others'.
-fn mark(places: &Places) -> String {
+fn marks(places: &Places, base: &Path) -> Marks {
     let runtime = places.runtime.file_name().unwrap_or_default().to_string_lossy();
-    runtime.into_owned()
+    Marks { runtime: runtime.into_owned(), base: base.display().to_string() }
 }
 
 /// The name of the master.

@@ -1,5 +1,6 @@
 //! Images and packages to test with. `tests/prepare` makes them, once, and keeps them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -27,6 +28,26 @@ pub fn tiny() -> PathBuf {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| prepare("tiny"));
     base().join("cache/tiny")
+}
+
+/// Puts the files of `from` into the new directory `to`: as hard links, or copied where `to` is on
+/// another file system. Mounts and loop devices then name the copy, and so the run that made them.
+///
+/// # Panics
+/// If that fails.
+pub fn give(from: &Path, to: &Path) {
+    let give = |from: &Path| {
+        let to = to.join(from.file_name().unwrap_or_default());
+        fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop))
+    };
+    let files = || -> std::io::Result<()> {
+        fs::create_dir_all(to)?;
+        if from.is_file() {
+            return give(from);
+        }
+        fs::read_dir(from)?.try_for_each(|entry| give(&entry?.path()))
+    };
+    files().unwrap_or_else(|error| panic!("{} to {}: {error}", from.display(), to.display()));
 }
 
 /// What real packages are built with.

@@ -5,6 +5,7 @@
 //! | [`programs`] | where the programs under test are; what one of them printed |
 //! | [`images`]   | images and packages to test with, made by `tests/prepare` |
 //! | [`baseline`] | what of the host must be the same before and after |
+//! | [`claims`]   | ranges of ids and the host itself, claimed against other test processes |
 //! | [`djinni`]   | a djinnid of one's own, with its configuration and its masters |
 //! | [`mach`]     | a slave that builds packages, its sources, what comes out |
 //! | [`terminal`] | a terminal with a program on it |
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod baseline;
+pub mod claims;
 pub mod debian;
 pub mod djinni;
 pub mod forge;

@@ -26,7 +26,8 @@ pub fn builder_with(change: impl FnOnce(&Djinni)) -> Djinni {
     let real = images::real();
     let djinni = Djinni::with(|djinni| {
         change(djinni);
-        let image = format!("[image.real]\nsource = {{ erofs = {:?} }}\n[image.ext4]", real.image);
+        let image = djinni.own_image(&real.image);
+        let image = format!("[image.real]\nsource = {{ erofs = {image:?} }}\n[image.ext4]");
         djinni.edit("etc/images.toml", "[image.ext4]", &image);
         let slave = format!(
             "[share.world]\ndir = {:?}\n[share.debian]\ndir = {:?}\n[slave.builder]\nimage = \"real\"\nslice = 9\n\

@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use djinni_tests::djinni::{Djinni, IDS_FIRST};
+use djinni_tests::djinni::Djinni;
 
 const SLICE: u32 = 65_536;
 /// The kinds of image: on a file, and on a loop device.
@@ -109,7 +109,7 @@ fn root_a_slave_sees_nothing_of_another_slave() {
     let djinni = besieged();
     djinni.in_slave("ext4", &["sh", "-c", &format!("echo {SECRET} > /build/home/mine")]).done();
     let other = djinni.srv().join("areas/ext4/home/mine");
-    assert_eq!(fs::metadata(&other).unwrap().uid(), IDS_FIRST + 2 * SLICE);
+    assert_eq!(fs::metadata(&other).unwrap().uid(), djinni.ids_first() + 2 * SLICE);
     // The other one is attached meanwhile: its tree is up.
     let mut holder = djinni.start_build(&["ext4", "--", "sh", "-c", "echo up; read forever"]);
     let mut holder = held(&mut holder);
@@ -187,7 +187,7 @@ fn root_set_user_id_programs_give_nothing_outside_the_slice() {
     }
     for (slave, slice) in KINDS {
         let left = djinni.srv().join("areas").join(slave).join("home/suid");
-        assert_eq!(fs::metadata(left).unwrap().uid(), IDS_FIRST + slice * SLICE);
+        assert_eq!(fs::metadata(left).unwrap().uid(), djinni.ids_first() + slice * SLICE);
     }
     assert_eq!(djinni.in_slave("nosuid", &id).done().text(), "65534\n", "policy says nosuid");
     djinni.finish();
@@ -344,7 +344,7 @@ fn root_nobody_in_the_master_is_anybody_on_the_host() {
         let line = |name: &str| status.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
         let ids: Vec<u32> =
             line("Uid:").split_whitespace().skip(1).map(|id| id.parse().unwrap()).collect();
-        assert_eq!(ids, [IDS_FIRST; 4], "{status}");
+        assert_eq!(ids, [djinni.ids_first(); 4], "{status}");
         for kind in ["user", "mnt", "pid", "net", "uts", "ipc", "cgroup"] {
             let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
             assert_ne!(of(&pid.to_string()), of("self"), "{kind}");

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 
-use djinni_tests::djinni::{Djinni, IDS_FIRST, master_name};
+use djinni_tests::djinni::{Djinni, master_name};
 use djinni_tests::programs::run;
 
 const SLICE: u32 = 65_536;
@@ -20,12 +20,12 @@ fn root_a_slave_that_gives_its_area_away_harms_nobody() {
     djinni.start_master();
     djinni.in_slave("erofs", &["chown", "7:7", "/build"]).done();
     let area = djinni.srv().join("areas/erofs");
-    assert_eq!(fs::metadata(&area).unwrap().uid(), IDS_FIRST + SLICE + 7);
+    assert_eq!(fs::metadata(&area).unwrap().uid(), djinni.ids_first() + SLICE + 7);
     djinni.djinni(&["reload"]).done();
     djinni.end_daemon(SIGKILL);
     djinni.start();
     djinni.in_slave("erofs", &["touch", "/build/home/mine"]).done();
-    assert_eq!(fs::metadata(&area).unwrap().uid(), IDS_FIRST + SLICE, "given back to its root");
+    assert_eq!(fs::metadata(&area).unwrap().uid(), djinni.ids_first() + SLICE, "given back to its root");
     djinni.finish_by_force();
 }
 
@@ -36,7 +36,7 @@ fn root_a_directory_made_but_not_given_yet_is_given() {
     fs::create_dir_all(&area).unwrap();
     chown(&area, Some(0), Some(0)).unwrap();
     djinni.asks(&["attach", "erofs"]).done();
-    assert_eq!(fs::metadata(&area).unwrap().uid(), IDS_FIRST + SLICE);
+    assert_eq!(fs::metadata(&area).unwrap().uid(), djinni.ids_first() + SLICE);
     djinni.asks(&["detach", "erofs"]).done();
     // One of root's that is in use is somebody's data, and stays.
     fs::write(area.join("data"), "x").unwrap();

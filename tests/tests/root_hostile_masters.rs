@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use djinni_raw::kill;
 use djinni_tests::baseline::{children, eventually};
-use djinni_tests::djinni::{Djinni, IDS_FIRST, MASTER};
+use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::programs::{Ran, program, run};
 
 const SLICE: u32 = 65_536;
@@ -23,7 +23,7 @@ const SIGSTOP: i32 = 19;
 const OTHER: &str = r#"
 root = { image = "ext4" }
 var = { dir = "SRV/other" }
-ids = { first = 1_400_000_000, count = 65_536 }
+ids = { first = SECOND, count = 65_536 }
 "#;
 
 /// Runs `djinni` on the host, which must not take longer than two seconds (and what a loaded machine adds).
@@ -154,7 +154,7 @@ fn root_a_reset_is_answered_at_once_and_what_it_removes_meets_no_later_build() {
     djinni.asks(&["attach", "kept"]).done();
     let mach = area.join("mach");
     let owner = fs::metadata(&area).unwrap().uid();
-    assert_eq!(owner, IDS_FIRST + 5 * SLICE);
+    assert_eq!(owner, djinni.ids_first() + 5 * SLICE);
     fill(&mach, owner);
     let worker = djinni.worker();
     at_once(&djinni, &["reset", "kept", "--master", MASTER]).done();
@@ -224,7 +224,7 @@ fn root_a_removal_that_finds_no_end_keeps_nobody_waiting() {
     let mut djinni = Djinni::started();
     let area = djinni.srv().join("areas/erofs");
     djinni.asks(&["attach", "erofs"]).done();
-    let (mach, owner) = (area.join("mach"), IDS_FIRST + SLICE);
+    let (mach, owner) = (area.join("mach"), djinni.ids_first() + SLICE);
     fill(&mach, owner);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

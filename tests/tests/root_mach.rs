@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use djinni_tests::djinni::{Djinni, IDS_FIRST, MASTER};
+use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::mach::{
     DIST, builder, builder_with, files, made, rebuild, rebuilding, record, source,
 };
@@ -42,7 +42,7 @@ fn root_real_packages_are_rebuilt_and_recorded() {
     for file in ["results", "mach"] {
         use std::os::unix::fs::MetadataExt;
         let owner = fs::metadata(area.join(file)).unwrap().uid();
-        assert_eq!(owner, IDS_FIRST + 9 * 65_536);
+        assert_eq!(owner, djinni.ids_first() + 9 * 65_536);
     }
     djinni.finish();
 }
@@ -108,7 +108,7 @@ fn small_disk(djinni: &Djinni, area: &Path) {
     run(Command::new("mkfs.ext4").arg("-q").arg(&disk)).done();
     run(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(area)).done();
     fs::remove_dir(area.join("lost+found")).unwrap();
-    let owner = Some(IDS_FIRST + 9 * 65_536);
+    let owner = Some(djinni.ids_first() + 9 * 65_536);
     std::os::unix::fs::chown(area, owner, owner).unwrap();
 }
 

@@ -293,8 +293,8 @@ fn run_removed_layers(djinni: &Djinni) {
 #[test]
 fn root_a_later_rpm_makes_a_first_root_only() {
     let djinni = builder_with(|djinni| {
-        let image =
-            format!("[image.later]\nsource = {{ erofs = {:?} }}\n[image.ext4]", images::trixie());
+        let image = djinni.own_image(&images::trixie());
+        let image = format!("[image.later]\nsource = {{ erofs = {image:?} }}\n[image.ext4]");
         djinni.edit("etc/images.toml", "[image.ext4]", &image);
         let slave = "[slave.later]\nimage = \"later\"\nslice = 10\nshares = [\"world\"]\n\
                      area = { dir = \"SRV/areas/later\" }\n[slave.ext4]";

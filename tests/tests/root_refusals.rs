@@ -11,7 +11,7 @@ use djinni_api::client::CallError;
 use djinni_api::master::{Hold, Refusal};
 use djinni_api::{host, master};
 use djinni_tests::baseline::eventually;
-use djinni_tests::djinni::{Djinni, IDS_FIRST, MASTER, master_name, slave};
+use djinni_tests::djinni::{Djinni, MASTER, master_name, slave};
 use djinni_tests::images;
 use djinni_tests::programs::{program, run};
 
@@ -65,7 +65,12 @@ fn root_a_slave_in_use_is_busy_and_by_whom() {
 /// The reason for which an image is not available after a change to the configuration.
 #[track_caller]
 fn unavailable(from: &str, to: &str) -> String {
-    let djinni = Djinni::with(|djinni| djinni.edit("etc/images.toml", from, to));
+    unavailable_with(|djinni| djinni.edit("etc/images.toml", from, to))
+}
+
+#[track_caller]
+fn unavailable_with(change: impl FnOnce(&Djinni)) -> String {
+    let djinni = Djinni::with(change);
     let refusal = refused(djinni.master().attach(&slave("ext4"), Hold::Master));
     djinni.finish();
     match refusal {
@@ -93,8 +98,7 @@ fn root_an_image_that_is_not_what_it_says_is_unavailable() {
 
 #[test]
 fn root_an_image_of_noise_is_unavailable() {
-    let noise = images::base().join("cache/tiny/.recipe");
-    let reason = unavailable("TINY/tiny.ext4", &noise.display().to_string());
+    let reason = unavailable("TINY/tiny.ext4", "TINY/.recipe");
     assert!(reason.contains("nothing known"), "{reason}");
 }
 
@@ -122,14 +126,14 @@ fn root_an_image_with_the_right_digest_is_attached() {
 
 #[test]
 fn root_a_broken_file_system_is_unavailable() {
-    let broken = images::base().join(format!("broken.{}", std::process::id()));
-    // Its superblock is whole, so it is what it says; the rest is gone.
-    let mut bytes = fs::read(images::tiny().join("tiny.ext4")).unwrap();
-    bytes.truncate(64 * 1024);
-    fs::write(&broken, bytes).unwrap();
-    let reason = unavailable("TINY/tiny.ext4", &broken.display().to_string());
-    assert!(reason.contains("broken."), "{reason}");
-    fs::remove_file(broken).unwrap();
+    let reason = unavailable_with(|djinni| {
+        // Its superblock is whole, so it is what it says; the rest is gone.
+        let mut bytes = fs::read(images::tiny().join("tiny.ext4")).unwrap();
+        bytes.truncate(64 * 1024);
+        fs::write(djinni.base().join("images/broken.ext4"), bytes).unwrap();
+        djinni.edit("etc/images.toml", "TINY/tiny.ext4", "TINY/broken.ext4");
+    });
+    assert!(reason.contains("broken.ext4"), "{reason}");
 }
 
 #[test]
@@ -226,7 +230,7 @@ fn root_who_is_not_the_master_is_not_permitted() {
     let djinni = Djinni::started();
     // The right group opens the socket; the user is still nobody's.
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--clear-groups", "--regid", &IDS_FIRST.to_string()]);
+    command.args(["--reuid", "65534", "--clear-groups", "--regid", &djinni.ids_first().to_string()]);
     // A user may not even enter the directory of the build: what runs is what all may.
     let copy = djinni.places.runtime.join("djinni");
     fs::copy(program("djinni"), &copy).unwrap();
