@@ -23,21 +23,35 @@ pub fn builder() -> Djinni {
 
 /// As [`builder`]; `change` is called before anything is started.
 pub fn builder_with(change: impl FnOnce(&Djinni)) -> Djinni {
-    let real = images::real();
     let djinni = Djinni::with(|djinni| {
         change(djinni);
-        let image = djinni.own_image(&real.image);
-        let image = format!("[image.real]\nsource = {{ erofs = {image:?} }}\n[image.ext4]");
-        djinni.edit("etc/images.toml", "[image.ext4]", &image);
-        let slave = format!(
-            "[share.world]\ndir = {:?}\n[share.debian]\ndir = {:?}\n[slave.builder]\nimage = \"real\"\nslice = 9\n\
-             area = {{ dir = \"SRV/areas/builder\" }}\nshares = [\"world\", \"debian\"]\n[slave.ext4]",
-            real.world, real.debian
-        );
-        djinni.edit("etc/masters/m.toml", "[slave.ext4]", &slave);
+        add_builder(djinni);
     });
     djinni.start_master();
     djinni
+}
+
+/// As [`builder_with`], while no other test has a djinni.
+pub fn builder_alone_with(change: impl FnOnce(&Djinni)) -> Djinni {
+    let djinni = Djinni::alone(|djinni| {
+        change(djinni);
+        add_builder(djinni);
+    });
+    djinni.start_master();
+    djinni
+}
+
+fn add_builder(djinni: &Djinni) {
+    let real = images::real();
+    let image = djinni.own_image(&real.image);
+    let image = format!("[image.real]\nsource = {{ erofs = {image:?} }}\n[image.ext4]");
+    djinni.edit("etc/images.toml", "[image.ext4]", &image);
+    let slave = format!(
+        "[share.world]\ndir = {:?}\n[share.debian]\ndir = {:?}\n[slave.builder]\nimage = \"real\"\nslice = 9\n\
+         area = {{ dir = \"SRV/areas/builder\" }}\nshares = [\"world\", \"debian\"]\n[slave.ext4]",
+        real.world, real.debian
+    );
+    djinni.edit("etc/masters/m.toml", "[slave.ext4]", &slave);
 }
 
 /// The world's source package of this name.

@@ -281,11 +281,18 @@ fn root_sockets_and_directories_belong_to_whom_they_are_for() {
     };
     assert_eq!(look(&djinni.places.host_socket()), (0, 0, 0o600));
     let master = djinni_tests::djinni::master_name();
-    assert_eq!(look(&djinni.places.master_socket(&master)), (djinni.ids_first(), djinni.ids_first(), 0o660));
+    assert_eq!(
+        look(&djinni.places.master_socket(&master)),
+        (djinni.ids_first(), djinni.ids_first(), 0o660)
+    );
     let slaves = djinni.places.slaves(&master).display().to_string();
     let seen = format!("/proc/{}/root{slaves}", djinni.worker());
     let (uid, gid, mode) = look(seen.as_ref());
-    assert_eq!((uid, gid, mode & 0o777), (0, djinni.ids_first(), 0o750), "it may enter and make nothing");
+    assert_eq!(
+        (uid, gid, mode & 0o777),
+        (0, djinni.ids_first(), 0o750),
+        "it may enter and make nothing"
+    );
     djinni.finish();
 }
 

@@ -25,7 +25,11 @@ fn root_a_slave_that_gives_its_area_away_harms_nobody() {
     djinni.end_daemon(SIGKILL);
     djinni.start();
     djinni.in_slave("erofs", &["touch", "/build/home/mine"]).done();
-    assert_eq!(fs::metadata(&area).unwrap().uid(), djinni.ids_first() + SLICE, "given back to its root");
+    assert_eq!(
+        fs::metadata(&area).unwrap().uid(),
+        djinni.ids_first() + SLICE,
+        "given back to its root"
+    );
     djinni.finish_by_force();
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::mach::{
-    DIST, builder, builder_with, files, made, rebuild, rebuilding, record, source,
+    DIST, builder, builder_alone_with, files, made, rebuild, rebuilding, record, source,
 };
 use djinni_tests::programs::run;
 use serde_json::Value;
@@ -114,8 +114,10 @@ fn small_disk(djinni: &Djinni, area: &Path) {
 
 #[test]
 fn root_a_full_working_area_is_told_and_left_usable() {
-    // Before djinnid starts: what is mounted later need not reach its namespaces.
-    let djinni = builder_with(|djinni| small_disk(djinni, &djinni.srv().join("areas/builder")));
+    // Before djinnid starts: what is mounted later need not reach its namespaces. Alone: the
+    // namespaces of another djinni that starts now would keep the loop device in use.
+    let djinni =
+        builder_alone_with(|djinni| small_disk(djinni, &djinni.srv().join("areas/builder")));
     let area = djinni.srv().join("areas/builder");
     let out = djinni.base().join("out");
     let ran = rebuild(&djinni, &[source("diffstat")], &out);

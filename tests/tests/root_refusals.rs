@@ -230,7 +230,13 @@ fn root_who_is_not_the_master_is_not_permitted() {
     let djinni = Djinni::started();
     // The right group opens the socket; the user is still nobody's.
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--clear-groups", "--regid", &djinni.ids_first().to_string()]);
+    command.args([
+        "--reuid",
+        "65534",
+        "--clear-groups",
+        "--regid",
+        &djinni.ids_first().to_string(),
+    ]);
     // A user may not even enter the directory of the build: what runs is what all may.
     let copy = djinni.places.runtime.join("djinni");
     fs::copy(program("djinni"), &copy).unwrap();

@@ -153,8 +153,9 @@ fn images_of_unknown_kind_are_refused() {
 #[test]
 fn a_digest_is_64_hexadecimal_digits() {
     let digest = |hex: &str| {
-        let text =
-            format!("[image.debian-12]\nsource = {{ erofs = \"/x\" }}\ndigest = \"sha256:{hex}\"\n");
+        let text = format!(
+            "[image.debian-12]\nsource = {{ erofs = \"/x\" }}\ndigest = \"sha256:{hex}\"\n"
+        );
         parse(&files(&text, &[]))
     };
     let good = digest(&"0aF9".repeat(16)).unwrap();

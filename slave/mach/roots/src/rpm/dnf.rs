@@ -276,7 +276,8 @@ mod tests {
             assert!(judge(found(place, "sha256")).is_err(), "{place}");
         }
         // It becomes a part of paths and of lines.
-        for nevra in ["a/b-1-1.noarch", "/a-1-1.noarch", "..", ".", "", "a b", "a\nb", "a\u{1b}[2J"] {
+        for nevra in ["a/b-1-1.noarch", "/a-1-1.noarch", "..", ".", "", "a b", "a\nb", "a\u{1b}[2J"]
+        {
             let named = Found { nevra: nevra.to_owned(), ..found("p/bash.rpm", "sha256") };
             let failure = judge(named).unwrap_err();
             assert!(failure.what.contains("its name is none"), "{nevra:?}: {failure}");

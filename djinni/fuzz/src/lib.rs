@@ -1,0 +1,15 @@
+//! Fuzz targets of what the djinni reads from others, and the driver that runs them.
+//!
+//! | target               | input | property |
+//! |----------------------|-------|----------|
+//! | [`targets::frames`]  | bytes of a connection | messages do not depend on how bytes arrive; limits hold |
+//! | [`targets::calls`]   | calls of a master and of an administrator | decode, judge, plan: no step leaves the policy |
+//! | [`targets::policy`]  | configuration files | what is accepted keeps slaves apart; errors say what to do |
+//!
+//! A target is a function of bytes that panics if its property does not hold. [`driver`] makes inputs
+//! from a corpus, with stable Rust and without a compiler's instrumentation.
+#![forbid(unsafe_code)]
+
+pub mod driver;
+pub mod mutate;
+pub mod targets;
