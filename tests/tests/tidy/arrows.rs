@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{none, workspace};
 
 /// Crates of ours and the crates of ours that each may import. The design's section 3 draws it.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("djinni-api", &[]),
     ("djinni-log", &["djinni-api"]),
     ("djinni-plan", &["djinni-api"]),
