@@ -18,6 +18,7 @@ pub mod rebuild;
 pub mod record;
 pub mod repository;
 pub mod results;
+pub mod source;
 pub mod status;
 pub mod variation;
 pub mod verbs;

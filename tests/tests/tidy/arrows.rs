@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{none, workspace};
+use crate::{below, none, texts, workspace};
 
 /// Crates of ours and the crates of ours that each may import. The design's section 3 draws it.
 const ARROWS: [(&str, &[&str]); 18] = [
@@ -123,4 +123,47 @@ fn tidy_the_privileged_side_trusts_few_crates() {
         odd.extend(imports.iter().filter(strange).map(|name| format!("{package} uses {name}")));
     }
     none(odd, "crates the privileged side may not use");
+}
+
+/// Where mach's pure crate stands: what parses the bytes of strangers can do nothing but return.
+const PURE: &str = "slave/mach/core/src/";
+/// What opens paths, starts programs or asks for the time. A type of `std::path` alone opens nothing, but
+/// its methods that look at the disk do.
+const DEEDS: [&str; 16] = [
+    "std::fs",
+    "std::process",
+    "std::env::",
+    "std::thread",
+    "std::net::Tcp",
+    "std::os::",
+    "SystemTime",
+    "Instant",
+    "rustix",
+    "File::",
+    ".exists()",
+    ".canonicalize()",
+    ".is_file()",
+    ".is_dir()",
+    ".metadata()",
+    ".read_dir()",
+];
+
+#[test]
+fn tidy_the_pure_crate_of_mach_acts_on_nothing() {
+    let mut odd = Vec::new();
+    let mut found = 0;
+    for (path, text) in texts(".rs") {
+        let name = below(&path);
+        let is_test = name.ends_with("tests.rs") || name.ends_with("_properties.rs");
+        if !name.starts_with(PURE) || is_test {
+            continue;
+        }
+        found += 1;
+        let own = text.split("#[cfg(test)]\n#[allow").next().unwrap_or_default();
+        let code = own.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let deeds = code.flat_map(|line| DEEDS.iter().filter(|deed| line.contains(*deed)));
+        odd.extend(deeds.map(|deed| format!("{name}: {deed}")));
+    }
+    assert!(found > 30, "only {found} files");
+    none(odd, "deeds in mach-core");
 }

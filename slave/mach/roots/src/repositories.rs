@@ -119,7 +119,7 @@ fn verify(
 pub fn keyrings(repository: &Repository) -> Result<Vec<Keyring>, Failure> {
     let read = |key: &Key| {
         let (keyring, place) = match key {
-            Key::File(path) => (Keyring::read(path), path.display().to_string()),
+            Key::File(path) => (gpgv::read_keyring(path), path.display().to_string()),
             Key::Armored(text) => (Keyring::parse(text.as_bytes()), "the dist".to_owned()),
         };
         keyring.ok_or_else(|| {

@@ -8,6 +8,7 @@ pub mod area;
 pub mod cells;
 pub mod dists;
 pub mod download;
+pub mod files;
 pub mod interrupts;
 pub mod kept_root;
 pub mod layers;

@@ -28,6 +28,7 @@ use crate::rebuild::asked::target_cpu;
 use crate::rebuild::bench;
 use crate::rebuild::deb::pack;
 use crate::rebuild::given::Given;
+use crate::source;
 
 /// A spec may run programs when it is expanded; none of them for long.
 const ASKING_LIMIT: Duration = Duration::from_secs(30);
@@ -160,7 +161,7 @@ impl<'a> Asking<'a> {
     fn prepare_home(&self, source: &Source, number: usize) -> Result<PathBuf, Failure> {
         let dist = self.workshop.dist;
         let home = self.workshop.run.directory(&format!("asking-{number}"))?;
-        source.copy_to(&home.join(source.file_name()))?;
+        source::rpm::copy(source, &home.join(source.file_name()))?;
         let macros = home.join(".rpmmacros");
         let text = macro_file(&bench::build_macros(dist));
         fs::write(&macros, text).on("write", &macros)?;

@@ -7,7 +7,7 @@ use mach_core::distribution::{Dist, Manager};
 use mach_core::failure::{Cause, Failure};
 use mach_core::options::Options;
 use mach_core::repo::checksum::Checksum;
-use mach_core::rpm::source::{Needs, Source};
+use mach_core::rpm::source::Needs;
 use mach_roots::root;
 use mach_run::area::Area;
 use mach_run::{overlay, progress};
@@ -20,7 +20,7 @@ use mach::clean::{self, Whose};
 use mach::rebuild::deb;
 use mach::rebuild::given::{Given, beside};
 use mach::rebuild::{self, spec};
-use mach::{chain, fetch, passed, repository, status, verbs};
+use mach::{chain, fetch, passed, repository, source, status, verbs};
 
 /// Does what the verb says; the exit status.
 pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
@@ -193,7 +193,7 @@ fn install_requirements(
             (spec::source_package(&area, &dist, options, &given, None)?, given)
         }
     };
-    let source = Source::read(&path)?.with_kept_out(beside(&given))?;
+    let source = source::rpm::with_kept_out(source::rpm::read(&path)?, beside(&given))?;
     chroot::install(&area, &dist, options, &Wanted::By(&source)).map(|()| 0)
 }
 

@@ -17,7 +17,7 @@ use mach_core::repo::sumfile::Listed;
 use mach_core::repo::url::Url;
 use mach_core::rpm::spec::{Declared, declared};
 use mach_run::area::entries;
-use mach_run::download::gpgv::Signer;
+use mach_run::download::gpgv::{Signer, read_keyring};
 use mach_run::download::{Expect, check_file, download};
 use mach_run::progress::Progress;
 
@@ -246,7 +246,7 @@ impl Work<'_> {
     fn keyrings(&self, sources: &Sources) -> Vec<Keyring> {
         let mut keyrings = Vec::new();
         for ((_, name), source) in sources {
-            let Some(keyring) = Keyring::read(&source.at) else {
+            let Some(keyring) = read_keyring(&source.at) else {
                 continue;
             };
             if source.brought.is_new && source.brought.vouched.is_empty() {

@@ -20,6 +20,7 @@ use mach_run::progress::Progress;
 
 use super::sources::{self, Call, Tools};
 use crate::fetch::expand;
+use crate::source;
 
 /// Largest source package.
 const LIMIT_BYTES: u64 = 8 << 30;
@@ -89,7 +90,7 @@ fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> R
 /// or nothing may be fetched; otherwise the server is asked again, as it may have another by now.
 pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Source, Failure> {
     if !is_url(given) {
-        return Source::read(Path::new(given));
+        return source::rpm::read(Path::new(given));
     }
     let url = Url::parse(given).map_err(|why| {
         Failure::new(Cause::Usage, why, "give a path, or a URL such as https://HOST/x.src.rpm")
@@ -110,7 +111,7 @@ pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Sou
         demand_lock(&url, &expect)?;
         fetch_to(&url, &path, &expect, options)?;
     }
-    let mut source = Source::read(&path)?;
+    let mut source = source::rpm::read(&path)?;
     source.url = Some(url.as_str().to_owned());
     Ok(source)
 }

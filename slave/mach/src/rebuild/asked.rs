@@ -16,7 +16,7 @@ use mach_core::distribution::{Dist, Personality};
 use mach_core::explain;
 use mach_core::failure::{Cause, Failure};
 use mach_core::options::Options;
-use mach_core::rpm::source::{self, Declared, Needs, Source};
+use mach_core::rpm::source::{Declared, Needs, Source};
 use mach_roots::context::BUILD_LOG;
 use mach_roots::root::{self, Chain, Root, Set};
 use mach_run::layers::Kind;
@@ -26,6 +26,7 @@ use super::after::has;
 use super::bench::Bench;
 use super::requirements::{ROUNDS_LIMIT, and_ours, packages, set_aside, spec};
 use super::rpmbuild;
+use crate::source;
 
 /// Where rpmbuild leaves the source packages that say what the spec requires, one for each time.
 const DECLARED: &str = "REQUIRES";
@@ -149,7 +150,7 @@ impl<'a> Asked<'a> {
             return Err(unreadable(bench, source, status));
         };
         check_release(bench.options, source, package)?;
-        let declared = source::declared_by(package)?;
+        let declared = source::rpm::declared_by(package)?;
         // No script of the build has run yet: the sources are those that were given.
         set_aside(bench, &directory)?;
         phase.end(format!("{} BuildRequires", declared.needs.requirements.len()));

@@ -43,7 +43,7 @@ impl Given {
                     Some(_) => PathBuf::from("."),
                     None => beside(&source.path).to_owned(),
                 };
-                let source = source.with_kept_out(&directory)?;
+                let source = crate::source::rpm::with_kept_out(source, &directory)?;
                 Ok(Self::Rpm(Box::new(source)))
             }
             (Manager::Apt, false) => Err(other_kind(given, dist, ".dsc files")),
@@ -185,7 +185,7 @@ mod tests {
             }
             let sha256 = mach_core::digest::of_bytes;
             std::fs::write(&path, forge::package(&header, b"", sha256)).unwrap();
-            let given = Given::Rpm(Box::new(Source::read(&path).unwrap()));
+            let given = Given::Rpm(Box::new(crate::source::rpm::read(&path).unwrap()));
             let dist = given.dated(&dist);
             (dist.source_date_epoch, given.about(&dist, &Options::default()).source_date_epoch)
         };

@@ -46,6 +46,7 @@ use crate::chain::reuse::{self, Earlier};
 use crate::record::{self, About, Gathered, LayerRecord};
 use crate::repository;
 use crate::results;
+use crate::source;
 use crate::variation::Variation;
 use crate::verify;
 use asked::Asked;
@@ -215,9 +216,9 @@ fn work_on_rpm(
 
 /// Copies a source package into the builder's home, and the sources that it keeps out; it is whole, then.
 pub fn bring(bench: &Bench<'_>, source: &Source) -> Result<(), Failure> {
-    source.copy_to(&bench.home.join(source.file_name()))?;
+    source::rpm::copy(source, &bench.home.join(source.file_name()))?;
     let uid = bench.workshop.dist.builder.uid;
-    source.copy_kept_out(&bench.home.join(TOPDIR).join(SOURCES), uid)?;
+    source::rpm::copy_kept_out(source, &bench.home.join(TOPDIR).join(SOURCES), uid)?;
     match source.checked {
         Checked::NotYet => check_by_rpm(bench.workshop, source, &bench.home),
         Checked::Sha256 => Ok(()),

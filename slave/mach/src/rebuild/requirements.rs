@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
 use mach_core::rpm::evr::Capability;
-use mach_core::rpm::source::{self, Needs, Source};
+use mach_core::rpm::source::{Needs, Source, is_plain};
 use mach_run::remove;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -14,6 +14,7 @@ use super::bench::{Bench, TOPDIR};
 use super::ccache;
 use crate::record::ResultFile;
 use crate::results;
+use crate::source;
 
 /// rpmbuild's status when something that is required is not installed.
 pub const MISSING: i32 = 11;
@@ -88,7 +89,7 @@ impl Rounds {
         let Some(answer) = found.iter().find(is_answer) else {
             return Ok(None);
         };
-        let needs = source::declared_by(answer)?.needs;
+        let needs = source::rpm::declared_by(answer)?.needs;
         unlink(&bench.home, "SRPMS", answer)?;
         self.count += 1;
         let new: Vec<String> = needs
@@ -156,7 +157,7 @@ pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
         if !name.ends_with(".rpm") {
             continue;
         }
-        if !source::is_plain(&name) {
+        if !is_plain(&name) {
             let what =
                 format!("the build left {:?}, which no package may be called", path.join(name));
             let remedy = "correct Name, Version and Release of the spec";

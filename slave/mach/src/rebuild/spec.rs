@@ -6,7 +6,7 @@ use mach_core::distribution::Dist;
 use mach_core::explain;
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
-use mach_core::rpm::source::{self, Source};
+use mach_core::rpm::source::is_plain;
 use mach_roots::context::{BUILD_LOG, Workshop};
 use mach_roots::repositories;
 use mach_roots::root::{self, Set};
@@ -17,6 +17,7 @@ use mach_run::progress::Progress;
 
 use crate::fetch::sources;
 use crate::results;
+use crate::source;
 
 use super::bench::{Bench, TOPDIR};
 use super::{requirements, rpmbuild};
@@ -76,12 +77,12 @@ pub fn source_package(
             let what = format!("{}: rpmbuild -bs left {} packages", spec.display(), files.len());
             return Err(Failure::new(Cause::Source, what, "a spec gives one source package"));
         };
-        let source = Source::read(&workshop.out.join(&file.name))?;
+        let source = source::rpm::read(&workshop.out.join(&file.name))?;
         if let Some(directory) = into {
             // One of its own: sources that are kept out have any names.
             let directory = directory.join(source.package.to_string());
             std::fs::create_dir_all(&directory).on("make the directory", &directory)?;
-            source::take_along(
+            source::rpm::take_along(
                 &source.kept_out,
                 spec.parent().unwrap_or(Path::new("/")),
                 &directory,
@@ -101,7 +102,7 @@ fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
     let workshop = bench.workshop;
     let (directory, name) = (spec.parent().unwrap_or(Path::new("/")), spec.file_name());
     let name = name.unwrap_or_default().to_string_lossy().into_owned();
-    if !source::is_plain(&name) {
+    if !is_plain(&name) {
         let what = format!("{name:?} is no name for a spec");
         return Err(Failure::new(Cause::Usage, what, "letters, digits and ._+- only"));
     }

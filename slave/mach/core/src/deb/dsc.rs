@@ -2,15 +2,13 @@
 //!
 //! Format: dsc(5). A signature around it is taken off here and is not checked: ARCHITECTURE says why.
 
-use std::fs::File;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use deb822_fast::{Deb822, Paragraph};
 
 use super::relation::{Conditions, Relations, is_architecture};
-use crate::digest::{self, Sum};
-use crate::failure::{Cause, Failure, OnPath};
+use crate::digest;
+use crate::failure::{Cause, Failure};
 use crate::options::Parts;
 use crate::rpm::source::NAME_LIMIT_BYTES;
 
@@ -61,22 +59,6 @@ pub struct Dsc {
 }
 
 impl Dsc {
-    /// Reads the `.dsc` and every file it names. Errors name what is wrong with which.
-    pub fn read(path: &Path) -> Result<Self, Failure> {
-        let refuse = |why: String| {
-            let what = format!("{} is not a usable source package: {why}", path.display());
-            Failure::new(
-                Cause::Source,
-                what,
-                "give a whole .dsc with its files beside it; fetch them again",
-            )
-        };
-        let bytes = read_small(path).map_err(&refuse)?;
-        let dsc = parse(&bytes, path).map_err(&refuse)?;
-        dsc.files.iter().try_for_each(|file| check(&dsc.path_of(file), file)).map_err(&refuse)?;
-        Ok(dsc)
-    }
-
     /// Where a file of it is.
     pub fn path_of(&self, file: &SourceFile) -> PathBuf {
         self.path.with_file_name(&file.name)
@@ -131,17 +113,6 @@ impl Dsc {
         let what = format!("{}: Build-Depends or Build-Conflicts: {why}", self.path.display());
         Failure::new(Cause::Source, what, "correct debian/control and make the .dsc anew")
     }
-
-    /// Copies it with its files into `directory`, refusing what has changed since it was read.
-    pub fn copy_to(&self, directory: &Path) -> Result<(), Failure> {
-        let own = SourceFile {
-            name: self.file_name(),
-            sha256: self.sha256.clone(),
-            size_bytes: self.size_bytes,
-        };
-        copy(&self.path, &own, directory)?;
-        self.files.iter().try_for_each(|file| copy(&self.path_of(file), file, directory))
-    }
 }
 
 /// Of the fields that count for the packages that are to be built.
@@ -153,64 +124,6 @@ fn relations(fields: &[String; 3], conditions: &Conditions) -> Result<Relations,
         Parts::Arch => vec![always, arch],
     };
     Relations::parse(&counted.join(", "), conditions)
-}
-
-fn copy(from: &Path, file: &SourceFile, directory: &Path) -> Result<(), Failure> {
-    let to = directory.join(&file.name);
-    let mut source = open_regular(from).map_err(|why| changed(from, &why))?;
-    let mut copy = File::create_new(&to).on("create", &to)?;
-    let mut sum = Sum::default();
-    digest::for_each_piece(&mut source, |piece| {
-        sum.add(piece);
-        copy.write_all(piece)
-    })
-    .on("copy the source to", &to)?;
-    match sum.hex() == file.sha256 {
-        true => Ok(()),
-        false => Err(changed(from, "its SHA-256 is another")),
-    }
-}
-
-fn changed(path: &Path, why: &str) -> Failure {
-    let what = format!("{} changed while mach was at work: {why}", path.display());
-    Failure::new(Cause::Source, what, "leave it alone and try again")
-}
-
-fn open_regular(path: &Path) -> Result<File, String> {
-    // Metadata first: opening a FIFO would wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    match metadata.is_file() {
-        true => File::open(path).map_err(|error| error.to_string()),
-        false => Err("it is not a regular file".to_owned()),
-    }
-}
-
-fn read_small(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let mut file = open_regular(path)?.take(DSC_LIMIT_BYTES + 1);
-    file.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    match bytes.len() as u64 > DSC_LIMIT_BYTES {
-        true => Err(format!("it is larger than {DSC_LIMIT_BYTES} bytes")),
-        false => Ok(bytes),
-    }
-}
-
-/// Compares a file's size and digest with what the `.dsc` says.
-fn check(path: &Path, wanted: &SourceFile) -> Result<(), String> {
-    let name = &wanted.name;
-    let mut file = open_regular(path).map_err(|why| format!("its file {name}: {why}"))?;
-    let size = file.metadata().map_err(|error| format!("its file {name}: {error}"))?.len();
-    if size != wanted.size_bytes {
-        return Err(format!("its file {name} has {size} bytes, not {}", wanted.size_bytes));
-    }
-    let (sha256, _) =
-        digest::of_reader(&mut file).map_err(|error| format!("its file {name}: {error}"))?;
-    match sha256 == wanted.sha256 {
-        true => Ok(()),
-        false => {
-            Err(format!("its file {name} is damaged: SHA-256 {sha256}, not {}", wanted.sha256))
-        }
-    }
 }
 
 /// What the bytes of a `.dsc` at `path` say; the files it names are not looked at.

@@ -1,5 +1,3 @@
-use std::fs;
-
 use super::*;
 
 const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -125,41 +123,6 @@ fn what_is_missing_or_unknown_is_named() {
     refused("", "not one paragraph");
     assert!(parsed("\u{0}\u{1}: :\n:\n").is_err());
     assert!(parse(&[0xff, 0xfe], Path::new("x")).is_err());
-}
-
-#[test]
-fn files_are_compared() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("hello.dsc");
-    fs::write(&path, body()).unwrap();
-    let why = |path: &Path| Dsc::read(path).unwrap_err().what;
-    assert!(why(&path).contains("hello_2.10.orig.tar.gz: No such file"), "{}", why(&path));
-    for name in ["hello_2.10.orig.tar.gz", "hello_2.10-3+deb12u1.debian.tar.xz"] {
-        fs::write(directory.path().join(name), "").unwrap();
-    }
-    let dsc = Dsc::read(&path).unwrap();
-    let to = directory.path().join("to");
-    fs::create_dir(&to).unwrap();
-    dsc.copy_to(&to).unwrap();
-    assert!(to.join("hello_2.10-3+deb12u1.dsc").is_file());
-    fs::write(directory.path().join("hello_2.10.orig.tar.gz"), "x").unwrap();
-    assert!(why(&path).contains("has 1 bytes, not 0"));
-    let other = directory.path().join("other");
-    fs::create_dir(&other).unwrap();
-    assert!(dsc.copy_to(&other).unwrap_err().what.contains("changed while mach was at work"));
-    let text = body().replace(&SUM[..8], "00000000");
-    fs::write(directory.path().join("hello_2.10.orig.tar.gz"), "").unwrap();
-    fs::write(&path, text).unwrap();
-    assert!(why(&path).contains("is damaged"));
-}
-
-#[test]
-fn a_fifo_or_a_giant_is_refused_at_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("hello.dsc");
-    File::create(&path).unwrap().set_len(DSC_LIMIT_BYTES + 1).unwrap();
-    assert!(Dsc::read(&path).unwrap_err().what.contains("larger than"));
-    assert!(Dsc::read(directory.path()).unwrap_err().what.contains("not a regular file"));
 }
 
 proptest::proptest! {

@@ -3,15 +3,10 @@
 //! Source: RFC 9580 (packets: section 4.2; armor: 6.2; fingerprints: 5.5.4). Only as much is read as a
 //! person needs to tell keys apart; it is `gpgv` that verifies.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
-const LIMIT_BYTES: u64 = 4 << 20;
 const ARMOR_BEGIN: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 const ARMOR_END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
 const PUBLIC_KEY_PACKET: u8 = 6;
@@ -39,13 +34,6 @@ impl Keyring {
         let keys = packets.iter().filter(|packet| packet.kind == PUBLIC_KEY_PACKET);
         let fingerprints = keys.filter_map(|packet| fingerprint(packet.body)).collect();
         Some(Self { binary, fingerprints })
-    }
-
-    /// Of a file; `None` when it is none, or larger than keyrings are.
-    pub fn read(path: &Path) -> Option<Self> {
-        let mut bytes = Vec::new();
-        File::open(path).ok()?.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).ok()?;
-        (bytes.len() as u64 <= LIMIT_BYTES).then(|| Self::parse(&bytes)).flatten()
     }
 
     /// Each key (a certificate: the key, its user ids, its subkeys) armored by itself, as rpm wants it.

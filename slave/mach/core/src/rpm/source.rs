@@ -1,24 +1,18 @@
 //! Source packages: what one is called, what it needs, what it holds, whether it is whole.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rpm::{IndexSignatureTag, IndexTag};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 use crate::digest::{self, Sum};
-use crate::failure::{Cause, Failure, OnPath};
 use crate::rpm::evr::{Capability, Sense};
 use crate::rpm::header::{self, Preamble};
 
 mod files;
-mod kept_out;
 mod name;
 mod platforms;
 
-pub use kept_out::{KeptOut, take_along};
 pub use name::{NAME_LIMIT_BYTES, PackageName, is_plain, is_plain_file};
 pub use platforms::Platforms;
 
@@ -107,55 +101,24 @@ pub struct Source {
     pub checked: Checked,
 }
 
+/// A source beside its package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptOut {
+    /// Its name, as the package's header has it.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256, hex.
+    pub sha256: String,
+    /// Size.
+    pub size_bytes: u64,
+}
+
 impl Source {
-    /// Reads and checks the whole file. Errors name it and say what is wrong with it.
-    pub fn read(path: &Path) -> Result<Self, Failure> {
-        let refuse = |why: String| not_usable(path, &why);
-        let mut file = open_regular(path).map_err(&refuse)?;
-        read_source(&mut file, path).map_err(refuse)
-    }
-
-    /// Copies the file to `to`, refusing one that has changed since it was read.
-    pub fn copy_to(&self, to: &Path) -> Result<(), Failure> {
-        let mut from = File::open(&self.path).on("open", &self.path)?;
-        let mut copy = File::create_new(to).on("create", to)?;
-        let mut sum = Sum::default();
-        digest::for_each_piece(&mut from, |piece| {
-            sum.add(piece);
-            copy.write_all(piece)
-        })
-        .on("copy the source to", to)?;
-        if sum.hex() == self.sha256 {
-            return Ok(());
-        }
-        let what = format!("{} changed while mach was at work", self.path.display());
-        Err(Failure::new(Cause::Source, what, "leave it alone and try again"))
-    }
-
     /// The file's name in a build: made of checked parts, never the name that was given.
     pub fn file_name(&self) -> String {
         let end = if self.kept_out.is_empty() { "src" } else { "nosrc" };
         format!("{}.{end}.rpm", self.package)
-    }
-}
-
-fn not_usable(path: &Path, why: &str) -> Failure {
-    let what = format!("{} is not a usable source package: {why}", path.display());
-    Failure::new(Cause::Source, what, "give a whole .src.rpm; fetch or copy it again")
-}
-
-fn open_regular(path: &Path) -> Result<File, String> {
-    // NONBLOCK: opening a FIFO would wait for a writer.
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    let opened = File::options().read(true).custom_flags(flags).open(path);
-    regular(opened.map_err(|error| error.to_string())?)
-}
-
-fn regular(file: File) -> Result<File, String> {
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(file),
-        Ok(_) => Err("it is not a regular file".to_owned()),
-        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -178,7 +141,9 @@ impl<R: Read> Read for Digesting<'_, R> {
     }
 }
 
-fn read_source(file: &mut impl Read, path: &Path) -> Result<Source, String> {
+/// Reads and checks a source package from its first byte to its last; `path` is where it was given. Errors
+/// say what is wrong with it.
+pub fn read(file: &mut impl Read, path: &Path) -> Result<Source, String> {
     let mut whole = Digesting { inner: file, sum: Sum::default(), size_bytes: 0 };
     let preamble = header::read_preamble(&mut whole).map_err(|error| error.to_string())?;
     if !is_source(&preamble) {
@@ -264,6 +229,15 @@ fn not_yet(preamble: &Preamble) -> Result<Checked, String> {
     Err("it carries no digest of its payload, so nobody can tell whether it is whole".to_owned())
 }
 
+/// What a source package that a build has written says of its spec. Only the header is read.
+pub fn declared(file: &mut impl Read) -> Result<Declared, String> {
+    let preamble = header::read_preamble(file).map_err(|error| error.to_string())?;
+    if !is_source(&preamble) {
+        return Err("it is a binary package".to_owned());
+    }
+    Ok(Declared { needs: needs(&preamble)?, platforms: Platforms::of(&preamble)? })
+}
+
 fn needs(preamble: &Preamble) -> Result<Needs, String> {
     let required = [
         IndexTag::RPMTAG_REQUIRENAME,
@@ -328,28 +302,6 @@ fn is_requirement(requirement: &Capability) -> bool {
         && !name.ends_with(".rpm")
         && version_is_plain
         && requirement.version.len() <= 256
-}
-
-/// What a source package that a build has written says: what `rpmbuild -bs` leaves, or the
-/// `*.buildreqs.nosrc.rpm` of `rpmbuild -br`.
-///
-/// Only the header is read. No link is followed on the way to it: the build may have put them there.
-pub fn declared_by(path: &Path) -> Result<Declared, Failure> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let refuse = |why: String| {
-        let what = format!("the build left {}, which is no source package: {why}", path.display());
-        Failure::new(Cause::Source, what, "mend the spec: only rpmbuild may write there")
-    };
-    let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
-    let read = || -> Result<Declared, String> {
-        let mut file = regular(File::from(opened.map_err(|errno| errno.to_string())?))?;
-        let preamble = header::read_preamble(&mut file).map_err(|error| error.to_string())?;
-        if !is_source(&preamble) {
-            return Err("it is a binary package".to_owned());
-        }
-        Ok(Declared { needs: needs(&preamble)?, platforms: Platforms::of(&preamble)? })
-    };
-    read().map_err(refuse)
 }
 
 /// What mach wants to know of a binary package: its NEVRA, or why it is none.

@@ -21,7 +21,7 @@ fn with_files(files: &[(&str, u16, &str)]) -> Result<Source, String> {
 }
 
 fn read(bytes: &[u8]) -> Result<Source, String> {
-    read_source(&mut &bytes[..], Path::new("x.src.rpm"))
+    super::read(&mut &bytes[..], Path::new("x.src.rpm"))
 }
 
 /// Where the header begins in a forged package; before it stands what nobody vouches for.
@@ -187,22 +187,6 @@ fn without_sha256_rpm_is_asked_where_it_has_something_to_compare() {
 }
 
 #[test]
-fn needs_are_read_of_what_a_build_leaves_and_no_link_is_followed() {
-    let directory = tempfile::tempdir().unwrap();
-    let base = directory.path().canonicalize().unwrap();
-    let path = base.join("hello-1.0-1.buildreqs.nosrc.rpm");
-    std::fs::write(&path, package(|_| ())).unwrap();
-    assert_eq!(declared_by(&path).unwrap().needs.requirements.len(), 2);
-    std::fs::create_dir(base.join("real")).unwrap();
-    std::fs::rename(&path, base.join("real/x.rpm")).unwrap();
-    std::os::unix::fs::symlink("real", base.join("link")).unwrap();
-    let failure = declared_by(&base.join("link/x.rpm")).unwrap_err();
-    assert!(failure.what.contains("link/x.rpm"), "{failure}");
-    assert!(declared_by(&base.join("real/x.rpm")).is_ok());
-    assert!(declared_by(&base).unwrap_err().what.contains("not a regular file"));
-}
-
-#[test]
 fn needs_only_grow_when_a_spec_is_asked_again() {
     let of = |text: &str| text.split(", ").filter_map(Capability::parse).collect::<Vec<_>>();
     let needs = |requirements: &str, conflicts: &str| Needs {
@@ -216,14 +200,6 @@ fn needs_only_grow_when_a_spec_is_asked_again() {
     assert!(!known.add(needs("flex", "")));
     assert_eq!(known.requirements.len(), 3);
     assert!(!known.is_empty() && Needs::default().is_empty());
-}
-
-#[test]
-fn a_fifo_is_refused_at_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x.src.rpm");
-    rustix::fs::mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
-    assert!(Source::read(&path).unwrap_err().what.contains("not a regular file"));
 }
 
 #[path = "source_properties.rs"]

@@ -5,6 +5,7 @@
 //! `--status-fd` (doc/DETAILS of GnuPG), not its exit status alone.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::repo::keyring::Keyring;
 
 use crate::cells::{self, LAYER, Program, Streams};
+use crate::files::open_regular;
 
 const PROGRAM: &str = "/usr/bin/gpgv";
 /// `nobody`: in every slave.
@@ -42,6 +44,14 @@ pub enum Doubt {
     Unusable(String),
     /// The file holds no signature.
     None,
+}
+
+/// The keyring in a file; `None` if it holds none, or is larger than keyrings are.
+pub fn read_keyring(path: &Path) -> Option<Keyring> {
+    const LIMIT_BYTES: u64 = 4 << 20;
+    let mut bytes = Vec::new();
+    open_regular(path).ok()?.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= LIMIT_BYTES).then(|| Keyring::parse(&bytes)).flatten()
 }
 
 /// Verifies that one of `keyrings` signed the file `signed`, by the detached `signature`.

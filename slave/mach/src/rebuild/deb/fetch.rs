@@ -15,11 +15,13 @@ use mach_run::area::Area;
 use mach_run::download::{self, Expect};
 use mach_run::progress::Progress;
 
+use crate::source;
+
 /// The source package at a path or a URL (`URL#sha256:HEX`), read and checked. What comes from a URL
 /// is kept in the area's cache; the files are held to the digests in the `.dsc`.
 pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Dsc, Failure> {
     if !is_url(given) {
-        return Dsc::read(Path::new(given));
+        return source::deb::read(Path::new(given));
     }
     let usage = |why: String| {
         Failure::new(Cause::Usage, why, "give a path, or a URL such as https://HOST/x_1-1.dsc")
@@ -50,7 +52,7 @@ pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Dsc
     for file in dsc::parse(&bytes, &path).map_err(refuse)?.files {
         fetch_beside(&url, &file, &directory, network, &progress)?;
     }
-    Dsc::read(&path)
+    source::deb::read(&path)
 }
 
 /// What anybody on the way can change is taken only where a digest is given.

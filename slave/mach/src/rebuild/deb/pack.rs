@@ -15,6 +15,7 @@ use mach_roots::context::Workshop;
 use mach_run::cells::Program;
 
 use crate::rebuild::bench;
+use crate::source;
 
 /// Below the builder's home: the source, unpacked and not, and beside it what it yields. Debian's
 /// builders have the same path, since packages are to come out the same.
@@ -35,7 +36,7 @@ pub fn conditions(dist: &Dist, options: &Options) -> Conditions {
 pub fn prepare_home(workshop: &Workshop<'_>, home: &Path, dsc: &Dsc) -> Result<(), Failure> {
     let building = home.join(BUILDING);
     fs::create_dir(&building).on("make the directory", &building)?;
-    dsc.copy_to(&building)?;
+    source::deb::copy(dsc, &building)?;
     let id = Some(workshop.dist.builder.uid);
     chown(&building, id, id).on("set the owner of", &building)
 }
