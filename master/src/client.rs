@@ -24,6 +24,7 @@ pub use error::{ClientError, OWN_FAILURE, TRY_AGAIN};
 pub use inputs::Inputs;
 pub use outputs::Outputs;
 pub use place::{Place, caller_name};
+pub use terminal::Tty;
 
 use slave_api::{Run, Variable};
 use slave_init::link::Link;
@@ -37,7 +38,7 @@ pub struct Job {
     /// What is added to the slave's environment.
     pub env: Vec<Variable>,
     /// Whether the command gets a terminal.
-    pub tty: bool,
+    pub tty: Tty,
     /// Files that go in.
     pub inputs: Inputs,
     /// Where results go, if they are wanted.
@@ -48,14 +49,14 @@ impl Job {
     /// A command without a terminal, inputs and results.
     pub fn new(argv: Vec<String>) -> Self {
         let inputs = Inputs::default();
-        Self { argv, env: vec![], tty: false, inputs, outputs: None }
+        Self { argv, env: vec![], tty: Tty::None, inputs, outputs: None }
     }
 
     fn run(&self) -> Run {
         Run {
             argv: self.argv.clone(),
             env: self.env.clone(),
-            tty: self.tty.then(terminal::size),
+            tty: self.tty.is_some().then(terminal::size),
             collect: self.outputs.is_some(),
             inputs: self.inputs.count(),
         }

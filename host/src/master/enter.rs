@@ -1,6 +1,6 @@
 //! `bhost enter`: a shell in a master, asked of bmaster itself: no process of ours enters its namespaces.
 
-use ::master::client::{self, ClientError, Job, TRY_AGAIN};
+use ::master::client::{self, ClientError, Job, TRY_AGAIN, Tty};
 use djinni_api::MasterName;
 use djinni_plan::places::Places;
 use slave_api::Variable;
@@ -24,8 +24,7 @@ pub fn enter(places: &Places, name: &MasterName, command: Vec<String>) -> Result
         let remedy = format!("'bhost status {name}' shows how it stands");
         Problem::new(name, error, remedy).exiting(exit)
     };
-    let terminal = rustix::termios::isatty(rustix::stdio::stdin());
-    let tty = command.is_empty() && terminal;
+    let tty = Tty::by_default(command.is_empty());
     let env = PASSED_ON.into_iter().filter_map(variable).collect();
     let job = Job { tty, env, ..Job::new(command) };
     client::enter(&admin_socket(places, name), job).map_err(about)

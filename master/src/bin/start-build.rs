@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use djinni_api::{MasterName, SlaveName};
-use master::client::{self, ClientError, Inputs, Job, OWN_FAILURE, Outputs, Place};
+use master::client::{self, ClientError, Inputs, Job, OWN_FAILURE, Outputs, Place, Tty};
 use master::session;
 use slave_api::door::{DoorCall, Open, VERSION};
 use slave_api::{COMMAND_LINE_LIMIT_CHARS, Variable, printable, printable_lines};
@@ -39,10 +39,10 @@ struct Arguments {
     /// Set a variable for the command; without a value, pass ours on (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Give the command a terminal, although it is a command or ours is none
+    /// Give the command a terminal in any case, and ^Z too
     #[arg(short = 't', long)]
     tty: bool,
-    /// Give it none, although it is a shell and ours is one
+    /// Give the command no terminal
     #[arg(short = 'T', long, conflicts_with = "tty")]
     no_tty: bool,
     /// Which master, on a host with several
@@ -150,12 +150,14 @@ fn of_slave(arguments: &Arguments, error: ClientError) -> Failure {
 
 /// All that can be wrong with the request itself is found here, before a slave is taken.
 fn job(arguments: &Arguments) -> Result<Job, ClientError> {
-    let terminal = rustix::termios::isatty(rustix::stdio::stdin());
-    let shell = arguments.command.is_empty();
-    let tty = !arguments.no_tty && (arguments.tty || (shell && terminal));
+    let tty = match (arguments.tty, arguments.no_tty) {
+        (true, _) => Tty::AllKeys,
+        (_, true) => Tty::None,
+        _ => Tty::by_default(arguments.command.is_empty()),
+    };
     Ok(Job {
         argv: arguments.command.clone(),
-        env: variables(&arguments.env, tty)?,
+        env: variables(&arguments.env, tty.is_some())?,
         tty,
         inputs: Inputs::open(&arguments.inputs)?,
         outputs: arguments.out.as_deref().map(Outputs::open).transpose()?,

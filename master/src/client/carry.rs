@@ -11,7 +11,7 @@
 use super::inputs::Input;
 use super::sink::{Pending, Sink};
 use super::terminal::{Raw, size};
-use super::{ClientError, Inputs, Job, Outputs};
+use super::{ClientError, Inputs, Job, Outputs, Tty};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::stdio::stdin;
@@ -43,7 +43,7 @@ enum Source {
 pub struct Carrier {
     link: Link,
     signals: OwnedFd,
-    tty: bool,
+    tty: Tty,
     raw: Option<Raw>,
     stage: Stage,
     inputs: Inputs,
@@ -64,7 +64,7 @@ impl Carrier {
         let run = job.run();
         let forwarded = Signal::FORWARDED.iter().map(|signal| signal.number());
         // Without a terminal of the slave's, stopping us is our own shell's business alone.
-        let terminal = if job.tty { &[SIGWINCH, SIGTSTP][..] } else { &[] };
+        let terminal = if job.tty.is_some() { &[SIGWINCH, SIGTSTP][..] } else { &[] };
         let signals: Vec<i32> = forwarded.chain(terminal.iter().copied()).collect();
         let signals = djinni_raw::signal_descriptor(&signals)?;
         link.send(&ToSlave::Run(run)).map_err(|error| match error {
@@ -192,11 +192,11 @@ impl Carrier {
                     wanted(&mut self.outputs, self.outputs_ended)?.write(bytes)?;
                 }
                 FromSlave::OutputFile(file) => {
-                    self.stage = Stage::Ending;
+                    self.ending();
                     wanted(&mut self.outputs, self.outputs_ended)?.begin(file)?;
                 }
                 FromSlave::OutputEnd => {
-                    self.stage = Stage::Ending;
+                    self.ending();
                     wanted(&mut self.outputs, self.outputs_ended)?.end()?;
                     self.outputs_ended = true;
                 }
@@ -218,11 +218,14 @@ impl Carrier {
             return Err(ClientError::Violation("a start out of turn".into()));
         }
         self.stage = Stage::Running;
-        if self.tty {
-            self.raw = Raw::enter()
-                .map_err(|errno| ClientError::Here(format!("the terminal: {errno}: try -T")))?;
-        }
+        self.raw = Raw::enter(self.tty)
+            .map_err(|errno| ClientError::Here(format!("the terminal: {errno}: try -T")))?;
         Ok(())
+    }
+
+    /// The command has ended: from now on `^C` is a signal to us again.
+    fn ending(&mut self) {
+        (self.stage, self.raw) = (Stage::Ending, None);
     }
 
     fn exited(&mut self, status: u8) -> Result<(), ClientError> {

@@ -1,12 +1,53 @@
 //! Our own terminal: its size, and raw mode while a terminal in the slave does the editing.
 
 use rustix::io::Errno;
-use rustix::stdio::{stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::process::getpgrp;
+use rustix::stdio::{stderr, stdin, stdout};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+use rustix::termios::{isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 use slave_api::Winsize;
 
 /// What a terminal has whose size nobody knows.
 const USUAL: Winsize = Winsize { rows: 24, cols: 80 };
+
+/// `_POSIX_VDISABLE` of Linux: the value of a control character that is switched off (termios(3)).
+const DISABLED: u8 = 0;
+
+/// Whether a command gets a terminal of the slave's, and which keys go to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tty {
+    /// No terminal: three pipes.
+    None,
+    /// A terminal, and every key goes to it.
+    AllKeys,
+    /// A terminal, and every key goes to it except `^Z`, which suspends this program.
+    ButSuspend,
+}
+
+impl Tty {
+    /// What a command gets unless somebody asked for something else. A shell gets a terminal if
+    /// standard input is one. Another command gets one if standard input, output and error are
+    /// terminals, and keeps `^Z` for our own shell: no shell in the slave could resume the command.
+    pub fn by_default(is_shell: bool) -> Self {
+        match is_shell {
+            true if isatty(stdin()) => Self::AllKeys,
+            false if is_interactive() => Self::ButSuspend,
+            _ => Self::None,
+        }
+    }
+
+    /// Whether there is a terminal.
+    pub fn is_some(self) -> bool {
+        self != Self::None
+    }
+}
+
+/// Whether a person uses all three standard streams. A background job is not interactive: raw mode
+/// would stop it with SIGTTOU.
+fn is_interactive() -> bool {
+    let all = isatty(stdin()) && isatty(stdout()) && isatty(stderr());
+    all && tcgetpgrp(stdin()).is_ok_and(|foreground| foreground == getpgrp())
+}
 
 /// The size of our terminal, or a usual one.
 pub fn size() -> Winsize {
@@ -19,15 +60,16 @@ pub fn size() -> Winsize {
 #[derive(Debug)]
 pub struct Raw {
     before: Termios,
+    suspends: bool,
 }
 
 impl Raw {
-    /// Enter raw mode; `None` when standard input is no terminal.
-    pub fn enter() -> Result<Option<Self>, Errno> {
-        if !isatty(stdin()) {
+    /// Enter raw mode; `None` if there is no terminal for the command, or if standard input is not one.
+    pub fn enter(tty: Tty) -> Result<Option<Self>, Errno> {
+        if !tty.is_some() || !isatty(stdin()) {
             return Ok(None);
         }
-        let raw = Self { before: tcgetattr(stdin())? };
+        let raw = Self { before: tcgetattr(stdin())?, suspends: tty == Tty::ButSuspend };
         raw.again()?;
         Ok(Some(raw))
     }
@@ -36,6 +78,12 @@ impl Raw {
     pub fn again(&self) -> Result<(), Errno> {
         let mut attributes = self.before.clone();
         attributes.make_raw();
+        if self.suspends {
+            // Of the keys that send signals only ^Z (VSUSP) keeps its meaning here.
+            attributes.local_modes |= LocalModes::ISIG;
+            attributes.special_codes[SpecialCodeIndex::VINTR] = DISABLED;
+            attributes.special_codes[SpecialCodeIndex::VQUIT] = DISABLED;
+        }
         tcsetattr(stdin(), OptionalActions::Now, &attributes)
     }
 
