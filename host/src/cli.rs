@@ -25,7 +25,7 @@ pub struct Bhost {
     /// Configuration directory
     #[arg(long, global = true, value_name = "DIR", default_value = "/etc/djinni")]
     config: PathBuf,
-    /// Directory of what is kept: images, kept /var
+    /// Directory of persistent data: images, kept /var
     #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/djinni")]
     state: PathBuf,
     /// Directory of sockets and pinned namespaces
@@ -53,18 +53,18 @@ enum Command {
     /// Parts of archives that slaves read as a share
     #[command(subcommand)]
     Archive(ArchiveCommand),
-    /// Look at this host: kernel, ids, tools, configuration; each finding with its remedy
+    /// Check this host: kernel, ids, tools, configuration; each problem with its remedy
     #[command(after_help = "Example:\n  bhost check --json")]
     Check,
     /// Start a master's container
     #[command(after_help = "Example:\n  bhost start bmaster")]
     Start(StartArguments),
-    /// Stop a master's container; what djinnid keeps for it stays
+    /// Stop a master's container; its namespace and socket stay
     Stop {
         /// Which master
         name: MasterName,
     },
-    /// Show how a master stands
+    /// Show the state of a master
     Status {
         /// Which master
         name: MasterName,
@@ -82,7 +82,7 @@ enum Command {
     Enter {
         /// Which master
         name: MasterName,
-        /// The command and its arguments; none: a login shell
+        /// The command and its arguments; default: a login shell
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
@@ -105,7 +105,7 @@ struct StartArguments {
 
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
-    /// Make an image out of Debian packages and register it in images.toml
+    /// Build an image from Debian packages and register it in images.toml
     #[command(
         after_help = "Example:\n  bhost image build debian-12 --from debian-12 --include rpm,dnf"
     )]
@@ -117,7 +117,7 @@ enum ImageCommand {
         /// Which image; all of them when left out
         name: Option<ImageName>,
     },
-    /// Delete an image that no policy names and nobody has mounted
+    /// Delete an image that is neither in a policy nor mounted
     Remove {
         /// Which image
         name: ImageName,
@@ -126,7 +126,7 @@ enum ImageCommand {
 
 #[derive(Debug, Subcommand)]
 enum ArchiveCommand {
-    /// Add Debian sources to a share, with all that their builds need
+    /// Add Debian sources and their build dependencies to a share
     #[command(
         after_help = "Example:\n  bhost archive add debian hello sed=4.9-1 ./mine_1-1.dsc --from debian-12"
     )]

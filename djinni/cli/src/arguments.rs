@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use djinni_api::{MasterName, SlaveName, host};
 
-/// Ask the djinni: on the host for masters, inside a master for slaves.
+/// Client of djinnid: manages masters on the host, and slaves inside a master.
 #[derive(Debug, Parser)]
 #[command(
     name = "djinni",
@@ -29,10 +29,10 @@ pub struct Arguments {
 /// Where to ask and how to answer.
 #[derive(Debug, Args)]
 pub struct Places {
-    /// Where djinnid's sockets are
+    /// Directory of djinnid's sockets
     #[arg(long, global = true, value_name = "DIR", default_value = "/run/djinni")]
     pub runtime: PathBuf,
-    /// Where the configuration is (for 'check')
+    /// Configuration directory (for 'check')
     #[arg(long, global = true, value_name = "DIR", default_value = "/etc/djinni")]
     pub config: PathBuf,
     /// Print one JSON document instead of text ('monitor': one a line)
@@ -42,7 +42,7 @@ pub struct Places {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Read and judge the configuration, without djinnid
+    /// Check the configuration, without djinnid
     #[command(after_help = "Example:\n  djinni check --config /etc/djinni")]
     Check,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub enum Verb {
 /// What an administrator asks at RUNTIME/host.socket.
 #[derive(Debug, Subcommand)]
 pub enum HostVerb {
-    /// Make a configured master's namespace, cgroup and socket
+    /// Create the namespace, cgroup and socket of a configured master
     #[command(
         name = "new_bmaster",
         visible_alias = "new-bmaster",
@@ -82,27 +82,27 @@ pub enum HostVerb {
         /// The master
         name: MasterName,
     },
-    /// Take a master away
+    /// Remove a master
     #[command(after_help = "Example:\n  djinni drop bmaster --force")]
     Drop {
         /// The master
         name: MasterName,
-        /// Even while it runs or holds slaves: kill all of it first
+        /// Kill the master first if it runs or holds slaves
         #[arg(long)]
         force: bool,
     },
-    /// Print the steps of a request, without taking them
+    /// Print the steps of a request without executing them
     #[command(after_help = "Example:\n  djinni explain attach bslave-1 --master bmaster")]
     Explain {
         /// The request
         request: Explained,
-        /// The slave it would be about
+        /// The slave of the request
         slave: SlaveName,
-        /// The master who would ask
+        /// The master of the request
         #[arg(long, value_name = "NAME")]
         master: MasterName,
     },
-    /// Have djinnid read its configuration again: all of it or, on any error, none of it
+    /// Make djinnid reload its configuration; on any error it keeps the old one
     #[command(after_help = "Example:\n  djinni check && djinni reload")]
     Reload,
 }

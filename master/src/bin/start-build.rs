@@ -30,13 +30,13 @@ const PASSED_ON: [&str; 2] = ["LANG", "SOURCE_DATE_EPOCH"];
   start-build bslave-1 -- sh -c 'make test' < /dev/null"
 )]
 struct Arguments {
-    /// Put this regular file into /build/in, where the command then starts (repeatable)
+    /// Copy this regular file into /build/in; the command starts there (repeatable)
     #[arg(long = "in", value_name = "FILE")]
     inputs: Vec<PathBuf>,
-    /// Put what the command leaves new in /build/results into this directory
+    /// Copy new files of /build/results into this directory after the command
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Set a variable for the command; without a value, pass ours on (repeatable)
+    /// Set a variable for the command; without a value, copy it from this environment (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// Give the command a terminal in any case, and ^Z too
@@ -45,18 +45,18 @@ struct Arguments {
     /// Give the command no terminal
     #[arg(short = 'T', long, conflicts_with = "tty")]
     no_tty: bool,
-    /// Which master, on a host with several
+    /// The master, if several run on the host
     #[arg(long, value_name = "NAME")]
     master: Option<MasterName>,
-    /// Where the sockets are
+    /// Directory of the sockets
     #[arg(long, value_name = "DIR", default_value = "/run/djinni")]
     runtime: PathBuf,
     /// Print a completion script
     #[arg(long, value_name = "SHELL", exclusive = true, hide = true)]
     completions: Option<clap_complete::Shell>,
-    /// Which slave
+    /// The slave
     slave: SlaveName,
-    /// The command and its arguments; none: a login shell
+    /// The command and its arguments; default: a login shell
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
