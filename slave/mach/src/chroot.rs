@@ -8,6 +8,7 @@ use mach_core::options::Options;
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::source::{Needs, Source};
 use mach_roots::context::Workshop;
+use mach_roots::family;
 use mach_roots::repositories;
 use mach_roots::root::{self, Chain, Set};
 use mach_run::area::Area;
@@ -98,9 +99,9 @@ fn with_root<T>(
         let bench = Bench::prepare(&workshop, options, None)?;
         let chain = &mut Chain::default();
         let root = match wanted {
-            Wanted::Named(needs) if needs.is_empty() => root::set(&workshop, Set::Build)?,
+            Wanted::Named(needs) if needs.is_empty() => family::set(&workshop, Set::Build)?,
             Wanted::Named(needs) => {
-                root::with_needs(&workshop, root::set(&workshop, Set::Build)?, needs, chain)?
+                family::with_needs(&workshop, family::set(&workshop, Set::Build)?, needs, chain)?
             }
             Wanted::By(source) => {
                 rebuild::bring(&bench, source)?;

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use mach_core::distribution::{Dist, Manager};
+use mach_core::distribution::{Dist, Family};
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
 use mach_roots::repositories;
@@ -14,7 +14,7 @@ use mach_run::cells::{self, Program, Streams};
 
 /// Asks dnf with `words`; its status.
 pub fn dnf(area: &Area, dist: &Dist, options: &Options, words: &[String]) -> Result<i32, Failure> {
-    if dist.manager == Manager::Apt {
+    if dist.family() == Family::Deb {
         let what = format!("the dist {} has no dnf: its packages are Debian's", dist.name);
         return Err(Failure::new(Cause::Usage, what, "'mach chroot' gives a shell in a root"));
     }

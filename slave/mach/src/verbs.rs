@@ -4,6 +4,7 @@ use mach_core::distribution::{Dist, Manager};
 use mach_core::failure::{Failure, OnPath};
 use mach_core::options::Options;
 use mach_roots::context::Workshop;
+use mach_roots::family;
 use mach_roots::repositories;
 use mach_roots::root::{self, Set};
 use mach_run::area::Area;
@@ -22,7 +23,7 @@ pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> R
     let progress = Progress::new(dist.name.clone());
     let outcome = Workshop::new(area, &run, dist, &repositories, &progress).and_then(|workshop| {
         workshop.progress.say(&dist.summary);
-        let root = root::set(&workshop.with_options(options), set)?;
+        let root = family::set(&workshop.with_options(options), set)?;
         root.layers.iter().for_each(|layer| progress.result(&layer.path));
         Ok(())
     });

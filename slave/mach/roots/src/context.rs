@@ -10,6 +10,8 @@ use serde::Serialize;
 use mach_core::distribution::{Address, Dist};
 use mach_core::failure::{Failure, OnPath};
 use mach_core::options::{Network, Options};
+use mach_core::package::Resolution;
+use mach_core::rpm::evr::Capability;
 use mach_run::area::{Area, Run};
 use mach_run::layers;
 use mach_run::log::open_log;
@@ -39,6 +41,37 @@ pub struct RepositoryState {
     /// SHA-256 of the signed head of its metadata (`repodata/repomd.xml`, `InRelease`), which holds
     /// the digests of all other metadata.
     pub metadata_sha256: String,
+}
+
+/// The question to a solver: what a root is to hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What the root has already, all of which it keeps (in a newer version where a chain has one).
+    pub base: &'a Resolution,
+    /// Packages by name.
+    pub names: &'a [String],
+    /// Requirements, as a source states them.
+    pub wanted: &'a [Capability],
+    /// What must not be there.
+    pub conflicts: &'a [Capability],
+    /// What this chain has built so far.
+    pub chain: Option<&'a RepositoryState>,
+}
+
+impl Request<'_> {
+    /// The dist's repositories, and the chain's.
+    pub fn repositories<'b>(&'b self, workshop: &'b Workshop<'_>) -> Vec<&'b RepositoryState> {
+        workshop.repositories.iter().chain(self.chain).collect()
+    }
+}
+
+/// A package's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obtained {
+    /// Where mach has it.
+    pub path: PathBuf,
+    /// Its repository, where it lies in one of the slave's directories, and its place there.
+    pub shown: Option<(String, String)>,
 }
 
 /// All that is at hand.

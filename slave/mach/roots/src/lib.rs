@@ -7,6 +7,7 @@
 pub mod coming;
 pub mod context;
 pub mod deb;
+pub mod family;
 pub mod obtain;
 pub mod repositories;
 pub mod root;

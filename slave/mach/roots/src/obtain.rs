@@ -1,6 +1,6 @@
 //! The files of packages: found or fetched, each held to its digest before anything is done with it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -12,38 +12,22 @@ use mach_core::repo::checksum::{Algorithm, Checksum};
 use mach_core::repo::url::Url;
 use mach_run::area::touch;
 use mach_run::download::{self, Expect};
+use mach_run::files::open_regular;
 
-use crate::context::{RepositoryState, Workshop};
-use crate::rpm::resolve::Request;
+use crate::context::{Obtained, RepositoryState, Workshop};
 
 /// Largest package that is fetched.
 const SIZE_LIMIT_BYTES: u64 = 8 << 30;
 
-/// A package's file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Obtained {
-    /// Where mach has it.
-    pub path: PathBuf,
-    /// Its repository, where it lies in one of the slave's directories, and its place there.
-    pub shown: Option<(String, String)>,
-}
-
-/// The files of `packages`, in their order; `tick` hears how many are there.
+/// The files of `packages` of either family, in their order, each compared with its digest; `tick` is
+/// called as they come.
 pub fn obtain(
     workshop: &Workshop<'_>,
-    request: &Request<'_>,
+    repositories: &[&RepositoryState],
     packages: &[&Package],
     tick: &mut dyn FnMut(),
 ) -> Result<Vec<Obtained>, Failure> {
-    let repositories = request.repositories(workshop);
-    let places: Vec<(String, PathBuf)> = repositories
-        .iter()
-        .filter_map(|state| match &state.packages {
-            Address::Directory(directory) => Some((state.name.clone(), directory.clone())),
-            Address::Url(_) => None,
-        })
-        .collect();
-    demand_all(packages, &places)?;
+    demand_all(packages, repositories)?;
     let mut obtained = Vec::new();
     for package in packages {
         mach_run::interrupts::check()?;
@@ -55,14 +39,16 @@ pub fn obtain(
     Ok(obtained)
 }
 
-/// Refuses packages whose files are not in `places` (directories of the slave, by repository), all of
+/// Refuses packages whose files are missing in `repositories` that are directories of the slave, all of
 /// them at once: whoever adds them to a part of an archive should not have to do so one by one.
-pub fn demand_all(packages: &[&Package], places: &[(String, PathBuf)]) -> Result<(), Failure> {
+pub fn demand_all(packages: &[&Package], repositories: &[&RepositoryState]) -> Result<(), Failure> {
     let place = |package: &Package| {
-        let (_, top) = places.iter().find(|(name, _)| *name == package.repository)?;
-        Some(top.join(&package.location))
+        let state = repositories.iter().find(|state| state.name == package.repository)?;
+        match &state.packages {
+            Address::Directory(directory) => Some(directory.join(&package.location)),
+            Address::Url(_) => None,
+        }
     };
-    // What is there but cannot be read is told by whoever reads it.
     let is_absent = |path: &PathBuf| {
         fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
     };
@@ -136,13 +122,12 @@ fn check(path: &Path, package: &Package) -> Result<(), Failure> {
         );
         Failure::new(Cause::Root, what, "make the repository's metadata anew, or fetch it again")
     };
-    // Metadata first: opening a FIFO would wait for a writer.
-    let metadata = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
-    if !metadata.is_file() || metadata.len() != package.size_bytes {
-        let wanted = package.size_bytes;
-        return Err(refuse(format!("{} bytes instead of {wanted}", metadata.len())));
+    // Whoever keeps the repository may have put a FIFO or a device there.
+    let mut file = open_regular(path).map_err(refuse)?;
+    let size_bytes = file.metadata().on("look at", path)?.len();
+    if size_bytes != package.size_bytes {
+        return Err(refuse(format!("{size_bytes} bytes instead of {}", package.size_bytes)));
     }
-    let mut file = File::open(path).map_err(|error| refuse(error.to_string()))?;
     let (sha256, _) = digest::of_reader(&mut file).on("read", path)?;
     if sha256 != package.sha256 {
         return Err(refuse(format!("its SHA-256 is {sha256}, {} is said", package.sha256)));
@@ -153,12 +138,61 @@ fn check(path: &Path, package: &Package) -> Result<(), Failure> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::Path;
+
+    use mach_core::distribution::sample;
+    use mach_run::area::Area;
+    use mach_run::progress::Progress;
+
     use super::*;
+
+    fn repository(name: &str, directory: &Path) -> RepositoryState {
+        RepositoryState {
+            name: name.to_owned(),
+            address: String::new(),
+            path: directory.to_owned(),
+            packages: Address::Directory(directory.to_owned()),
+            priority: 99,
+            metadata_sha256: String::new(),
+        }
+    }
+
+    #[test]
+    fn neither_a_fifo_nor_a_device_in_place_of_a_package_of_either_family_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(&directory.path().canonicalize().unwrap()).unwrap();
+        let run = area.new_run().unwrap();
+        let (dist, progress) = (sample(), Progress::new("x"));
+        let workshop = Workshop::new(&area, &run, &dist, &[], &progress).unwrap();
+        let state = repository("part", directory.path());
+        for end in ["rpm", "deb"] {
+            let package = |name: &str, size_bytes| Package {
+                nevra: name.to_owned(),
+                name: name.to_owned(),
+                repository: "part".to_owned(),
+                location: format!("{name}.{end}"),
+                sha256: digest::of_bytes(b"hello"),
+                size_bytes,
+            };
+            let fifo = directory.path().join(format!("fifo.{end}"));
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+            let device = directory.path().join(format!("device.{end}"));
+            std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+            for (name, size_bytes) in [("fifo", 5), ("fifo", 0), ("device", 5), ("device", 0)] {
+                let package = package(name, size_bytes);
+                let refused = obtain(&workshop, &[&state], &[&package], &mut || ()).unwrap_err();
+                assert!(refused.what.ends_with("it is not a regular file"), "{refused}");
+            }
+        }
+        run.remove();
+    }
 
     #[test]
     fn all_that_a_part_of_an_archive_lacks_is_named_at_once() {
         let directory = tempfile::tempdir().unwrap();
-        let places = [("part".to_owned(), directory.path().to_owned())];
+        let part = repository("part", directory.path());
+        let places = [&part];
         let package = |name: &str, repository: &str| Package {
             nevra: format!("{name}-1-1.noarch"),
             name: name.to_owned(),

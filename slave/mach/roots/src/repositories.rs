@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use mach_core::deb::release::release;
 use mach_core::digest::{self, Sum};
-use mach_core::distribution::{Address, Dist, Key, Manager, Repository};
+use mach_core::distribution::{Address, Dist, Family, Key, Repository};
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Network;
 use mach_core::repo::checksum::{Algorithm, Checksum};
@@ -39,7 +39,7 @@ fn state(
 ) -> Result<RepositoryState, Failure> {
     let (path, metadata_sha256) = match &repository.address {
         Address::Directory(path) => (path.clone(), in_place(area, dist, repository, path)?),
-        Address::Url(_) if dist.manager == Manager::Apt => {
+        Address::Url(_) if dist.family() == Family::Deb => {
             let what = format!(
                 "repository {}: archives of Debian packages are read from file://",
                 repository.name
@@ -65,10 +65,10 @@ fn in_place(
     repository: &Repository,
     path: &Path,
 ) -> Result<String, Failure> {
-    let index = match dist.manager {
-        Manager::Dnf | Manager::Dnf5 => path.join(INDEX),
+    let index = match dist.family() {
+        Family::Rpm => path.join(INDEX),
         // Its signature is in it, and apt's to verify.
-        Manager::Apt => release(path, repository.suite.as_deref()),
+        Family::Deb => release(path, repository.suite.as_deref()),
     };
     let bytes = fs::read(&index).map_err(|error| {
         let name = &repository.name;
@@ -78,7 +78,7 @@ fn in_place(
                       or correct the dist";
         Failure::new(Cause::Root, what, remedy)
     })?;
-    if repository.check_metadata && dist.manager != Manager::Apt {
+    if repository.check_metadata && dist.family() == Family::Rpm {
         let signature = fs::read(path.join(SIGNATURE))
             .map_err(|error| unsigned(repository, &error.to_string()))?;
         verify(area, repository, &bytes, &signature)?;
@@ -181,7 +181,13 @@ fn fetched(
 fn kept_as(repository: &Repository, url: &str) -> String {
     let mut sum = Sum::default();
     sum.field(url);
-    sum.field(&format!("{} {:?}", repository.check_metadata, repository.keys));
+    sum.field(&repository.check_metadata.to_string());
+    for key in &repository.keys {
+        match key {
+            Key::File(path) => sum.field(&format!("file {}", path.display())),
+            Key::Armored(text) => sum.field(&format!("armored {text}")),
+        }
+    }
     sum.hex().chars().take(16).collect()
 }
 

@@ -37,7 +37,6 @@ use crate::rebuild::given::Given;
 pub mod child;
 pub mod order;
 pub mod plan;
-pub mod reuse;
 pub mod schedule;
 mod shown;
 mod view;

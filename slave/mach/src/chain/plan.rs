@@ -17,7 +17,8 @@ use mach_core::options::Options;
 use mach_core::rpm::evr::{Capability, Sense};
 use mach_core::rpm::source::Source;
 use mach_roots::context::Workshop;
-use mach_roots::root::{self, Root, Set};
+use mach_roots::family;
+use mach_roots::root::{Root, Set};
 use mach_run::cells::{self, Place, Program, Streams};
 use mach_run::log::{open_log, read_log_end};
 use mach_run::overlay::Overlay;
@@ -109,7 +110,7 @@ struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     fn begin(workshop: &'a Workshop<'a>, options: &'a Options) -> Result<Self, Failure> {
-        let root = root::set(workshop, Set::Build)?;
+        let root = family::set(workshop, Set::Build)?;
         let overlay = root.mount(&workshop.run.path.join("asking-root"))?;
         Ok(Self { workshop, options, overlay, _root: root })
     }

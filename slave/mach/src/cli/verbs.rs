@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use mach_core::distribution::{Dist, Manager};
+use mach_core::distribution::{Dist, Family};
 use mach_core::failure::{Cause, Failure};
 use mach_core::options::Options;
 use mach_core::repo::checksum::Checksum;
@@ -240,7 +240,7 @@ fn source_packages(
     specs: &[PathBuf],
     into: Option<&Path>,
 ) -> Result<Vec<PathBuf>, Failure> {
-    if dist.manager == Manager::Apt {
+    if dist.family() == Family::Deb {
         let make =
             |directory: &PathBuf| deb::source::source_package(area, dist, options, directory, into);
         return specs.iter().map(make).collect();

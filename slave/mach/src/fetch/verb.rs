@@ -12,6 +12,7 @@ use mach_core::repo::url::Url;
 use mach_core::repo::url::is_url;
 use mach_core::rpm::source::Source;
 use mach_roots::context::Workshop;
+use mach_roots::family;
 use mach_roots::repositories;
 use mach_roots::root::{self, Set};
 use mach_run::area::Area;
@@ -71,7 +72,7 @@ fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> R
     let scratch = workshop.run.path.join("gpgv");
     let tools = Tools {
         expand: &|| {
-            let root = root::set(workshop, Set::Build)?;
+            let root = family::set(workshop, Set::Build)?;
             expand::expand(workshop, &root, &arguments.spec, options)
         },
         verify: &|signed, signature, keyrings| {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mach_core::distribution::Manager;
+use mach_core::distribution::Family;
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_roots::context::Workshop;
 use mach_run::cells::{self, Streams};
@@ -42,9 +42,9 @@ pub fn hooks(workshop: &Workshop<'_>, layers: &[PathBuf], cause: Option<Cause>) 
 /// Runs rpmlint or lintian over `results`, if the root has it. What it finds changes nothing.
 pub fn lint(workshop: &Workshop<'_>, layers: &[PathBuf], results: &[ResultFile]) {
     let phase = workshop.progress.phase("lint");
-    let (program, is_meant): (_, fn(&str) -> bool) = match workshop.dist.manager {
-        Manager::Dnf | Manager::Dnf5 => ("/usr/bin/rpmlint", |name| name.ends_with(".rpm")),
-        Manager::Apt => ("/usr/bin/lintian", |name| name.ends_with(".changes")),
+    let (program, is_meant): (_, fn(&str) -> bool) = match workshop.dist.family() {
+        Family::Rpm => ("/usr/bin/rpmlint", |name| name.ends_with(".rpm")),
+        Family::Deb => ("/usr/bin/lintian", |name| name.ends_with(".changes")),
     };
     if !layers.iter().any(|layer| has(layer, program)) {
         return phase.end(format!("{program} is not in the root: add it to a set of the dist"));

@@ -18,7 +18,8 @@ use mach_core::failure::{Cause, Failure};
 use mach_core::options::Options;
 use mach_core::rpm::source::{Declared, Needs, Source};
 use mach_roots::context::BUILD_LOG;
-use mach_roots::root::{self, Chain, Root, Set};
+use mach_roots::family;
+use mach_roots::root::{Chain, Root, Set};
 use mach_run::layers::Kind;
 use mach_run::log::read_log_end;
 
@@ -55,7 +56,7 @@ impl<'a> Asked<'a> {
 
     /// A root with all that the spec requires in that root.
     pub fn settled_root(&mut self, chain: &mut Chain) -> Result<Root, Failure> {
-        let mut root = root::set(self.bench.workshop, Set::Build)?;
+        let mut root = family::set(self.bench.workshop, Set::Build)?;
         loop {
             let is_first = self.count == 0;
             let is_more = self.ask(&root)?;
@@ -72,7 +73,7 @@ impl<'a> Asked<'a> {
     /// `root` with what is known and what options of mach need.
     fn with_all(&self, root: Root, chain: &mut Chain) -> Result<Root, Failure> {
         let needs = and_ours(self.needs.clone(), self.bench.options);
-        root::with_needs(self.bench.workshop, root, &needs, chain).map_err(|mut failure| {
+        family::with_needs(self.bench.workshop, root, &needs, chain).map_err(|mut failure| {
             if let Some(unreadable) = &self.unreadable {
                 failure.details.push(format!("so its header says; {}", unreadable.what));
                 failure.details.extend(unreadable.details.last().cloned());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mach_core::distribution::macro_file;
-use mach_core::distribution::{Builder, Dist, Epoch, Manager, Personality};
+use mach_core::distribution::{Builder, Dist, Epoch, Family, Personality};
 use mach_core::failure::{Failure, OnPath};
 use mach_core::options::Options;
 use mach_roots::context::Workshop;
@@ -49,7 +49,7 @@ impl<'a> Bench<'a> {
         let home = workshop.run.directory("home")?;
         let id = Some(workshop.dist.builder.uid);
         chown(&home, id, id).on("set the owner of", &home)?;
-        if workshop.dist.manager != Manager::Apt {
+        if workshop.dist.family() == Family::Rpm {
             let topdir = workshop.run.directory(&format!("home/{TOPDIR}"))?;
             chown(&topdir, id, id).on("set the owner of", &topdir)?;
             let macros = home.join(".rpmmacros");

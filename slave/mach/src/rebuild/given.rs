@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mach_core::deb::dsc::Dsc;
-use mach_core::distribution::{Dist, Epoch, Manager};
+use mach_core::distribution::{Dist, Epoch, Family};
 use mach_core::failure::{Cause, Failure};
 use mach_core::options::{Options, Parts};
 use mach_core::rpm::source::Source;
@@ -26,17 +26,17 @@ pub enum Given {
 impl Given {
     /// The source package that a path or a URL names, of the kind that `dist` builds.
     pub fn read(area: &Area, dist: &Dist, options: &Options, given: &str) -> Result<Self, Failure> {
-        let refuse = match dist.manager {
-            Manager::Apt => deb::build::refuse_what_has_no_meaning,
-            Manager::Dnf | Manager::Dnf5 => refuse_what_is_for_debian,
+        let refuse = match dist.family() {
+            Family::Deb => deb::build::refuse_what_has_no_meaning,
+            Family::Rpm => refuse_what_is_for_debian,
         };
         refuse(options)?;
         let is_dsc = given.split('#').next().is_some_and(|path| path.ends_with(".dsc"));
-        match (dist.manager, is_dsc) {
-            (Manager::Apt, true) => {
+        match (dist.family(), is_dsc) {
+            (Family::Deb, true) => {
                 deb::fetch::source_package(area, options, given).map(Box::new).map(Self::Deb)
             }
-            (Manager::Dnf | Manager::Dnf5, false) => {
+            (Family::Rpm, false) => {
                 let source = fetch::verb::source_package(area, options, given)?;
                 // What a server gave stands in a cache, beside nothing of the caller's.
                 let directory = match source.url {
@@ -46,8 +46,8 @@ impl Given {
                 let source = crate::source::rpm::with_kept_out(source, &directory)?;
                 Ok(Self::Rpm(Box::new(source)))
             }
-            (Manager::Apt, false) => Err(other_kind(given, dist, ".dsc files")),
-            (Manager::Dnf | Manager::Dnf5, true) => Err(other_kind(given, dist, "source RPMs")),
+            (Family::Deb, false) => Err(other_kind(given, dist, ".dsc files")),
+            (Family::Rpm, true) => Err(other_kind(given, dist, "source RPMs")),
         }
     }
 

@@ -29,9 +29,11 @@ use mach_core::distribution::Dist;
 use mach_core::explain::{self, Kind};
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
+use mach_core::rpm::rpmbuild::Version;
 use mach_core::rpm::source::{Checked, Needs, Source};
 use mach_roots::coming;
 use mach_roots::context::{BUILD_LOG, RepositoryState, Workshop};
+use mach_roots::family;
 use mach_roots::repositories;
 use mach_roots::root::{self, Chain, Root};
 use mach_run::area::{Area, entries};
@@ -40,12 +42,11 @@ use mach_run::kept_root::{self, Kept};
 use mach_run::log::read_log_end;
 use mach_run::progress::Progress;
 use mach_run::remove;
-pub use rpmbuild::Version;
 
-use crate::chain::reuse::{self, Earlier};
 use crate::record::{self, About, Gathered, LayerRecord};
 use crate::repository;
 use crate::results;
+use crate::results::reuse::{self, Earlier};
 use crate::source;
 use crate::variation::Variation;
 use crate::verify;
@@ -202,7 +203,7 @@ fn work_on_rpm(
         match more {
             Ok(Some(more)) => {
                 let more = requirements::and_ours(more, options);
-                root = root::with_needs(workshop, root, &more, chain)?;
+                root = family::with_needs(workshop, root, &more, chain)?;
             }
             ended => {
                 left.root = Some(root);

@@ -8,6 +8,7 @@ use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
 use mach_core::rpm::source::is_plain;
 use mach_roots::context::{BUILD_LOG, Workshop};
+use mach_roots::family;
 use mach_roots::repositories;
 use mach_roots::root::{self, Set};
 use mach_run::area::{Area, entries};
@@ -107,7 +108,7 @@ fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Cause::Usage, what, "letters, digits and ._+- only"));
     }
     sources::check_listed(directory)?;
-    let root = root::set(workshop, Set::Build)?;
+    let root = family::set(workshop, Set::Build)?;
     let overlay = bench.lay(&root.paths(), "root-0")?;
     let phase = workshop.progress.phase("source package");
     let path = workshop.out.join(BUILD_LOG);

@@ -9,13 +9,12 @@ use mach_core::distribution::Dist;
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::package::{Package, Resolution};
 use mach_core::rpm::evr::Capability;
+use mach_core::rpm::rpmbuild::Version;
 use mach_core::rpm::source::Needs;
 use mach_roots::context::Workshop;
 use mach_run::layers::Layer;
 use mach_run::progress;
 use mach_run::time::rfc3339;
-
-use crate::rebuild::Version;
 
 pub use about::{About, inputs_digest};
 pub use types::*;

@@ -15,10 +15,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use mach_core::distribution::{Dist, Manager};
+use mach_core::distribution::Dist;
 use mach_core::failure::{Failure, OnPath};
 use mach_roots::context::Workshop;
-use mach_roots::rpm::index;
+use mach_roots::family;
 use mach_run::area::Area;
 use mach_run::progress::Progress;
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
@@ -73,14 +73,9 @@ fn make(
         results::link(&from, &aside.join(&entry.name))?;
     }
     let phase = workshop.progress.phase("index");
-    match workshop.dist.manager {
-        Manager::Dnf | Manager::Dnf5 => {
-            // An index is taken over by name, size and time, so only where no name has other contents.
-            let before = before.filter(|(contents, _)| contents.agrees_with(wanted));
-            index::rpms(workshop, &aside, before.map(|(_, place)| place))?;
-        }
-        Manager::Apt => mach_roots::deb::index::make(workshop, &aside)?,
-    }
+    // An index is taken over by name, size and time, so only where no name has other contents.
+    let before = before.filter(|(contents, _)| contents.agrees_with(wanted));
+    family::index(workshop, &aside, before.map(|(_, place)| place))?;
     phase.end("made");
     let path = aside.join(contents::NAME);
     let text = serde_json::to_vec(wanted).map_err(std::io::Error::from).on("write", &path)?;

@@ -19,6 +19,7 @@ pub use runs::{find, newest_good, runs};
 mod kinds;
 mod listed;
 mod publish;
+pub mod reuse;
 mod runs;
 
 const RESULTS_LIMIT: usize = 10_000;

@@ -86,7 +86,24 @@ pub enum Manager {
     Apt,
 }
 
+/// The family of a package manager: which format packages have, and who installs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// RPM packages, which rpm installs.
+    Rpm,
+    /// Debian packages, which dpkg installs.
+    Deb,
+}
+
 impl Manager {
+    /// The family that it belongs to.
+    pub fn family(self) -> Family {
+        match self {
+            Self::Dnf | Self::Dnf5 => Family::Rpm,
+            Self::Apt => Family::Deb,
+        }
+    }
+
     /// As it stands in a dist.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -212,6 +229,11 @@ pub struct Hooks {
 }
 
 impl Dist {
+    /// The family of its packages.
+    pub fn family(&self) -> Family {
+        self.manager.family()
+    }
+
     /// The packages of all sets: minimal, base, build.
     pub fn packages(&self) -> Vec<String> {
         let Sets { minimal, base, build, shared: _ } = &self.sets;

@@ -1,16 +1,15 @@
 //! The archives a dist names: their state, their suites as apt is told of them, their packages.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use mach_core::digest;
-use mach_core::distribution::CHAIN;
 use mach_core::distribution::{self, Address, Dist, Repository};
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::package::Package;
 
 use super::apt::{Key, Suite};
 use super::install::Deb;
+use crate::context::{Obtained, RepositoryState, Workshop};
 use crate::obtain;
 
 /// The largest file of keys that is read.
@@ -61,74 +60,23 @@ fn key(key: &distribution::Key) -> Result<Key, Failure> {
 /// Package files by what apt has said of them, each compared with its digest. If some are not there,
 /// all of those are named.
 pub fn debs(
+    workshop: &Workshop<'_>,
+    repositories: &[&RepositoryState],
     packages: &[&Package],
-    repositories: &[(String, PathBuf)],
     tick: &mut dyn FnMut(),
 ) -> Result<Vec<Deb>, Failure> {
-    obtain::demand_all(packages, repositories)?;
-    packages
-        .iter()
-        .map(|package| {
-            tick();
-            deb(package, repositories)
-        })
-        .collect()
-}
-
-fn deb(package: &Package, repositories: &[(String, PathBuf)]) -> Result<Deb, Failure> {
-    let Package { nevra, repository, location, sha256, size_bytes, .. } = package;
-    let found = repositories.iter().find(|(name, _)| name == repository);
-    let Some((_, top)) = found else {
-        let what = format!("{nevra} is of repository {repository}, which the dist does not have");
-        return Err(Failure::new(Cause::Internal, what, "'mach scrub' forgets what apt has said"));
+    let files = obtain::obtain(workshop, repositories, packages, tick)?;
+    let deb = |(package, file): (&&Package, Obtained)| Deb {
+        nevra: package.nevra.clone(),
+        path: file.path,
     };
-    let path = top.join(location);
-    let refuse = |why: String| {
-        let what = format!("repository {repository}: {}: {why}", path.display());
-        Failure::new(Cause::Root, what, "is the repository whole? bring it up to date")
-    };
-    let mut file = fs::File::open(&path).map_err(|error| refuse(error.to_string()))?;
-    let (is, size) = digest::of_reader(&mut file).on("read", &path)?;
-    if is != *sha256 || size != *size_bytes {
-        return Err(refuse(format!("SHA-256 {is}, but its metadata says {sha256}")));
-    }
-    Ok(Deb { nevra: nevra.clone(), path })
-}
-
-/// The repositories packages can come from: the dist's, and that of a chain.
-pub fn places(suites: &[Suite], chain: Option<&Path>) -> Vec<(String, PathBuf)> {
-    let mut places: Vec<(String, PathBuf)> =
-        suites.iter().map(|suite| (suite.repository.clone(), suite.path.clone())).collect();
-    places.extend(chain.map(|path| (CHAIN.to_owned(), path.to_owned())));
-    places
+    Ok(packages.iter().zip(files).map(deb).collect())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_package_is_held_to_size_and_digest() {
-        let directory = tempfile::tempdir().unwrap();
-        let places = [("bookworm".to_owned(), directory.path().to_owned())];
-        let mut package = Package {
-            nevra: "x1_1_all".to_owned(),
-            name: "x1".to_owned(),
-            repository: "bookworm".to_owned(),
-            location: "x1.deb".to_owned(),
-            sha256: digest::of_bytes(b"hello"),
-            size_bytes: 5,
-        };
-        let look = |package: &Package| debs(&[package], &places, &mut || ());
-        assert!(look(&package).unwrap_err().what.contains("x1_1_all is not there"));
-        fs::write(directory.path().join("x1.deb"), "jello").unwrap();
-        assert!(look(&package).unwrap_err().what.contains("its metadata says"));
-        fs::write(directory.path().join("x1.deb"), "hello").unwrap();
-        assert_eq!(look(&package).unwrap()[0].nevra, "x1_1_all");
-        package.repository = "other".to_owned();
-        assert!(look(&package).is_err());
-    }
 
     #[test]
     fn dpkg_has_its_own_names_of_machines() {

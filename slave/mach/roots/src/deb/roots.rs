@@ -1,21 +1,21 @@
 //! Roots of Debian packages: the dist's sets in one layer, what a build needs in another.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mach_core::deb::relation::Relations;
 use mach_core::digest::Sum;
 use mach_core::failure::{Cause, Failure};
 use mach_core::package::{Package, Resolution};
 use mach_run::answers;
-use mach_run::layers::{Key, Kind, Layer, Plan};
+use mach_run::layers::{Kind, Layer};
 use mach_run::overlay::Overlay;
 use mach_run::progress::Phase;
 
 use super::apt::{Apt, Suite};
 use super::{archive, index, install};
-use crate::context::Workshop;
+use crate::context::{RepositoryState, Workshop};
 use crate::obtain;
-use crate::root::{Chain, Root, Set, add_builder, find_or_make};
+use crate::root::{Chain, Root, Set, add_builder, push};
 
 /// Changes whenever apt is asked in another way.
 const LAYOUT: &str = "mach deb 2";
@@ -47,24 +47,27 @@ pub fn set(workshop: &Workshop<'_>, set: Set) -> Result<Root, Failure> {
     }
     let whole = ask(names)?;
     phase.tick();
-    let packages: Vec<&Package> = whole.packages.iter().collect();
-    let key = Key::new(kind, &dist.sha256, &dist.arch, None, &packages);
-    let plan = Plan { dist: &dist.name, parent: None, root: &whole };
-    let layer = find_or_make(workshop, &key, &plan, || {
-        let places = archive::places(&suites, None);
-        obtain::demand_all(&packages, &places)?;
+    let mut root = Root { layers: Vec::new(), resolution: Resolution::default() };
+    let count = whole.packages.len();
+    push(workshop, &mut root, kind, whole.clone(), |_, packages, key| {
+        let places: Vec<&RepositoryState> = workshop.repositories.iter().collect();
+        obtain::demand_all(packages, &places)?;
         let first: Vec<&Package> = minimal.packages.iter().collect();
-        let first = archive::debs(&first, &places, &mut || phase.tick())?;
-        let rest = archive::debs(&whole.beyond(&minimal), &places, &mut || phase.tick())?;
+        let first = archive::debs(workshop, &places, &first, &mut || phase.tick())?;
+        let rest = whole.beyond(&minimal);
+        let rest = archive::debs(workshop, &places, &rest, &mut || phase.tick())?;
         let empty = workshop.run.directory("empty")?;
-        let overlay = Overlay::mount(&[&empty], &workshop.run.path.join("making"))?;
+        let scratch = workshop.run.path.join(format!("making-{}", key.as_str()));
+        let overlay = Overlay::mount(&[&empty], &scratch)?;
         install::first(workshop, &overlay.at, &first, &mut || phase.tick())?;
         install::add(workshop, &overlay.at, &rest, &mut || phase.tick())?;
         add_builder(&overlay.at, &dist.builder)?;
         overlay.unmount()
     })?;
-    phase.end(describe(&layer, packages.len()));
-    Ok(Root { layers: vec![layer], resolution: whole })
+    if let Some(layer) = root.layers.last() {
+        phase.end(describe(layer, count));
+    }
+    Ok(root)
 }
 
 /// `root` with what `depends` demands and nothing that `conflicts` names.
@@ -99,7 +102,8 @@ pub fn with_requirements(
         phase.end("all in the build root");
         return Ok(root);
     }
-    let places = archive::places(&suites, chain_path);
+    let state = chain.state();
+    let places: Vec<&RepositoryState> = workshop.repositories.iter().chain(&state).collect();
     let mut steps = shared(workshop, &suites, &root.resolution, &resolution)?;
     steps.push(resolution.clone());
     for step in steps {
@@ -153,29 +157,17 @@ fn push_layer(
     workshop: &Workshop<'_>,
     root: &mut Root,
     wanted: Resolution,
-    places: &[(String, PathBuf)],
+    places: &[&RepositoryState],
     demand: &dyn Fn(&Root) -> Result<(), Failure>,
     phase: &Phase<'_>,
 ) -> Result<(), Failure> {
-    let added = wanted.beyond(&root.resolution);
-    if added.is_empty() {
-        return Ok(());
-    }
-    let parent = root.layers.last();
-    let parent_key = parent.map(|layer| layer.manifest.key.as_str());
-    let dist = workshop.dist;
-    let key = Key::new(Kind::Dependencies, &dist.sha256, &dist.arch, parent_key, &added);
-    let plan = Plan { dist: &dist.name, parent, root: &wanted };
-    let layer = find_or_make(workshop, &key, &plan, || {
+    push(workshop, root, Kind::Dependencies, wanted, |root, added, key| {
         demand(root)?;
-        let debs = archive::debs(&added, places, &mut || phase.tick())?;
+        let debs = archive::debs(workshop, places, added, &mut || phase.tick())?;
         let overlay = root.mount(&workshop.run.path.join(format!("adding-{}", key.as_str())))?;
         install::add(workshop, &overlay.at, &debs, &mut || phase.tick())?;
         overlay.unmount()
-    })?;
-    root.layers.push(layer);
-    root.resolution = wanted;
-    Ok(())
+    })
 }
 
 fn describe(layer: &Layer, added: usize) -> String {

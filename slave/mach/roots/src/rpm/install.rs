@@ -19,9 +19,9 @@ use mach_run::log::read_log_end;
 use mach_run::progress::Phase;
 use slave_cell::Cell;
 
+use crate::context::Obtained;
+use crate::context::Request;
 use crate::context::Workshop;
-use crate::obtain::Obtained;
-use crate::rpm::resolve::Request;
 
 /// Where a root's own rpm finds packages: below a tmpfs of its cell.
 const PACKAGES: &str = "/run/mach/packages";

@@ -4,5 +4,6 @@ mod dnf;
 pub mod index;
 pub mod install;
 pub mod resolve;
+pub mod roots;
 pub mod signatures;
 pub mod unmet;

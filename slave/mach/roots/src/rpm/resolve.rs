@@ -15,32 +15,12 @@ use mach_core::rpm::evr::Capability;
 use mach_run::answers;
 
 use super::dnf;
-use crate::context::{RepositoryState, Workshop};
+use crate::context::{Request, Workshop};
 
 /// Changes whenever the same question may get another answer.
 const LAYOUT: &str = "mach resolution 1";
 
-/// What is asked.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// What the root has already, all of which it keeps (in a newer version where a chain has one).
-    pub base: &'a Resolution,
-    /// Packages by name.
-    pub names: &'a [String],
-    /// Requirements, as a source states them.
-    pub wanted: &'a [Capability],
-    /// What must not be there.
-    pub conflicts: &'a [Capability],
-    /// What this chain has built so far.
-    pub chain: Option<&'a RepositoryState>,
-}
-
 impl Request<'_> {
-    /// The dist's repositories, and the chain's.
-    pub fn repositories<'b>(&'b self, workshop: &'b Workshop<'_>) -> Vec<&'b RepositoryState> {
-        workshop.repositories.iter().chain(self.chain).collect()
-    }
-
     fn key(&self, workshop: &Workshop<'_>) -> String {
         let mut sum = Sum::default();
         let dist = workshop.dist;

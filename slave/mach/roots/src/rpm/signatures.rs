@@ -13,8 +13,8 @@ use mach_core::package::Package;
 use mach_core::repo::keyring::Keyring;
 use mach_run::cells::{self, Program, Streams};
 
+use crate::context::Obtained;
 use crate::context::Workshop;
-use crate::obtain::Obtained;
 use crate::repositories::keyrings;
 use crate::rpm::install::place_below;
 

@@ -8,8 +8,8 @@ use mach_core::rpm::evr::Capability;
 use mach_core::rpm::rich::Rich;
 
 use super::dnf::Answer;
+use crate::context::Request;
 use crate::context::Workshop;
-use crate::rpm::resolve::Request;
 
 const PROBLEMS_LIMIT: usize = 20;
 

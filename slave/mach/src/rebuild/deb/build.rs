@@ -11,7 +11,8 @@ use mach_core::options::Options;
 use mach_roots::context::BUILD_LOG;
 use mach_roots::deb::index;
 use mach_roots::deb::roots as deb_roots;
-use mach_roots::root::{self, Chain, Root, Set};
+use mach_roots::family;
+use mach_roots::root::{Chain, Root, Set};
 use mach_run::log::read_log_end;
 
 use super::pack::{self, BUILDING};
@@ -51,7 +52,7 @@ pub fn work(
         depends = depends.and(Relations::of_names(&[ccache::PACKAGE.to_owned()]));
     }
     pack::prepare_home(workshop, &bench.home, dsc)?;
-    let root = root::set(workshop, Set::Build)?;
+    let root = family::set(workshop, Set::Build)?;
     let root = deb_roots::with_requirements(workshop, root, (&depends, &conflicts), chain)?;
     left.gathered.layers = root.layers.iter().map(LayerRecord::of).collect();
     left.gathered.root = root.resolution.clone();

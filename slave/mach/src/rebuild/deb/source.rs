@@ -12,6 +12,7 @@ use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
 use mach_core::rpm::source::is_plain;
 use mach_roots::context::{BUILD_LOG, Workshop};
+use mach_roots::family;
 use mach_roots::repositories;
 use mach_roots::root::{self, Set};
 use mach_run::area::{Area, entries};
@@ -93,7 +94,7 @@ fn make(bench: &Bench<'_>, directory: &Path, named: &Named) -> Result<(), Failur
     copy_tarballs(directory, named, &building)?;
     let id = Some(workshop.dist.builder.uid);
     chown(&building, id, id).on("set the owner of", &building)?;
-    let root = root::set(workshop, Set::Build)?;
+    let root = family::set(workshop, Set::Build)?;
     let overlay = bench.lay(&root.paths(), "root-0")?;
     let phase = workshop.progress.phase("source package");
     let path = workshop.out.join(BUILD_LOG);

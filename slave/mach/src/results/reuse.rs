@@ -14,7 +14,6 @@ use mach_run::progress::events::{self, Event};
 use mach_run::progress::{self, Mode, Progress};
 
 use crate::record::{self, ResultFile};
-use crate::results;
 
 /// A run that went well, all of whose results are still there.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ pub struct Earlier {
 
 /// The newest run of `package` with these inputs.
 pub fn find(area: &Area, package: &str, inputs_digest: &str) -> Result<Option<Earlier>, Failure> {
-    for path in results::runs(area, package)? {
+    for path in super::runs(area, package)? {
         // A record that cannot be read tells of nothing that could be used.
         let Ok(record) = record::read(&path) else { continue };
         let is_whole = |file: &ResultFile| is_unchanged(&path, file);
