@@ -7,15 +7,13 @@ use mach_core::failure::{Cause, Failure};
 use mach_core::options::Options;
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::source::{Needs, Source};
-use mach_roots::context::Workshop;
+use mach_roots::call::with_run;
 use mach_roots::family;
-use mach_roots::repositories;
-use mach_roots::root::{self, Chain, Set};
+use mach_roots::root::{Chain, Set};
 use mach_run::area::Area;
 use mach_run::cells::{self, Place, Program, Streams};
 use mach_run::kept_root::{self, Kept};
 use mach_run::overlay::Overlay;
-use mach_run::progress::Progress;
 
 use crate::rebuild;
 use crate::rebuild::asked::Asked;
@@ -89,19 +87,13 @@ fn with_root<T>(
     wanted: &Wanted<'_>,
     body: impl FnOnce(&Bench<'_>, &Overlay) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    root::check_arch(dist)?;
-    let repositories = repositories::states(area, dist, options.fetching())?;
-    let run = area.new_run()?;
-    let progress = Progress::new(dist.name.clone());
-    let made = || {
-        let workshop =
-            Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
-        let bench = Bench::prepare(&workshop, options, None)?;
+    with_run(area, dist, options, dist.name.clone(), |workshop| {
+        let bench = Bench::prepare(workshop, options, None)?;
         let chain = &mut Chain::default();
         let root = match wanted {
-            Wanted::Named(needs) if needs.is_empty() => family::set(&workshop, Set::Build)?,
+            Wanted::Named(needs) if needs.is_empty() => family::set(workshop, Set::Build)?,
             Wanted::Named(needs) => {
-                family::with_needs(&workshop, family::set(&workshop, Set::Build)?, needs, chain)?
+                family::with_needs(workshop, family::set(workshop, Set::Build)?, needs, chain)?
             }
             Wanted::By(source) => {
                 rebuild::bring(&bench, source)?;
@@ -118,9 +110,7 @@ fn with_root<T>(
             kept_root::keep(workshop.store(), &kept, &upper)?;
         }
         outcome
-    };
-    let outcome = made();
-    run.end(area, outcome)
+    })
 }
 
 fn program(dist: &Dist, ask: &Ask) -> Program {

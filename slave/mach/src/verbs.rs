@@ -3,31 +3,27 @@
 use mach_core::distribution::{Dist, Manager};
 use mach_core::failure::{Failure, OnPath};
 use mach_core::options::Options;
-use mach_roots::context::Workshop;
+use mach_roots::call::with_run;
 use mach_roots::family;
 use mach_roots::repositories;
 use mach_roots::root::{self, Set};
 use mach_run::area::Area;
 use mach_run::dists::{self, Listed};
-use mach_run::progress::{self, Progress};
+use mach_run::progress;
 
 /// Brings what is known of the dist's repositories up to date, and makes `set` (`None`: nothing) of
 /// its root if it is not there; the directory of each layer is a result.
 pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> Result<(), Failure> {
-    root::check_arch(dist)?;
-    let repositories = repositories::states(area, dist, options.fetching())?;
     let Some(set) = set else {
-        return Ok(());
+        root::check_arch(dist)?;
+        return repositories::states(area, dist, options.fetching()).map(drop);
     };
-    let run = area.new_run()?;
-    let progress = Progress::new(dist.name.clone());
-    let outcome = Workshop::new(area, &run, dist, &repositories, &progress).and_then(|workshop| {
+    with_run(area, dist, options, dist.name.clone(), |workshop| {
         workshop.progress.say(&dist.summary);
-        let root = family::set(&workshop.with_options(options), set)?;
-        root.layers.iter().for_each(|layer| progress.result(&layer.path));
+        let root = family::set(workshop, set)?;
+        root.layers.iter().for_each(|layer| workshop.progress.result(&layer.path));
         Ok(())
-    });
-    run.end(area, outcome)
+    })
 }
 
 /// Prints every dist there is, or those of `given` (names, or paths of files), and whether it could be

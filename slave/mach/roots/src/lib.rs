@@ -4,6 +4,7 @@
 //! digest in its repository's metadata before it is installed.
 #![forbid(unsafe_code)]
 
+pub mod call;
 pub mod coming;
 pub mod context;
 pub mod deb;

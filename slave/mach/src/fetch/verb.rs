@@ -11,10 +11,10 @@ use mach_core::repo::checksum::{Algorithm, Checksum};
 use mach_core::repo::url::Url;
 use mach_core::repo::url::is_url;
 use mach_core::rpm::source::Source;
+use mach_roots::call::with_run;
 use mach_roots::context::Workshop;
 use mach_roots::family;
-use mach_roots::repositories;
-use mach_roots::root::{self, Set};
+use mach_roots::root::Set;
 use mach_run::area::Area;
 use mach_run::download::{Expect, check_file, download, gpgv};
 use mach_run::progress::Progress;
@@ -51,15 +51,8 @@ pub fn fetch(
     options: &Options,
     arguments: &Arguments,
 ) -> Result<(), Failure> {
-    root::check_arch(dist)?;
-    let repositories = repositories::states(area, dist, options.fetching())?;
-    let run = area.new_run()?;
     let subject = arguments.spec.file_stem().unwrap_or_default().to_string_lossy();
-    let progress = Progress::new(subject);
-    let outcome = Workshop::new(area, &run, dist, &repositories, &progress)
-        .map(|workshop| workshop.with_options(options))
-        .and_then(|workshop| bring(&workshop, options, arguments));
-    run.end(area, outcome)
+    with_run(area, dist, options, subject, |workshop| bring(workshop, options, arguments))
 }
 
 fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> Result<(), Failure> {

@@ -7,14 +7,13 @@ use mach_core::explain;
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
 use mach_core::rpm::source::is_plain;
-use mach_roots::context::{BUILD_LOG, Workshop};
+use mach_roots::call::with_run;
+use mach_roots::context::BUILD_LOG;
 use mach_roots::family;
-use mach_roots::repositories;
-use mach_roots::root::{self, Set};
+use mach_roots::root::Set;
 use mach_run::area::{Area, entries};
 use mach_run::cells;
 use mach_run::log::read_log_end;
-use mach_run::progress::Progress;
 
 use crate::fetch::sources;
 use crate::results;
@@ -63,15 +62,9 @@ pub fn source_package(
     spec: &Path,
     into: Option<&Path>,
 ) -> Result<PathBuf, Failure> {
-    root::check_arch(dist)?;
-    let repositories = repositories::states(area, dist, options.fetching())?;
-    let run = area.new_run()?;
     let name = spec.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let progress = Progress::new(name);
-    let made = || {
-        let workshop =
-            Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
-        let bench = Bench::prepare(&workshop, options, None)?;
+    with_run(area, dist, options, name, |workshop| {
+        let bench = Bench::prepare(workshop, options, None)?;
         make(&bench, spec)?;
         let files = results::take_sources(&bench.home.join(TOPDIR), SRPMS, &workshop.out)?;
         let [file] = &files[..] else {
@@ -92,11 +85,10 @@ pub fn source_package(
             std::fs::rename(&source.path, &path).on("move the source package to", &path)?;
             return Ok(path);
         }
-        let path = results::publish(area, &source.package.to_string(), &run.id, &workshop.out)?;
+        let path =
+            results::publish(area, &source.package.to_string(), &workshop.run.id, &workshop.out)?;
         Ok(path.join(&file.name))
-    };
-    let outcome = made();
-    run.end(area, outcome)
+    })
 }
 
 fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {

@@ -204,7 +204,7 @@ pub struct Builder {
     pub nested_proc: bool,
     /// The longest a build may take.
     pub time_limit: Option<Duration>,
-    /// The most that each of its logs may take; `None`: [`mach_run::cells::LOG_LIMIT_BYTES`].
+    /// The most that each of its logs may take; `None`: `LOG_LIMIT_BYTES` of the cells.
     pub log_limit_bytes: Option<u64>,
 }
 

@@ -64,7 +64,7 @@ pub enum Event {
         /// Where it is.
         path: String,
     },
-    /// A source of a chain is in another state; see [`mach::chain`].
+    /// A source of a chain is in another state.
     Source {
         /// Its name in the chain.
         source: String,

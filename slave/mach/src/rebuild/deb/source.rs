@@ -11,14 +11,13 @@ use mach_core::explain;
 use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
 use mach_core::rpm::source::is_plain;
-use mach_roots::context::{BUILD_LOG, Workshop};
+use mach_roots::call::with_run;
+use mach_roots::context::BUILD_LOG;
 use mach_roots::family;
-use mach_roots::repositories;
-use mach_roots::root::{self, Set};
+use mach_roots::root::Set;
 use mach_run::area::{Area, entries};
 use mach_run::cells::{self, Streams};
 use mach_run::log::read_log_end;
-use mach_run::progress::Progress;
 
 use super::pack::BUILDING;
 use crate::rebuild::bench::Bench;
@@ -58,15 +57,9 @@ pub fn source_package(
 ) -> Result<PathBuf, Failure> {
     let named = named(directory)?;
     let directory = directory.canonicalize().on("find", directory)?;
-    root::check_arch(dist)?;
-    let repositories = repositories::states(area, dist, options.fetching())?;
-    let run = area.new_run()?;
     let package = format!("{}-{}", named.name, named.version);
-    let progress = Progress::new(package.clone());
-    let made = || {
-        let workshop =
-            Workshop::new(area, &run, dist, &repositories, &progress)?.with_options(options);
-        let bench = Bench::prepare(&workshop, options, None)?;
+    with_run(area, dist, options, package.clone(), |workshop| {
+        let bench = Bench::prepare(workshop, options, None)?;
         make(&bench, &directory, &named)?;
         let files = results::take_debian(&bench.home.join(BUILDING), &workshop.out)?;
         let wanted = format!("{}_{}.dsc", named.name, named.version);
@@ -75,16 +68,16 @@ pub fn source_package(
             return Err(Failure::new(Cause::Source, what, "does debian/control name its source?"));
         }
         let Some(into) = into else {
-            return Ok(results::publish(area, &package, &run.id, &workshop.out)?.join(wanted));
+            return Ok(
+                results::publish(area, &package, &workshop.run.id, &workshop.out)?.join(wanted)
+            );
         };
         for file in &files {
             let path = into.join(&file.name);
             fs::rename(workshop.out.join(&file.name), &path).on("move the source to", &path)?;
         }
         Ok(into.join(wanted))
-    };
-    let outcome = made();
-    run.end(area, outcome)
+    })
 }
 
 fn make(bench: &Bench<'_>, directory: &Path, named: &Named) -> Result<(), Failure> {

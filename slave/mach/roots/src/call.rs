@@ -1,0 +1,28 @@
+//! One call of mach: what verbs do before and after their own work.
+
+use mach_core::distribution::Dist;
+use mach_core::failure::Failure;
+use mach_core::options::Options;
+use mach_run::area::Area;
+use mach_run::progress::Progress;
+
+use crate::context::Workshop;
+use crate::{repositories, root};
+
+/// Does `work` in a run of its own, told to people as `subject`: the dist is for this machine, its
+/// repositories are as they are now, the scratch goes afterwards. Of a failure the logs stay.
+pub fn with_run<T>(
+    area: &Area,
+    dist: &Dist,
+    options: &Options,
+    subject: impl Into<String>,
+    work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    root::check_arch(dist)?;
+    let repositories = repositories::states(area, dist, options.fetching())?;
+    let run = area.new_run()?;
+    let progress = Progress::new(subject);
+    let outcome = Workshop::new(area, &run, dist, &repositories, &progress)
+        .and_then(|workshop| work(&workshop.with_options(options)));
+    run.end(area, outcome)
+}
