@@ -174,7 +174,7 @@ struct BuildArguments {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    djinni_raw::end_with_reader();
+    slave_sys::end_with_reader();
     match Bhost::parse().act() {
         Ok(code) => code,
         Err(problem) => {
@@ -310,16 +310,16 @@ fn say(sentence: &str) {
 /// Work that is not left half done when whoever reads what we tell of it leaves; only what is told after
 /// it ends us then.
 fn whole<T>(work: impl FnOnce() -> T) -> T {
-    djinni_raw::outlive_reader();
+    slave_sys::outlive_reader();
     let done = work();
-    djinni_raw::end_with_reader();
+    slave_sys::end_with_reader();
     done
 }
 
 /// Closes what the caller's shell left open: a supervisor would hold it for as long as its master runs.
 fn disinherit() -> Result<()> {
     // Nothing in this process owns a descriptor above 2 yet.
-    djinni_raw::close_from(3).concerning("close what was inherited by", Path::new("bhost"))
+    slave_sys::close_all_but(&[]).concerning("close what was inherited by", Path::new("bhost"))
 }
 
 /// Has a running djinnid read images.toml again. It goes on with what it had where that is refused.

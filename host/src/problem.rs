@@ -101,10 +101,10 @@ impl<T> Concerning<T> for rustix::io::Result<T> {
     }
 }
 
-impl<T> Concerning<T> for djinni_raw::Result<T> {
+impl<T> Concerning<T> for slave_sys::Result<T> {
     fn concerning(self, doing: &str, path: &Path) -> Result<T> {
         self.map_err(|error| {
-            let kind = std::io::Error::from_raw_os_error(error.errno()).kind();
+            let kind = error.errno().kind();
             Problem::new(path.display(), format!("cannot {doing}: {error}"), remedy_for(kind))
         })
     }

@@ -19,8 +19,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use djinni_raw as raw;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use slave_sys as raw;
 
 use crate::door::{self, Door};
 use crate::session::{NETWORKS, SESSIONS};

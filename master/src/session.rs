@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use djinni_api::SlaveName;
 use djinni_api::client::{CallError, MasterClient};
 use djinni_api::master::{Attached, Hold};
-use djinni_raw as raw;
 use slave_cell::{Exit, Running};
+use slave_sys as raw;
 
 pub use error::SessionError;
 pub use record::{holder, holders};
@@ -89,9 +89,9 @@ fn start(slave: &SlaveName, attached: &Attached) -> Result<(UnixStream, Running)
 /// `bmaster` had started, a new one. Both belong to the master: the slave may not change them.
 fn enter_network(slave: &SlaveName) -> raw::Result<()> {
     let pin = PathBuf::from(NETWORKS).join(slave.as_str());
-    match raw::openat2(raw::cwd(), &pin.to_string_lossy(), 0, 0, 0) {
+    match raw::openat2(raw::cwd(), &pin, rustix::fs::OFlags::RDONLY, raw::resolve::ANY) {
         Ok(network) => raw::setns(network, raw::ns::NETWORK),
-        Err(error) if error.errno() == rustix::io::Errno::NOENT.raw_os_error() => {
+        Err(error) if error.errno() == rustix::io::Errno::NOENT => {
             raw::unshare(raw::ns::NETWORK)?;
             raw::loopback_up()
         }

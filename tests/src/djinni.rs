@@ -281,7 +281,7 @@ impl Djinni {
     /// Ends djinnid by a signal and waits for it.
     pub fn end_daemon(&mut self, signal: i32) {
         let Some(mut daemon) = self.daemon.take() else { return };
-        must(djinni_raw::kill(daemon.id() as i32, signal), "kill djinnid");
+        must(slave_sys::kill(daemon.id() as i32, signal), "kill djinnid");
         must(daemon.wait(), "wait for djinnid");
     }
 
@@ -358,8 +358,8 @@ impl Djinni {
         }
         // What tests themselves have mounted.
         let _ = run(Command::new("sh").args(["-c", UNMOUNT_BELOW, "sh"]).arg(&self.base));
-        let _ = djinni_raw::umount(&self.places.pin(&master_name()).to_string_lossy(), true);
-        let _ = djinni_raw::umount(&self.places.runtime.to_string_lossy(), true);
+        let _ = slave_sys::umount(self.places.pin(&master_name()), true);
+        let _ = slave_sys::umount(&self.places.runtime, true);
         let _ = fs::remove_dir_all(&self.places.runtime);
         for cgroup in self.baseline_now().cgroups.iter().rev() {
             let _ = fs::remove_dir(cgroup);

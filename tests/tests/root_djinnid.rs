@@ -318,7 +318,7 @@ fn root_a_killed_worker_is_replaced() {
     let djinni = Djinni::started();
     djinni.asks(&["attach", "erofs"]).done();
     let worker = djinni.worker();
-    djinni_raw::kill(worker as i32, SIGKILL).unwrap();
+    slave_sys::kill(worker as i32, SIGKILL).unwrap();
     eventually("another worker is there", Duration::from_secs(5), || {
         baseline::children(djinni.daemon()).iter().any(|pid| *pid != worker)
     });

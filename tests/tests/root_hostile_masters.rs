@@ -9,10 +9,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use djinni_raw::kill;
 use djinni_tests::baseline::{children, eventually};
 use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::programs::{Ran, program, run};
+use slave_sys::kill;
 
 const SLICE: u32 = 65_536;
 const SIGKILL: i32 = 9;

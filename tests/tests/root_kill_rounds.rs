@@ -6,10 +6,10 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use djinni_raw::kill;
 use djinni_tests::baseline::eventually;
 use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::programs::run;
+use slave_sys::kill;
 
 const SIGKILL: i32 = 9;
 /// Rounds unless `DJINNI_KILL_ROUNDS` says another number: each victim with and without a Reset.

@@ -6,10 +6,10 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use djinni_raw::kill;
 use djinni_tests::baseline::{children, eventually};
 use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::programs::run;
+use slave_sys::kill;
 
 const SIGKILL: i32 = 9;
 

@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use djinni_raw::kill;
 use djinni_tests::baseline::{children, eventually};
 use djinni_tests::djinni::Djinni;
 use djinni_tests::mach::{DIST, builder, files, made};
 use djinni_tests::programs::Ran;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use slave_sys::kill;
 
 const SIGKILL: i32 = 9;
 const SLAVE: &str = "builder";

@@ -198,7 +198,7 @@ fn root_signals_are_passed_on() {
     let mut word = [0; 3];
     std::io::Read::read_exact(&mut out, &mut word).unwrap();
     const SIGTERM: i32 = 15;
-    djinni_raw::kill(child.id() as i32, SIGTERM).unwrap();
+    slave_sys::kill(child.id() as i32, SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(7));
     djinni.finish();
 }

@@ -54,7 +54,8 @@ pub fn give_up_privileges() -> Result<(), Box<dyn std::error::Error>> {
         None,
         CapabilitySets { effective: KEPT, permitted: KEPT, inheritable: CapabilitySet::empty() },
     )?;
-    djinni_raw::set_no_new_privileges()?;
+    rustix::thread::set_no_new_privs(true)
+        .map_err(djinni_raw::failed("prctl", || "PR_SET_NO_NEW_PRIVS, 1"))?;
     seccompiler::apply_filter(&filter()?)?;
     Ok(())
 }

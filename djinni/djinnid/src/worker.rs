@@ -117,7 +117,7 @@ fn put_up(start: &Start, host: Host) -> Fallible<Parts> {
     let cgroup = Cgroup::open(&start.cgroup).map_err(told)?;
     let init = cgroup.events(Path::new(INIT_CGROUP)).map_err(told)?;
     let mut stage = Stage::new(places.master(&master.name), cgroup, host);
-    if !namespace::is_mount_point(&places.master_root(&master.name)) {
+    if !djinni_raw::is_mount_point(places.master_root(&master.name)) {
         fetch_image(images, &mut stage, &master.image)?;
         stage.run(&plan::compose_master(master)).map_err(|failure| failure.to_string())?;
     }

@@ -29,8 +29,8 @@ impl Cgroup {
 
     /// Opens a cgroup that is there.
     pub fn open(path: &Path) -> Result<Self> {
-        let flags = (OFlags::DIRECTORY | OFlags::RDONLY).bits() as i32;
-        openat2(cwd(), &path.to_string_lossy(), flags, 0, resolve::NO_SYMLINKS).map(Cgroup)
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+        openat2(cwd(), path, flags, resolve::NO_SYMLINKS).map(Cgroup)
     }
 
     /// Makes a child cgroup, unless it is there, into which `owner` may put processes.
@@ -55,16 +55,9 @@ impl Cgroup {
     fn file(&self, path: &Path, name: &str, flags: OFlags) -> Result<Option<File>> {
         let path = path.join(name);
         let rules = resolve::STRICT;
-        match openat2(&self.0, &path.to_string_lossy(), flags.bits() as i32, 0, rules) {
+        match openat2(&self.0, &path, flags, rules) {
             Ok(fd) => Ok(Some(File::from(fd))),
-            Err(error)
-                if matches!(
-                    Errno::from_raw_os_error(error.errno()),
-                    Errno::NOENT | Errno::NODEV
-                ) =>
-            {
-                Ok(None)
-            }
+            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NODEV) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -120,12 +113,12 @@ impl Cgroup {
         let name = || path.join("cgroup.kill").display().to_string();
         match self.file(path, "cgroup.kill", OFlags::WRONLY)? {
             Some(mut kill) => kill.write_all(b"1").map_err(io_failed("write", name()))?,
-            None => return Err(Error::new("openat2", name(), Errno::NOENT.raw_os_error())),
+            None => return Err(Error::new("openat2", name(), Errno::NOENT)),
         }
         let deadline = Instant::now() + KILL_DEADLINE;
         while events.is_populated()? {
             if Instant::now() >= deadline {
-                return Err(Error::new("cgroup.kill", name(), Errno::TIMEDOUT.raw_os_error()));
+                return Err(Error::new("cgroup.kill", name(), Errno::TIMEDOUT));
             }
             events.wait(Duration::from_millis(20));
         }

@@ -12,7 +12,6 @@ use djinni_raw::{
     try_wait, wait_for,
 };
 
-const SIGKILL: i32 = 9;
 /// The wait status of a child that cannot be waited for: as if it could not begin.
 const NOT_OURS: i32 = 127 << 8;
 
@@ -101,13 +100,13 @@ fn restrict(rights: Rights<'_>, kept: &[RawFd]) -> Result<()> {
             limit_processor_seconds(1)?;
         }
     }
-    djinni_raw::set_parent_death_signal(SIGKILL)
+    djinni_raw::set_parent_death_signal(rustix::process::Signal::KILL)
 }
 
 fn limit_processor_seconds(seconds: u64) -> Result<()> {
     let limit = rustix::process::Rlimit { current: Some(seconds), maximum: Some(seconds) };
     rustix::process::setrlimit(rustix::process::Resource::Cpu, limit)
-        .map_err(|errno| Error::new("setrlimit", "CPU", errno.raw_os_error()))
+        .map_err(|errno| Error::new("setrlimit", "CPU", errno))
 }
 
 #[cfg(test)]

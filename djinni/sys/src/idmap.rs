@@ -4,7 +4,8 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use djinni_plan::config::Ids;
-use djinni_raw::{Result, cwd, openat2};
+use djinni_raw::{Result, cwd, openat2, resolve};
+use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::child::{Child, Rights};
@@ -32,5 +33,5 @@ fn map(pid: i32, ids: Ids) -> Result<OwnedFd> {
         let line = format!("0 {} {}", ids.first, ids.count);
         fs::write(&path, &line).map_err(io_failed("write", format!("{path}, {line:?}")))?;
     }
-    openat2(cwd(), &format!("/proc/{pid}/ns/user"), 0, 0, 0)
+    openat2(cwd(), format!("/proc/{pid}/ns/user"), OFlags::RDONLY, resolve::ANY)
 }

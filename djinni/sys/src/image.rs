@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use djinni_plan::config::{Image, ImageSource, Sha256};
 use djinni_raw::{FsContext, attr, cwd, loop_attach, openat2, resolve};
+use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use sha2::Digest;
 
@@ -66,7 +67,7 @@ pub struct Check {
 pub fn mount(image: &Image, checked: &[Checked]) -> Result<Mounting, String> {
     let path = image.source.path().to_string();
     let problem = |what: &dyn std::fmt::Display| format!("{path}: {what}");
-    let file = openat2(cwd(), &path, 0, 0, resolve::NO_SYMLINKS).map_err(|error| {
+    let file = openat2(cwd(), &path, OFlags::RDONLY, resolve::NO_SYMLINKS).map_err(|error| {
         format!(
             "{path} cannot be opened ({error}): build it with 'bhost image build {}'",
             image.name

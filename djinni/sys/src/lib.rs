@@ -22,7 +22,7 @@ fn failed(
     arguments: impl Into<String>,
 ) -> impl FnOnce(rustix::io::Errno) -> Error {
     let arguments = arguments.into();
-    move |errno| Error::new(call, arguments, errno.raw_os_error())
+    move |errno| Error::new(call, arguments, errno)
 }
 
 /// Turns an error of the standard library into ours.
@@ -31,5 +31,5 @@ fn io_failed(
     arguments: impl Into<String>,
 ) -> impl FnOnce(std::io::Error) -> Error {
     let arguments = arguments.into();
-    move |error| Error::new(call, arguments, error.raw_os_error().unwrap_or(0))
+    move |error| Error::from_io(call, arguments, &error)
 }

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use djinni_plan::config::Master;
 use djinni_plan::places::Places;
 use djinni_raw::{
-    FsContext, Result, attr, cwd, exit_now, mount, move_mount, ns, openat2, resolve, setns, umount,
-    unshare,
+    FsContext, Result, attr, bind, cwd, exit_now, is_mount_point, move_mount, ns, openat2, resolve,
+    set_propagation, setns, umount, unshare,
 };
 use rustix::fs::OFlags;
+use rustix::mount::MountPropagationFlags;
 
 use crate::io_failed;
 
@@ -23,40 +24,25 @@ const SLOT_INODES: u32 = 1024;
 /// `f_type` of a namespace file (`statfs(2)`).
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
 /// Makes a directory unless it is there; the mode of one that is there stays as it is.
 fn make_directory(path: &Path) -> Result<()> {
     // Our umask leaves this mode whole.
     let made = fs::DirBuilder::new().mode(0o755).recursive(true).create(path);
-    made.map_err(io_failed("mkdir", text(path)))
-}
-
-/// Whether something is mounted exactly at `path` in this mount namespace.
-pub fn is_mount_point(path: &Path) -> bool {
-    let mountinfo = crate::facts::mountinfo().unwrap_or_default();
-    let wanted = text(path);
-    mountinfo
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .any(|point| djinni_plan::facts::unescape(point) == wanted)
+    made.map_err(io_failed("mkdir", path.display().to_string()))
 }
 
 /// Makes the runtime directory; its path with all links resolved, as the mount table has it.
 pub fn make_runtime(runtime: &Path) -> Result<PathBuf> {
     make_directory(runtime)?;
-    fs::canonicalize(runtime).map_err(io_failed("realpath", text(runtime)))
+    fs::canonicalize(runtime).map_err(io_failed("realpath", runtime.display().to_string()))
 }
 
 /// Makes the runtime directory a private mount of its own, which pins need.
 pub fn prepare_runtime(runtime: &Path) -> Result<()> {
-    let path = text(runtime);
     if !is_mount_point(runtime) {
-        mount(&path, &path, "", MS_BIND, "")?;
+        bind(runtime, runtime)?;
     }
-    mount("", &path, "", MS_PRIVATE, "")
+    set_propagation(runtime, MountPropagationFlags::PRIVATE)
 }
 
 /// Undoes [`prepare_runtime`]; only when no pin is left on it.
@@ -64,15 +50,8 @@ pub fn prepare_runtime(runtime: &Path) -> Result<()> {
 /// A supervisor that was just killed may still have its lock open there; nothing is pinned any more,
 /// so what cannot go at once goes with it.
 pub fn release_runtime(runtime: &Path) -> Result<()> {
-    let path = text(runtime);
-    crate::stage::umount_patiently(&path).or_else(|_| umount(&path, true))
+    crate::stage::umount_patiently(runtime).or_else(|_| umount(runtime, true))
 }
-
-const MS_BIND: u64 = 4096;
-const MS_REC: u64 = 16384;
-const MS_PRIVATE: u64 = 1 << 18;
-const MS_SLAVE: u64 = 1 << 19;
-const MS_SHARED: u64 = 1 << 20;
 
 /// Makes a master's directory below the runtime directory with its mount points and pin file.
 pub fn make_master_directory(places: &Places, master: &Master) -> Result<()> {
@@ -82,14 +61,14 @@ pub fn make_master_directory(places: &Places, master: &Master) -> Result<()> {
         make_directory(&directory.join(point))?;
     }
     let pin = places.pin(&master.name);
-    fs::write(&pin, "").map_err(io_failed("open", text(&pin)))
+    fs::write(&pin, "").map_err(io_failed("open", pin.display().to_string()))
 }
 
 /// Removes a master's directory. Nothing may be mounted in it any more.
 pub fn remove_master_directory(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io_failed("rmdir", text(directory))(error))
+            Err(io_failed("rmdir", directory.display().to_string())(error))
         }
         _ => Ok(()),
     }
@@ -99,7 +78,7 @@ pub fn remove_master_directory(directory: &Path) -> Result<()> {
 /// that what is mounted in it later reaches a master started out of this namespace.
 pub fn enter_new(places: &Places, master: &Master) -> Result<()> {
     unshare(ns::MOUNT)?;
-    mount("", "/", "", MS_REC | MS_SLAVE, "")?;
+    set_propagation("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)?;
     mount_slaves(places, master)
 }
 
@@ -112,9 +91,9 @@ fn mount_slaves(places: &Places, master: &Master) -> Result<()> {
     tmpfs.string("mode", "0750")?;
     tmpfs.string("gid", &master.ids.first.to_string())?;
     let tmpfs = tmpfs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
-    let slaves = text(&places.slaves(&master.name));
+    let slaves = places.slaves(&master.name);
     move_mount(tmpfs, cwd(), &slaves)?;
-    mount("", &slaves, "", MS_SHARED, "")
+    set_propagation(&slaves, MountPropagationFlags::SHARED)
 }
 
 /// Enters the namespace pinned at `pin`.
@@ -127,10 +106,10 @@ pub fn enter_pinned(pin: &Path) -> Result<()> {
 pub fn enter_again(places: &Places, master: &Master) -> Result<()> {
     enter_pinned(&places.pin(&master.name))?;
     let root = places.master_root(&master.name);
-    if is_mount_point(&root) && !is_mount_point(&root.join("var")) {
-        crate::stage::umount_patiently(&text(&root))?;
+    if is_mount_point(&root) && !is_mount_point(root.join("var")) {
+        crate::stage::umount_patiently(&root)?;
     }
-    if is_mount_point(&places.slaves(&master.name)) {
+    if is_mount_point(places.slaves(&master.name)) {
         return Ok(());
     }
     mount_slaves(places, master)
@@ -148,7 +127,7 @@ pub struct Host {
 
 /// This process's mount namespace.
 pub fn current() -> Result<OwnedFd> {
-    openat2(cwd(), "/proc/self/ns/mnt", OFlags::RDONLY.bits() as i32, 0, 0)
+    openat2(cwd(), "/proc/self/ns/mnt", OFlags::RDONLY, resolve::ANY)
 }
 
 impl Host {
@@ -171,12 +150,12 @@ impl Host {
 
 /// Opens a path that only root can change.
 pub fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
-    openat2(cwd(), &text(path), flags.bits() as i32, 0, resolve::NO_SYMLINKS)
+    openat2(cwd(), path, flags, resolve::NO_SYMLINKS)
 }
 
 /// Pins the mount namespace of process `pid` at `pin`.
 pub fn pin(pid: i32, pin: &Path) -> Result<()> {
-    mount(&format!("/proc/{pid}/ns/mnt"), &text(pin), "", MS_BIND, "")
+    bind(format!("/proc/{pid}/ns/mnt"), pin)
 }
 
 /// Whether a namespace is pinned at `path`.
@@ -186,7 +165,7 @@ pub fn is_pinned(path: &Path) -> bool {
 
 /// Lets a pinned namespace go; it ends with its last process.
 pub fn unpin(pin: &Path) -> Result<()> {
-    umount(&text(pin), true)
+    umount(pin, true)
 }
 
 /// Unmounts the master's own root and the slaves tmpfs, children first. For a master that is gone.

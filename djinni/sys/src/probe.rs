@@ -7,7 +7,7 @@ use rustix::io::Errno;
 pub fn missing_feature() -> Option<&'static str> {
     // A path that is not there: a kernel that knows the call says ENOENT.
     let answer = open_tree_attr(cwd(), "/proc/self/no-such-file", Change::default());
-    let unknown = |error: &djinni_raw::Error| error.errno() == Errno::NOSYS.raw_os_error();
+    let unknown = |error: &djinni_raw::Error| error.errno() == Errno::NOSYS;
     if answer.as_ref().is_err_and(unknown) {
         return Some("open_tree_attr(2) and composing detached mounts (Linux 6.15)");
     }

@@ -26,7 +26,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 const AT_ONCE: usize = 2;
 
 /// Renames `name` in `from` to a name in `aside` that nobody can have guessed. `false`: it is not there.
-pub fn set_aside(from: impl AsFd, name: &str, aside: impl AsFd) -> Result<bool> {
+pub fn set_aside(from: impl AsFd, name: impl AsRef<Path>, aside: impl AsFd) -> Result<bool> {
+    let name = name.as_ref();
     let mut number = [0u8; 8];
     rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty())
         .map_err(failed("getrandom", ""))?;
@@ -34,7 +35,7 @@ pub fn set_aside(from: impl AsFd, name: &str, aside: impl AsFd) -> Result<bool> 
     match rustix::fs::renameat(from, name, aside, gone) {
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(failed("renameat", name)(errno)),
+        Err(errno) => Err(failed("renameat", name.display().to_string())(errno)),
     }
 }
 
@@ -109,7 +110,8 @@ impl Removals {
 fn start(place: &Place) -> Result<Child> {
     let (directory, owner) = (place.directory.as_fd(), place.owner.as_fd());
     Child::start(Rights::RootOf(owner), &[directory.as_raw_fd()], || {
-        remove_gone(directory).map_or_else(|error| error.errno().clamp(1, 126), |()| 0)
+        remove_gone(directory)
+            .map_or_else(|error| error.errno().raw_os_error().clamp(1, 126), |()| 0)
     })
 }
 

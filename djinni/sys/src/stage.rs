@@ -16,6 +16,7 @@ use djinni_raw::{
 };
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
 
 use crate::cgroup::Cgroup;
 use crate::failed;
@@ -150,7 +151,7 @@ impl Stage {
             }
             Step::Overlay { layer, upper, owner, suid } => {
                 if let Upper::Kept(path) = upper {
-                    let kept = || private_clone(&kept_directory(path)?, 0);
+                    let kept = || private_clone(&kept_directory(path)?, attr::NONE);
                     run.kept = Some(self.host.within(kept)?);
                 }
                 let mount = overlay(run, layer, upper, *owner, *suid)?;
@@ -171,12 +172,12 @@ impl Stage {
                 run.layers.insert(Layer::Share(name.clone()), share);
             }
             Step::Graft { layer, at } => {
-                let at = open_dir_beneath(run.layer(&Layer::Root)?, &at.to_string_lossy())?;
+                let at = open_dir_beneath(run.layer(&Layer::Root)?, at)?;
                 move_mount(run.layer(layer)?, at, "")?;
             }
             Step::Place { at } => {
                 let directory = self.open_directory()?;
-                let at = open_dir_beneath(directory, &at.to_string_lossy())?;
+                let at = open_dir_beneath(directory, at)?;
                 move_mount(run.layer(&Layer::Root)?, at, "")?;
             }
             Step::KillCgroup { path } => self.cgroup.kill(path)?,
@@ -225,11 +226,11 @@ impl Stage {
         let namespace = self.namespace(ids)?.as_fd().try_clone_to_owned();
         let namespace = namespace.map_err(crate::io_failed("dup", "user namespace"))?;
         let Some(mount) = self.images.get(image) else {
-            return Err(Error::new("image", image.to_string(), Errno::NOENT.raw_os_error()));
+            return Err(Error::new("image", image.to_string(), Errno::NOENT));
         };
         let change = Change {
             set: attr::RDONLY | attr::NODEV,
-            clear: if suid { attr::NOSUID } else { 0 },
+            clear: if suid { attr::NOSUID } else { attr::NONE },
             idmap: Some(namespace.as_fd()),
             private: false,
         };
@@ -251,16 +252,12 @@ impl Stage {
     /// names further up are in trees that the slave or the master may have been able to rearrange.
     fn unmount(&self, at: &Path) -> Result<()> {
         let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
-            return Err(Error::new(
-                "umount2",
-                at.display().to_string(),
-                Errno::INVAL.raw_os_error(),
-            ));
+            return Err(Error::new("umount2", at.display().to_string(), Errno::INVAL));
         };
-        let parent = open_dir_beneath(self.slaves()?, &parent.to_string_lossy())?;
-        rustix::process::fchdir(&parent).map_err(failed("fchdir", at.to_string_lossy()))?;
+        let parent = open_dir_beneath(self.slaves()?, parent)?;
+        rustix::process::fchdir(&parent).map_err(failed("fchdir", at.display().to_string()))?;
         drop(parent);
-        let outcome = umount_patiently(&name.to_string_lossy());
+        let outcome = umount_patiently(name);
         rustix::process::chdir("/").map_err(failed("chdir", "/"))?;
         outcome
     }
@@ -269,15 +266,14 @@ impl Stage {
         let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
             return Ok(());
         };
-        let name = name.to_string_lossy();
         let opened = self.host.within(|| {
             let parent_fd = crate::namespace::open(parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
             if aside != parent {
-                let aside = aside.file_name().unwrap_or_default().to_string_lossy();
-                make_owned(&parent_fd, &aside, 0o700, ids.first)?;
+                let aside = aside.file_name().unwrap_or_default();
+                make_owned(&parent_fd, aside, 0o700, ids.first)?;
             }
             let aside = crate::namespace::open(aside, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            set_aside(&parent_fd, &name, &aside)?;
+            set_aside(&parent_fd, name, &aside)?;
             Ok(aside)
         });
         self.remove_in(aside, opened, ids)
@@ -298,7 +294,7 @@ impl Stage {
                 self.removals.add(aside, directory, owner);
                 Ok(())
             }
-            Err(error) if error.errno() == Errno::NOENT.raw_os_error() => Ok(()),
+            Err(error) if error.errno() == Errno::NOENT => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -306,13 +302,13 @@ impl Stage {
 
 impl Run {
     fn layer(&self, layer: &Layer) -> Result<&OwnedFd> {
-        let absent = || Error::new("layer", layer.to_string(), Errno::BADF.raw_os_error());
+        let absent = || Error::new("layer", layer.to_string(), Errno::BADF);
         self.layers.get(layer).ok_or_else(absent)
     }
 }
 
 fn kind(step: &Step, error: &Error) -> FailureKind {
-    match (step, Errno::from_raw_os_error(error.errno())) {
+    match (step, error.errno()) {
         (Step::Graft { at, .. }, Errno::NOENT | Errno::NOTDIR) => {
             FailureKind::NoMountPoint(at.clone())
         }
@@ -326,11 +322,11 @@ fn kind(step: &Step, error: &Error) -> FailureKind {
 }
 
 /// Unmounts; killed processes may need a moment to let go of the last references.
-pub(crate) fn umount_patiently(name: &str) -> Result<()> {
+pub(crate) fn umount_patiently(name: impl AsRef<Path>) -> Result<()> {
     const ATTEMPTS: u32 = 20;
     for attempt in 1.. {
-        match umount(name, false) {
-            Err(error) if error.errno() == Errno::BUSY.raw_os_error() && attempt < ATTEMPTS => {
+        match umount(name.as_ref(), false) {
+            Err(error) if error.errno() == Errno::BUSY && attempt < ATTEMPTS => {
                 std::thread::sleep(std::time::Duration::from_millis(attempt.into()));
             }
             outcome => return outcome,
@@ -350,22 +346,24 @@ fn owned_by(owner: u32) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
 }
 
-fn make_owned(directory: impl AsFd, name: &str, mode: u32, owner: u32) -> Result<()> {
+fn make_owned(directory: impl AsFd, name: impl AsRef<Path>, mode: u32, owner: u32) -> Result<()> {
+    let name = name.as_ref();
+    let shown = || name.display().to_string();
     match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(mode)) {
         Ok(()) => {}
         Err(Errno::EXIST) => {
             let found = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(failed("fstatat", name))?;
+                .map_err(failed("fstatat", shown()))?;
             if found.st_uid != 0 {
                 return Ok(());
             }
             // We died before we could give it away.
         }
-        Err(errno) => return Err(failed("mkdirat", name)(errno)),
+        Err(errno) => return Err(failed("mkdirat", shown())(errno)),
     }
     let (uid, gid) = owned_by(owner);
     rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(failed("chownat", name))
+        .map_err(failed("chownat", shown()))
 }
 
 /// The upper and work directories of an overlay on `layer`, by name.
@@ -406,11 +404,11 @@ fn overlay(run: &Run, layer: &Layer, upper: &Upper, owner: u32, suid: bool) -> R
     context.descriptor("lowerdir+", lower)?;
     context.descriptor("upperdir", open_dir_beneath(base, upper)?)?;
     context.descriptor("workdir", open_dir_beneath(base, work)?)?;
-    context.mount(attr::NODEV | if suid { 0 } else { attr::NOSUID })
+    context.mount(attr::NODEV | if suid { attr::NONE } else { attr::NOSUID })
 }
 
 fn missing_base() -> Error {
-    Error::new("layer", "scratch or kept", Errno::BADF.raw_os_error())
+    Error::new("layer", "scratch or kept", Errno::BADF)
 }
 
 fn kept_directory(path: &Path) -> Result<OwnedFd> {
@@ -422,11 +420,11 @@ fn kept_directory(path: &Path) -> Result<OwnedFd> {
 
 /// Opens a directory of the host that the policy names; its ancestors are root's alone.
 fn open_absolute(path: &Path) -> Result<OwnedFd> {
-    let flags = (OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32;
-    openat2(cwd(), &path.to_string_lossy(), flags, 0, resolve::NO_SYMLINKS)
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    openat2(cwd(), path, flags, resolve::NO_SYMLINKS)
 }
 
-fn private_clone(fd: &OwnedFd, attributes: u64) -> Result<OwnedFd> {
+fn private_clone(fd: &OwnedFd, attributes: MountAttrFlags) -> Result<OwnedFd> {
     let mount = open_tree(fd, "", false)?;
     let change = Change { set: attributes, private: true, ..Change::default() };
     mount_setattr(&mount, false, change)?;
@@ -435,16 +433,16 @@ fn private_clone(fd: &OwnedFd, attributes: u64) -> Result<OwnedFd> {
 
 fn bind_directory(path: &Path, owner: u32) -> Result<OwnedFd> {
     let fd = match open_absolute(path) {
-        Err(error) if error.errno() == Errno::NOENT.raw_os_error() => {
+        Err(error) if error.errno() == Errno::NOENT => {
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(error);
             };
-            make_owned(open_absolute(parent)?, &name.to_string_lossy(), 0o755, owner)?;
+            make_owned(open_absolute(parent)?, name, 0o755, owner)?;
             open_absolute(path)?
         }
         outcome => outcome?,
     };
-    let found = rustix::fs::fstat(&fd).map_err(failed("fstat", path.to_string_lossy()))?;
+    let found = rustix::fs::fstat(&fd).map_err(failed("fstat", path.display().to_string()))?;
     if found.st_uid != owner {
         take_back(&fd, path, found.st_uid, owner)?;
     }
@@ -459,11 +457,11 @@ fn take_back(fd: &OwnedFd, path: &Path, found: u32, owner: u32) -> Result<()> {
         || found == 0 && std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_none());
     if !own && !unfinished() {
         let what = format!("{} of id {found}, not {owner}", path.display());
-        return Err(Error::new("fstat", what, Errno::PERM.raw_os_error()));
+        return Err(Error::new("fstat", what, Errno::PERM));
     }
     let (uid, gid) = owned_by(owner);
     rustix::fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)
-        .map_err(failed("fchownat", path.to_string_lossy()))
+        .map_err(failed("fchownat", path.display().to_string()))
 }
 
 fn shares<'a>(names: impl Iterator<Item = &'a str>, owner: u32) -> Result<OwnedFd> {

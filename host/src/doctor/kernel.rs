@@ -5,16 +5,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use djinni_plan::places::{Places, cgroup2_mount};
-use djinni_raw::{self as raw, Change, Cloned, FsContext, attr, cwd, ns};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use slave_sys::{self as raw, Change, Cloned, FsContext, attr, cwd, ns, resolve};
 
 use crate::doctor::Finding;
 use crate::mounts;
 
-const ENOSYS: i32 = rustix::io::Errno::NOSYS.raw_os_error();
-const ENOTBLK: i32 = rustix::io::Errno::NOTBLK.raw_os_error();
-const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
-const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
+const ENOSYS: Errno = Errno::NOSYS;
+const ENOTBLK: Errno = Errno::NOTBLK;
+const EINVAL: Errno = Errno::INVAL;
+const ENODEV: Errno = Errno::NODEV;
 
 const NEWER: &str = "boot a kernel of at least 6.15";
 
@@ -88,14 +89,14 @@ fn composing() -> Finding {
         raw::open_tree_attr(cwd(), "/", change)?;
         let (outer, inner) = (tmpfs()?, tmpfs()?);
         rustix::fs::mkdirat(&outer, "point", Mode::from_raw_mode(0o700))
-            .map_err(|errno| raw::Error::new("mkdirat", "\"point\"", errno.raw_os_error()))?;
+            .map_err(|errno| raw::Error::new("mkdirat", "\"point\"", errno))?;
         raw::move_mount(&inner, &outer, "point")
     };
     verdict("open_tree_attr, composing detached trees (6.15)", compose(), NEWER)
 }
 
 fn tmpfs() -> raw::Result<OwnedFd> {
-    FsContext::open("tmpfs")?.mount(0)
+    FsContext::open("tmpfs")?.mount(attr::NONE)
 }
 
 fn verdict(subject: &str, outcome: raw::Result<()>, remedy: &str) -> Finding {
@@ -112,8 +113,7 @@ fn verdict(subject: &str, outcome: raw::Result<()>, remedy: &str) -> Finding {
 fn overlay_layers() -> Finding {
     let subject = "overlay with layers by descriptor (6.13)";
     let ask = || {
-        let root = File::open("/")
-            .map_err(|error| raw::Error::new("open", "\"/\"", error.raw_os_error().unwrap_or(0)))?;
+        let root = File::open("/").map_err(|error| raw::Error::from_io("open", "\"/\"", &error))?;
         FsContext::open("overlay")?.descriptor("lowerdir+", &root)
     };
     match ask() {
@@ -129,9 +129,8 @@ fn overlay_layers() -> Finding {
 fn erofs() -> Finding {
     let subject = "EROFS straight from a file (6.12)";
     let ask = || {
-        let program = File::open("/proc/self/exe").map_err(|error| {
-            raw::Error::new("open", "\"/proc/self/exe\"", error.raw_os_error().unwrap_or(0))
-        })?;
+        let program = File::open("/proc/self/exe")
+            .map_err(|error| raw::Error::from_io("open", "\"/proc/self/exe\"", &error))?;
         let context = FsContext::open("erofs")?;
         context.flag("ro")?;
         context.source(&program)?;
@@ -193,7 +192,7 @@ fn id_mapped_mounts(state: &Path) -> Finding {
     let there = state.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let subject = format!("id-mapped mounts on {}", there.display());
     let outcome = in_user_namespace(|namespace| {
-        let tree = raw::open_tree(cwd(), &there.to_string_lossy(), false)?;
+        let tree = raw::open_tree(cwd(), there, false)?;
         let idmap = Some(namespace.as_fd());
         raw::mount_setattr(&tree, false, Change { idmap, ..Change::default() })
     });
@@ -208,7 +207,9 @@ fn in_user_namespace(act: impl FnOnce(&OwnedFd) -> raw::Result<()>) -> raw::Resu
         Cloned::Child => {
             // It keeps nothing of its parent's, and is ended by it, or with it.
             let alone = raw::close_all_but(&[]);
-            let alone = alone.and_then(|()| raw::set_parent_death_signal(SIGKILL)).is_ok();
+            let alone = alone
+                .and_then(|()| raw::set_parent_death_signal(rustix::process::Signal::KILL))
+                .is_ok();
             if !alone || rustix::process::getppid() != Some(parent) {
                 raw::exit_now(1);
             }
@@ -229,9 +230,9 @@ fn mapped(pid: i32) -> raw::Result<OwnedFd> {
     for map in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{map}");
         fs::write(&path, format!("0 {SOME_ID} 1"))
-            .map_err(|error| raw::Error::new("write", path, error.raw_os_error().unwrap_or(0)))?;
+            .map_err(|error| raw::Error::from_io("write", path, &error))?;
     }
-    raw::openat2(cwd(), &format!("/proc/{pid}/ns/user"), OFlags::RDONLY.bits() as i32, 0, 0)
+    raw::openat2(cwd(), format!("/proc/{pid}/ns/user"), OFlags::RDONLY, resolve::ANY)
 }
 
 fn cgroups() -> Vec<Finding> {
@@ -255,8 +256,8 @@ fn born_in_cgroup(subject: &str, mount: &Path) -> Finding {
         return Finding::error(subject, "there is no cgroup.kill (5.14)", NEWER);
     }
     let born = || {
-        let flags = (OFlags::RDONLY | OFlags::DIRECTORY).bits() as i32;
-        let directory = raw::openat2(cwd(), &probe.0.to_string_lossy(), flags, 0, 0)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let directory = raw::openat2(cwd(), &probe.0, flags, resolve::ANY)?;
         match raw::clone3(0, Some(directory.as_fd()))? {
             Cloned::Child => raw::exit_now(0),
             Cloned::Parent { pid, .. } => raw::wait_for(pid).map(drop),

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use djinni_raw::{Cloned, ns};
 use rustix::event::{PollFd, PollFlags, poll};
+use slave_sys::{Cloned, ns};
 
 use crate::image::format::SYSTEM_DIRECTORIES;
 use crate::image::interrupt::{Interrupts, interrupted};
@@ -52,7 +52,7 @@ impl Confined {
     ) -> Result<Ended> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .concerning("make a pipe for", &self.program)?;
-        let child = djinni_raw::clone3(ns::MOUNT | ns::PID | ns::IPC, None)
+        let child = slave_sys::clone3(ns::MOUNT | ns::PID | ns::IPC, None)
             .concerning("start", &self.program)?;
         let pid = match child {
             Cloned::Child => self.become_program(&writer),
@@ -64,15 +64,15 @@ impl Confined {
             if !given_up && interrupts.has_come() {
                 given_up = true;
                 // It may have ended by itself this moment; with it ends all that it started.
-                let _ = djinni_raw::kill(pid, SIGKILL);
+                let _ = slave_sys::kill(pid, SIGKILL);
             }
             on_line(line);
         });
-        let status = djinni_raw::wait_for(pid).concerning("wait for", &self.program)?;
+        let status = slave_sys::wait_for(pid).concerning("wait for", &self.program)?;
         if given_up {
             return Err(interrupted(&self.program.display().to_string()));
         }
-        Ok(Ended { status: djinni_raw::shell_status(status), tail })
+        Ok(Ended { status: slave_sys::shell_status(status), tail })
     }
 
     /// [`Confined::run`], with a failure turned into a [`Problem`] about `subject`.
@@ -101,30 +101,29 @@ impl Confined {
             Err(error) => error,
             Ok((arguments, environment)) => {
                 let path = c_string(self.program.as_os_str().as_bytes());
-                djinni_raw::execve(&path, &arguments, &environment)
+                slave_sys::execve(&path, &arguments, &environment)
             }
         };
         // The pipe is where the parent listens; when even that fails the status has to do.
         let _ = rustix::io::write(output, format!("{error}\n").as_bytes());
-        djinni_raw::exit_now(127)
+        slave_sys::exit_now(127)
     }
 
-    fn enter(&self, output: &OwnedFd) -> djinni_raw::Result<(Vec<CString>, Vec<CString>)> {
-        djinni_raw::set_parent_death_signal(SIGKILL)?;
-        djinni_raw::reset_signals()?;
+    fn enter(&self, output: &OwnedFd) -> slave_sys::Result<(Vec<CString>, Vec<CString>)> {
+        slave_sys::set_parent_death_signal(rustix::process::Signal::KILL)?;
+        slave_sys::reset_signals()?;
         let private = u64::from(
             (rustix::mount::MountPropagationFlags::PRIVATE
                 | rustix::mount::MountPropagationFlags::REC)
                 .bits(),
         );
-        djinni_raw::mount("", "/", "", private, "")?;
-        djinni_raw::mount("proc", "/proc", "proc", 0, "")?;
-        let null = File::open("/dev/null").map_err(|e| {
-            djinni_raw::Error::new("open", "\"/dev/null\"", e.raw_os_error().unwrap_or(0))
-        })?;
-        djinni_raw::place_descriptor(&null, 0)?;
-        djinni_raw::place_descriptor(output.as_fd(), 1)?;
-        djinni_raw::place_descriptor(output.as_fd(), 2)?;
+        slave_sys::mount("", "/", "", private, "")?;
+        slave_sys::mount("proc", "/proc", "proc", 0, "")?;
+        let null = File::open("/dev/null")
+            .map_err(|e| slave_sys::Error::from_io("open", "\"/dev/null\"", &e))?;
+        slave_sys::place_descriptor(&null, 0)?;
+        slave_sys::place_descriptor(output.as_fd(), 1)?;
+        slave_sys::place_descriptor(output.as_fd(), 2)?;
         let name = self.program.as_os_str().as_bytes();
         let words = self.arguments.iter().map(|word| word.as_bytes());
         let arguments = std::iter::once(name).chain(words).map(c_string).collect();

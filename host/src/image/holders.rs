@@ -49,7 +49,7 @@ fn policy_users(master: &str, text: &str, image: &str) -> Vec<String> {
 /// Whether somebody has the file open or mounted: the kernel is asked for a write lease.
 pub fn is_busy(file: &Path) -> Result<bool> {
     let opened = File::open(file).concerning("open the image", file)?;
-    djinni_raw::is_unused(&opened).map(|unused| !unused).concerning("ask for a lease on", file)
+    slave_sys::is_unused(&opened).map(|unused| !unused).concerning("ask for a lease on", file)
 }
 
 /// Who has the file open, as far as `/proc` and `/sys` tell. A file mounted without a loop device has

@@ -14,7 +14,7 @@ impl Interrupts {
         const SIGHUP: i32 = 1;
         const SIGINT: i32 = 2;
         const SIGTERM: i32 = 15;
-        djinni_raw::signal_descriptor(&[SIGHUP, SIGINT, SIGTERM]).map(Interrupts).map_err(|error| {
+        slave_sys::signal_descriptor(&[SIGHUP, SIGINT, SIGTERM]).map(Interrupts).map_err(|error| {
             Problem::new(
                 "signals",
                 error,
@@ -25,7 +25,7 @@ impl Interrupts {
 
     /// Whether one has come since it was last asked.
     pub fn has_come(&self) -> bool {
-        djinni_raw::next_signal(&self.0).is_some()
+        slave_sys::next_signal(&self.0).is_some()
     }
 
     /// An error when one has come.

@@ -11,8 +11,8 @@
 use std::fs;
 use std::path::Path;
 
-use djinni_raw as raw;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use slave_sys as raw;
 
 use crate::problem::{Concerning, Result};
 
@@ -74,15 +74,14 @@ impl Quotas {
         for (name, value) in &self.limits {
             let path = format!("{LIMITS}/{name}");
             fs::write(&path, value.to_string()).map_err(|error| {
-                let errno = error.raw_os_error().unwrap_or(0);
-                raw::Error::new("write", format!("{path:?}, {value}"), errno)
+                raw::Error::from_io("write", format!("{path:?}, {value}"), &error)
             })?;
         }
         for (resource, name, floor) in RESOURCES {
             let Rlimit { current, maximum } = getrlimit(resource);
             let current = current.map(|granted| share(granted, self.users, floor));
             setrlimit(resource, Rlimit { current, maximum })
-                .map_err(|errno| raw::Error::new("setrlimit", name, errno.raw_os_error()))?;
+                .map_err(|errno| raw::Error::new("setrlimit", name, errno))?;
         }
         Ok(())
     }

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use djinni_api::MasterName;
 use djinni_plan::places::Places;
-use djinni_raw::{self as raw, Change, FsContext, attr, cwd, ns};
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
+use slave_sys::{self as raw, Change, FsContext, attr, cwd, ns};
 
 use crate::master::start::PROGRAMS;
 use crate::problem::{Concerning, Result};
@@ -28,7 +29,7 @@ pub struct Stage {
     pub programs: PathBuf,
 }
 
-const SHOWN: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV;
+const SHOWN: MountAttrFlags = attr::RDONLY.union(attr::NOSUID).union(attr::NODEV);
 
 impl Stage {
     /// Goes to a copy of the namespace pinned for `name`, and puts things together there.
@@ -63,15 +64,14 @@ impl Stage {
     }
 
     fn mount_own(&self) -> raw::Result<()> {
-        const MS_REC_SLAVE: u64 = 1 << 14 | 1 << 19;
         raw::unshare(ns::MOUNT)?;
         // Of djinnid's mounts we take part in the coming and going, and send none back.
-        raw::mount("", "/", "", MS_REC_SLAVE, "")?;
+        raw::set_propagation("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)?;
         let tmpfs = FsContext::open("tmpfs")?;
         tmpfs.string("mode", "0755")?;
         tmpfs.string("size", "64k")?;
         let tmpfs = tmpfs.mount(attr::NOSUID | attr::NODEV)?;
-        raw::move_mount(tmpfs, cwd(), &self.directory.to_string_lossy())
+        raw::move_mount(tmpfs, cwd(), &self.directory)
     }
 
     /// Returns to the host's namespace.
@@ -86,11 +86,11 @@ pub fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
 }
 
 /// Shows the one mount at `source` at `point` too, restricted.
-fn bind(source: &Path, point: &Path, set: u64) -> Result<()> {
+fn bind(source: &Path, point: &Path, set: MountAttrFlags) -> Result<()> {
     let bind = || {
-        let tree = raw::open_tree(cwd(), &source.to_string_lossy(), false)?;
+        let tree = raw::open_tree(cwd(), source, false)?;
         raw::mount_setattr(&tree, false, Change { set, ..Change::default() })?;
-        raw::move_mount(&tree, cwd(), &point.to_string_lossy())
+        raw::move_mount(&tree, cwd(), point)
     };
     bind().concerning("show the container", source)
 }

@@ -12,8 +12,8 @@ use djinni_api::client::HostClient;
 use djinni_log::Filter;
 use djinni_plan::config::{self, Master};
 use djinni_plan::places::Places;
-use djinni_raw::Cloned;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use slave_sys::Cloned;
 
 use crate::master::cgroup::MasterCgroup;
 use crate::master::lock::Lock;
@@ -145,10 +145,10 @@ fn detach(plan: Plan<'_>) -> Result<String> {
     let log = Log::bounded(&path)?;
     let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .concerning("make a pipe for", plan.lock.directory())?;
-    match djinni_raw::fork().concerning("fork for", plan.lock.directory())? {
+    match slave_sys::fork().concerning("fork for", plan.lock.directory())? {
         Cloned::Child => {
             drop(ours);
-            djinni_raw::exit_now(daemon(plan, log, theirs))
+            slave_sys::exit_now(daemon(plan, log, theirs))
         }
         Cloned::Parent { .. } => drop(theirs),
     }
@@ -190,15 +190,11 @@ fn daemon(plan: Plan<'_>, log: Log, verdict: OwnedFd) -> i32 {
     }
 }
 
-fn leave_terminal() -> djinni_raw::Result<()> {
-    let failed = |call| {
-        move |error: std::io::Error| {
-            djinni_raw::Error::new(call, "", error.raw_os_error().unwrap_or(0))
-        }
-    };
+fn leave_terminal() -> slave_sys::Result<()> {
+    let failed = |call| move |error: std::io::Error| slave_sys::Error::from_io(call, "", &error);
     rustix::process::setsid().map_err(std::io::Error::from).map_err(failed("setsid"))?;
     let null = File::options().read(true).write(true).open("/dev/null").map_err(failed("open"))?;
-    (0..=2).try_for_each(|number| djinni_raw::place_descriptor(&null, number))
+    (0..=2).try_for_each(|number| slave_sys::place_descriptor(&null, number))
 }
 
 #[cfg(test)]

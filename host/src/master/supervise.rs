@@ -11,12 +11,12 @@ use djinni_api::MasterName;
 use djinni_log::Filter;
 use djinni_plan::config::Ids;
 use djinni_plan::places::Places;
-use djinni_raw::{self as raw, cwd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::process::Signal;
 use slave_api::door::{DoorCall, DoorReply};
 use slave_cell::{Exit, Running};
+use slave_sys::{self as raw, cwd};
 
 use crate::master::cgroup::MasterCgroup;
 use crate::master::container::{self, Parts};
@@ -147,7 +147,7 @@ fn become_bmaster(plan: &Plan<'_>, users: &OwnedFd, admin: &OwnedFd, output: &Ow
     let prepare = || {
         plan.quotas.apply()?;
         raw::reset_signals()?;
-        let null = raw::openat2(cwd(), "/dev/null", OFlags::RDONLY.bits() as i32, 0, 0)?;
+        let null = raw::openat2(cwd(), "/dev/null", OFlags::RDONLY, raw::resolve::ANY)?;
         raw::place_descriptor(&null, 0)?;
         raw::place_descriptor(output, 1)?;
         raw::place_descriptor(output, 2)?;

@@ -28,9 +28,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    djinni_raw::end_with_reader();
+    slave_sys::end_with_reader();
     let arguments = Arguments::parse();
-    djinni_raw::outlive_reader();
+    slave_sys::outlive_reader();
     djinni_log::start("bmaster", arguments.log.clone());
     match prepare(&arguments) {
         Ok(bmaster) => ExitCode::from(u8::try_from(bmaster.run()).unwrap_or(1)),
@@ -53,6 +53,6 @@ fn inherited(flag: &str, number: RawFd) -> Result<OwnedFd, String> {
     if number <= 2 {
         return Err(format!("{flag} {number}: that is a standard descriptor: {hint}"));
     }
-    djinni_raw::inherited_descriptor(number)
+    slave_sys::inherited_descriptor(number)
         .map_err(|error| format!("{flag} {number}: not open ({error}): {hint}"))
 }

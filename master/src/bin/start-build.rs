@@ -62,7 +62,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    djinni_raw::end_with_reader();
+    slave_sys::end_with_reader();
     let matches = Arguments::command().get_matches();
     if let Some(shell) = matches.get_one::<clap_complete::Shell>("completions") {
         clap_complete::generate(
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // What has no reader any more ends the command in the slave first.
-    djinni_raw::outlive_reader();
+    slave_sys::outlive_reader();
     let status = match build(&arguments) {
         Ok(status) => status,
         Err(Failure { sentence, exit }) => {

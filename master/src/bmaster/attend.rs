@@ -6,9 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use djinni_api::SlaveName;
-use djinni_raw as raw;
 use slave_api::door::{DoorCall, DoorReply, Open, Standing, VERSION};
 use slave_api::{FrameReader, FromSlave, SENTENCE_LIMIT_CHARS, printable};
+use slave_sys as raw;
 
 use crate::door::{self, Door, DoorError, End, Ends};
 use crate::session::{self, Session, SessionError};

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use djinni_raw::{self as raw, Cloned};
+use slave_sys::{self as raw, Cloned};
 
 const SIGPIPE: i32 = 13;
 /// Status of a child that panicked, as of any Rust program that does.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use djinni_api::client::MasterClient;
-use djinni_raw as raw;
+use slave_sys as raw;
 
 use crate::session::{DJINNI_SOCKET, NETWORKS};
 

@@ -66,7 +66,7 @@ impl Carrier {
         // Without a terminal of the slave's, stopping us is our own shell's business alone.
         let terminal = if job.tty.is_some() { &[SIGWINCH, SIGTSTP][..] } else { &[] };
         let signals: Vec<i32> = forwarded.chain(terminal.iter().copied()).collect();
-        let signals = djinni_raw::signal_descriptor(&signals)?;
+        let signals = slave_sys::signal_descriptor(&signals)?;
         link.send(&ToSlave::Run(run)).map_err(|error| match error {
             LinkError::Frame(error) => ClientError::Here(format!(
                 "the command line: {error}: shorten it, or put it into a script and give that with --in"
@@ -322,7 +322,7 @@ impl Carrier {
     }
 
     fn take_signals(&mut self) -> Result<(), ClientError> {
-        while let Some(number) = djinni_raw::next_signal(&self.signals) {
+        while let Some(number) = slave_sys::next_signal(&self.signals) {
             match (number, self.stage) {
                 (SIGWINCH, _) => self.say(&ToSlave::Resize(size()))?,
                 (SIGTSTP, _) => self.stop()?,

@@ -79,8 +79,8 @@ impl From<slave_api::FrameError> for ClientError {
     }
 }
 
-impl From<djinni_raw::Error> for ClientError {
-    fn from(error: djinni_raw::Error) -> Self {
+impl From<slave_sys::Error> for ClientError {
+    fn from(error: slave_sys::Error) -> Self {
         Self::Here(format!("{error}: try again"))
     }
 }

@@ -1,13 +1,13 @@
 //! Where results go. The slave says what a file is called; nothing it says leads out of here.
 
 use super::ClientError;
-use djinni_raw::{openat2, resolve};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, fstat, linkat, mkdirat, openat, renameat_with,
     unlinkat,
 };
 use rustix::io::Errno;
 use slave_api::{OUTPUT_LIMIT_BYTES, OUTPUT_LIMIT_FILES, OutputFile};
+use slave_sys::{openat2, resolve};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -196,9 +196,9 @@ impl Outputs {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(failed("mkdirat", errno)),
             }
-            let flags = (OFlags::RDONLY | OFlags::DIRECTORY).bits() as i32;
-            at = openat2(at.as_fd(), name, flags, 0, resolve::STRICT)
-                .map_err(|error| failed("openat2", Errno::from_raw_os_error(error.errno())))?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            at = openat2(at.as_fd(), name, flags, resolve::STRICT)
+                .map_err(|error| failed("openat2", error.errno()))?;
         }
         Ok(at)
     }
@@ -221,7 +221,7 @@ impl Outputs {
     }
 
     fn failed(&self, call: &'static str, path: &str, errno: Errno) -> ClientError {
-        let error = djinni_raw::Error::new(call, format!("{path:?}"), errno.raw_os_error());
+        let error = slave_sys::Error::new(call, format!("{path:?}"), errno);
         let remedy = match errno {
             Errno::NOSPC | Errno::DQUOT => "free space there, or give another directory",
             Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {

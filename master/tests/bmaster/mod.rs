@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use djinni_api::codec::{Framer, parse_call};
 use djinni_api::master::{Description, Reply, Request, Root, Rubbed, Slave, SlaveState};
-use djinni_raw as raw;
 use rustix::process::Signal;
 use slave_api::FrameReader;
 use slave_api::door::{DoorCall, DoorReply};
 use slave_cell::{Attr, Exit, Mount, MountPoint, Running, Source, Stdio, spawn};
+use slave_sys as raw;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -183,7 +183,7 @@ impl Djinni {
         match raw::fork().unwrap() {
             raw::Cloned::Parent { pid, .. } => Serving(pid),
             raw::Cloned::Child => {
-                raw::set_parent_death_signal(9).unwrap();
+                raw::set_parent_death_signal(rustix::process::Signal::KILL).unwrap();
                 for stream in listener.incoming() {
                     self.answer(stream.unwrap());
                 }

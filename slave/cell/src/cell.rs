@@ -3,7 +3,8 @@
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 
-use djinni_raw::attr;
+use rustix::mount::MountAttrFlags;
+use slave_sys::attr;
 
 /// Everything about a cell but what runs in it.
 #[derive(Debug)]
@@ -162,7 +163,7 @@ impl Attr {
     /// What is shown but not given: read-only, no set-user-id, no devices.
     pub const SHOWN: Attr = Attr { read_only: true, nosuid: true, nodev: true, noexec: false };
 
-    pub(crate) fn bits(self) -> u64 {
+    pub(crate) fn bits(self) -> MountAttrFlags {
         let Attr { read_only, nosuid, nodev, noexec } = self;
         [
             (read_only, attr::RDONLY),
@@ -172,7 +173,7 @@ impl Attr {
         ]
         .into_iter()
         .filter(|(on, _)| *on)
-        .fold(0, |bits, (_, bit)| bits | bit)
+        .fold(attr::NONE, |bits, (_, bit)| bits | bit)
     }
 }
 
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn each_restriction_is_its_own_bit() {
-        assert_eq!(Attr::default().bits(), 0);
+        assert_eq!(Attr::default().bits(), attr::NONE);
         assert_eq!(Attr::SHOWN.bits(), attr::RDONLY | attr::NOSUID | attr::NODEV);
         assert_eq!(Attr::INERT.bits(), attr::NOSUID | attr::NODEV | attr::NOEXEC);
     }

@@ -3,17 +3,16 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use djinni_raw as raw;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use slave_sys as raw;
 
 use crate::cell::{Cell, Network, Stdio};
 use crate::error::{AtStep, Failure, Step};
 use crate::{filter, mounts};
 
-const SIGKILL: i32 = 9;
 const MS_REC: u64 = 0x4000;
 const MS_SLAVE: u64 = 0x8_0000;
 
@@ -88,8 +87,8 @@ fn wait_for_go(channel: &OwnedFd) -> Result<(), Failure> {
 fn take_root(cell: &Cell) -> Result<OwnedFd, Failure> {
     let path = cell.root.to_string_lossy();
     let take = || {
-        let flags = (OFlags::PATH | OFlags::DIRECTORY).bits() as i32;
-        let place = raw::openat2(raw::cwd(), &path, flags, 0, 0)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let place = raw::openat2(raw::cwd(), &cell.root, flags, raw::resolve::ANY)?;
         let tree = raw::open_tree(&place, "", true)?;
         mounts::restrict(&tree, false, cell.root_attr)?;
         raw::move_mount(&tree, &place, "")?;
@@ -107,7 +106,7 @@ fn become_root(cell: &Cell) -> Result<(), Failure> {
             // could not have written the maps.
             raw::set_dumpable(false)?;
         }
-        raw::set_parent_death_signal(SIGKILL)
+        raw::set_parent_death_signal(rustix::process::Signal::KILL)
     };
     become_root().step(Step::Identity)
 }
@@ -141,7 +140,7 @@ fn new_keyring() -> raw::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let outcome = raw::new_session_keyring();
-        let errno = outcome.as_ref().err().map(|error| Errno::from_raw_os_error(error.errno()));
+        let errno = outcome.as_ref().err().map(|error| error.errno());
         match errno {
             // A kernel without keyrings has none of the caller's to keep away.
             Some(Errno::NOSYS) => return Ok(()),
@@ -164,12 +163,6 @@ fn give_up_core_dumps() -> raw::Result<()> {
 }
 
 fn silence() -> raw::Result<()> {
-    let null = raw::openat2(
-        raw::cwd(),
-        "dev/null",
-        OFlags::RDWR.bits() as i32,
-        0,
-        raw::resolve::NO_SYMLINKS,
-    )?;
+    let null = raw::openat2(raw::cwd(), "dev/null", OFlags::RDWR, raw::resolve::NO_SYMLINKS)?;
     (0..=2).try_for_each(|number| raw::place_descriptor(&null, number))
 }

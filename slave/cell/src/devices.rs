@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use djinni_raw as raw;
+use slave_sys as raw;
 
 use crate::cell::Attr;
 use crate::error::{AtStep, Failure, Step};
@@ -65,7 +65,7 @@ fn pseudo_terminals() -> raw::Result<OwnedFd> {
     context.string("mode", "0620")?;
     match context.string("gid", TTY_GROUP) {
         // The group is not mapped in a user namespace of few ids: terminals then keep their owner's.
-        Err(error) if error.errno() == rustix::io::Errno::INVAL.raw_os_error() => {}
+        Err(error) if error.errno() == rustix::io::Errno::INVAL => {}
         result => result?,
     }
     context.mount(Attr { noexec: true, nosuid: true, ..Attr::default() }.bits())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use djinni_raw::errno_name;
+use rustix::io::Errno;
 
 /// A step of making a cell, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +150,7 @@ pub(crate) trait AtStep<T> {
     fn step_on(self, step: Step, subject: impl fmt::Display) -> Result<T, Failure>;
 }
 
-impl<T> AtStep<T> for djinni_raw::Result<T> {
+impl<T> AtStep<T> for slave_sys::Result<T> {
     fn step(self, step: Step) -> Result<T, Failure> {
         self.step_on(step, "")
     }
@@ -160,7 +160,7 @@ impl<T> AtStep<T> for djinni_raw::Result<T> {
             step,
             subject: subject.to_string(),
             cause: error.to_string(),
-            errno: error.errno(),
+            errno: error.errno().raw_os_error(),
         })
     }
 }
@@ -196,38 +196,45 @@ impl CellError {
         self.errno
     }
 
+    fn number(&self) -> Option<Errno> {
+        (1..4096).contains(&self.errno).then(|| Errno::from_raw_os_error(self.errno))
+    }
+
     /// Whether the same cell may well be made a moment later.
     pub fn is_temporary(&self) -> bool {
-        let errno = errno_name(self.errno);
         matches!(
-            (self.step, errno.as_str()),
-            (Step::Clone, "EAGAIN" | "EBUSY") | (Step::Session, "EDQUOT")
+            (self.step, self.number()),
+            (Step::Clone, Some(Errno::AGAIN | Errno::BUSY)) | (Step::Session, Some(Errno::DQUOT))
         )
     }
 
     fn remedy(&self) -> &'static str {
-        match (self.step, errno_name(self.errno).as_str()) {
-            (Step::Clone, "ENOSPC" | "EPERM") => {
+        match (self.step, self.number()) {
+            (Step::Clone, Some(Errno::NOSPC | Errno::PERM)) => {
                 "raise the limits below /proc/sys/user (max_user_namespaces and its like)"
             }
-            (Step::Clone, "EAGAIN" | "EBUSY") => {
+            (Step::Clone, Some(Errno::AGAIN | Errno::BUSY)) => {
                 "processes or memory of the cgroup are used up: try again"
             }
-            (Step::Clone | Step::Cgroup, "EACCES") => {
+            (Step::Clone | Step::Cgroup, Some(Errno::ACCESS)) => {
                 "cgroup.procs of it and of its parent must be ours to write"
             }
             (Step::IdMaps, _) => "the ids must be mapped in the caller's own user namespace",
-            (Step::Root, "ENOENT") => "attach the slave, or build the root, first",
-            (Step::Source, "ENOENT") => "name what exists where the cell is started from",
-            (Step::Mount, "ENOENT") => "the root lacks this mount point: build its image anew",
-            (Step::Mount, "ELOOP") => "a symbolic link in a mount point is never followed",
-            (Step::Mount, "EPERM") => {
+            (Step::Root, Some(Errno::NOENT)) => "attach the slave, or build the root, first",
+            (Step::Source, Some(Errno::NOENT)) => "name what exists where the cell is started from",
+            (Step::Mount, Some(Errno::NOENT)) => {
+                "the root lacks this mount point: build its image anew"
+            }
+            (Step::Mount, Some(Errno::LOOP)) => {
+                "a symbolic link in a mount point is never followed"
+            }
+            (Step::Mount, Some(Errno::PERM)) => {
                 "a file system of this kind must be visible, unmasked, to the caller; \
                  sysfs also wants a new network"
             }
             (Step::Hostname, _) => "a host name has at most 64 bytes",
-            (Step::Session, "EDQUOT") => "too many keyrings: try again in a moment",
-            (Step::Filter, "EINVAL") => "boot a kernel with CONFIG_SECCOMP_FILTER",
+            (Step::Session, Some(Errno::DQUOT)) => "too many keyrings: try again in a moment",
+            (Step::Filter, Some(Errno::INVAL)) => "boot a kernel with CONFIG_SECCOMP_FILTER",
             _ => "this is a defect of the program or of the kernel's configuration",
         }
     }

@@ -18,7 +18,7 @@
 //! `seccompiler` is not used here: its filters kill every program of another architecture, which
 //! i386's are on x86-64, and it sets no-new-privileges.
 
-use djinni_raw::{self as raw, FilterInstruction};
+use slave_sys::{self as raw, FilterInstruction};
 
 /// Families of sockets that a network namespace bounds and that programs use: `AF_UNIX`, `AF_INET`,
 /// `AF_NETLINK`, `AF_INET6` and, for who is root of a network of its own, `AF_PACKET`

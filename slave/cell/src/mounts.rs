@@ -2,16 +2,16 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use djinni_raw as raw;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use slave_sys as raw;
 
 use crate::cell::{Attr, Cell, Mount, MountPoint, Source};
 use crate::devices::{self, Nodes};
 use crate::error::{AtStep, Failure, Step};
 
-const ENOENT: i32 = Errno::NOENT.raw_os_error();
-const ELOOP: i32 = Errno::LOOP.raw_os_error();
+const ENOENT: Errno = Errno::NOENT;
+const ELOOP: Errno = Errno::LOOP;
 
 /// A [`Source`] of which everything that lies in the caller's file systems is in hand.
 pub(crate) enum Taken {
@@ -32,7 +32,7 @@ fn take(mount: &Mount) -> Result<Taken, Failure> {
     Ok(match mount.source {
         Source::Path(ref path) => {
             let text = path.to_string_lossy();
-            let tree = raw::open_tree(raw::cwd(), &text, true).step_on(Step::Source, &text)?;
+            let tree = raw::open_tree(raw::cwd(), path, true).step_on(Step::Source, &text)?;
             restrict(&tree, true, mount.attr).step_on(Step::Source, &text)?;
             Taken::Tree(tree)
         }
@@ -47,7 +47,7 @@ fn take(mount: &Mount) -> Result<Taken, Failure> {
 /// Adds the restrictions of `attr` to a detached tree. None is no call: an inherited mount is locked.
 pub(crate) fn restrict(tree: &OwnedFd, recursive: bool, attr: Attr) -> raw::Result<()> {
     match attr.bits() {
-        0 => Ok(()),
+        raw::attr::NONE => Ok(()),
         set => raw::mount_setattr(tree, recursive, raw::Change { set, ..raw::Change::default() }),
     }
 }
@@ -129,7 +129,7 @@ fn directory(root: &OwnedFd, path: &str) -> raw::Result<OwnedFd> {
 }
 
 fn resolve(dir: &OwnedFd, path: &str) -> raw::Result<OwnedFd> {
-    raw::openat2(dir, path, OFlags::PATH.bits() as i32, 0, raw::resolve::STRICT)
+    raw::openat2(dir, path, OFlags::PATH, raw::resolve::STRICT)
 }
 
 /// Makes a directory whose mode is `mode` whatever the umask says.
@@ -148,5 +148,5 @@ pub(crate) fn make_file(dir: impl AsFd, name: &str) -> raw::Result<()> {
 
 /// An error of `rustix` in the words of `raw`.
 pub(crate) fn raw_error(call: &'static str, on: &str, errno: Errno) -> raw::Error {
-    raw::Error::new(call, format!("{on:?}"), errno.raw_os_error())
+    raw::Error::new(call, format!("{on:?}"), errno)
 }

@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use djinni_raw::{self as raw, Cloned, ns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::Signal;
+use slave_sys::{self as raw, Cloned, ns};
 
 use crate::cell::{Cell, IdMap, Network};
 use crate::child::{self, READY, SEALED};
@@ -195,8 +195,7 @@ fn see_through(
 
 /// Puts a process into a cgroup, given as its directory (`cgroups(7)`).
 fn move_into(cgroup: &OwnedFd, pid: i32) -> raw::Result<()> {
-    let flags = OFlags::WRONLY.bits() as i32;
-    let procs = raw::openat2(cgroup, "cgroup.procs", flags, 0, raw::resolve::STRICT)?;
+    let procs = raw::openat2(cgroup, "cgroup.procs", OFlags::WRONLY, raw::resolve::STRICT)?;
     rustix::io::write(&procs, pid.to_string().as_bytes())
         .map(drop)
         .map_err(|errno| raw_error("write", &format!("cgroup.procs, {pid}"), errno))
@@ -228,7 +227,7 @@ fn write_map(pid: i32, map: &str, lines: &str) -> raw::Result<()> {
 }
 
 fn map_error(call: &'static str, arguments: String, error: &std::io::Error) -> raw::Error {
-    raw::Error::new(call, arguments, error.raw_os_error().unwrap_or(0))
+    raw::Error::from_io(call, arguments, error)
 }
 
 fn describe(ids: IdMap) -> String {

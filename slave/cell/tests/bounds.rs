@@ -12,11 +12,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{alone, ids, observe, usual};
-use djinni_raw as raw;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slave_cell::*;
+use slave_sys as raw;
 
 /// Kernels answer this for a family that they lack.
 const EAFNOSUPPORT: i32 = Errno::AFNOSUPPORT.raw_os_error();
@@ -193,7 +193,13 @@ fn userns_a_cell_gains_and_loses_nothing_by_its_filter() {
 /// Whether `user`, who has no capability, has them in the user namespace of process `pid`.
 fn owns(user: u32, pid: i32) -> bool {
     // Opening is another matter: the process in it is not dumpable.
-    let namespace = raw::openat2(raw::cwd(), &format!("/proc/{pid}/ns/user"), 0, 0, 0).unwrap();
+    let namespace = raw::openat2(
+        raw::cwd(),
+        format!("/proc/{pid}/ns/user"),
+        rustix::fs::OFlags::RDONLY,
+        raw::resolve::ANY,
+    )
+    .unwrap();
     match raw::fork().unwrap() {
         raw::Cloned::Child => {
             raw::become_id(user, user).unwrap();
@@ -207,8 +213,7 @@ fn owns(user: u32, pid: i32) -> bool {
 #[test]
 fn userns_a_cells_user_namespace_belongs_to_its_own_root_user() {
     alone("userns_a_cells_user_namespace_belongs_to_its_own_root_user", |dir| {
-        const SIGUSR1: i32 = 10;
-        raw::set_parent_death_signal(SIGUSR1).unwrap();
+        raw::set_parent_death_signal(rustix::process::Signal::USR1).unwrap();
         let who = || {
             let status = fs::read_to_string("/proc/self/status").unwrap();
             let own = |line: &&str| ["Uid:", "Gid:", "Cap"].iter().any(|n| line.starts_with(n));

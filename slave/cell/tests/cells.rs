@@ -12,9 +12,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{TMPFS, alone, ids, mount_table, observe, skeleton, usual};
-use djinni_raw as raw;
 use rustix::process::Signal;
 use slave_cell::*;
+use slave_sys as raw;
 
 const MS_BIND: u64 = 0x1000;
 const MS_SHARED: u64 = 0x10_0000;
@@ -325,7 +325,7 @@ fn userns_a_cell_ends_with_its_status_or_signal() {
         .unwrap();
         sleeper.kill(Signal::KILL).unwrap();
         assert_eq!(sleeper.wait().unwrap().shell_status(), 137);
-        assert_eq!(sleeper.wait().unwrap_err().errno(), rustix::io::Errno::CHILD.raw_os_error());
+        assert_eq!(sleeper.wait().unwrap_err().errno(), rustix::io::Errno::CHILD);
         let panics = spawn(&cell, || panic!("on purpose")).unwrap();
         assert_eq!(panics.wait().unwrap(), Exit::Code(101));
     });

@@ -42,7 +42,7 @@ struct Carrier<'a> {
 
 /// Carry until the command's process has ended; gives its exit status, 128+N after signal N.
 pub fn carry(link: &mut Link, command: &mut Command) -> Result<u8, Fault> {
-    let children = djinni_raw::signal_descriptor(&[SIGCHLD])?;
+    let children = slave_sys::signal_descriptor(&[SIGCHLD])?;
     let mut carrier = Carrier { link, command, children, ahead: Ahead::default() };
     carrier.command.wires.stdin.iter().for_each(never_wait);
     // What came in one piece with the command itself will not wake us again.
@@ -66,9 +66,9 @@ fn never_wait(fd: &OwnedFd) {
 
 /// To the whole group, as a terminal does it: a shell may wait for its child to react.
 fn send_signal(pid: i32, number: i32) {
-    if djinni_raw::kill(-pid, number).is_err() {
+    if slave_sys::kill(-pid, number).is_err() {
         // The child has not made its group yet; it has ended at worst, and then this is nothing.
-        let _ = djinni_raw::kill(pid, number);
+        let _ = slave_sys::kill(pid, number);
     }
 }
 
@@ -203,11 +203,11 @@ impl Carrier<'_> {
     /// Collect all that have ended: the orphans are ours as well. Gives the command's status when
     /// it is among them.
     fn reap(&mut self) -> Result<Option<u8>, Fault> {
-        while djinni_raw::next_signal(&self.children).is_some() {}
+        while slave_sys::next_signal(&self.children).is_some() {}
         let mut ended = None;
-        while let Some((pid, status)) = djinni_raw::reap_any()? {
+        while let Some((pid, status)) = slave_sys::reap_any()? {
             if pid == self.command.pid {
-                ended = Some(djinni_raw::shell_status(status).try_into().unwrap_or(u8::MAX));
+                ended = Some(slave_sys::shell_status(status).try_into().unwrap_or(u8::MAX));
             }
         }
         Ok(ended)

@@ -2,13 +2,13 @@
 
 use crate::fault::Fault;
 use crate::place::{PATH, Place, shell};
-use djinni_raw::Cloned;
 use rustix::fs::{Access, access};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize as Size, tcsetwinsize};
 use slave_api::{Run, Winsize};
+use slave_sys::Cloned;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -53,13 +53,13 @@ pub fn start(run: &Run, place: &Place) -> Result<Command, Fault> {
         None => pipes(),
     }
     .map_err(|(call, errno)| {
-        let error = djinni_raw::Error::new(call, "", errno.raw_os_error());
+        let error = slave_sys::Error::new(call, "", errno);
         Fault::Own(format!("{error}: standard input and output for the command cannot be made"))
     })?;
-    match djinni_raw::fork() {
+    match slave_sys::fork() {
         Ok(Cloned::Child) => {
             let status = plan.run(theirs);
-            djinni_raw::exit_now(status)
+            slave_sys::exit_now(status)
         }
         Ok(Cloned::Parent { pid, .. }) => Ok(Command { pid, wires }),
         Err(error) => Err(Fault::Own(format!("{error}: the slave's limit of tasks is reached?"))),
@@ -142,18 +142,18 @@ impl Plan {
 
     /// A session of its own, the standard three, the directory; nothing else of ours stays open.
     fn settle(&self, theirs: [OwnedFd; 3]) -> Result<(), String> {
-        let raw = |error: djinni_raw::Error| error.to_string();
+        let raw = |error: slave_sys::Error| error.to_string();
         rustix::process::setsid().map_err(|errno| format!("setsid() = {errno}"))?;
         for (number, fd) in (0..).zip(&theirs) {
-            djinni_raw::place_descriptor(fd, number).map_err(raw)?;
+            slave_sys::place_descriptor(fd, number).map_err(raw)?;
         }
         if self.tty {
-            djinni_raw::set_controlling_terminal(rustix::stdio::stdin()).map_err(raw)?;
+            slave_sys::set_controlling_terminal(rustix::stdio::stdin()).map_err(raw)?;
         }
-        djinni_raw::close_from(3).map_err(raw)?;
+        slave_sys::close_all_but(&[]).map_err(raw)?;
         // Their numbers are closed already; this process only execs or ends.
         theirs.into_iter().for_each(std::mem::forget);
-        djinni_raw::reset_signals().map_err(raw)?;
+        slave_sys::reset_signals().map_err(raw)?;
         rustix::process::chdir(&self.directory)
             .map_err(|errno| format!("chdir({:?}) = {errno}", self.directory))
     }
@@ -165,8 +165,8 @@ impl Plan {
             if access(program, Access::EXISTS).is_err() {
                 continue;
             }
-            let error = djinni_raw::execve(program, &self.argv, &self.env);
-            let error = match Errno::from_raw_os_error(error.errno()) {
+            let error = slave_sys::execve(program, &self.argv, &self.env);
+            let error = match error.errno() {
                 Errno::NOEXEC => self.as_script(program),
                 _ => error,
             };
@@ -176,7 +176,7 @@ impl Plan {
             None => (127, format!("{name}: command not found")),
             Some((program, error)) => {
                 let program = program.to_string_lossy();
-                let reason = match Errno::from_raw_os_error(error.errno()) {
+                let reason = match error.errno() {
                     Errno::NOENT => "the interpreter that it names is not there".into(),
                     errno => errno.to_string(),
                 };
@@ -186,10 +186,10 @@ impl Plan {
     }
 
     /// Run a file without a `#!` line by the shell, as execvp(3) does.
-    fn as_script(&self, program: &CString) -> djinni_raw::Error {
+    fn as_script(&self, program: &CString) -> slave_sys::Error {
         let mut argv = vec![c"/bin/sh".to_owned(), program.clone()];
         argv.extend(self.argv.iter().skip(1).cloned());
-        djinni_raw::execve(c"/bin/sh", &argv, &self.env)
+        slave_sys::execve(c"/bin/sh", &argv, &self.env)
     }
 }
 

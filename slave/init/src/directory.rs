@@ -112,7 +112,7 @@ pub fn failed(call: &'static str, path: &Path, errno: Errno) -> Fault {
         Errno::ROFS => "the working area is read-only: see the slave's policy",
         _ => "reset the slave if its working area is spoilt",
     };
-    let error = djinni_raw::Error::new(call, format!("{path:?}"), errno.raw_os_error());
+    let error = slave_sys::Error::new(call, format!("{path:?}"), errno);
     Fault::Own(format!("{error}: {remedy}"))
 }
 

@@ -20,7 +20,7 @@ pub fn kill_all(command: Option<i32>) {
         (false, None) => return,
     };
     // ESRCH means that there is nobody left.
-    let _ = djinni_raw::kill(whom, SIGKILL);
+    let _ = slave_sys::kill(whom, SIGKILL);
     while rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok() {}
 }
 

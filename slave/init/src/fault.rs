@@ -41,8 +41,8 @@ impl From<LinkError> for Fault {
     }
 }
 
-impl From<djinni_raw::Error> for Fault {
-    fn from(error: djinni_raw::Error) -> Self {
+impl From<slave_sys::Error> for Fault {
+    fn from(error: slave_sys::Error) -> Self {
         Self::Own(error.to_string())
     }
 }

@@ -1,7 +1,6 @@
 //! One end of a socket that carries frames: whole frames in, one bounded buffer of bytes out.
 //! The slave's first process and the caller's side (`master::client`) both stand on it.
 
-use djinni_raw::Error;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -10,6 +9,7 @@ use slave_api::{
     FRAME_LIMIT_BYTES, Frame, FrameError, FrameReader, FromSlave, HEADER_BYTES,
     PAYLOAD_LIMIT_BYTES, ToSlave,
 };
+use slave_sys::Error;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -43,7 +43,7 @@ impl From<FrameError> for LinkError {
 }
 
 fn call(name: &'static str, errno: Errno) -> LinkError {
-    LinkError::Call(Error::new(name, "a link's socket", errno.raw_os_error()))
+    LinkError::Call(Error::new(name, "a link's socket", errno))
 }
 
 /// A message that a link can send.

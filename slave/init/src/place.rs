@@ -46,7 +46,7 @@ impl Place {
     /// Call this process what it is, for whoever lists them; not before the command is on its way.
     pub fn name_process(&self) {
         if self.area.is_some() {
-            djinni_raw::set_process_name(c"bslave");
+            slave_sys::set_process_name(c"bslave");
         }
     }
 

@@ -7,10 +7,9 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use djinni_raw::{self as raw, Change, FsContext, attr, cwd, ns};
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat};
+use slave_sys::{self as raw, Change, FsContext, attr, cwd, ns};
 
-const O_PATH: i32 = 0o10_000_000;
 const MS_REMOUNT: u64 = 32;
 const MS_BIND: u64 = 4096;
 const MS_REC: u64 = 16384;
@@ -46,7 +45,7 @@ fn main() {
         ["private", path] => raw::mount("", path, "", MS_REC | MS_PRIVATE, ""),
         ["umount", path] => raw::umount(path, false),
         ["mknod", kind, path] => make_node(kind, path),
-        ["open", path] => open(path, 0).map(drop),
+        ["open", path] => open(path, OFlags::RDONLY).map(drop),
         ["write", path] => told("write", fs::write(path, "1")),
         ["mkdir", path] => told("mkdir", fs::create_dir(path)),
         ["join", path] => {
@@ -74,12 +73,11 @@ fn main() {
 }
 
 fn told<T>(call: &'static str, outcome: std::io::Result<T>) -> raw::Result<()> {
-    let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
-    outcome.map(drop).map_err(|error| raw::Error::new(call, "", errno(error)))
+    outcome.map(drop).map_err(|error| raw::Error::from_io(call, "", &error))
 }
 
-fn open(path: &str, flags: i32) -> raw::Result<OwnedFd> {
-    raw::openat2(cwd(), path, flags, 0, 0)
+fn open(path: &str, flags: OFlags) -> raw::Result<OwnedFd> {
+    raw::openat2(cwd(), path, flags, raw::resolve::ANY)
 }
 
 fn clear(flag: &str, path: &str) -> raw::Result<()> {
@@ -88,7 +86,7 @@ fn clear(flag: &str, path: &str) -> raw::Result<()> {
         "nodev" => attr::NODEV,
         _ => attr::NOSUID,
     };
-    raw::mount_setattr(open(path, O_PATH)?, false, Change { clear, ..Change::default() })
+    raw::mount_setattr(open(path, OFlags::PATH)?, false, Change { clear, ..Change::default() })
 }
 
 fn clear_copy(path: &str) -> raw::Result<()> {
@@ -113,7 +111,7 @@ fn mount(kind: &str, path: &str) -> raw::Result<()> {
         "ext4" => "ext4",
         _ => "tmpfs",
     };
-    raw::move_mount(FsContext::open(kind)?.mount(0)?, cwd(), path)
+    raw::move_mount(FsContext::open(kind)?.mount(attr::NONE)?, cwd(), path)
 }
 
 fn set_clock() -> std::io::Result<()> {
@@ -130,7 +128,9 @@ fn socket(family: u16) -> raw::Result<()> {
 fn hoard() {
     const PLAIN_USER: u32 = 1000;
     let lowered = raw::become_id(PLAIN_USER, PLAIN_USER)
-        .and_then(|()| raw::set_no_new_privileges())
+        .and_then(|()| {
+            told("prctl", rustix::thread::set_no_new_privs(true).map_err(std::io::Error::from))
+        })
         .and_then(|()| raw::unshare(ns::USER));
     if let Err(error) = lowered {
         return println!("{error}");

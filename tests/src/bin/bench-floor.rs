@@ -13,8 +13,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use common::{now_ns, sample, stamp};
-use djinni_raw::{self as raw, Cloned, ns};
 use rustix::fs::{Mode, mkdir};
+use slave_sys::{self as raw, Cloned, ns};
 
 const MS_REC: u64 = 0x4000;
 const MS_PRIVATE: u64 = 1 << 18;
@@ -99,8 +99,8 @@ impl Floor {
         }
         let layers = format!("lowerdir={root},upperdir={upper},workdir={work},volatile");
         raw::mount("floor", &merged, "overlay", 0, &layers)?;
-        raw::mount("proc", &format!("{merged}/proc"), "proc", 0, "")?;
-        raw::mount("tmpfs", &format!("{merged}/dev"), "tmpfs", 0, "mode=755")?;
+        raw::mount("proc", format!("{merged}/proc"), "proc", 0, "")?;
+        raw::mount("tmpfs", format!("{merged}/dev"), "tmpfs", 0, "mode=755")?;
         rustix::process::chdir(&merged)?;
         Ok(raw::pivot_root_here()?)
     }

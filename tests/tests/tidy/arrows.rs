@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{below, none, texts, workspace};
 
 /// Crates of ours and the crates of ours that each may import. The design's section 3 draws it.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("djinni-api", &[]),
     ("djinni-log", &["djinni-api"]),
     ("djinni-plan", &["djinni-api"]),
@@ -19,26 +19,24 @@ const ARROWS: [(&str, &[&str]); 18] = [
     // Tests: nothing imports it.
     ("djinni-fuzz", &["djinni-api", "djinni-plan"]),
     ("slave-api", &[]),
-    ("slave-cell", &["djinni-raw"]),
-    ("slave-init", &["djinni-raw", "slave-api"]),
+    ("slave-sys", &["djinni-raw"]),
+    ("slave-cell", &["slave-sys"]),
+    ("slave-init", &["slave-api", "slave-sys"]),
     ("mach-core", &["slave-api"]),
-    ("mach-run", &["djinni-raw", "mach-core", "slave-api", "slave-cell"]),
+    ("mach-run", &["slave-sys", "mach-core", "slave-api", "slave-cell"]),
     ("mach-roots", &["mach-core", "mach-run", "slave-cell"]),
-    ("mach", &["djinni-raw", "mach-core", "mach-roots", "mach-run"]),
-    (
-        "master",
-        &["djinni-api", "djinni-log", "djinni-raw", "slave-api", "slave-cell", "slave-init"],
-    ),
+    ("mach", &["slave-sys", "mach-core", "mach-roots", "mach-run"]),
+    ("master", &["djinni-api", "djinni-log", "slave-sys", "slave-api", "slave-cell", "slave-init"]),
     (
         "host",
         &[
             "djinni-api",
             "djinni-log",
             "djinni-plan",
-            "djinni-raw",
             "master",
             "slave-api",
             "slave-cell",
+            "slave-sys",
         ],
     ),
     (
@@ -46,11 +44,11 @@ const ARROWS: [(&str, &[&str]); 18] = [
         &[
             "djinni-api",
             "djinni-plan",
-            "djinni-raw",
             "master",
             "slave-api",
             "slave-cell",
             "slave-init",
+            "slave-sys",
         ],
     ),
 ];

@@ -11,8 +11,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use djinni_raw as raw;
 use slave_cell::*;
+use slave_sys as raw;
 
 const ALONE: &str = "CELL_TEST_ALONE";
 const MS_REC: u64 = 0x4000;

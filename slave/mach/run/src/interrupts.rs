@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use djinni_raw as raw;
+use slave_sys as raw;
 
 use mach_core::failure::{Cause, Failure};
 

@@ -19,7 +19,7 @@ const PIPE_CLOSED: u8 = 141;
 
 /// From the words to the exit status.
 pub fn main() -> ExitCode {
-    djinni_raw::end_with_reader();
+    slave_sys::end_with_reader();
     match run() {
         Ok(0) if progress::was_unread() => ExitCode::from(PIPE_CLOSED),
         Ok(status) => ExitCode::from(status),
@@ -37,7 +37,7 @@ fn run() -> Result<u8, Failure> {
     progress::set_mode(mode(&arguments));
     if !arguments.verb.only_tells() {
         // Work is carried to its end; the status tells then that nobody read of it.
-        djinni_raw::outlive_reader();
+        slave_sys::outlive_reader();
     }
     if !arguments.verb.builds() {
         refuse_options_of_builds(&matches)?;

@@ -18,9 +18,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
 
-use djinni_raw::{self as raw, Resume};
+use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid};
 use seccompiler::sock_filter;
+use slave_sys::{self as raw, Resume};
 
 /// What a shell does first whose programs are to have another time: it waits until it is traced.
 pub const WAIT: &str = "kill -STOP $$";
@@ -58,11 +59,10 @@ mod register {
 pub fn is_possible() -> bool {
     /// `kernel.yama.ptrace_scope`: nobody.
     const NOBODY: &str = "3";
-    const ESRCH: i32 = 3;
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     // There is no such task, which only who may trace is told.
     let told = raw::trace(i32::MAX).map_err(|error| error.errno());
-    IS_KNOWN_HERE && scope.trim() != NOBODY && told == Err(ESRCH)
+    IS_KNOWN_HERE && scope.trim() != NOBODY && told == Err(Errno::SRCH)
 }
 
 /// Makes this process, and all that it starts, stop for its tracer where it asks for the time of day.
@@ -137,7 +137,7 @@ impl Tracer {
         let _ = waitid(WaitId::Pid(pid(child)), options);
         let traced = match is_possible() {
             true => raw::trace(child),
-            false => Err(raw::Error::new("ptrace", "SEIZE", EPERM)),
+            false => Err(raw::Error::new("ptrace", "SEIZE", Errno::PERM)),
         };
         raw::kill(child, CONTINUE)?;
         traced.map(|()| Self { ahead, waiting: HashMap::new() })
@@ -243,7 +243,6 @@ const EVENT_SECCOMP: i32 = 7;
 const EVENT_STOP: i32 = 128;
 const TIMER_ABSTIME: u64 = 1;
 const EFAULT: u64 = 14;
-const EPERM: i32 = 1;
 
 fn pid(number: i32) -> Pid {
     Pid::from_raw(number).unwrap_or(Pid::INIT)

@@ -7,7 +7,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use djinni_raw as raw;
 use mach_core::distribution::Dist;
 use mach_core::failure::{Cause, Failure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,6 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitOptions};
 use rustix::termios::Winsize;
 use slave_cell::{Cell, Running};
+use slave_sys as raw;
 
 use super::clock::{self, Came, Tracer};
 use super::streams::{self, Carried, Pipes, Pump, Streams};
@@ -340,7 +340,7 @@ fn command(program: &Program, default_locale: &str) -> Command {
 
 /// What process 1 and all it starts must not do, or do otherwise.
 fn restrict(program: &Program) -> std::io::Result<()> {
-    let from = |error: raw::Error| std::io::Error::from_raw_os_error(error.errno());
+    let from = |error: raw::Error| std::io::Error::from(error.errno());
     raw::reset_signals().map_err(from)?;
     if let Some(personality) = program.personality {
         raw::set_personality(personality).map_err(from)?;

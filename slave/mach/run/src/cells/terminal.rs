@@ -5,7 +5,6 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use djinni_raw as raw;
 use mach_core::failure::{Cause, Failure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -18,6 +17,7 @@ use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, Winsize};
 use rustix::termios::{isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use slave_cell::Running;
+use slave_sys as raw;
 
 use crate::interrupts;
 
@@ -68,8 +68,7 @@ pub fn make(
     if let Some(id) = owner {
         rustix::fs::fchown(&theirs, Some(rustix::fs::Uid::from_raw(id)), None)?;
     }
-    raw::set_controlling_terminal(&theirs)
-        .map_err(|error| Errno::from_raw_os_error(error.errno()))?;
+    raw::set_controlling_terminal(&theirs).map_err(|error| error.errno())?;
     let fds = [ours.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -120,8 +119,8 @@ pub fn carry(running: &Running, channel: &OwnedFd) -> Result<(), Failure> {
         return Ok(());
     };
     rustix::io::ioctl_fionbio(&theirs, true).map_err(|errno| failed("FIONBIO", errno))?;
-    let sizes = raw::signal_descriptor(&[SIGWINCH])
-        .map_err(|error| failed("signalfd", Errno::from_raw_os_error(error.errno())))?;
+    let sizes =
+        raw::signal_descriptor(&[SIGWINCH]).map_err(|error| failed("signalfd", error.errno()))?;
     let _raw = RawMode::enter().map_err(|errno| failed("tcsetattr", errno))?;
     let mut carrier = Carrier { theirs, typed: Vec::new(), reads: true, shows: true };
     loop {
