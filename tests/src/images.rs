@@ -86,6 +86,18 @@ pub fn trixie() -> PathBuf {
     image
 }
 
+/// An EROFS image with bubblewrap, podman and the C library of i386; a minute, the first time.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn containers() -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| prepare("containers"));
+    let image = base().join("cache/host/state/images/containers.erofs");
+    assert!(image.is_file(), "{}: bhost has put it elsewhere", image.display());
+    image
+}
+
 /// A Python that has PyPI's Varlink client.
 ///
 /// # Panics

@@ -51,6 +51,11 @@ fn mounts(slave: &SlaveName) -> Result<Vec<Mount>, String> {
         Mount::new(Source::Proc, "/proc", Attr::INERT),
         // Not a new one: the network is the master's, so sysfs of it is too.
         Mount::new(path("/sys"), "/sys", Attr { read_only: true, ..Attr::INERT }),
+        // Programs that make containers look here. Its files are the djinni's, so read-only takes nothing.
+        Mount {
+            make: MountPoint::Optional,
+            ..Mount::new(Source::Cgroup, "/sys/fs/cgroup", Attr { read_only: true, ..Attr::INERT })
+        },
         Mount::new(Source::Devices, "/dev", Attr::SCRATCH),
         Mount::new(RUN, "/run", Attr::SCRATCH),
         Mount::new(TMP, "/tmp", Attr::SCRATCH),

@@ -125,6 +125,8 @@ pub enum Source {
     Proc,
     /// A new sysfs, read-only: wants [`Network::New`] (else EPERM: bind the caller's `/sys`).
     Sys,
+    /// The cgroup v2 file system, of which the cell sees its own cgroup and what is below it.
+    Cgroup,
     /// A `/dev` of its own: the harmless devices of the caller, pseudo-terminals, shm, the usual links.
     Devices,
 }

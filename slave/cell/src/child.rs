@@ -11,6 +11,7 @@ use slave_sys as raw;
 
 use crate::cell::{Cell, Network, Stdio};
 use crate::error::{AtStep, Failure, Step};
+use crate::spawn::Entry;
 use crate::{filter, mounts};
 
 const MS_REC: u64 = 0x4000;
@@ -28,8 +29,8 @@ pub(crate) fn waits(cell: &Cell) -> bool {
 
 /// Makes the calling process, fresh from `clone3`, the first of `cell`, and tells the parent.
 /// `false`: it failed (the parent knows), or nobody listens any more; then it must end.
-pub(crate) fn become_first(cell: &Cell, channel: OwnedFd) -> bool {
-    match set_up(cell, &channel) {
+pub(crate) fn become_first(cell: &Cell, entry: Entry, channel: OwnedFd) -> bool {
+    match set_up(cell, entry, &channel) {
         // A parent that died before PDEATHSIG was set shows here, as EPIPE.
         Ok(()) => tell(&channel, READY),
         Err(failure) => {
@@ -43,12 +44,15 @@ fn tell(channel: &OwnedFd, message: &[u8]) -> bool {
     rustix::net::send(channel, message, SendFlags::NOSIGNAL).is_ok()
 }
 
-fn set_up(cell: &Cell, channel: &OwnedFd) -> Result<(), Failure> {
+fn set_up(cell: &Cell, entry: Entry, channel: &OwnedFd) -> Result<(), Failure> {
     let kept = [cell.keep_fds.as_slice(), &[channel.as_raw_fd()]].concat();
     raw::close_all_but(&kept).step(Step::Descriptors)?;
     rustix::process::umask(Mode::empty());
     if waits(cell) {
         wait_for_go(channel)?;
+    }
+    if entry == Entry::Moved {
+        raw::unshare(raw::ns::CGROUP).step(Step::Cgroup)?;
     }
     if cell.ids.is_none() {
         // Without a new user namespace the copied mounts are still peers of the caller's.

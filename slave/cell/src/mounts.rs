@@ -20,6 +20,7 @@ pub(crate) enum Taken {
     Tmpfs { mode: u32, size_bytes: u64, inodes: u64 },
     Proc,
     Sys,
+    Cgroup,
     Itself,
 }
 
@@ -40,6 +41,7 @@ fn take(mount: &Mount) -> Result<Taken, Failure> {
         Source::Tmpfs { mode, size_bytes, inodes } => Taken::Tmpfs { mode, size_bytes, inodes },
         Source::Proc => Taken::Proc,
         Source::Sys => Taken::Sys,
+        Source::Cgroup => Taken::Cgroup,
         Source::Itself => Taken::Itself,
     })
 }
@@ -75,6 +77,7 @@ fn attach(root: &OwnedFd, mount: &Mount, taken: Taken) -> raw::Result<()> {
             let attr = Attr { read_only: true, ..attr };
             attach(raw::FsContext::open("sysfs")?.mount(attr.bits())?)
         }
+        Taken::Cgroup => attach(raw::FsContext::open("cgroup2")?.mount(attr.bits())?),
         Taken::Itself => {
             let tree = raw::open_tree(&point, "", true)?;
             restrict(&tree, true, attr)?;

@@ -57,8 +57,9 @@ fn try_spawn<F: FnOnce() -> i32>(cell: &Cell, main: F) -> Result<Running, Failur
 /// raced with, and kill the child, each time. Moving it takes a grace period of RCU, some
 /// milliseconds, and works always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Entry {
+pub(crate) enum Entry {
     AtBirth,
+    /// Its cgroup namespace is made after the move: the cgroup of that moment is its top.
     Moved,
 }
 
@@ -82,7 +83,7 @@ fn attempt<F: FnOnce() -> i32>(
     let (ours, theirs) = channel().step(Step::Channel)?;
     match clone(cell, entry)? {
         // No owner but what `main` owns is ever dropped in the child: its numbers are closed there.
-        Cloned::Child => raw::exit_now(run(cell, theirs, main)),
+        Cloned::Child => raw::exit_now(run(cell, entry, theirs, main)),
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
             let running = Running::new(pid, pidfd);
@@ -102,10 +103,10 @@ fn clone(cell: &Cell, entry: Entry) -> Result<Cloned, Failure> {
         Entry::Moved => None,
     };
     let Some(ids) = cell.ids else {
-        return raw::clone3(namespaces(cell), cgroup).step(Step::Clone);
+        return raw::clone3(namespaces(cell, entry), cgroup).step(Step::Clone);
     };
     let caller = raw::assume_user(ids.outside).step_on(Step::IdMaps, describe(ids))?;
-    match raw::clone3(namespaces(cell), cgroup) {
+    match raw::clone3(namespaces(cell, entry), cgroup) {
         // It becomes its own root later, and the caller never again.
         Ok(Cloned::Child) => Ok(Cloned::Child),
         cloned => caller.resume().and(cloned).step(Step::Clone),
@@ -141,20 +142,25 @@ fn channel() -> raw::Result<(OwnedFd, OwnedFd)> {
         .map_err(|errno| raw_error("socketpair", "AF_UNIX", errno))
 }
 
-fn namespaces(cell: &Cell) -> u64 {
+fn namespaces(cell: &Cell, entry: Entry) -> u64 {
     ns::MOUNT
         | ns::PID
         | ns::IPC
         | ns::UTS
-        | ns::CGROUP
+        | if entry == Entry::AtBirth { ns::CGROUP } else { 0 }
         | if cell.ids.is_some() { ns::USER } else { 0 }
         | if cell.network == Network::New { ns::NETWORK } else { 0 }
 }
 
 /// The child's whole life. A panic must not unwind into the caller's copy of the stack.
-fn run<F: FnOnce() -> i32>(cell: &Cell, channel: OwnedFd, main: &mut Option<F>) -> i32 {
+fn run<F: FnOnce() -> i32>(
+    cell: &Cell,
+    entry: Entry,
+    channel: OwnedFd,
+    main: &mut Option<F>,
+) -> i32 {
     let life = || match main.take() {
-        Some(main) if child::become_first(cell, channel) => main(),
+        Some(main) if child::become_first(cell, entry, channel) => main(),
         _ => PANICKED,
     };
     catch_unwind(AssertUnwindSafe(life)).unwrap_or(PANICKED)
