@@ -2,7 +2,7 @@
 //! for one test alone.
 //!
 //! A claim is a lock of `flock(2)` on a file below `/run`; it ends with its process at the latest. Each
-//! [`Claim`] has its own open file description, so that threads of one process exclude each other, too.
+//! claim has its own open file description, so that threads of one process exclude each other, too.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
