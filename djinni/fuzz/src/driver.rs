@@ -12,7 +12,7 @@ use crate::targets::Target;
 /// Inputs that were accepted and are kept to be changed further, at most.
 const KEPT_LIMIT: usize = 4096;
 
-/// What a run of one target did.
+/// Result of one run of a target.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// Inputs that were run.

@@ -113,7 +113,7 @@ impl Subscriber for Lines {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let line = self.line(event.metadata().level(), &fields);
-        // A closed log is no reason to stop.
+        // The service continues if its log is closed.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 

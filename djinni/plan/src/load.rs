@@ -145,7 +145,7 @@ fn missing(file: &Path, path: &Path, problem: std::io::Error) -> ConfigError {
     error(file, reason, format!("create it: 'mkdir -p -m 0700 {}'", path.display()))
 }
 
-/// What decides who may change a file or directory (`inode(7)`).
+/// Owner, group and mode of a file or directory: they decide who may change it (`inode(7)`).
 #[derive(Debug, Clone, Copy)]
 struct Access {
     uid: u32,

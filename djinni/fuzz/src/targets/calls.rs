@@ -135,7 +135,7 @@ fn stays_within(plan: &Plan, act: &Act<'_>, master: &Master) {
     }
 }
 
-/// What is sent is an answer that a client can read.
+/// Checks that a client can decode each answer.
 fn is_answer(bytes: &[u8]) {
     let answer = bytes.strip_suffix(b"\0").map(parse_answer);
     assert!(matches!(answer, Some(Ok(_))), "{answer:?}");

@@ -3,7 +3,7 @@
 use djinni_plan::config::{Config, Files, Ids, Master, parse};
 use djinni_plan::plan::compose_master;
 
-/// What separates files in an input. No file of configuration can hold it.
+/// Separator of files in an input. A configuration file cannot contain it.
 const SEPARATOR: &str = "\u{1}";
 
 /// Files of a configuration, separated: images first, then one master each. What is accepted gives
