@@ -1,5 +1,6 @@
 //! The daemon: the administrator's socket, the configuration, and the masters' workers.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,12 @@ use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
 use djinni_plan::policy::{self, HostAct};
 use djinni_raw::{next_signal, signal_descriptor};
 use djinni_sys::namespace;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use crate::jobs::{Asked, Job, JobKind};
 use crate::link::{Command, Explain};
 use crate::masters::{Masters, Standing};
-use crate::server::{Incoming, Server};
+use crate::server::{Event, Incoming, Server};
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -73,29 +74,25 @@ impl Daemon {
                 tracing::info!("ready on {}", self.places.host_socket().display());
                 told = true;
             }
-            let ready = self.wait((!told).then_some(started + TAKE_OVER_LIMIT));
-            if ready.signals {
-                match next_signal(&self.signals) {
-                    Some(SIGHUP) => {
-                        if let Err(error) = self.reload() {
-                            tracing::error!("not reloaded: {error}");
+            for event in self.turn((!told).then_some(started + TAKE_OVER_LIMIT))? {
+                match event {
+                    // What workers and children have done is looked at above.
+                    Event::Ready(Source::Masters) => {}
+                    Event::Ready(Source::Signals) => match next_signal(&self.signals) {
+                        Some(SIGHUP) => {
+                            if let Err(error) = self.reload() {
+                                tracing::error!("not reloaded: {error}");
+                            }
                         }
-                    }
-                    Some(signal) => {
-                        self.end(signal);
-                        return Ok(());
-                    }
-                    None => {}
+                        Some(signal) => {
+                            self.end(signal);
+                            return Ok(());
+                        }
+                        None => {}
+                    },
+                    Event::Readable(id) => self.hear(id),
+                    Event::Overdue(id) => self.server.close(id),
                 }
-            }
-            for id in ready.connections {
-                self.hear(id);
-            }
-            if ready.listener {
-                self.server.accept();
-            }
-            for id in self.server.overdue(Instant::now()) {
-                self.server.close(id);
             }
         }
     }
@@ -107,24 +104,12 @@ impl Daemon {
     }
 
     /// Waits until something is to be done: at the latest at `until`.
-    fn wait(&self, until: Option<Instant>) -> Ready {
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        fds.extend(self.server.poll_fds());
-        fds.extend(self.masters.poll_fds());
-        let soon = self.server.is_waiting().then(|| Instant::now() + Duration::from_secs(1));
+    fn turn(&mut self, until: Option<Instant>) -> Result<Vec<Event<Source>>, String> {
         let jobs = self.jobs.iter().map(|job| job.deadline);
-        let until = jobs.chain(until).chain(soon).chain(self.masters.deadline()).min();
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        // A little later rather than a little too early, and again.
-        let left = left.and_then(|left| Timespec::try_from(left + Duration::from_millis(1)).ok());
-        let _ = poll(&mut fds, left.as_ref());
-        let ready = |at: usize| !fds[at].revents().is_empty();
-        let ids = self.server.ids().into_iter().enumerate();
-        Ready {
-            signals: ready(0),
-            listener: ready(1),
-            connections: ids.filter(|(at, _)| ready(2 + at)).map(|(_, id)| id).collect(),
-        }
+        let until = jobs.chain(until).chain(self.masters.deadline()).min();
+        let mut others = vec![(Source::Signals, self.signals.as_fd(), PollFlags::IN)];
+        others.extend(self.masters.fds().map(|fd| (Source::Masters, fd, PollFlags::IN)));
+        self.server.turn(&others, until).map_err(|error| error.to_string())
     }
 
     /// Replies where there is a reply now; and where there is one to what was asked behind that, since
@@ -169,18 +154,15 @@ impl Daemon {
     }
 
     fn hear(&mut self, id: ConnectionId) {
-        let Some(connection) = self.server.get(id) else { return };
-        let Some(incoming) = connection.read() else { return self.server.close(id) };
-        connection.backlog.extend(incoming);
-        self.answer_backlog(id);
+        match self.server.read(id) {
+            true => self.answer_backlog(id),
+            false => self.server.close(id),
+        }
     }
 
     /// Answers what has come by a connection, in order, up to what has to be waited for.
     fn answer_backlog(&mut self, id: ConnectionId) {
-        while let Some(connection) = self.server.get(id)
-            && !connection.busy
-            && let Some(incoming) = connection.backlog.pop_front()
-        {
+        while let Some(incoming) = self.server.next(id) {
             match incoming {
                 Incoming::Call(call) => match self.answer(id, &call) {
                     Some(reply) if !call.oneway => self.send(id, reply),
@@ -197,7 +179,7 @@ impl Daemon {
     }
 
     fn send(&mut self, id: ConnectionId, message: Vec<u8>) {
-        if self.server.get(id).is_some_and(|connection| connection.send(&message).is_err()) {
+        if self.server.send(id, &message).is_err() {
             self.server.close(id);
         }
     }
@@ -235,7 +217,7 @@ impl Daemon {
         let deadline = Instant::now() + kind.patience();
         self.jobs.push(Job { connection: id, kind, deadline });
         if let Some(connection) = self.server.get(id) {
-            connection.busy = true;
+            connection.pause();
         }
     }
 
@@ -301,10 +283,11 @@ impl Daemon {
     }
 }
 
-struct Ready {
-    signals: bool,
-    listener: bool,
-    connections: Vec<ConnectionId>,
+/// What wakes the daemon beside connections.
+#[derive(Clone, Copy)]
+enum Source {
+    Signals,
+    Masters,
 }
 
 /// What a master stands on cannot change under it.

@@ -1,7 +1,7 @@
 //! One worker, as the daemon sees it: its process and its two links. Nothing here waits.
 
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -9,7 +9,6 @@ use djinni_api::{ImageName, SlaveName};
 use djinni_plan::config::{Config, Master};
 use djinni_plan::places::Places;
 use djinni_sys::child::{Child, Rights};
-use rustix::event::{PollFd, PollFlags};
 
 use crate::images::Images;
 use crate::link::{Answer, Command, Delivered, Link, Numbered, WantImage};
@@ -97,8 +96,7 @@ impl Handle {
     }
 
     /// Descriptors that become readable when the worker has sent a message or has ended.
-    pub fn poll_fds(&self) -> [PollFd<'_>; 3] {
-        let fds = [self.commands.as_fd(), self.images.as_fd(), self.child.as_fd()];
-        fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+    pub fn fds(&self) -> [BorrowedFd<'_>; 3] {
+        [self.commands.as_fd(), self.images.as_fd(), self.child.as_fd()]
     }
 }

@@ -15,7 +15,7 @@
 mod lives;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,6 @@ use djinni_api::{MasterName, SlaveName};
 use djinni_plan::config::Config;
 use djinni_plan::places::Places;
 use djinni_sys::child::Child;
-use rustix::event::{PollFd, PollFlags};
 
 use crate::handle::Handle;
 use crate::images::Images;
@@ -173,15 +172,14 @@ impl Masters {
     }
 
     /// Descriptors to poll: ready when [`Masters::advance`] has something to do.
-    pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let falling = self.known.values().filter_map(|known| match &known.life {
             Life::Falling(child) => Some(child),
             _ => None,
         });
         let children = falling.chain(&self.dying).chain(self.images.children());
-        let children = children.map(|child| PollFd::from_borrowed_fd(child.as_fd(), PollFlags::IN));
         let workers = self.known.values().filter_map(Known::worker);
-        workers.flat_map(Handle::poll_fds).chain(children).collect()
+        workers.flat_map(Handle::fds).chain(children.map(AsFd::as_fd))
     }
 
     /// When [`Masters::advance`] has something to do although nothing is ready.

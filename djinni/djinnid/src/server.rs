@@ -1,6 +1,10 @@
 //! A listening Varlink socket and its connections, bounded in number, size and time. No threads.
+//!
+//! The daemon and its workers have this loop in common: [`Server::turn`] waits for the socket, its
+//! connections and the descriptors that its caller names, and returns events.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +15,9 @@ use std::time::{Duration, Instant};
 use djinni_api::codec::{Call, Framer, parse_call};
 use djinni_plan::lifecycle::ConnectionId;
 use djinni_plan::policy::Peer;
-use rustix::event::{PollFd, PollFlags};
+use djinni_raw::Error;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// Connections a socket may have at once; a master needs one a running slave and a few more.
 pub const CONNECTIONS: usize = 128;
@@ -19,6 +25,8 @@ pub const CONNECTIONS: usize = 128;
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(5);
 /// How many bytes are read from one connection before the next has its turn.
 const READ_BYTES: usize = 16 * 1024;
+/// How long nobody is accepted after `accept` has failed: the socket stays ready, and would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub struct Connection {
@@ -27,9 +35,9 @@ pub struct Connection {
     /// Whether it has asked for events.
     pub monitoring: bool,
     /// Whether an answer to it is being waited for: nothing is read from it meanwhile.
-    pub busy: bool,
-    /// Calls that came behind the one that is being answered.
-    pub backlog: VecDeque<Incoming>,
+    busy: bool,
+    /// What has come from it and is not answered yet.
+    backlog: VecDeque<Incoming>,
     stream: UnixStream,
     framer: Framer,
     message_began: Option<Instant>,
@@ -41,6 +49,9 @@ pub struct Server {
     connections: Vec<Connection>,
     next: ConnectionId,
     full: Vec<u8>,
+    /// Somebody wants to connect.
+    knocked: bool,
+    deaf_until: Option<Instant>,
 }
 
 /// What came from a connection.
@@ -51,14 +62,27 @@ pub enum Incoming {
     Broken(String),
 }
 
+/// What [`Server::turn`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<T> {
+    /// The descriptor with this token is ready.
+    Ready(T),
+    /// This connection has sent something, or has ended.
+    Readable(ConnectionId),
+    /// A message of this connection takes too long.
+    Overdue(ConnectionId),
+}
+
 impl Server {
     /// Listens at `path`, where a socket of an earlier run may still be, for `owner`'s processes.
     /// `full` is what one connection too many is told before it is closed.
     pub fn listen(path: &Path, owner: u32, mode: u32, full: Vec<u8>) -> std::io::Result<Self> {
         // Bound beside and renamed: there is no moment at which a client finds no socket.
         // No master can have such a name.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let fresh = path.with_file_name(format!(".{name}.new"));
+        let mut fresh = OsString::from(".");
+        fresh.push(path.file_name().unwrap_or_default());
+        fresh.push(".new");
+        let fresh = path.with_file_name(fresh);
         match std::fs::remove_file(&fresh) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -68,26 +92,65 @@ impl Server {
         std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))?;
         std::os::unix::fs::chown(&fresh, Some(owner), Some(owner))?;
         std::fs::rename(&fresh, path)?;
-        Ok(Server { listener, connections: Vec::new(), next: 1, full })
+        let (connections, knocked, deaf_until) = (Vec::new(), false, None);
+        Ok(Server { listener, connections, next: 1, full, knocked, deaf_until })
     }
 
-    /// Descriptors to poll: the listener first, then each connection that is not busy, in order.
-    pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
-        let idle = self.connections.iter().filter(|connection| !connection.busy);
-        let fds = idle.map(|connection| connection.stream.as_fd());
-        let all = std::iter::once(self.listener.as_fd()).chain(fds);
-        all.map(|fd: BorrowedFd<'_>| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect()
+    /// Waits for something to happen, at the latest until `until`; no event when it is time, or after
+    /// a signal. `others` are waited for beside the connections, and told by their tokens.
+    ///
+    /// Whoever wants to connect is accepted by the next turn, when those that have ended are closed.
+    pub fn turn<T: Copy>(
+        &mut self,
+        others: &[(T, BorrowedFd<'_>, PollFlags)],
+        until: Option<Instant>,
+    ) -> djinni_raw::Result<Vec<Event<T>>> {
+        let now = Instant::now();
+        if std::mem::take(&mut self.knocked) {
+            self.accept(now);
+        }
+        let overdue = self.reading().filter(|c| c.deadline().is_some_and(|at| at <= now));
+        let overdue: Vec<_> = overdue.map(|c| Event::Overdue(c.peer.connection)).collect();
+        if !overdue.is_empty() {
+            return Ok(overdue);
+        }
+        self.deaf_until = self.deaf_until.filter(|until| *until > now);
+        let deadlines = self.reading().filter_map(Connection::deadline).chain(self.deaf_until);
+        let until = deadlines.chain(until).min();
+
+        let other =
+            others.iter().map(|(token, fd, flags)| (Some(Event::Ready(*token)), *fd, *flags));
+        let listener =
+            self.deaf_until.is_none().then(|| (None, self.listener.as_fd(), PollFlags::IN));
+        let reading = self
+            .reading()
+            .map(|c| (Some(Event::Readable(c.peer.connection)), c.stream.as_fd(), PollFlags::IN));
+        let ready = ready(other.chain(listener).chain(reading), until)?;
+        self.knocked = ready.iter().any(Option::is_none);
+        Ok(ready.into_iter().flatten().collect())
     }
 
-    /// Ids of the connections, in the order of [`Server::poll_fds`].
-    pub fn ids(&self) -> Vec<ConnectionId> {
-        let idle = self.connections.iter().filter(|connection| !connection.busy);
-        idle.map(|connection| connection.peer.connection).collect()
+    /// The connections that are read from.
+    fn reading(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.iter().filter(|connection| !connection.busy)
     }
 
     /// Takes in one waiting connection. One too many is told so and closed.
-    pub fn accept(&mut self) {
-        let Ok((stream, _)) = self.listener.accept() else { return };
+    fn accept(&mut self, now: Instant) {
+        let stream = match self.listener.accept() {
+            Ok((stream, _)) => stream,
+            // Whoever it was has gone again.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) =>
+            {
+                return;
+            }
+            Err(error) => {
+                tracing::error!("no connection is accepted for a second: accept: {error}");
+                self.deaf_until = Some(now + ACCEPT_PAUSE);
+                return;
+            }
+        };
         if stream.set_nonblocking(true).is_err() {
             return;
         }
@@ -122,54 +185,88 @@ impl Server {
         self.connections.retain(|connection| connection.peer.connection != id);
     }
 
-    /// Connections whose message is overdue.
-    pub fn overdue(&self, now: Instant) -> Vec<ConnectionId> {
-        let late = |began: Instant| now.duration_since(began) > MESSAGE_DEADLINE;
-        let reading = self.connections.iter().filter(|connection| !connection.busy);
-        let overdue = reading.filter(|c| c.message_began.is_some_and(late));
-        overdue.map(|connection| connection.peer.connection).collect()
-    }
-
-    /// Whether some message is under way, so that a deadline runs.
-    pub fn is_waiting(&self) -> bool {
-        self.connections.iter().any(|connection| connection.message_began.is_some())
-    }
-
     /// Ids of those who asked for events.
     pub fn monitors(&self) -> Vec<ConnectionId> {
         let monitors = self.connections.iter().filter(|connection| connection.monitoring);
         monitors.map(|connection| connection.peer.connection).collect()
     }
+
+    /// Reads what a connection has sent; `false` when the other end has closed.
+    pub fn read(&mut self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(Connection::read)
+    }
+
+    /// The next of what came from a connection; none while it waits for an answer.
+    pub fn next(&mut self, id: ConnectionId) -> Option<Incoming> {
+        self.get(id).filter(|connection| !connection.busy)?.backlog.pop_front()
+    }
+
+    /// Sends a whole message, or errs when the other end does not read: it is to be closed then,
+    /// rather than let it hold up everybody else.
+    pub fn send(&mut self, id: ConnectionId, message: &[u8]) -> std::io::Result<()> {
+        match self.get(id) {
+            Some(connection) => connection.stream.write_all(message),
+            None => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+/// The tokens of the descriptors that are ready, once one is or it is time.
+fn ready<'a, T>(
+    sources: impl Iterator<Item = (T, BorrowedFd<'a>, PollFlags)>,
+    until: Option<Instant>,
+) -> djinni_raw::Result<Vec<T>> {
+    let with_fd = |(token, fd, flags)| (token, PollFd::from_borrowed_fd(fd, flags));
+    let (tokens, mut fds): (Vec<T>, Vec<PollFd<'_>>) = sources.map(with_fd).unzip();
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    // A little later rather than a little too early, and again.
+    let left = left.and_then(|left| Timespec::try_from(left + Duration::from_millis(1)).ok());
+    match poll(&mut fds, left.as_ref()) {
+        Ok(_) => {}
+        Err(Errno::INTR) => return Ok(Vec::new()),
+        Err(errno) => return Err(Error::new("poll", format!("{} descriptors", fds.len()), errno)),
+    }
+    let ready = |(token, fd): (T, PollFd<'_>)| (!fd.revents().is_empty()).then_some(token);
+    Ok(tokens.into_iter().zip(fds).filter_map(ready).collect())
 }
 
 impl Connection {
-    /// Reads what has come: whole calls in order. `None`: the other end has closed.
-    pub fn read(&mut self) -> Option<Vec<Incoming>> {
+    /// Until when the message that has begun must have come.
+    fn deadline(&self) -> Option<Instant> {
+        self.message_began.map(|began| began + MESSAGE_DEADLINE)
+    }
+
+    fn read(&mut self) -> bool {
         let mut buffer = [0u8; READ_BYTES];
         let n = match self.stream.read(&mut buffer) {
-            Ok(0) => return None,
+            Ok(0) => return false,
             Ok(n) => n,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(Vec::new()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Some(Vec::new()),
-            Err(_) => return None,
+            Err(error) => {
+                return matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
+            }
         };
         let mut input = &buffer[..n];
-        let mut incoming = Vec::new();
+        let before = self.backlog.len();
         while let Some(framed) = self.framer.push(&mut input) {
             match framed.and_then(|message| parse_call(&message)) {
-                Ok(call) => incoming.push(Incoming::Call(Box::new(call))),
+                Ok(call) => self.backlog.push_back(Incoming::Call(Box::new(call))),
                 Err(error) => {
-                    incoming.push(Incoming::Broken(error.to_string()));
-                    return Some(incoming);
+                    self.backlog.push_back(Incoming::Broken(error.to_string()));
+                    return true;
                 }
             }
         }
         self.message_began = match (self.framer.held_bytes(), self.message_began) {
             (0, _) => None,
-            (_, Some(began)) if incoming.is_empty() => Some(began),
+            (_, Some(began)) if self.backlog.len() == before => Some(began),
             (_, _) => Some(Instant::now()),
         };
-        Some(incoming)
+        true
+    }
+
+    /// From now on an answer is being waited for.
+    pub fn pause(&mut self) {
+        self.busy = true;
     }
 
     /// What was waited for has been answered: reading goes on, with a new deadline.
@@ -177,10 +274,71 @@ impl Connection {
         self.busy = false;
         self.message_began = self.message_began.map(|_| Instant::now());
     }
+}
 
-    /// Sends a whole message, or errs when the other end does not read: it is closed then, rather
-    /// than let it hold up everybody else.
-    pub fn send(&mut self, message: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(message)
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn server(name: &str) -> (std::path::PathBuf, Server) {
+        let path = std::env::temp_dir().join(format!("djinnid-{name}-{}", std::process::id()));
+        let own = rustix::process::geteuid().as_raw();
+        let server = Server::listen(&path, own, 0o600, Vec::new()).unwrap();
+        (path, server)
+    }
+
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_millis(20))
+    }
+
+    #[test]
+    fn a_turn_tells_what_is_ready_by_its_token() {
+        let (path, mut server) = server("turn");
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (idle, _kept) = UnixStream::pair().unwrap();
+        let others = [(7, idle.as_fd(), PollFlags::IN), ('x' as i32, ours.as_fd(), PollFlags::IN)];
+        assert_eq!(server.turn(&others, soon()).unwrap(), []);
+        (&theirs).write_all(b"!").unwrap();
+        assert_eq!(server.turn(&others, None).unwrap(), [Event::Ready('x' as i32)]);
+        let client = UnixStream::connect(&path).unwrap();
+        assert_eq!(server.turn::<()>(&[], None).unwrap(), [], "somebody has knocked");
+        (&client).write_all(b"{").unwrap();
+        assert_eq!(server.turn::<()>(&[], None).unwrap(), [Event::Readable(1)]);
+        assert!(server.read(1) && server.next(1).is_none());
+        server.get(1).unwrap().pause();
+        (&client).write_all(b"}").unwrap();
+        assert_eq!(server.turn::<()>(&[], soon()).unwrap(), [], "it waits for an answer");
+        server.get(1).unwrap().resume();
+        assert_eq!(server.turn::<()>(&[], None).unwrap(), [Event::Readable(1)]);
+        server.get(1).unwrap().message_began = Some(Instant::now() - MESSAGE_DEADLINE);
+        assert_eq!(server.turn::<()>(&[], None).unwrap(), [Event::Overdue(1)]);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_poll_that_fails_is_an_error() {
+        let (path, mut server) = server("fails");
+        std::fs::remove_file(path).unwrap();
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap();
+        let (one, _other) = UnixStream::pair().unwrap();
+        let many = vec![((), one.as_fd(), PollFlags::IN); limit as usize + 1];
+        // More descriptors than a process may have: poll(2).
+        let error = server.turn(&many, None).unwrap_err();
+        assert_eq!((error.call(), error.errno()), ("poll", Errno::INVAL));
+    }
+
+    #[test]
+    fn a_socket_that_cannot_accept_is_left_alone_for_a_while() {
+        let (path, mut server) = server("deaf");
+        let _client = UnixStream::connect(&path).unwrap();
+        server.deaf_until = Some(Instant::now() + Duration::from_millis(50));
+        assert_eq!(server.turn::<()>(&[], None).unwrap(), []);
+        assert!(!server.knocked, "the turn has ended for the clock");
+        assert_eq!(server.turn::<()>(&[], None).unwrap(), []);
+        assert!(server.knocked && server.deaf_until.is_none());
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -21,7 +21,7 @@ use djinni_sys::{facts, namespace};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::link::{Answer, Command, Delivered, Explain, Link, Numbered, WantImage};
-use crate::server::{Incoming, Server};
+use crate::server::{Event, Incoming, Server};
 
 /// How often a tree that is in use is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -155,54 +155,45 @@ impl Worker {
     fn serve(mut self) -> i32 {
         self.note_master();
         loop {
-            let ready = self.wait();
-            if ready.commands {
-                match self.command() {
-                    Some(status) => return status,
-                    None => continue,
+            let events = match self.turn() {
+                Ok(events) => events,
+                Err(error) => {
+                    tracing::error!("{error}");
+                    return 1;
                 }
-            }
-            if ready.init {
-                self.note_master();
-            }
+            };
             // What was sent while we were at work must be read before silence is.
-            let idle = ready.connections.is_empty();
-            for id in ready.connections {
-                self.hear(id);
+            let idle = events.iter().all(|event| matches!(event, Event::Ready(_)));
+            for event in events {
+                match event {
+                    Event::Ready(Source::Commands) => match self.command() {
+                        Some(status) => return status,
+                        None => break,
+                    },
+                    Event::Ready(Source::Init) => self.note_master(),
+                    Event::Ready(Source::Removals) => {}
+                    Event::Readable(id) => self.hear(id),
+                    Event::Overdue(id) => {
+                        tracing::warn!("a message took too long; connection closed");
+                        self.hang_up(id);
+                    }
+                }
                 if self.is_commanded() {
-                    // The daemon does not wait behind what a master has to say by the other ones.
+                    // The daemon does not wait behind what a master has to say by its connections.
                     break;
                 }
-            }
-            if ready.listener {
-                self.server.accept();
             }
             self.on_time(idle);
         }
     }
 
-    fn wait(&self) -> Ready {
-        let mut fds = vec![PollFd::new(&self.commands, PollFlags::IN)];
-        let init = self.init.as_ref().map(|events| PollFd::new(events, PollFlags::PRI));
-        let listener_at = 1 + usize::from(init.is_some());
-        fds.extend(init);
-        fds.extend(self.server.poll_fds());
+    fn turn(&mut self) -> djinni_raw::Result<Vec<Event<Source>>> {
+        let until = self.deadline();
+        let mut others = vec![(Source::Commands, self.commands.as_fd(), PollFlags::IN)];
+        others.extend(self.init.as_ref().map(|init| (Source::Init, init.as_fd(), PollFlags::PRI)));
         let removals = self.stage.removals.children();
-        fds.extend(removals.map(|child| PollFd::from_borrowed_fd(child.as_fd(), PollFlags::IN)));
-        let timeout = self.timeout().and_then(|timeout| Timespec::try_from(timeout).ok());
-        // Interrupted or timed out: nothing is ready, and the clock is looked at.
-        let _ = poll(&mut fds, timeout.as_ref());
-        let ready = |at: usize| !fds[at].revents().is_empty();
-        let ids = self.server.ids().into_iter().enumerate();
-        Ready {
-            commands: ready(0),
-            init: listener_at == 2 && ready(1),
-            listener: ready(listener_at),
-            connections: ids
-                .filter(|(at, _)| ready(listener_at + 1 + at))
-                .map(|(_, id)| id)
-                .collect(),
-        }
+        others.extend(removals.map(|child| (Source::Removals, child.as_fd(), PollFlags::IN)));
+        self.server.turn(&others, until)
     }
 
     fn is_commanded(&self) -> bool {
@@ -210,22 +201,17 @@ impl Worker {
         poll(&mut [PollFd::new(&self.commands, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    /// When there is something to do although nothing has happened.
+    fn deadline(&self) -> Option<Instant> {
         let draining = self.statuses.values().any(|s| matches!(s.state, State::Draining { .. }));
-        let again = draining || self.server.is_waiting() || self.stage.removals.is_busy();
-        let retry = again.then_some(RETRY);
-        let lease = self.holds_for_master().then(|| {
-            self.silent_after.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
-        });
+        let again = draining || self.stage.removals.is_busy();
+        let retry = again.then(|| Instant::now() + RETRY);
+        let lease = self.holds_for_master().then_some(self.silent_after);
         retry.into_iter().chain(lease).min()
     }
 
     fn on_time(&mut self, idle: bool) {
         let now = Instant::now();
-        for id in self.server.overdue(now) {
-            tracing::warn!("a message took too long; connection closed");
-            self.hang_up(id);
-        }
         if idle && self.holds_for_master() && now >= self.silent_after {
             self.end_holds(Ending::Silence);
         }
@@ -240,26 +226,21 @@ impl Worker {
 
     /// Reads from one connection and answers what came.
     fn hear(&mut self, id: ConnectionId) {
-        let Some(connection) = self.server.get(id) else { return };
-        let Some(incoming) = connection.read() else { return self.hang_up(id) };
-        for each in incoming {
-            match each {
-                Incoming::Call(call) => {
-                    let reply = self.answer(id, &call).filter(|_| !call.oneway);
-                    let Some(connection) = self.server.get(id) else { return };
-                    if reply.is_some_and(|reply| connection.send(&reply).is_err()) {
-                        return self.hang_up(id);
-                    }
-                }
+        if !self.server.read(id) {
+            return self.hang_up(id);
+        }
+        while let Some(incoming) = self.server.next(id) {
+            let (reply, last) = match incoming {
+                Incoming::Call(call) => (self.answer(id, &call).filter(|_| !call.oneway), false),
                 Incoming::Broken(why) => {
                     tracing::warn!("{why}; connection closed");
-                    let refusal =
-                        wire::Refusal::InvalidRequest { field: "message".into(), reason: why };
-                    if let Some(connection) = self.server.get(id) {
-                        let _ = connection.send(&refusal.encode());
-                    }
-                    return self.hang_up(id);
+                    let field = "message".into();
+                    (Some(wire::Refusal::InvalidRequest { field, reason: why }.encode()), true)
                 }
+            };
+            let sent = reply.map(|reply| self.server.send(id, &reply));
+            if last || sent.is_some_and(|sent| sent.is_err()) {
+                return self.hang_up(id);
             }
         }
     }
@@ -386,12 +367,12 @@ impl Worker {
     }
 }
 
-/// What [`Worker::wait`] found ready.
-struct Ready {
-    commands: bool,
-    init: bool,
-    listener: bool,
-    connections: Vec<ConnectionId>,
+/// What wakes a worker beside connections.
+#[derive(Clone, Copy)]
+enum Source {
+    Commands,
+    Init,
+    Removals,
 }
 
 /// Has the daemon mount an image, unless it is at hand; a sentence when there is none to be had.

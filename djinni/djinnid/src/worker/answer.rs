@@ -52,9 +52,7 @@ impl Worker {
             wire::Event { event: event.into(), slave: slave.clone(), detail: detail.into() };
         let message = wire::Reply::Event(event).encode();
         for id in self.server.monitors() {
-            let told =
-                self.server.get(id).is_none_or(|connection| connection.send(&message).is_ok());
-            if !told {
+            if self.server.send(id, &message).is_err() {
                 self.hang_up(id);
             }
         }
