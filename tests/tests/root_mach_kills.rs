@@ -6,7 +6,7 @@
 //! and must be the same, file for file.
 //!
 //! `DJINNI_KILLS` says how many (30 if not set), `DJINNI_SEED` repeats a run whose seed was printed:
-//! `DJINNI_KILLS=200 cargo test --release --test root_mach_kills -- --nocapture`.
+//! `DJINNI_KILLS=200 cargo test --release -p djinni-tests --test root -- --nocapture root_mach_kills::`.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{arrows, below, none, texts};
+use crate::{arrows, below, none, texts, workspace};
 
 /// Where `unsafe` may stand: one file that root's programs link, one that they do not.
 const UNSAFE: [&str; 2] = ["djinni/raw/src/lib.rs", "slave/sys/src/lib.rs"];
@@ -29,6 +29,20 @@ fn tidy_unsafe_stands_in_two_files() {
     }
     assert!(found > 15, "only {found} targets");
     none(odd, "roots of crates without #![forbid(unsafe_code)]");
+}
+
+/// A file that no program of tests names is compiled by nobody, and its tests never run.
+#[test]
+fn tidy_every_file_of_root_tests_is_a_module_of_their_program() {
+    let modules = std::fs::read_to_string(workspace().join("tests/tests/root.rs")).unwrap();
+    let files = texts(".rs").into_iter().map(|(path, _)| below(&path));
+    let names: Vec<String> = files
+        .filter_map(|path| Some(path.strip_prefix("tests/tests/")?.strip_suffix(".rs")?.to_owned()))
+        .filter(|name| !name.contains('/') && !["root", "tidy"].contains(&name.as_str()))
+        .collect();
+    assert!(names.len() > 20, "only {} files", names.len());
+    let odd = names.into_iter().filter(|name| !modules.contains(&format!("\nmod {name};\n")));
+    none(odd.collect(), "files that tests/tests/root.rs lacks: add 'mod NAME;'");
 }
 
 #[test]
