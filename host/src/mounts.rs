@@ -4,10 +4,8 @@ use std::path::Path;
 
 use crate::problem::{Concerning, Result};
 
-/// The text of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`). Somebody's mount point may be no
-/// UTF-8; those that are looked for all are.
-pub fn table() -> Result<String> {
+/// The mount table of this process, for [`djinni_plan::mounts::mounts`].
+pub fn table() -> Result<Vec<u8>> {
     let path = Path::new("/proc/self/mountinfo");
-    let bytes = std::fs::read(path).concerning("read", path)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    std::fs::read(path).concerning("read", path)
 }

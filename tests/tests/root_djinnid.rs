@@ -195,6 +195,17 @@ fn root_explain_prints_steps_and_takes_none() {
     assert!(djinni.mounted("erofs").is_empty() && !djinni.srv().join("areas/erofs").exists());
     let unknown = djinni.djinni(&["explain", "attach", "nobody", "--master", "m"]).ended_with(1);
     unknown.complains(&["nobody"]);
+    djinni.asks(&["attach", "erofs"]).done();
+    let detach = ["explain", "detach", "erofs", "--master", "m"];
+    let steps = djinni.djinni(&detach).done().text();
+    for part in ["remove the mark", "unmount slaves/erofs/root/var", "remove slot slaves/erofs"] {
+        assert!(steps.contains(part), "{part} is not in {steps}");
+    }
+    assert_eq!(djinni.state("erofs"), "attached");
+    djinni.djinni(&["drop", "m", "--force"]).done();
+    let steps = djinni.djinni(&detach).done().text();
+    assert!(steps.contains("remove cgroup") && !steps.contains("unmount"), "{steps}");
+    djinni.djinni(&["new_bmaster", "m"]).done();
     djinni.finish();
 }
 

@@ -53,10 +53,14 @@ fn root_a_slave_in_use_is_busy_and_by_whom() {
     master.attach(&slave("erofs"), Hold::Connection).unwrap();
     match refused(djinni.master().attach(&slave("erofs"), Hold::Connection)) {
         Refusal::SlaveBusy { held_by, .. } => {
-            assert!(held_by.contains(&format!("pid {}", std::process::id())), "{held_by}");
+            assert_eq!(held_by, format!("pid {}", std::process::id()));
         }
         other => panic!("{other:?}"),
     }
+    let name = fs::read_to_string("/proc/self/comm").unwrap();
+    let named = format!("{} (pid {})", name.trim(), std::process::id());
+    djinni.asks(&["attach", "erofs"]).ended_with(75).complains(&[&named]);
+    assert!(djinni.asks(&["describe"]).done().text().contains(&named));
     drop(master);
     djinni.becomes("erofs", "free");
     djinni.finish();
@@ -165,38 +169,46 @@ fn root_a_tree_that_is_in_use_is_draining_and_by_whom() {
     for path in ["", "build", "var/lib", "var/lib/from-the-image", "bin/busybox"] {
         in_use(&djinni, path);
     }
-    // However many there are, a few are named.
+    // However many there are, a few are named; each chooses its name.
     djinni.asks(&["attach", "erofs"]).done();
-    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done; echo up; read forever";
-    let script = format!("cd /mnt/slaves/erofs/root; {script}");
-    let mut holder = djinni.bhost(&["enter", MASTER, "--", "sh", "-c", &script]);
-    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut word = [0; 3];
-    holder.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
-    match refused(djinni.master().detach(&slave("erofs"))) {
-        Refusal::Draining { holders, .. } => assert_eq!(holders.len(), 8, "{holders:?}"),
-        other => panic!("{other:?}"),
-    }
+    let script = "printf '\\033]0;x' >/proc/self/comm; \
+                  for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done; echo up; read forever";
+    let mut holder = holder(&djinni, &format!("cd /mnt/slaves/erofs/root; {script}"));
+    let told = djinni.asks(&["detach", "erofs"]).ended_with(75);
+    let told = told.complains(&["held by ", "sleep (pid ", "\\u{1b}]0;x (pid "]);
+    assert_eq!(told.stderr.matches("(pid ").count(), 8, "{}", told.stderr);
+    assert!(!told.stderr.contains('\u{1b}'), "{:?}", told.stderr);
     drop(holder.stdin.take());
     holder.wait().unwrap();
     djinni.finish_by_force();
+}
+
+/// Runs `script` in the master until its standard input ends; it has said `up`.
+fn holder(djinni: &Djinni, script: &str) -> std::process::Child {
+    let mut holder = djinni.bhost(&["enter", MASTER, "--", "sh", "-c", script]);
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut word = [0; 3];
+    holder.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+    holder
 }
 
 /// A process of the master's that is none of the slave's holds `path` of its tree.
 fn in_use(djinni: &Djinni, path: &str) {
     djinni.asks(&["attach", "erofs"]).done();
     let script = format!("exec 3</mnt/slaves/erofs/root/{path}; echo up; read forever");
-    let mut holder = djinni.bhost(&["enter", MASTER, "--", "sh", "-c", &script]);
-    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut word = [0; 3];
-    holder.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+    let mut holder = holder(djinni, &script);
     let told = djinni.asks(&["detach", "erofs"]).ended_with(75);
     told.complains(&["erofs", "held by sh (pid ", "end these and try again"]);
-    match refused(djinni.master().attach(&slave("erofs"), Hold::Master)) {
-        Refusal::Draining { holders, .. } => assert!(holders[0].starts_with("sh"), "{holders:?}"),
-        other => panic!("{path}: {other:?}"),
-    }
+    djinni.asks(&["attach", "erofs"]).ended_with(75).complains(&["held by sh (pid "]);
+    // djinnid itself looks at no process.
+    let wanted = Refusal::Draining { slave: slave("erofs"), holders: Vec::new() };
+    assert_eq!(refused(djinni.master().attach(&slave("erofs"), Hold::Master)), wanted, "{path}");
     assert_eq!(djinni.state("erofs"), "draining");
+    for described in [djinni.asks(&["describe"]), djinni.in_master(&["djinni", "describe"])] {
+        let text = described.done().text();
+        let line = text.lines().find(|line| line.starts_with("erofs")).unwrap();
+        assert!(line.contains("draining") && line.contains("sh (pid "), "{path}: {text}");
+    }
     drop(holder.stdin.take());
     holder.wait().unwrap();
     djinni.becomes("erofs", "free");

@@ -287,7 +287,10 @@ impl fmt::Display for Refusal {
                 write!(f, "{slave}: image {image:?} is not available: {reason}")
             }
             Self::Draining { slave, holders } if holders.is_empty() => {
-                write!(f, "{slave}: still being taken down: try again in a moment")
+                write!(
+                    f,
+                    "{slave}: still being taken down, a process keeps files of its tree open: end it ('djinni describe' names it) and try again"
+                )
             }
             Self::Draining { slave, holders } => {
                 write!(

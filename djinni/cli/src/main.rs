@@ -15,6 +15,7 @@
 mod arguments;
 mod check;
 mod failure;
+mod holders;
 mod host;
 mod master;
 mod output;

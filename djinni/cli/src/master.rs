@@ -3,29 +3,36 @@
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 
-use djinni_api::client::{ClientError, MasterClient};
-use djinni_api::master::{Attached, Description, Event, Hold, Root, Slave, SlaveState};
-use djinni_api::{ShareName, SlaveName};
+use djinni_api::ShareName;
+use djinni_api::client::{CallError, ClientError, MasterClient};
+use djinni_api::master::{Attached, Description, Event, Hold, Refusal, Root, Slave, SlaveState};
 use serde_json::json;
 
 use crate::arguments::{self, MasterVerb, Places, Whose};
 use crate::failure::Failure;
+use crate::holders::{self, Trees};
 use crate::output;
 
 /// Does what `verb` says.
 pub fn run(places: &Places, verb: MasterVerb) -> Result<(), Failure> {
     let json = places.json;
     match verb {
-        MasterVerb::Describe(whose) => describe(&mut connect(places, &whose)?, json),
+        MasterVerb::Describe(whose) => {
+            let description = connect(places, &whose)?.describe()?;
+            describe(with_holders(places, &whose, description), json)
+        }
         MasterVerb::Attach(arguments::Slave { slave, whose }) => {
-            attach(&mut connect(places, &whose)?, &slave, json)
+            let outcome = connect(places, &whose)?.attach(&slave, Hold::Master);
+            attach(outcome.map_err(|error| with_names(places, &whose, error))?, json)
         }
         MasterVerb::Detach(arguments::Slave { slave, whose }) => {
-            connect(places, &whose)?.detach(&slave)?;
+            let outcome = connect(places, &whose)?.detach(&slave);
+            outcome.map_err(|error| with_names(places, &whose, error))?;
             done(json)
         }
         MasterVerb::Reset(arguments::Slave { slave, whose }) => {
-            connect(places, &whose)?.reset(&slave)?;
+            let outcome = connect(places, &whose)?.reset(&slave);
+            outcome.map_err(|error| with_names(places, &whose, error))?;
             done(json)
         }
         MasterVerb::Rub(whose) => rub(&mut connect(places, &whose)?, json),
@@ -67,8 +74,56 @@ fn done(json: bool) -> Result<(), Failure> {
     if json { output::json(&json!({})) } else { Ok(()) }
 }
 
-fn describe(djinni: &mut MasterClient, json: bool) -> Result<(), Failure> {
-    let description = djinni.describe()?;
+/// Adds to a description who holds each slave, where djinnid does not know it or has only a number.
+fn with_holders(places: &Places, whose: &Whose, mut description: Description) -> Description {
+    if whose.master.is_some() {
+        for slave in &mut description.slaves {
+            slave.held_by = slave.held_by.take().map(with_name);
+        }
+    }
+    let draining = |slave: &Slave| slave.state == SlaveState::Draining;
+    if description.slaves.iter().any(draining)
+        && let Ok(trees) = trees(places, whose, description.ids_first)
+    {
+        for slave in description.slaves.iter_mut().filter(|slave| draining(slave)) {
+            let holders = trees.holders(&slave.name).join(", ");
+            slave.held_by = Some(holders).filter(|holders| !holders.is_empty());
+        }
+    }
+    description
+}
+
+/// Adds to a refusal who holds the slave, as [`with_holders`] does.
+fn with_names(places: &Places, whose: &Whose, error: CallError<Refusal>) -> Failure {
+    Failure::from(match error {
+        CallError::Refused(Refusal::Draining { slave, .. }) => {
+            let description = connect(places, whose).ok().and_then(|mut d| d.describe().ok());
+            let trees = description.and_then(|d| trees(places, whose, d.ids_first).ok());
+            let holders = trees.map(|trees| trees.holders(&slave)).unwrap_or_default();
+            CallError::Refused(Refusal::Draining { slave, holders })
+        }
+        CallError::Refused(Refusal::SlaveBusy { slave, held_by }) if whose.master.is_some() => {
+            CallError::Refused(Refusal::SlaveBusy { slave, held_by: with_name(held_by) })
+        }
+        other => other,
+    })
+}
+
+/// On the host, `pid N` with the name of that process; anything else as it is.
+fn with_name(holder: String) -> String {
+    let pid = holder.strip_prefix("pid ").and_then(|pid| pid.parse().ok());
+    pid.map_or(holder, holders::named)
+}
+
+/// Where to look for holders. `first` is the master's first id.
+fn trees(places: &Places, whose: &Whose, first: u32) -> std::io::Result<Trees> {
+    match &whose.master {
+        Some(master) => Trees::of(&places.runtime, master, first),
+        None => Trees::of_this_master(),
+    }
+}
+
+fn describe(description: Description, json: bool) -> Result<(), Failure> {
     if json {
         return output::json(&description);
     }
@@ -107,8 +162,7 @@ fn row(slave: Slave) -> [String; 8] {
     ]
 }
 
-fn attach(djinni: &mut MasterClient, slave: &SlaveName, json: bool) -> Result<(), Failure> {
-    let attached = djinni.attach(slave, Hold::Master)?;
+fn attach(attached: Attached, json: bool) -> Result<(), Failure> {
     if json {
         return output::json(&attached);
     }

@@ -5,17 +5,20 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use djinni_api::codec::Call;
-use djinni_api::{MasterName, host as wire, service};
+use djinni_api::master::{Hold, Request};
+use djinni_api::{MasterName, SlaveName, host as wire, service};
 use djinni_plan::config::{self, Config, ConfigError};
-use djinni_plan::lifecycle::ConnectionId;
+use djinni_plan::facts::SlotFacts;
+use djinni_plan::lifecycle::{ConnectionId, Statuses};
 use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
+use djinni_plan::plan;
 use djinni_plan::policy::{self, HostAct};
 use djinni_raw::{next_signal, signal_descriptor};
-use djinni_sys::namespace;
+use djinni_sys::{facts, namespace};
 use rustix::event::PollFlags;
 
-use crate::jobs::{Asked, Job, JobKind};
-use crate::link::{Command, Explain};
+use crate::jobs::{self, Asked, Job, JobKind};
+use crate::link::Command;
 use crate::masters::{Masters, Standing};
 use crate::server::{Event, Incoming, Server};
 
@@ -252,11 +255,37 @@ impl Daemon {
             }
             HostAct::Reload => JobKind::Reload(self.reload().map_err(|error| invalid(&error))?),
             HostAct::Explain { master, request, slave } => {
-                let explain = Command::Explain(Explain::new(request, slave));
-                let asked = self.masters.ask(&master, explain);
-                JobKind::Explain((master, asked))
+                JobKind::Known(self.explain(&master, request, slave)?)
             }
         })
+    }
+
+    /// The steps of a request, as if the slave were free to be asked for: what would be done, not
+    /// whether it may be done now.
+    fn explain(
+        &self,
+        name: &MasterName,
+        request: wire::Explained,
+        slave: SlaveName,
+    ) -> Result<wire::Reply, wire::Refusal> {
+        let fault = |error: &dyn std::fmt::Display| jobs::fault(name, &error.to_string());
+        let none = || wire::Refusal::NoSuchMaster { name: name.clone() };
+        let master = self.config.masters.get(name).ok_or_else(none)?;
+        let slot = self.masters.worker(name).map_or(Ok(SlotFacts::default()), |worker| {
+            facts::slot(Some(worker), &self.places.slaves(name), &slave)
+        });
+        let slot = slot.map_err(|error| fault(&error))?;
+        let request = match request {
+            wire::Explained::Attach => Request::Attach { slave, hold: Hold::Connection },
+            wire::Explained::Detach => Request::Detach { slave },
+        };
+        let peer = policy::Peer { connection: 0, uid: 0, who: "explain".into() };
+        let grant = policy::judge(master, &Statuses::new(), &peer, &request)
+            .map_err(|refusal| fault(&refusal))?;
+        let plan = plan::plan(&grant, master, &self.places, &slot);
+        let steps = (1..).zip(plan.steps());
+        let steps = steps.map(|(number, step)| wire::Step { number, text: step.to_string() });
+        Ok(wire::Reply::Explanation(wire::Explanation { steps: steps.collect() }))
     }
 
     fn ask(&mut self, names: Vec<MasterName>, command: impl Fn() -> Command) -> Vec<Asked> {
@@ -328,8 +357,8 @@ fn encode(reply: Result<wire::Reply, wire::Refusal>) -> Vec<u8> {
 fn masters_cgroup(places: &Places) -> Result<PathBuf, String> {
     let read =
         |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
-    let mountinfo = djinni_sys::facts::mountinfo().map_err(|error| error.to_string())?;
-    let mount = cgroup2_mount(&mountinfo).ok_or("cgroup v2 is not mounted")?;
+    let table = facts::own_mount_table().map_err(|error| error.to_string())?;
+    let mount = cgroup2_mount(&table).ok_or("cgroup v2 is not mounted")?;
     let cgroups = read("/proc/self/cgroup")?;
     Ok(mount.join(places.cgroup(own_cgroup(&cgroups).unwrap_or("/"))))
 }

@@ -29,8 +29,8 @@ pub enum JobKind {
     States { asked: Vec<Asked>, one: bool },
     /// All workers have read the configuration again.
     Reload(Vec<Asked>),
-    /// Steps.
-    Explain(Asked),
+    /// Nothing: it is here.
+    Known(wire::Reply),
     /// A master is up.
     Start(MasterName),
     /// A master is absent.
@@ -44,7 +44,7 @@ impl JobKind {
             JobKind::States { .. } => Duration::from_secs(1),
             JobKind::Reload(_) => Duration::from_secs(2),
             JobKind::Drop { force: false, .. } => Duration::from_secs(2),
-            JobKind::Explain(_) => Duration::from_secs(10),
+            JobKind::Known(_) => Duration::ZERO,
             JobKind::Drop { force: true, .. } => Duration::from_secs(30),
             JobKind::Start(_) => Duration::from_secs(130),
         }
@@ -67,7 +67,7 @@ impl Job {
                 Some(Ok(wire::Reply::Reloaded {}))
             }
             JobKind::States { .. } | JobKind::Reload(_) => None,
-            JobKind::Explain((name, asked)) => explanation(masters, name, asked, late),
+            JobKind::Known(reply) => Some(Ok(reply.clone())),
             JobKind::Start(name) => started(masters, places, name, late),
             JobKind::Drop { name, number, force } => dropped(masters, name, *number, *force, late),
         }
@@ -124,31 +124,6 @@ fn note_reload(masters: &Masters, (name, asked): &Asked) {
         },
     };
     tracing::error!(master = %name, "not reloaded: {why}");
-}
-
-fn explanation(
-    masters: &Masters,
-    name: &MasterName,
-    asked: &Result<u64, String>,
-    late: bool,
-) -> Option<Reply> {
-    let outcome = match asked {
-        Ok(number) => masters.outcome(name, *number),
-        Err(sentence) => {
-            let sentence = format!("{sentence}: run 'djinni new_bmaster {name}' first");
-            return Some(Err(fault(name, &sentence)));
-        }
-    };
-    match outcome {
-        Outcome::Answered(Answer::Steps(steps)) => {
-            let steps = (1..).zip(steps).map(|(number, text)| wire::Step { number, text });
-            Some(Ok(wire::Reply::Explanation(wire::Explanation { steps: steps.collect() })))
-        }
-        Outcome::Answered(Answer::Failed(sentence)) => Some(Err(fault(name, &sentence))),
-        Outcome::Answered(other) => Some(Err(fault(name, &format!("unexpected answer {other:?}")))),
-        Outcome::Gone => Some(Err(fault(name, "its worker has died: try again"))),
-        Outcome::Waiting => late.then(|| Err(fault(name, "its worker does not answer"))),
-    }
 }
 
 fn started(masters: &Masters, places: &Places, name: &MasterName, late: bool) -> Option<Reply> {

@@ -6,7 +6,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
-use djinni_api::{ImageName, SlaveName, host};
+use djinni_api::{ImageName, SlaveName};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -14,7 +14,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Larger than any message of ours: a plan's text for `explain`.
+/// Larger than any message of ours: a status with all slaves of a master.
 const MESSAGE_BYTES: usize = 64 * 1024;
 
 /// A command of the daemon to a worker, under a number that its answers bear: one that comes when
@@ -29,8 +29,6 @@ pub enum Command {
     Serve,
     /// Say how the master is.
     Status,
-    /// Show the steps of a request.
-    Explain(Explain),
     /// Read the configuration again; it has just been found good.
     Reload,
     /// Take everything down and end; `force`: even what runs.
@@ -38,22 +36,6 @@ pub enum Command {
         /// Kill what runs first.
         force: bool,
     },
-}
-
-/// Which request about which slave to explain.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Explain {
-    /// The slave.
-    pub slave: SlaveName,
-    /// Detach rather than attach.
-    pub detach: bool,
-}
-
-impl Explain {
-    /// From the wire's form.
-    pub fn new(request: host::Explained, slave: SlaveName) -> Self {
-        Explain { slave, detach: matches!(request, host::Explained::Detach) }
-    }
 }
 
 /// What a worker answers.
@@ -68,8 +50,6 @@ pub enum Answer {
         /// Slaves that are attached, draining or broken.
         busy: Vec<SlaveName>,
     },
-    /// Steps as text.
-    Steps(Vec<String>),
     /// Everything is being taken down; another answer follows.
     Dropping,
     /// Not dropped: it runs, or holds these.

@@ -156,6 +156,11 @@ impl Masters {
         }
     }
 
+    /// The process id of a master's worker.
+    pub fn worker(&self, name: &MasterName) -> Option<i32> {
+        self.known.get(name)?.worker().map(|worker| worker.child.pid())
+    }
+
     /// Names of those that are not absent.
     pub fn names(&self) -> Vec<MasterName> {
         self.known.keys().cloned().collect()

@@ -160,8 +160,7 @@ impl Server {
         }
         let Ok(credentials) = rustix::net::sockopt::socket_peercred(&stream) else { return };
         let pid = credentials.pid.as_raw_nonzero().get();
-        let name = djinni_sys::facts::process_name(pid as u32);
-        let who = format!("{name} (pid {pid})");
+        let who = format!("pid {pid}");
         let peer = Peer { connection: self.next, uid: credentials.uid.as_raw(), who };
         self.next += 1;
         self.connections.push(Connection {

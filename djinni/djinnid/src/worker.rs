@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use djinni_api::codec::Call;
-use djinni_api::{ImageName, SlaveName, master as wire, service};
+use djinni_api::{ImageName, MasterName, SlaveName, master as wire, service};
 use djinni_plan::config::{self, Master};
 use djinni_plan::lifecycle::{ConnectionId, Ending, State, Status, Statuses};
 use djinni_plan::places::Places;
 use djinni_plan::plan;
 use djinni_plan::policy::{self, Act};
 use djinni_sys::cgroup::{Cgroup, Events};
+use djinni_sys::namespace;
 use djinni_sys::namespace::Host;
 use djinni_sys::stage::Stage;
-use djinni_sys::{facts, namespace};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::link::{Answer, Command, Delivered, Explain, Link, Numbered, WantImage};
+use crate::link::{Answer, Command, Delivered, Link, Numbered, WantImage};
 use crate::server::{Event, Incoming, Server};
 
 /// How often a tree that is in use is tried again.
@@ -203,7 +203,7 @@ impl Worker {
 
     /// When there is something to do although nothing has happened.
     fn deadline(&self) -> Option<Instant> {
-        let draining = self.statuses.values().any(|s| matches!(s.state, State::Draining { .. }));
+        let draining = self.statuses.values().any(|s| s.state == State::Draining);
         let again = draining || self.stage.removals.is_busy();
         let retry = again.then(|| Instant::now() + RETRY);
         let lease = self.holds_for_master().then_some(self.silent_after);
@@ -316,30 +316,11 @@ impl Worker {
         let (answer, ends) = match command {
             Command::Serve => (Answer::Done, false),
             Command::Status => (Answer::Status { running: self.running, busy: self.busy() }, false),
-            Command::Explain(explain) => (self.explain(&explain), false),
             Command::Reload => (self.reload(), false),
             Command::Drop { force } => self.drop_all(number, force),
         };
         let _ = self.commands.send(&Numbered(number, answer));
         ends.then_some(0)
-    }
-
-    fn explain(&mut self, explain: &Explain) -> Answer {
-        let slave = explain.slave.clone();
-        let request = match explain.detach {
-            true => wire::Request::Detach { slave },
-            false => wire::Request::Attach { slave, hold: wire::Hold::Connection },
-        };
-        let peer = policy::Peer { connection: 0, uid: 0, who: "explain".into() };
-        // As if the slave were free: what would be done, not whether it may be done now.
-        let grant = match policy::judge(&self.master, &Statuses::new(), &peer, &request) {
-            Ok(grant) => grant,
-            Err(refusal) => return Answer::Failed(refusal.to_string()),
-        };
-        let slaves = self.places.slaves(&self.master.name);
-        let slot = facts::slot(&slaves, &explain.slave).unwrap_or_default();
-        let plan = plan::plan(&grant, &self.master, &self.places, &slot);
-        Answer::Steps(plan.steps().iter().map(ToString::to_string).collect())
     }
 
     fn reload(&mut self) -> Answer {
@@ -394,13 +375,13 @@ fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Fallible<()
 
 /// Takes a master down, in a child of the daemon: one that no policy names any more, or whose worker
 /// does not.
-pub fn dismantle(places: &Places, directory: &Path, cgroup: &Cgroup) -> Fallible<()> {
+pub fn dismantle(places: &Places, name: &MasterName, cgroup: &Cgroup) -> Fallible<()> {
     let told = |error: djinni_raw::Error| error.to_string();
     cgroup.kill(Path::new("")).map_err(told)?;
-    let pin = directory.join("ns");
+    let pin = places.pin(name);
     if !namespace::is_pinned(&pin) {
         return Ok(());
     }
     namespace::enter_pinned(&pin).map_err(told)?;
-    namespace::dismantle(places, directory).map_err(told)
+    namespace::dismantle(places, name).map_err(told)
 }

@@ -12,6 +12,7 @@ pub mod config;
 pub mod facts;
 pub mod lifecycle;
 pub mod load;
+pub mod mounts;
 mod parse;
 pub mod places;
 pub mod plan;

@@ -53,10 +53,7 @@ pub enum State {
         since_seconds: u64,
     },
     /// Its hold has ended; its tree could not be taken down yet.
-    Draining {
-        /// Who keeps it busy, for people.
-        holders: Vec<String>,
-    },
+    Draining,
     /// Taking it down failed.
     Broken {
         /// The reference under which the log has the story.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use djinni_api::{MasterName, SlaveName};
 
+use crate::mounts::mounts;
+
 /// The three directories of one djinnid, and the paths that follow from them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
@@ -70,13 +72,9 @@ fn slug(path: &Path) -> String {
     path.to_string_lossy().replace('/', "-")
 }
 
-/// The mount point of cgroup v2, from the text of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
-pub fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        (after.split(' ').next() == Some("cgroup2")).then_some(())?;
-        before.split(' ').nth(4).map(PathBuf::from)
-    })
+/// The mount point of cgroup v2 in a mount table.
+pub fn cgroup2_mount(table: &[u8]) -> Option<PathBuf> {
+    mounts(table).find(|mount| mount.file_system == "cgroup2").map(|mount| mount.point())
 }
 
 /// This process's cgroup in the v2 hierarchy, from the text of `/proc/self/cgroup` (`cgroups(7)`).
@@ -104,10 +102,10 @@ mod tests {
 
     #[test]
     fn the_cgroup_mount_is_found_by_its_type() {
-        let text = "30 24 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+        let text = b"30 24 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                     31 24 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
         assert_eq!(cgroup2_mount(text), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(cgroup2_mount(""), None);
+        assert_eq!(cgroup2_mount(b""), None);
         assert_eq!(own_cgroup("1:name=x:/\n0::/a\n"), Some("/a"));
     }
 }

@@ -117,8 +117,8 @@ fn attach(slave: &Slave, statuses: &Statuses, peer: &Peer, hold: Hold) -> Result
         Some(State::Attached { holder, .. }) => {
             return Err(Refusal::SlaveBusy { slave: name, held_by: holder.to_string() });
         }
-        Some(State::Draining { holders }) => {
-            return Err(Refusal::Draining { slave: name, holders: holders.clone() });
+        Some(State::Draining) => {
+            return Err(Refusal::Draining { slave: name, holders: Vec::new() });
         }
         Some(State::Broken { reference }) => {
             let step = format!("{name} could not be taken down; try 'djinni detach {name}'");

@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use djinni_raw::{Error, Result, cwd, openat2, resolve};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::{failed, io_failed};
@@ -73,34 +73,6 @@ impl Cgroup {
     /// The events file of the cgroup at `path`, which can be polled for a change.
     pub fn events(&self, path: &Path) -> Result<Option<Events>> {
         Ok(self.file(path, "cgroup.events", OFlags::RDONLY)?.map(Events))
-    }
-
-    /// Processes in this cgroup and in those below it, as the host numbers them.
-    pub fn processes(&self) -> Vec<u32> {
-        let mut found = Vec::new();
-        let mut left = vec![PathBuf::new()];
-        while let Some(path) = left.pop() {
-            let procs = self.file(&path, "cgroup.procs", OFlags::RDONLY);
-            let mut text = String::new();
-            if let Ok(Some(mut file)) = procs {
-                // One that is gone meanwhile has none.
-                let _ = file.read_to_string(&mut text);
-            }
-            found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-            let name = if path.as_os_str().is_empty() { Path::new(".") } else { path.as_path() };
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let Ok(directory) = rustix::fs::openat(&self.0, name, flags, Mode::empty()) else {
-                continue;
-            };
-            let entries = rustix::fs::Dir::new(directory).into_iter().flatten().flatten();
-            let below = entries.filter(|entry| entry.file_type() == FileType::Directory);
-            let names =
-                below.filter_map(|entry| entry.file_name().to_str().ok().map(PathBuf::from));
-            left.extend(
-                names.filter(|n| !n.starts_with(".") && !n.starts_with("..")).map(|n| path.join(n)),
-            );
-        }
-        found
     }
 
     /// Kills every process in the cgroup at `path` and below, and waits until they are gone.

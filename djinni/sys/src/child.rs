@@ -8,8 +8,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use djinni_raw::{
-    Cloned, Error, Result, become_id, clone3, close_all_but, exit_now, ns, setns, shell_status,
-    try_wait, wait_for,
+    Cloned, Result, become_id, clone3, close_all_but, exit_now, ns, setns, shell_status, try_wait,
+    wait_for,
 };
 
 /// The wait status of a child that cannot be waited for: as if it could not begin.
@@ -22,9 +22,6 @@ pub enum Rights<'a> {
     Same,
     /// Those of root in this user namespace, on the ids that are mapped there and no others.
     RootOf(BorrowedFd<'a>),
-    /// Those of an ordinary user of the host, and no capability. The parent cannot kill such a child
-    /// (it keeps no `CAP_KILL`), so it must end by itself: it has a second of processor time.
-    User(u32),
     /// None, in a new user namespace that its parent is to write the maps of.
     Unmapped,
 }
@@ -95,18 +92,8 @@ fn restrict(rights: Rights<'_>, kept: &[RawFd]) -> Result<()> {
             become_id(0, 0)?;
             close_all_but(kept)?;
         }
-        Rights::User(id) => {
-            become_id(id, id)?;
-            limit_processor_seconds(1)?;
-        }
     }
     djinni_raw::set_parent_death_signal(rustix::process::Signal::KILL)
-}
-
-fn limit_processor_seconds(seconds: u64) -> Result<()> {
-    let limit = rustix::process::Rlimit { current: Some(seconds), maximum: Some(seconds) };
-    rustix::process::setrlimit(rustix::process::Resource::Cpu, limit)
-        .map_err(|errno| Error::new("setrlimit", "CPU", errno))
 }
 
 #[cfg(test)]

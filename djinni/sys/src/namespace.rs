@@ -8,7 +8,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use djinni_api::MasterName;
 use djinni_plan::config::Master;
+use djinni_plan::mounts::mounts;
 use djinni_plan::places::Places;
 use djinni_raw::{
     FsContext, Result, attr, bind, cwd, exit_now, is_mount_point, move_mount, ns, openat2, resolve,
@@ -169,14 +171,13 @@ pub fn unpin(pin: &Path) -> Result<()> {
 }
 
 /// Unmounts the master's own root and the slaves tmpfs, children first. For a master that is gone.
-pub fn dismantle(places: &Places, directory: &Path) -> Result<()> {
-    debug_assert!(directory.starts_with(&places.runtime));
-    let below = format!("{}/", directory.display());
-    let mountinfo = crate::facts::mountinfo()?;
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    let points = points.map(djinni_plan::facts::unescape);
-    let mut points: Vec<String> = points.filter(|point| point.starts_with(&below)).collect();
-    points.sort_by_key(|point| std::cmp::Reverse(Path::new(point).components().count()));
+pub fn dismantle(places: &Places, name: &MasterName) -> Result<()> {
+    let directory = places.master(name);
+    let table = crate::facts::own_mount_table()?;
+    let points = mounts(&table).map(|mount| mount.point());
+    let below = |point: &PathBuf| point.starts_with(&directory) && *point != directory;
+    let mut points: Vec<PathBuf> = points.filter(below).collect();
+    points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     for point in &points {
         crate::stage::umount_patiently(point)?;
     }

@@ -11,8 +11,8 @@ pub fn missing_feature() -> Option<&'static str> {
     if answer.as_ref().is_err_and(unknown) {
         return Some("open_tree_attr(2) and composing detached mounts (Linux 6.15)");
     }
-    let mountinfo = crate::facts::mountinfo().unwrap_or_default();
-    if djinni_plan::places::cgroup2_mount(&mountinfo).is_none() {
+    let table = crate::facts::own_mount_table().unwrap_or_default();
+    if djinni_plan::places::cgroup2_mount(&table).is_none() {
         return Some("a mounted cgroup v2 hierarchy ('mount -t cgroup2 none /sys/fs/cgroup')");
     }
     None

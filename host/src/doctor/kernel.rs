@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use djinni_plan::mounts::mounts;
 use djinni_plan::places::{Places, cgroup2_mount};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use slave_sys::{self as raw, Change, Cloned, FsContext, attr, cwd, ns, resolve};
 
 use crate::doctor::Finding;
-use crate::mounts;
+use crate::mounts::table as mount_table;
 
 const ENOSYS: Errno = Errno::NOSYS;
 const ENOTBLK: Errno = Errno::NOTBLK;
@@ -61,7 +62,7 @@ fn initial_mount_namespace() -> Finding {
 
 /// Whether what is mounted and unmounted on the host reaches the namespaces of masters.
 fn propagation() -> Finding {
-    let table = mounts::table().unwrap_or_default();
+    let table = mount_table().unwrap_or_default();
     match is_shared(&table, "/") {
         true => Finding::ok("mounts of the host", "shared with masters' namespaces"),
         false => Finding::warning(
@@ -74,12 +75,9 @@ fn propagation() -> Finding {
 }
 
 /// Whether the mount at `point` is in a peer group (`proc_pid_mountinfo(5)`, `mount_namespaces(7)`).
-fn is_shared(mountinfo: &str, point: &str) -> bool {
-    let fields = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let last =
-        mountinfo.lines().map(fields).rfind(|fields| fields.get(4).is_some_and(|p| p == point));
-    let tags = last.unwrap_or_default().into_iter().skip(6).take_while(|field| field != "-");
-    tags.into_iter().any(|tag| tag.starts_with("shared:"))
+fn is_shared(table: &[u8], point: &str) -> bool {
+    let here = mounts(table).filter(|mount| mount.point() == Path::new(point));
+    here.last().is_some_and(|mount| mount.is_shared())
 }
 
 /// A tree composed detached, of mounts restricted in the call that clones them.
@@ -237,7 +235,7 @@ fn mapped(pid: i32) -> raw::Result<OwnedFd> {
 
 fn cgroups() -> Vec<Finding> {
     let subject = "control groups, version 2";
-    let table = mounts::table().unwrap_or_default();
+    let table = mount_table().unwrap_or_default();
     let Some(mount) = cgroup2_mount(&table) else {
         let remedy = "mount -t cgroup2 none /sys/fs/cgroup";
         return vec![Finding::error(subject, "not mounted", remedy)];
@@ -301,7 +299,9 @@ fn controllers(mount: &Path) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::is_shared;
+    fn is_shared(table: &str, point: &str) -> bool {
+        super::is_shared(table.as_bytes(), point)
+    }
 
     #[test]
     fn a_root_that_is_a_slave_or_private_is_not_shared() {

@@ -8,9 +8,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use djinni_plan::mounts::mounts;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::mounts;
 use crate::problem::{Concerning, Exit, Problem, Result};
 
 /// What the name of every unfinished thing begins with.
@@ -88,8 +88,8 @@ impl Drop for Workshop {
 
 /// Removes `path` with all in it, and refuses where something is mounted below.
 fn remove(path: &Path) -> Result<()> {
-    if let Some(found) = mount_below(&mounts::table()?, path) {
-        let remedy = format!("umount {found}");
+    if let Some(found) = mount_below(&crate::mounts::table()?, path) {
+        let remedy = format!("umount {}", found.display());
         return Err(Problem::new(
             path.display(),
             "something is mounted in this unfinished image",
@@ -109,9 +109,8 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// The first mount point at or below `path` in a mount table (`proc_pid_mountinfo(5)`).
-fn mount_below<'a>(mountinfo: &'a str, path: &Path) -> Option<&'a str> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    points.into_iter().find(|point| Path::new(point).starts_with(path))
+fn mount_below(table: &[u8], path: &Path) -> Option<PathBuf> {
+    mounts(table).map(|mount| mount.point()).find(|point| point.starts_with(path))
 }
 
 #[cfg(test)]
@@ -122,8 +121,8 @@ mod tests {
     #[test]
     fn mounts_below_a_workshop_are_seen() {
         let table =
-            "22 1 0:2 / / rw - ext4 /dev/x rw\n23 22 0:3 / /i/.tmp-a/proc rw - proc proc rw\n";
-        assert_eq!(mount_below(table, Path::new("/i/.tmp-a")), Some("/i/.tmp-a/proc"));
+            b"22 1 0:2 / / rw - ext4 /dev/x rw\n23 22 0:3 / /i/.tmp-a/proc rw - proc proc rw\n";
+        assert_eq!(mount_below(table, Path::new("/i/.tmp-a")), Some("/i/.tmp-a/proc".into()));
         assert_eq!(mount_below(table, Path::new("/i/.tmp-ab")), None);
     }
 

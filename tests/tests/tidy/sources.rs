@@ -45,6 +45,40 @@ fn tidy_every_file_of_root_tests_is_a_module_of_their_program() {
     none(odd.collect(), "files that tests/tests/root.rs lacks: add 'mod NAME;'");
 }
 
+/// Files of `/proc` that djinnid opens: of its own processes, and those that only the kernel writes.
+const PROC: [&str; 8] = [
+    "self/cgroup",
+    "self/no-such-file",
+    "self/ns/mnt",
+    "{pid}/ns/mnt",
+    "{pid}/ns/user",
+    "{pid}/{file}",
+    "{process}/mountinfo",
+    "{process}/root",
+];
+
+#[test]
+fn tidy_djinnid_reads_nothing_that_another_process_chooses() {
+    let (mut odd, mut found) = (Vec::new(), 0);
+    for (path, text) in texts(".rs") {
+        let path = below(&path);
+        if !path.starts_with("djinni/djinnid/src/") && !path.starts_with("djinni/sys/src/") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for file in code.flat_map(|line| line.split("\"/proc").skip(1)) {
+            found += 1;
+            let file = file.split('"').next().unwrap_or_default().trim_start_matches('/');
+            if !PROC.contains(&file) {
+                odd.push(format!("{path}: /proc/{file}"));
+            }
+        }
+    }
+    assert!(found >= PROC.len(), "only {found}");
+    none(odd, "files of /proc whose text other processes may choose");
+}
+
 #[test]
 fn tidy_files_are_short_enough_to_read() {
     let long = texts(".rs").into_iter().filter(|(path, _)| !UNSAFE.contains(&below(path).as_str()));

@@ -174,15 +174,14 @@ impl Masters {
     /// Has a master taken down by a child, whatever its worker does.
     fn fall(&mut self, name: &MasterName) {
         self.put_away(name);
-        let directory = self.places.master(name);
         let fallen = Cgroup::make(&self.cgroup.join(name.as_str())).and_then(|cgroup| {
             let kept = [cgroup.as_fd().as_raw_fd()];
-            let places = self.places.clone();
+            let places = &self.places;
             Child::start(Rights::Same, &kept, move || {
-                match worker::dismantle(&places, &directory, &cgroup) {
+                match worker::dismantle(places, name, &cgroup) {
                     Ok(()) => 0,
                     Err(sentence) => {
-                        tracing::error!("{}: {sentence}", directory.display());
+                        tracing::error!(master = %name, "{sentence}");
                         1
                     }
                 }

@@ -92,7 +92,7 @@ fn describe(slave: &Slave, status: &Status) -> wire::Slave {
             Some(holder.to_string()),
             Some(times::rfc3339(*since_seconds)),
         ),
-        State::Draining { holders } => (wire::SlaveState::Draining, Some(holders.join(", ")), None),
+        State::Draining => (wire::SlaveState::Draining, None, None),
         State::Broken { reference } => {
             (wire::SlaveState::Broken, Some(format!("fault {reference}")), None)
         }

@@ -59,7 +59,7 @@ impl Worker {
 
     fn slot(&self, slave: &SlaveName) -> Result<SlotFacts, Failure> {
         let slaves = self.places.slaves(&self.master.name);
-        facts::slot(&slaves, slave).map_err(|error| {
+        facts::slot(None, &slaves, slave).map_err(|error| {
             let step = format!("look at slot slaves/{slave}");
             Failure { step, error, kind: FailureKind::Fault }
         })
@@ -80,16 +80,11 @@ impl Worker {
             return Ok(());
         };
         if failure.kind == FailureKind::Busy {
-            if let State::Draining { holders } = &self.status(slave).state {
-                // Looking for them again costs what the master wants.
-                let (slave, holders) = (slave.clone(), holders.clone());
-                return Err(wire::Refusal::Draining { slave, holders });
+            if self.status(slave).state != State::Draining {
+                self.status(slave).state = State::Draining;
+                self.announce("draining", slave, "a process keeps files of its tree open");
             }
-            let first = self.master.ids.first;
-            let holders = facts::holders(&self.mount_points(slave), self.stage.cgroup(), first);
-            self.announce("draining", slave, &holders.join(", "));
-            self.status(slave).state = State::Draining { holders: holders.clone() };
-            return Err(wire::Refusal::Draining { slave: slave.clone(), holders });
+            return Err(wire::Refusal::Draining { slave: slave.clone(), holders: Vec::new() });
         }
         let refusal = self.fault(&failure);
         if failure.kind == FailureKind::NotDiscarded {
@@ -103,12 +98,6 @@ impl Worker {
             self.announce("broken", slave, &detail);
         }
         Err(refusal)
-    }
-
-    fn mount_points(&self, slave: &SlaveName) -> Vec<std::path::PathBuf> {
-        let slaves = self.places.slaves(&self.master.name);
-        let slot = self.slot(slave).unwrap_or_default();
-        slot.mounts.iter().map(|mount| slaves.join(mount)).collect()
     }
 
     /// Takes down a slave by the djinni's own wish, whether or not policy still names it.
@@ -139,7 +128,7 @@ impl Worker {
 
     /// Tries again to free what was in use.
     pub(super) fn drain(&mut self) {
-        let draining = |status: &Status| matches!(status.state, State::Draining { .. });
+        let draining = |status: &Status| status.state == State::Draining;
         let slaves: Vec<SlaveName> = self
             .statuses
             .iter()
@@ -232,8 +221,7 @@ impl Worker {
         if let Some(slave) = self.busy().first() {
             return (Answer::Failed(format!("{slave} cannot be taken down; see the log")), false);
         }
-        let directory = self.places.master(&self.master.name);
-        match namespace::dismantle(&self.places, &directory) {
+        match namespace::dismantle(&self.places, &self.master.name) {
             Ok(()) => (Answer::Done, true),
             Err(error) => (Answer::Failed(error.to_string()), false),
         }

@@ -89,7 +89,7 @@ fn statuses(master: &Master, choice: u8) -> Statuses {
     let state = match choice & 3 {
         0 => State::Free,
         1 => State::Attached { holder: Holder::Master, since_seconds: 1 },
-        2 => State::Draining { holders: vec!["pid 1".into()] },
+        2 => State::Draining,
         _ => State::Broken { reference: "f-1".into() },
     };
     let status = Status { state, generation: 1 };
