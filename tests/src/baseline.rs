@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long what was told to end may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for what must come. Long, because a machine may have much other work: only what never
+/// comes shall fail.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What lines about one djinni contain and lines about another do not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,17 +154,30 @@ fn cgroups(mark: &str) -> BTreeSet<PathBuf> {
 
 /// Processes whose command line or cgroup has `mark` in it.
 fn processes(mark: &str) -> Vec<String> {
+    let found = own_processes(mark).into_iter();
+    let mut found: Vec<String> = found.map(|(name, line)| format!("{name} {line}")).collect();
+    found.sort();
+    found
+}
+
+/// Names and command lines of the processes whose command line or cgroup has `mark` in it.
+pub fn own_processes(mark: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for pid in pids() {
         let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let text = |name: &str| String::from_utf8_lossy(&read(name)).replace('\0', " ");
         let (line, cgroup) = (text("cmdline"), text("cgroup"));
         if pid != std::process::id() && (line.contains(mark) || cgroup.contains(mark)) {
-            found.push(format!("{} {line}", text("comm").trim()));
+            found.push((text("comm").trim().to_owned(), line));
         }
     }
-    found.sort();
     found
+}
+
+/// Whether a process runs or could: one that has ended stays a zombie until its parent looks.
+pub fn is_alive(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    !status.is_empty() && !status.contains("\nState:\tZ")
 }
 
 /// All processes.

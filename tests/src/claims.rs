@@ -1,11 +1,12 @@
-//! Claims that all test processes of one host make against each other: ranges of user ids, and the host
-//! for one test alone.
+//! Claims that all test processes of one host make against each other: ranges of user ids, slots for
+//! package builds, and what a host has only once.
 //!
 //! A claim is a lock of `flock(2)` on a file below `/run`; it ends with its process at the latest. Each
 //! claim has its own open file description, so that threads of one process exclude each other, too.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -19,40 +20,60 @@ pub const MASTER_IDS: u32 = 1_048_576;
 const RANGE_IDS: u32 = 2 * MASTER_IDS;
 /// Number of ranges. The last one ends at 2^31: some file systems and tools take ids for signed.
 const RANGES: u32 = 384;
+/// Package builds that may run at once. More would only wait for each other's processor and memory.
+const BUILDS: u32 = 2;
+/// How long to wait before slots are looked at again.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Claims of one djinni. They end when this is dropped.
+/// A claim that ends when this is dropped.
 #[derive(Debug)]
-pub struct Claims {
-    /// First id of a range that no other running test has.
-    pub ids_first: u32,
-    _ids: File,
-    _host: File,
+pub struct Claim {
+    _lock: File,
 }
 
-impl Claims {
-    /// Claims a range of ids, and waits while another test has the host for itself.
-    ///
-    /// # Panics
-    /// If all ranges are in use, or the lock files cannot be opened.
-    pub fn beside_others() -> Self {
-        Self::with(FlockOperation::LockShared)
-    }
+/// Claims what the host has only once, and waits until no other test has it. For tests that use it up, or
+/// measure it.
+///
+/// # Panics
+/// If the lock file cannot be opened.
+pub fn only(name: &str) -> Claim {
+    let lock = opened(name);
+    flock(&lock, FlockOperation::LockExclusive)
+        .unwrap_or_else(|error| panic!("{LOCKS}/{name}: {error}"));
+    Claim { _lock: lock }
+}
 
-    /// Claims a range of ids, and waits until no other test has a djinni. For tests that use up what
-    /// the whole host shares, or measure it.
-    ///
-    /// # Panics
-    /// If all ranges are in use, or the lock files cannot be opened.
-    pub fn alone() -> Self {
-        Self::with(FlockOperation::LockExclusive)
+/// Claims one of the few slots for package builds, and waits for it.
+///
+/// # Panics
+/// If the lock files cannot be opened.
+pub fn build() -> Claim {
+    loop {
+        if let Some((_, claim)) = free("build", BUILDS) {
+            return claim;
+        }
+        std::thread::sleep(PAUSE);
     }
+}
 
-    fn with(operation: FlockOperation) -> Self {
-        let host = opened("host");
-        flock(&host, operation).unwrap_or_else(|error| panic!("{LOCKS}/host: {error}"));
-        let (ids_first, ids) = range();
-        Claims { ids_first, _ids: ids, _host: host }
-    }
+/// Claims a range of ids and returns the first of them. No other running test has one of these ids.
+///
+/// # Panics
+/// If all ranges are in use, or the lock files cannot be opened.
+pub fn ids() -> (u32, Claim) {
+    let (number, claim) = free("ids", RANGES).unwrap_or_else(|| {
+        panic!("{LOCKS}: all {RANGES} ranges of ids are in use: end other runs of the tests")
+    });
+    (IDS_FIRST + number * RANGE_IDS, claim)
+}
+
+/// The first of `count` lock files with this name that nobody holds.
+fn free(name: &str, count: u32) -> Option<(u32, Claim)> {
+    (0..count).find_map(|number| {
+        let lock = opened(&format!("{name}.{number}"));
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+        Some((number, Claim { _lock: lock }))
+    })
 }
 
 fn opened(name: &str) -> File {
@@ -60,14 +81,4 @@ fn opened(name: &str) -> File {
     let file = fs::create_dir_all(LOCKS)
         .and_then(|()| File::options().create(true).truncate(false).write(true).open(&path));
     file.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn range() -> (u32, File) {
-    for number in 0..RANGES {
-        let file = opened(&format!("ids.{number}"));
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            return (IDS_FIRST + number * RANGE_IDS, file);
-        }
-    }
-    panic!("{LOCKS}: all {RANGES} ranges of ids are in use: end other runs of the tests")
 }

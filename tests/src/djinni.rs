@@ -14,14 +14,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use djinni_api::client::HostClient;
 use djinni_api::{MasterName, SlaveName};
 use djinni_plan::places::Places;
 
-use crate::baseline::{Baseline, Marks, children};
-use crate::claims::{Claims, MASTER_IDS};
+use crate::baseline::{Baseline, Marks, PATIENCE, children};
+use crate::claims::{self, Claim, MASTER_IDS};
 use crate::images;
 use crate::programs::{program, run};
 
@@ -31,7 +31,7 @@ pub const MASTER: &str = "m";
 pub const USERS: (&str, u32) = ("games", 60);
 
 /// Unmounts all below the directory `$1`, whatever its name is made of.
-const UNMOUNT_BELOW: &str = "umount -l \"$1\"/* \"$1\"/srv/areas/* 2>/dev/null";
+const UNMOUNT_BELOW: &str = "umount -l \"$1\"/* \"$1\"/srv/areas/* \"$1\"/srv/areas 2>/dev/null";
 
 /// The configuration of the images.
 const IMAGES: &str = r#"
@@ -89,7 +89,8 @@ pub struct Djinni {
     /// Where its directories are.
     pub places: Places,
     base: PathBuf,
-    claims: Claims,
+    ids_first: u32,
+    claims: Vec<Claim>,
     baseline: Baseline,
     daemon: Option<Child>,
     finished: bool,
@@ -113,15 +114,16 @@ impl Djinni {
     /// When that does not work.
     #[track_caller]
     pub fn with(change: impl FnOnce(&Self)) -> Self {
-        Self::configured().changed(change)
+        let mut djinni = Self::configured();
+        change(&djinni);
+        djinni.start();
+        djinni.djinni(&["new_bmaster", MASTER]).done();
+        djinni
     }
 
-    #[track_caller]
-    fn changed(mut self, change: impl FnOnce(&Self)) -> Self {
-        change(&self);
-        self.start();
-        self.djinni(&["new_bmaster", MASTER]).done();
-        self
+    /// Keeps a claim until it ends itself.
+    pub fn keep(&mut self, claim: Claim) {
+        self.claims.push(claim);
     }
 
     /// Its directories and configuration, nothing started.
@@ -130,27 +132,12 @@ impl Djinni {
     /// When this is not root, or images cannot be made.
     #[track_caller]
     pub fn configured() -> Self {
-        Self::claiming(Claims::beside_others)
-    }
-
-    /// As [`Djinni::started`], while no other test has a djinni, be it of another test process.
-    /// `change` may alter its directories before.
-    ///
-    /// # Panics
-    /// When that does not work.
-    #[track_caller]
-    pub fn alone(change: impl FnOnce(&Self)) -> Self {
-        Self::claiming(Claims::alone).changed(change)
-    }
-
-    #[track_caller]
-    fn claiming(claims: fn() -> Claims) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         assert!(
             rustix::process::geteuid().is_root(),
             "this test needs root; exclude the tier root"
         );
-        let claims = claims();
+        let (ids_first, ids) = claims::ids();
         // Of fixed width: no name is the beginning of another.
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{count:04}", std::process::id());
@@ -167,7 +154,16 @@ impl Djinni {
         images::give(&images::tiny(), &base.join("images"));
         let baseline = Baseline::take(&marks(&places, &base));
         let (daemon, finished, filter) = (None, false, "info");
-        let djinni = Djinni { places, base, claims, baseline, daemon, finished, filter };
+        let djinni = Djinni {
+            places,
+            base,
+            ids_first,
+            claims: vec![ids],
+            baseline,
+            daemon,
+            finished,
+            filter,
+        };
         djinni.write("etc/images.toml", IMAGES);
         djinni.write("etc/masters/m.toml", POLICY);
         djinni
@@ -188,7 +184,7 @@ impl Djinni {
 
     /// The first host id of its master. No other djinni of a test has it.
     pub fn ids_first(&self) -> u32 {
-        self.claims.ids_first
+        self.ids_first
     }
 
     /// A copy of an image that is this djinni's own, for its configuration.
@@ -244,7 +240,8 @@ impl Djinni {
             .stdout(Stdio::null())
             .stderr(log);
         self.daemon = Some(must(command.spawn(), "djinnid"));
-        for _ in 0..500 {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
             let ended = self.daemon.as_mut().map(Child::try_wait);
             if let Some(Ok(Some(status))) = ended {
                 panic!("djinnid has ended, {status}:\n{}", self.log());

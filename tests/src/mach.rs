@@ -9,6 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::claims;
 use crate::djinni::Djinni;
 use crate::images;
 use crate::programs::{Ran, run};
@@ -23,20 +24,12 @@ pub fn builder() -> Djinni {
 
 /// As [`builder`]; `change` is called before anything is started.
 pub fn builder_with(change: impl FnOnce(&Djinni)) -> Djinni {
-    let djinni = Djinni::with(|djinni| {
+    let slot = claims::build();
+    let mut djinni = Djinni::with(|djinni| {
         change(djinni);
         add_builder(djinni);
     });
-    djinni.start_master();
-    djinni
-}
-
-/// As [`builder_with`], while no other test has a djinni.
-pub fn builder_alone_with(change: impl FnOnce(&Djinni)) -> Djinni {
-    let djinni = Djinni::alone(|djinni| {
-        change(djinni);
-        add_builder(djinni);
-    });
+    djinni.keep(slot);
     djinni.start_master();
     djinni
 }

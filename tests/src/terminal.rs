@@ -4,14 +4,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// How long a program may take to show what is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::baseline::PATIENCE;
 
 /// A terminal with a program on it.
 #[derive(Debug)]

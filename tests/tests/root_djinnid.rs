@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use djinni_api::master::Hold;
-use djinni_tests::baseline::{self, eventually};
+use djinni_tests::baseline::{self, PATIENCE, eventually};
 use djinni_tests::djinni::{Djinni, MASTER, slave};
 use djinni_tests::programs::run;
 
@@ -137,11 +137,11 @@ fn root_a_hold_by_connection_ends_with_it() {
 #[test]
 fn root_a_hold_by_the_master_lasts_while_it_rubs() {
     let djinni = Djinni::with(|djinni| {
-        djinni.edit("etc/masters/m.toml", "lease = \"30s\"", "lease = \"3s\"");
+        djinni.edit("etc/masters/m.toml", "lease = \"30s\"", "lease = \"6s\"");
     });
     djinni.asks(&["attach", "erofs"]).done();
-    for _ in 0..5 {
-        std::thread::sleep(Duration::from_secs(1));
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_secs(2));
         djinni.asks(&["rub"]).done();
     }
     assert_eq!(djinni.state("erofs"), "attached");
@@ -162,7 +162,7 @@ fn root_monitor_tells_each_change() {
     let mut monitor = command.spawn().unwrap();
     let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
     // It has no word for being ready: changes are made until one is told.
-    eventually("the monitor listens", Duration::from_secs(5), || {
+    eventually("the monitor listens", PATIENCE, || {
         fs::read_dir(format!("/proc/{}/fd", monitor.id())).unwrap().flatten().any(|fd| {
             fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
         })
@@ -330,7 +330,7 @@ fn root_a_killed_worker_is_replaced() {
     djinni.asks(&["attach", "erofs"]).done();
     let worker = djinni.worker();
     slave_sys::kill(worker as i32, SIGKILL).unwrap();
-    eventually("another worker is there", Duration::from_secs(5), || {
+    eventually("another worker is there", PATIENCE, || {
         baseline::children(djinni.daemon()).iter().any(|pid| *pid != worker)
     });
     djinni.becomes("erofs", "attached");

@@ -5,8 +5,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
+use djinni_tests::baseline::PATIENCE;
 use djinni_tests::djinni::{Djinni, MASTER, USERS};
 use slave_api::FrameReader;
 use slave_api::door::{DoorCall, DoorReply, Open, Refused, VERSION};
@@ -19,8 +19,8 @@ fn started() -> Djinni {
 
 fn connect(djinni: &Djinni, door: &str) -> UnixStream {
     let stream = UnixStream::connect(djinni.places.runtime.join(MASTER).join(door)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
@@ -129,11 +129,10 @@ fn root_what_is_no_call_is_refused_and_keeps_nobody() {
 fn root_who_says_nothing_is_sent_away_after_a_while() {
     let djinni = started();
     let mut silent = connect(&djinni, "users");
-    let begun = Instant::now();
     djinni.in_slave("erofs", &["true"]).done();
     let mut said = Vec::new();
     silent.read_to_end(&mut said).unwrap();
-    assert!(!said.is_empty() && begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(!said.is_empty());
     djinni.finish();
 }
 

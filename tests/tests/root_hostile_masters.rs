@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use djinni_tests::baseline::{children, eventually};
+use djinni_tests::baseline::{PATIENCE, children, eventually, is_alive};
 use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::programs::{Ran, program, run};
 use slave_sys::kill;
@@ -26,13 +26,17 @@ var = { dir = "SRV/other" }
 ids = { first = SECOND, count = 65_536 }
 "#;
 
-/// Runs `djinni` on the host, which must not take longer than two seconds (and what a loaded machine adds).
+/// Longest time for what must not wait for a worker: djinnid waits two seconds, `djinni` 150, and a loaded
+/// machine adds its own.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// Runs `djinni` on the host, which must not wait for a worker.
 #[track_caller]
 fn at_once(djinni: &Djinni, arguments: &[&str]) -> Ran {
     let begun = Instant::now();
     let ran = djinni.djinni(arguments);
     let took = begun.elapsed();
-    assert!(took < Duration::from_millis(2500), "{arguments:?} took {took:?}");
+    assert!(took < AT_ONCE, "{arguments:?} took {took:?}");
     eprintln!("{arguments:?}: {took:?}");
     ran
 }
@@ -75,9 +79,7 @@ fn root_a_worker_that_does_not_answer_keeps_an_administrator_from_nothing() {
     kill(worker, SIGSTOP).unwrap();
     at_once(&djinni, &["drop", MASTER, "--force"]).done();
     assert_eq!(listed(&djinni, MASTER), ("absent".into(), Vec::new()));
-    eventually("the worker is gone", Duration::from_secs(2), || {
-        !Path::new(&format!("/proc/{worker}")).exists()
-    });
+    eventually("the worker is gone", PATIENCE, || !is_alive(worker as u32));
     at_once(&djinni, &["new_bmaster", MASTER]).done();
     djinni.asks(&["attach", "erofs"]).done();
     djinni.asks(&["detach", "erofs"]).done();
@@ -110,17 +112,13 @@ fn root_a_worker_that_dies_again_and_again_comes_back() {
     let first = djinni.worker();
     kill(first as i32, SIGKILL).unwrap();
     let another = |than: u32| children(daemon).into_iter().find(|pid| *pid != than);
-    eventually("another one at once", Duration::from_secs(1), || another(first).is_some());
+    eventually("another one", PATIENCE, || another(first).is_some());
     djinni.becomes("erofs", "attached");
     kill(another(first).unwrap() as i32, SIGKILL).unwrap();
-    eventually("it is known to have died", Duration::from_secs(1), || {
-        listed(&djinni, MASTER).0 == "restarting"
-    });
+    eventually("it is known to have died", PATIENCE, || listed(&djinni, MASTER).0 == "restarting");
     let hint = djinni.asks(&["describe"]).ended_with(1);
     hint.complains(&["nobody listens there", "another one follows", "try again"]);
-    eventually("a third one, after two seconds", Duration::from_secs(4), || {
-        !children(daemon).is_empty()
-    });
+    eventually("a third one, after two seconds", PATIENCE, || !children(daemon).is_empty());
     djinni.becomes("erofs", "attached");
     djinni.asks(&["detach", "erofs"]).done();
     djinni.finish();
@@ -168,7 +166,7 @@ fn root_a_reset_is_answered_at_once_and_what_it_removes_meets_no_later_build() {
         let read = || fs::read_to_string(format!("/proc/{remover}/status")).unwrap_or_default();
         let uid = format!("\nUid:\t{owner}\t{owner}\t{owner}");
         let restricted = || read().is_empty() || read().contains(&uid);
-        eventually("it has become the slave's root", Duration::from_secs(2), restricted);
+        eventually("it has become the slave's root", PATIENCE, restricted);
         let open = fs::read_dir(format!("/proc/{remover}/fd")).into_iter().flatten().flatten();
         let open = open.flat_map(|entry| fs::read_link(entry.path()));
         let foreign = open.skip(3).filter(|path| !path.starts_with(&area));
@@ -176,19 +174,17 @@ fn root_a_reset_is_answered_at_once_and_what_it_removes_meets_no_later_build() {
         // Stopped, so that it does not end by itself.
         let _ = kill(remover as i32, SIGSTOP);
         djinni.end_daemon(SIGKILL);
-        eventually("the remover is gone with it", Duration::from_secs(2), || {
-            !Path::new(&format!("/proc/{remover}")).exists()
-        });
+        eventually("the remover is gone with it", PATIENCE, || !is_alive(remover));
         djinni.start();
     }
-    eventually("what was set aside is removed", Duration::from_secs(20), || aside(&area) == 0);
+    eventually("what was set aside is removed", PATIENCE, || aside(&area) == 0);
     assert!(mach.join("new").exists());
     // What is no directory goes as well, and no link is followed.
     fs::remove_dir_all(&mach).unwrap();
     symlink(djinni.base(), &mach).unwrap();
     djinni.asks(&["reset", "kept"]).done();
     assert!(fs::symlink_metadata(&mach).is_err() && djinni.base().join("etc").exists());
-    eventually("the link is removed", Duration::from_secs(5), || aside(&area) == 0);
+    eventually("the link is removed", PATIENCE, || aside(&area) == 0);
     djinni.finish();
 }
 
@@ -242,7 +238,7 @@ fn root_a_removal_that_finds_no_end_keeps_nobody_waiting() {
         assert!(adding.join().unwrap() > 0);
     });
     djinni.start();
-    eventually("it ends with who added", Duration::from_secs(30), || aside(&area) == 0);
+    eventually("it ends with who added", PATIENCE, || aside(&area) == 0);
     djinni.finish();
 }
 
@@ -269,7 +265,7 @@ fn root_a_digest_that_takes_long_keeps_only_those_who_want_its_image() {
     wanting.args(["attach", "large", "--master", MASTER]);
     let wanting = wanting.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let reader = || children(djinni.daemon()).into_iter().find(|pid| *pid != worker);
-    eventually("a child reads it", Duration::from_secs(5), || reader().is_some());
+    eventually("a child reads it", PATIENCE, || reader().is_some());
     let reader = reader().unwrap() as i32;
     kill(reader, SIGSTOP).unwrap();
     assert_eq!(listed(&djinni, MASTER).0, "does not answer");

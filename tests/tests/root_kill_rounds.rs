@@ -6,7 +6,7 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use djinni_tests::baseline::eventually;
+use djinni_tests::baseline::{PATIENCE, eventually};
 use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::programs::run;
 use slave_sys::kill;
@@ -15,7 +15,6 @@ const SIGKILL: i32 = 9;
 /// Rounds unless `DJINNI_KILL_ROUNDS` says another number: each victim with and without a Reset.
 const ROUNDS: u32 = 12;
 /// How long the next command may take to be possible.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// So much for a Reset to remove that it is still at it when something dies.
 const FILL: &str =
     "mkdir -p /build/mach/d; cd /build/mach/d; for i in $(seq 300); do mkdir -p $i/x; done";

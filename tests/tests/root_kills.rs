@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use djinni_tests::baseline::{children, eventually};
+use djinni_tests::baseline::{PATIENCE, children, eventually};
 use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::programs::run;
 use slave_sys::kill;
@@ -95,7 +95,7 @@ fn root_kill_a_worker_in_the_middle() {
     let worker = scene.djinni.worker();
     kill(worker as i32, SIGKILL).unwrap();
     let daemon = scene.djinni.daemon();
-    eventually("another worker serves", Duration::from_secs(5), || {
+    eventually("another worker serves", PATIENCE, || {
         children(daemon).iter().any(|pid| *pid != worker)
     });
     scene.goes_on();
@@ -106,9 +106,7 @@ fn root_kill_the_masters_first_process_in_the_middle() {
     let scene = scene();
     kill(scene.init(), SIGKILL).unwrap();
     // The service manager starts a master again; here, somebody does.
-    eventually("the master has ended", Duration::from_secs(10), || {
-        scene.djinni.processes("init").is_empty()
-    });
+    eventually("the master has ended", PATIENCE, || scene.djinni.processes("init").is_empty());
     scene.djinni.start_master();
     scene.goes_on();
 }
@@ -120,9 +118,7 @@ fn root_kill_the_masters_supervisor_in_the_middle() {
     let supervisor = parent(init);
     assert!(supervisor > 1);
     kill(supervisor, SIGKILL).unwrap();
-    eventually("the master has ended", Duration::from_secs(10), || {
-        scene.djinni.processes("init").is_empty()
-    });
+    eventually("the master has ended", PATIENCE, || scene.djinni.processes("init").is_empty());
     scene.djinni.start_master();
     scene.goes_on();
 }
@@ -187,9 +183,7 @@ fn root_kill_djinnid_a_dozen_times_while_commands_run() {
 /// A master whose cgroup was killed by the kernel's own means, from outside, and is kept.
 fn kill_whole_init(djinni: &Djinni) {
     std::fs::write(djinni.cgroup().join("init/cgroup.kill"), "1").unwrap();
-    eventually("the master has ended", Duration::from_secs(10), || {
-        djinni.processes("init").is_empty()
-    });
+    eventually("the master has ended", PATIENCE, || djinni.processes("init").is_empty());
 }
 
 #[test]
@@ -242,7 +236,7 @@ fn root_a_master_is_started_at_once_after_its_supervisor_was_killed() {
         let supervisor = inside.iter().map(|pid| parent(*pid)).find(outside).unwrap();
         kill(supervisor, SIGKILL).unwrap();
         // A service manager reaps it before it starts another one; its master may still be ending.
-        eventually("the supervisor has ended", Duration::from_secs(5), || {
+        eventually("the supervisor has ended", PATIENCE, || {
             let status = std::fs::read_to_string(format!("/proc/{supervisor}/status"));
             status.map_or(true, |status| status.contains("State:\tZ"))
         });

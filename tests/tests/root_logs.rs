@@ -2,9 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
-
-use djinni_tests::baseline::eventually;
+use djinni_tests::baseline::{PATIENCE, eventually};
 use djinni_tests::djinni::Djinni;
 
 /// The first line that holds all of `parts`.
@@ -64,7 +62,7 @@ fn root_a_masters_log_names_the_slave_the_user_and_the_command() {
     djinni.in_slave("erofs", &["true"]).done();
     let path = djinni.base().join("state/log/m.log");
     let log = || std::fs::read_to_string(&path).unwrap_or_default();
-    eventually("the session is logged", Duration::from_secs(10), || log().contains("opened"));
+    eventually("the session is logged", PATIENCE, || log().contains("opened"));
     line(&log(), &["opened", "us=", "command=true", "slave=erofs", "user=root"]);
     assert!(djinni.bhost(&["stop", "m"]).status().unwrap().success());
     djinni.finish_by_force();

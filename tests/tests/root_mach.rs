@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::mach::{
-    DIST, builder, builder_alone_with, files, made, rebuild, rebuilding, record, source,
+    DIST, builder, builder_with, files, made, rebuild, rebuilding, record, source,
 };
 use djinni_tests::programs::run;
 use serde_json::Value;
@@ -104,6 +104,10 @@ fn small_disk(djinni: &Djinni, area: &Path) {
     const SIZE_BYTES: u64 = 96 << 20;
     let disk = djinni.base().join("small.ext4");
     fs::create_dir(area).unwrap();
+    // Shared, so that umount reaches the namespaces of each djinni that starts meanwhile: one of them
+    // would keep the loop device in use.
+    let areas = area.parent().unwrap();
+    run(Command::new("mount").args(["--make-shared", "--bind"]).args([areas, areas])).done();
     fs::File::create(&disk).unwrap().set_len(SIZE_BYTES).unwrap();
     run(Command::new("mkfs.ext4").arg("-q").arg(&disk)).done();
     run(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(area)).done();
@@ -114,17 +118,15 @@ fn small_disk(djinni: &Djinni, area: &Path) {
 
 #[test]
 fn root_a_full_working_area_is_told_and_left_usable() {
-    // Before djinnid starts: what is mounted later need not reach its namespaces. Alone: the
-    // namespaces of another djinni that starts now would keep the loop device in use.
-    let djinni =
-        builder_alone_with(|djinni| small_disk(djinni, &djinni.srv().join("areas/builder")));
+    // Before djinnid starts: what is mounted later need not reach its namespaces.
+    let djinni = builder_with(|djinni| small_disk(djinni, &djinni.srv().join("areas/builder")));
     let area = djinni.srv().join("areas/builder");
     let out = djinni.base().join("out");
     let ran = rebuild(&djinni, &[source("diffstat")], &out);
     let used = djinni.in_slave("builder", &["mach", "clean"]);
     let left = djinni.in_slave("builder", &["sh", "-c", "echo x > /build/home/x"]);
     djinni.becomes("builder", "free");
-    run(Command::new("umount").arg(&area)).done();
+    run(Command::new("umount").args([area.as_path(), area.parent().unwrap()])).done();
     ran.ended_with(1).complains(&["working area is full", "mach clean"]);
     used.done();
     left.done();

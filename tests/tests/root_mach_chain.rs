@@ -36,13 +36,15 @@ fn small(djinni: &Djinni, name: &str, requires: &[&str], build: &str) -> PathBuf
 /// Eight sources, shuffled: a diamond (base; left, right; top), a tail of two, and two by themselves.
 fn eight(djinni: &Djinni, right: &str) -> Vec<PathBuf> {
     let nap = "sleep 1";
+    // Long enough to meet, although one begins later than the other on a busy machine.
+    let long = "sleep 3";
     vec![
         small(djinni, "end", &["tail"], nap),
         small(djinni, "top", &["left", "right"], nap),
-        small(djinni, "alone", &[], nap),
+        small(djinni, "alone", &[], long),
         small(djinni, "right", &["base"], right),
         small(djinni, "tail", &["top"], nap),
-        small(djinni, "base", &[], nap),
+        small(djinni, "base", &[], long),
         small(djinni, "other", &[], nap),
         small(djinni, "left", &["base"], nap),
     ]
@@ -110,10 +112,8 @@ fn root_eight_sources_are_ordered_and_only_what_failed_is_built_again() {
         assert!(second[&built] < second[&begun], "{second:#?}");
     }
     // Nothing has changed at all, then one in the middle has.
-    let begun = Instant::now();
     let third = course(&events(&run(&mut chaining(&djinni, &sources, &out, &[])).done()));
     assert_eq!(ended(&third, "reused").len(), 8, "{third:#?}");
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     sources.retain(|source| !source.ends_with("alone-1-1.src.rpm"));
     small(&djinni, "top", &["left", "right"], "echo changed");
     let fourth = course(&events(&run(&mut chaining(&djinni, &sources, &out, &[])).done()));

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use djinni_tests::baseline::{children, eventually};
+use djinni_tests::baseline::{PATIENCE, children, eventually};
 use djinni_tests::djinni::Djinni;
 use djinni_tests::mach::{DIST, builder, files, made};
 use djinni_tests::programs::Ran;
@@ -30,7 +30,7 @@ const SLAVE: &str = "builder";
 /// Of so many rounds, one is left alone.
 const ALONE: usize = 5;
 /// How long a build may go on after one of its processes was killed.
-const PATIENCE: Duration = Duration::from_secs(240);
+const BUILD_LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs `mach "$@"`, and says what is left of it. mach's own end may come a moment before its processes'.
 const AROUND: &str = r#"
@@ -189,7 +189,7 @@ impl Scene {
 
     /// Waits for a build's end; it must come.
     fn end(&self, mut child: Child) -> Ran {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + BUILD_LIMIT;
         while child.try_wait().unwrap().is_none() {
             if Instant::now() > deadline {
                 let left = self.processes();
@@ -238,16 +238,15 @@ impl Scene {
         let files = files(&area.join("mach/locks"))
             .into_iter()
             .map(|name| area.join("mach/locks").join(name));
-        let inodes: BTreeSet<String> =
-            files.flat_map(fs::metadata).map(|found| found.ino().to_string()).collect();
+        // proc_locks(5): the sixth field is MAJOR:MINOR:INODE, the first two in hexadecimal digits.
+        let place = |found: fs::Metadata| {
+            let (major, minor) = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
+            format!("{major:02x}:{minor:02x}:{}", found.ino())
+        };
+        let places: BTreeSet<String> = files.flat_map(fs::metadata).map(place).collect();
         let table = fs::read_to_string("/proc/locks").unwrap();
-        // proc_locks(5): the sixth field is MAJOR:MINOR:INODE.
         let held = |line: &&str| {
-            let place = line.split_whitespace().find(|field| field.matches(':').count() == 2);
-            place
-                .and_then(|place| place.rsplit(':').next())
-                .is_some_and(|inode| inodes.contains(inode))
-                && line.contains("FLOCK")
+            line.contains("FLOCK") && line.split_whitespace().any(|field| places.contains(field))
         };
         let held: Vec<_> = table.lines().filter(held).collect();
         assert!(held.is_empty(), "{what}: locked: {held:#?}");
@@ -402,7 +401,7 @@ fn scene_left_nothing(scene: &Scene) {
     let status = scene.djinni.in_slave(SLAVE, &["mach", "status", "--json"]).done().text();
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["runs"].as_array().unwrap().len(), 0, "{status}");
-    eventually("scratch is gone", Duration::from_secs(5), || {
+    eventually("scratch is gone", PATIENCE, || {
         directories(&scene.area().join("mach/tmp")).is_empty()
     });
 }

@@ -218,7 +218,7 @@ fn root_a_shell_in_a_root_has_job_control() {
     shell.shows("24 80");
     shell.types("sleep 1000\n");
     shell.shows("sleep 1000");
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    djinni.runs("sleep 1000");
     shell.types("\x1a");
     shell.shows("Stopped");
     shell.types("fg\n");

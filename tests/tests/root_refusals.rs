@@ -5,12 +5,11 @@
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use djinni_api::client::CallError;
 use djinni_api::master::{Hold, Refusal};
 use djinni_api::{host, master};
-use djinni_tests::baseline::eventually;
+use djinni_tests::baseline::{PATIENCE, eventually};
 use djinni_tests::djinni::{Djinni, MASTER, master_name, slave};
 use djinni_tests::images;
 use djinni_tests::programs::{program, run};
@@ -231,9 +230,7 @@ fn root_one_connection_too_many_is_told_of_the_quota() {
         other => panic!("{other:?}"),
     }
     drop(held);
-    eventually("there is room again", Duration::from_secs(5), || {
-        djinni.master().describe().is_ok()
-    });
+    eventually("there is room again", PATIENCE, || djinni.master().describe().is_ok());
     djinni.finish();
 }
 

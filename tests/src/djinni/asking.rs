@@ -5,13 +5,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use djinni_api::client::{HostClient, MasterClient};
 use djinni_plan::places::Places;
 
 use super::{Djinni, MASTER, master_name, must};
-use crate::baseline::eventually;
+use crate::baseline::{PATIENCE, eventually, own_processes};
 use crate::programs::{Ran, program, run};
 
 impl Djinni {
@@ -89,7 +88,7 @@ impl Djinni {
     pub fn says(&self, message: &str) -> String {
         let socket = self.places.master_socket(&master_name());
         let mut stream = must(UnixStream::connect(&socket), &socket);
-        must(stream.set_read_timeout(Some(Duration::from_secs(20))), &socket);
+        must(stream.set_read_timeout(Some(PATIENCE)), &socket);
         must(stream.write_all(format!("{message}\0").as_bytes()), &socket);
         let mut answer = Vec::new();
         must(BufReader::new(stream).read_until(0, &mut answer), &socket);
@@ -111,7 +110,7 @@ impl Djinni {
     #[track_caller]
     pub fn becomes(&self, slave: &str, state: &str) {
         let what = format!("{slave} is {state}");
-        eventually(&what, Duration::from_secs(15), || self.state(slave) == state);
+        eventually(&what, PATIENCE, || self.state(slave) == state);
     }
 
     /// A path in the attached tree of a slave, through the eyes of the worker.
@@ -137,6 +136,14 @@ impl Djinni {
     pub fn cgroup(&self) -> PathBuf {
         let slug = self.places.runtime.display().to_string().replace('/', "-");
         crate::baseline::cgroup_mount().join(format!("djinni{slug}")).join(MASTER)
+    }
+
+    /// Waits until a command, with these words, runs in one of its masters or slaves.
+    #[track_caller]
+    pub fn runs(&self, command: &str) {
+        let mark = &self.marks().runtime;
+        let is_there = || own_processes(mark).iter().any(|(_, line)| line.trim_end() == command);
+        eventually(&format!("{command} runs"), PATIENCE, is_there);
     }
 
     /// Processes in a cgroup below its master's.
