@@ -55,6 +55,12 @@ impl Area {
         Ok(area)
     }
 
+    /// The area at `root` as an earlier call left it, or `None` if there is no area.
+    pub fn existing(root: &Path) -> Option<Self> {
+        let area = Self { root: root.canonicalize().ok()? };
+        (area.layers().is_dir() && area.locks().is_dir()).then_some(area)
+    }
+
     /// Where results go.
     pub fn results(&self) -> PathBuf {
         self.root.join("results")

@@ -1,11 +1,11 @@
 //! Layers: roots that were made once and are used again, under a key of all that went into them.
 //!
 //! ```text
-//!   absent ──make──▶ scratch of a run ──sync, rename──▶ layers/KEY ──clean──▶ absent
+//!   absent ──make──▶ scratch of a run ──rename──▶ layers/KEY ──clean──▶ absent
 //! ```
 //!
-//! A layer under its key is complete: it got there by one rename, after its data and its manifest
-//! had been written out. What a killed mach was making is scratch, which the next start sweeps.
+//! A layer under its key is complete: one rename put it there. A killed mach leaves an unfinished layer in its
+//! scratch, which the next start sweeps. `layers/durable.rs` explains which layers survive a power failure.
 //!
 //! Its key is the parent's, the dist's digest and what it adds: packages by NEVRA and digest. Who asked
 //! for them, and what else a repository offers, is not in it: two sources whose requirements come to
@@ -27,6 +27,10 @@ use crate::remove;
 use crate::store::Store;
 use crate::time::rfc3339;
 
+mod durable;
+
+pub use durable::settle;
+
 /// What layers may take when neither the dist nor the command line says.
 pub const LAYERS_SIZE_BYTES: u64 = 20 << 30;
 /// The name of the lock that is shared by whoever has packages installed that were fetched.
@@ -35,6 +39,7 @@ pub const PACKAGES_LOCK: &str = "packages";
 /// Changes whenever mach makes roots in another way, so that old layers are no longer found.
 const LAYOUT: &str = "mach layer 3";
 const KEY_LENGTH: usize = 24;
+/// The file in a layer's directory that describes it.
 const MANIFEST: &str = "layer.json";
 
 /// What a layer is for.
@@ -118,6 +123,9 @@ pub struct Manifest {
     pub size_bytes: u64,
     /// Every package of the root that ends with this layer.
     pub root: Resolution,
+    /// The boot in which the layer was made; `None` if its data was written out before it got its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
 }
 
 /// A complete layer, locked against removal as long as this lives.
@@ -184,10 +192,10 @@ pub fn forget_uses(area: &Area, key: &str) -> Result<(), Failure> {
     File::options().write(true).truncate(true).open(&path).map(|_| ()).on("empty", &path)
 }
 
-/// A layer's manifest; `None` when there is no whole one.
+/// A layer's manifest; `None` if the layer is incomplete, or may have been damaged by a power failure.
 pub fn read_manifest(layer: &Path) -> Option<Manifest> {
     let text = fs::read(layer.join(MANIFEST)).ok()?;
-    serde_json::from_slice(&text).ok()
+    serde_json::from_slice(&text).ok().filter(|manifest| durable::is_intact(layer, manifest))
 }
 
 /// What a new layer is made of.
@@ -248,24 +256,27 @@ fn put_in_place(
         seconds: begun.elapsed().as_secs_f64(),
         size_bytes: size_of(&scratch),
         root: plan.root.clone(),
+        boot: durable::boot(),
     };
-    write_synced(&scratch.join(MANIFEST), &manifest)?;
+    write_manifest(&scratch.join(MANIFEST), &manifest)?;
     let path = store.area.layers().join(key.as_str());
     if path.exists() {
-        // Only a layer whose manifest cannot be read comes here, and nobody uses that.
+        // Only a layer whose manifest is not valid comes here, and no process uses that.
         remove::tree(&path)?;
     }
-    fs::rename(&scratch, &path).on("put in place the layer", &path)?;
-    let layers = store.area.layers();
-    File::open(&layers).and_then(|directory| directory.sync_all()).on("sync", &layers)
+    fs::rename(&scratch, &path).on("put in place the layer", &path)
 }
 
-/// Writes the manifest, and with it all of the layer, through to the disk.
-fn write_synced(path: &Path, manifest: &Manifest) -> Result<(), Failure> {
+/// Without a boot in the manifest, a later reader cannot tell whether the layer is intact: then all of it is written
+/// out to the disk now.
+fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), Failure> {
     let text = serde_json::to_vec(manifest).map_err(std::io::Error::from).on("write", path)?;
     let mut file = File::create_new(path).on("create", path)?;
     file.write_all(&text).on("write", path)?;
-    rustix::fs::syncfs(&file).on("sync the layer of", path)
+    match manifest.boot {
+        Some(_) => Ok(()),
+        None => rustix::fs::syncfs(&file).on("sync the layer of", path),
+    }
 }
 
 /// Bytes that a tree takes, no link followed; what cannot be read counts as nothing.

@@ -66,8 +66,11 @@ pub fn bound(store: Store<'_>) -> Result<Vec<String>, Failure> {
     Ok(removed)
 }
 
-/// Removes layers until the rest takes at most `limit_bytes` or is in use; the keys of those removed.
+/// Removes damaged layers, then others until the rest takes at most `limit_bytes` or is in use; the keys of these.
 fn bound_layers(area: &Area, run: &Run, limit_bytes: u64) -> Result<Vec<String>, Failure> {
+    for path in entries(&area.layers())?.iter().filter(|path| read_manifest(path).is_none()) {
+        remove_layer(area, run, &name_of(path))?;
+    }
     let held = held(area)?;
     let mut total: u64 = held.iter().map(|layer| layer.size_bytes).sum();
     let mut removed = Vec::new();

@@ -44,7 +44,13 @@ fn run() -> Result<u8, Failure> {
     }
     let options = options::options(&arguments.build)?;
     interrupts::watch()?;
-    verbs::run(&arguments, &options)
+    let status = verbs::run(&arguments, &options);
+    // Last, when the results are out: it may take seconds. The parent of a part of a chain does it for all parts.
+    if arguments.verb.builds() && arguments.build.parent.is_none() {
+        let settled = verbs::settle_layers(&arguments);
+        return status.and_then(|status| settled.map(|()| status));
+    }
+    status
 }
 
 fn mode(arguments: &Arguments) -> Mode {

@@ -10,7 +10,7 @@ use mach_core::repo::checksum::Checksum;
 use mach_core::rpm::source::Needs;
 use mach_roots::root;
 use mach_run::area::Area;
-use mach_run::{overlay, progress};
+use mach_run::{layers, overlay, progress};
 
 use super::arguments::{Arguments, BillFormat, Set, Verb};
 use mach::attest::{self, Format};
@@ -283,6 +283,14 @@ fn chain(
 }
 
 /// What every verb that makes roots needs.
+/// Makes layers durable, if there is a working area.
+pub fn settle_layers(arguments: &Arguments) -> Result<(), Failure> {
+    match Area::existing(&arguments.common.area) {
+        Some(area) => layers::settle(&area).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
 fn prepare(arguments: &Arguments) -> Result<(Dist, Area), Failure> {
     let dist = dist_of(arguments)?;
     overlay::enter_own_namespace()?;
