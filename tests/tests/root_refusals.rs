@@ -94,7 +94,7 @@ fn root_an_image_that_is_not_there_is_unavailable() {
 fn root_an_image_that_is_not_what_it_says_is_unavailable() {
     let reason = unavailable("TINY/tiny.ext4", "TINY/tiny.squashfs");
     assert!(
-        reason.contains("holds squashfs, not ext4") && reason.contains("images.toml"),
+        reason.contains("contains squashfs, not ext4") && reason.contains("images.toml"),
         "{reason}"
     );
 }
@@ -102,7 +102,7 @@ fn root_an_image_that_is_not_what_it_says_is_unavailable() {
 #[test]
 fn root_an_image_of_noise_is_unavailable() {
     let reason = unavailable("TINY/tiny.ext4", "TINY/.recipe");
-    assert!(reason.contains("nothing known"), "{reason}");
+    assert!(reason.contains("unknown file system, not ext4"), "{reason}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ use seccompiler::{
     SeccompRule, sock_filter,
 };
 
+use crate::error::{Error, Result};
+
 /// What remains, and what for.
 ///
 /// Mounting and namespaces (`SYS_ADMIN`; entering a mount namespace also asks for `SYS_CHROOT`), giving sockets, cgroups and areas to their ids (`CHOWN`),
@@ -27,25 +29,24 @@ const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::SETFCAP);
 
 /// Errs where djinnid cannot work at all: who runs it, and what the kernel lacks.
-pub fn check_start(places: &Places) -> Result<(), String> {
+pub fn check_start(places: &Places) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        return Err("I must be root: start me with 'systemctl start djinnid' or as root".into());
+        return Err(Error::NotRoot);
     }
     for directory in [&places.config, &places.state, &places.runtime] {
         if !directory.is_absolute() {
-            let directory = directory.display();
-            return Err(format!("directory {directory} is not absolute: give its full path"));
+            return Err(Error::NotAbsolute(directory.clone()));
         }
     }
     if let Some(feature) = djinni_sys::probe::missing_feature() {
-        return Err(format!("this kernel lacks {feature}: see 'bhost check'"));
+        return Err(Error::Kernel(feature));
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     Ok(())
 }
 
 /// Drops capabilities for good and bars system calls that no step needs.
-pub fn give_up_privileges() -> Result<(), Box<dyn std::error::Error>> {
+pub fn give_up_privileges() -> Result<()> {
     for capability in CapabilitySet::all().difference(KEPT).iter() {
         // A capability that this kernel does not know cannot be held either.
         let _ = rustix::thread::remove_capability_from_bounding_set(capability);
@@ -53,7 +54,8 @@ pub fn give_up_privileges() -> Result<(), Box<dyn std::error::Error>> {
     rustix::thread::set_capabilities(
         None,
         CapabilitySets { effective: KEPT, permitted: KEPT, inheritable: CapabilitySet::empty() },
-    )?;
+    )
+    .map_err(djinni_raw::failed("capset", || "the capabilities that remain"))?;
     rustix::thread::set_no_new_privs(true)
         .map_err(djinni_raw::failed("prctl", || "PR_SET_NO_NEW_PRIVS, 1"))?;
     seccompiler::apply_filter(&filter()?)?;
@@ -102,7 +104,7 @@ const DENIED: [i64; 34] = [
 const X32: u32 = 0x4000_0000;
 
 /// Calls that answer EPERM from now on, in the daemon and in every worker.
-fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+fn filter() -> std::result::Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         DENIED.into_iter().map(|call| (call, Vec::new())).collect();
     // No network: of the socket families only AF_UNIX is left.

@@ -1,6 +1,7 @@
 //! The daemon: the administrator's socket, the configuration, and the masters' workers.
 
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,11 @@ use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
 use djinni_plan::plan;
 use djinni_plan::policy::{self, HostAct};
 use djinni_raw::{next_signal, signal_descriptor};
+use djinni_sys::probe::CGROUP2;
 use djinni_sys::{facts, namespace};
 use rustix::event::PollFlags;
 
+use crate::error::{Error, Result};
 use crate::jobs::{self, Asked, Job, JobKind};
 use crate::link::Command;
 use crate::masters::{Masters, Standing};
@@ -41,17 +44,15 @@ pub struct Daemon {
 
 impl Daemon {
     /// Takes the runtime directory and listens on the administrator's socket.
-    pub fn start(places: Places, config: Config) -> Result<Self, String> {
-        let signals = signal_descriptor(&[SIGHUP, SIGINT, SIGTERM]).map_err(|e| e.to_string())?;
+    pub fn start(places: Places, config: Config) -> Result<Self> {
+        let signals = signal_descriptor(&[SIGHUP, SIGINT, SIGTERM])?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         let cgroup = masters_cgroup(&places)?;
         only_one(&places)?;
-        namespace::prepare_runtime(&places.runtime).map_err(|error| error.to_string())?;
-        let socket = places.host_socket();
-        let server = Server::listen(&socket, 0, 0o600, Vec::new())
-            .map_err(|error| format!("{}: {error}", socket.display()))?;
+        namespace::prepare_runtime(&places.runtime)?;
+        let server = Server::listen(&places.host_socket(), 0, 0o600, Vec::new())?;
         let masters = Masters::new(places.clone(), cgroup);
         Ok(Daemon { places, config, server, masters, jobs: Vec::new(), signals })
     }
@@ -66,14 +67,14 @@ impl Daemon {
     }
 
     /// Serves until told to end.
-    pub fn serve(mut self) -> Result<(), String> {
+    pub fn serve(mut self) -> Result<()> {
         let started = Instant::now();
         let mut told = false;
         loop {
             self.masters.advance(&self.config);
             self.finish_jobs();
             if !told && (self.is_settled() || started.elapsed() >= TAKE_OVER_LIMIT) {
-                notify_ready();
+                djinni_log::ready();
                 tracing::info!("ready on {}", self.places.host_socket().display());
                 told = true;
             }
@@ -107,12 +108,12 @@ impl Daemon {
     }
 
     /// Waits until something is to be done: at the latest at `until`.
-    fn turn(&mut self, until: Option<Instant>) -> Result<Vec<Event<Source>>, String> {
+    fn turn(&mut self, until: Option<Instant>) -> Result<Vec<Event<Source>>> {
         let jobs = self.jobs.iter().map(|job| job.deadline);
         let until = jobs.chain(until).chain(self.masters.deadline()).min();
         let mut others = vec![(Source::Signals, self.signals.as_fd(), PollFlags::IN)];
         others.extend(self.masters.fds().map(|fd| (Source::Masters, fd, PollFlags::IN)));
-        self.server.turn(&others, until).map_err(|error| error.to_string())
+        Ok(self.server.turn(&others, until)?)
     }
 
     /// Replies where there is a reply now; and where there is one to what was asked behind that, since
@@ -231,7 +232,7 @@ impl Daemon {
     }
 
     /// Begins what was asked; what it comes to is waited for.
-    fn decide(&mut self, request: wire::Request) -> Result<JobKind, wire::Refusal> {
+    fn decide(&mut self, request: wire::Request) -> std::result::Result<JobKind, wire::Refusal> {
         let exists = |name: &MasterName| self.masters.standing(name) != Standing::Absent;
         let grant = policy::judge_host(&self.config, exists, request)?;
         Ok(match grant.act().clone() {
@@ -267,7 +268,7 @@ impl Daemon {
         name: &MasterName,
         request: wire::Explained,
         slave: SlaveName,
-    ) -> Result<wire::Reply, wire::Refusal> {
+    ) -> std::result::Result<wire::Reply, wire::Refusal> {
         let fault = |error: &dyn std::fmt::Display| jobs::fault(name, &error.to_string());
         let none = || wire::Refusal::NoSuchMaster { name: name.clone() };
         let master = self.config.masters.get(name).ok_or_else(none)?;
@@ -297,7 +298,7 @@ impl Daemon {
     }
 
     /// Reads the configuration again: all of it or, on any error, none of it.
-    fn reload(&mut self) -> Result<Vec<Asked>, ConfigError> {
+    fn reload(&mut self) -> std::result::Result<Vec<Asked>, ConfigError> {
         let config = config::load(&self.places.config)?;
         config::shares_apart(&config, &self.places)?;
         for name in self.masters.names() {
@@ -325,7 +326,7 @@ fn unchanged_where_it_is_up(
     new: &Config,
     name: &MasterName,
     places: &Places,
-) -> Result<(), ConfigError> {
+) -> std::result::Result<(), ConfigError> {
     let of =
         |config: &Config| config.masters.get(name).map(|m| (m.ids, m.var.clone(), m.image.clone()));
     if of(old) == of(new) {
@@ -350,44 +351,20 @@ fn invalid(error: &ConfigError) -> wire::Refusal {
     }
 }
 
-fn encode(reply: Result<wire::Reply, wire::Refusal>) -> Vec<u8> {
+fn encode(reply: std::result::Result<wire::Reply, wire::Refusal>) -> Vec<u8> {
     reply.map_or_else(|refusal| refusal.encode(), |reply| reply.encode())
 }
 
-fn masters_cgroup(places: &Places) -> Result<PathBuf, String> {
-    let read =
-        |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
-    let table = facts::own_mount_table().map_err(|error| error.to_string())?;
-    let mount = cgroup2_mount(&table).ok_or("cgroup v2 is not mounted")?;
-    let cgroups = read("/proc/self/cgroup")?;
-    Ok(mount.join(places.cgroup(own_cgroup(&cgroups).unwrap_or("/"))))
+fn masters_cgroup(places: &Places) -> Result<PathBuf> {
+    let mount = cgroup2_mount(&facts::own_mount_table()?).ok_or(Error::Kernel(CGROUP2))?;
+    Ok(mount.join(places.cgroup(own_cgroup(&facts::own_cgroups()?).unwrap_or("/"))))
 }
 
 /// Errs when another djinnid answers on the administrator's socket.
-fn only_one(places: &Places) -> Result<(), String> {
+fn only_one(places: &Places) -> Result<()> {
     let socket = places.host_socket();
-    match std::os::unix::net::UnixStream::connect(&socket) {
-        Ok(_) => {
-            Err(format!("{}: another djinnid serves it: stop that one first", socket.display()))
-        }
+    match UnixStream::connect(&socket) {
+        Ok(_) => Err(Error::Another(socket)),
         Err(_) => Ok(()),
-    }
-}
-
-/// Tells the service manager, if there is one, that requests can come (`sd_notify(3)`).
-fn notify_ready() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let path = path.to_string_lossy();
-    let Ok(socket) = std::os::unix::net::UnixDatagram::unbound() else { return };
-    let sent = match path.strip_prefix('@') {
-        Some(name) => {
-            use std::os::linux::net::SocketAddrExt;
-            std::os::unix::net::SocketAddr::from_abstract_name(name)
-                .and_then(|address| socket.send_to_addr(b"READY=1", &address))
-        }
-        None => socket.send_to(b"READY=1", path.as_ref()),
-    };
-    if let Err(error) = sent {
-        tracing::warn!("{path}: {error}");
     }
 }

@@ -39,10 +39,9 @@ impl Handle {
         cgroup: PathBuf,
         recovered: bool,
         born: u64,
-    ) -> Result<Handle, String> {
-        let told = |error: std::io::Error| format!("socketpair: {error}");
-        let (commands, their_commands) = Link::pair().map_err(told)?;
-        let (images, their_images) = Link::pair().map_err(told)?;
+    ) -> djinni_raw::Result<Handle> {
+        let (commands, their_commands) = Link::pair()?;
+        let (images, their_images) = Link::pair()?;
         let kept = [&their_commands, &their_images].map(|link| link.as_fd().as_raw_fd());
         let start = Start {
             master: master.clone(),
@@ -54,7 +53,7 @@ impl Handle {
         };
         let child = Child::start(Rights::Same, &kept, move || worker::run(start));
         Ok(Handle {
-            child: child.map_err(|error| error.to_string())?,
+            child: child?,
             commands,
             images,
             started: Instant::now(),
@@ -89,8 +88,8 @@ impl Handle {
         let Some(found) = images.get(image, config) else { return };
         // A worker that is gone meanwhile wants nothing any more.
         let _ = match found {
-            Ok(mount) => self.images.send_now(&Delivered::Ok(()), Some(mount)),
-            Err(sentence) => self.images.send_now(&Delivered::Err(sentence), None),
+            Ok(mount) => self.images.send_now(&Delivered::Here, Some(mount)),
+            Err(error) => self.images.send_now(&Delivered::Unavailable(error.to_string()), None),
         };
         self.wants = None;
     }

@@ -7,29 +7,29 @@ use std::os::fd::OwnedFd;
 use djinni_api::ImageName;
 use djinni_plan::config::Config;
 use djinni_sys::child::Child;
-use djinni_sys::image::{Check, Checked, MountedImage, Mounting, mount};
+use djinni_sys::image::{Check, Checked, Error, MountedImage, Mounting, mount};
 
 /// The images that are mounted, and those whose digests are being computed.
 #[derive(Default)]
 pub struct Images {
     mounted: BTreeMap<ImageName, MountedImage>,
     checking: BTreeMap<ImageName, Check>,
-    failed: BTreeMap<ImageName, String>,
+    failed: BTreeMap<ImageName, Error>,
     checked: Vec<Checked>,
 }
 
 impl Images {
     /// An image's mount, or why there is none; `None` while its digest is being computed. It is
     /// mounted again when the configuration has come to say otherwise.
-    pub fn get(&mut self, name: &ImageName, config: &Config) -> Option<Result<&OwnedFd, String>> {
+    pub fn get(&mut self, name: &ImageName, config: &Config) -> Option<Result<&OwnedFd, Error>> {
         let Some(wanted) = config.images.get(name) else {
-            return Some(Err(format!("image \"{name}\" is not in images.toml")));
+            return Some(Err(Error::NotConfigured(name.clone())));
         };
         if self.checking.contains_key(name) {
             return None;
         }
-        if let Some(sentence) = self.failed.get(name) {
-            return Some(Err(sentence.clone()));
+        if let Some(error) = self.failed.get(name) {
+            return Some(Err(error.clone()));
         }
         if self.mounted.get(name).is_none_or(|mounted| mounted.image != *wanted) {
             match mount(wanted, &self.checked) {
@@ -38,7 +38,7 @@ impl Images {
                     self.checking.insert(name.clone(), check);
                     return None;
                 }
-                Err(sentence) => return Some(Err(sentence)),
+                Err(error) => return Some(Err(error)),
             }
         }
         self.mounted.get(name).map(|mounted| Ok(&mounted.mount))
@@ -54,7 +54,7 @@ impl Images {
             let Some(check) = self.checking.remove(&name) else { continue };
             match check.conclude(&mut self.checked) {
                 Ok(mounted) => drop(self.mounted.insert(name, mounted)),
-                Err(sentence) => drop(self.failed.insert(name, sentence)),
+                Err(error) => drop(self.failed.insert(name, error)),
             }
         }
     }

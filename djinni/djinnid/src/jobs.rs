@@ -6,6 +6,7 @@ use djinni_api::{MasterName, host as wire};
 use djinni_plan::lifecycle::ConnectionId;
 use djinni_plan::places::Places;
 
+use crate::error;
 use crate::link::Answer;
 use crate::masters::{Masters, Outcome, Standing};
 use crate::reference::reference;
@@ -21,7 +22,7 @@ pub struct Job {
 }
 
 /// A question to a worker: its number, or why it could not be asked.
-pub type Asked = (MasterName, Result<u64, String>);
+pub type Asked = (MasterName, error::Result<u64>);
 
 /// The answer that a pending call waits for.
 pub enum JobKind {
@@ -116,7 +117,7 @@ fn state(masters: &Masters, places: &Places, (name, asked): &Asked) -> wire::Mas
 
 fn note_reload(masters: &Masters, (name, asked): &Asked) {
     let why = match asked {
-        Err(sentence) => sentence.clone(),
+        Err(error) => error.to_string(),
         Ok(number) => match masters.outcome(name, *number) {
             Outcome::Answered(Answer::Failed(sentence)) => sentence,
             Outcome::Answered(_) | Outcome::Gone => return,
@@ -127,13 +128,14 @@ fn note_reload(masters: &Masters, (name, asked): &Asked) {
 }
 
 fn started(masters: &Masters, places: &Places, name: &MasterName, late: bool) -> Option<Reply> {
-    let trouble = || masters.trouble(name).map_or("it was dropped meanwhile", String::as_str);
+    let trouble =
+        || masters.trouble(name).map_or("it was dropped meanwhile".to_owned(), ToString::to_string);
     match masters.standing(name) {
         Standing::Up => Some(Ok(wire::Reply::NewMaster(wire::NewMaster {
             socket: places.master_socket(name).display().to_string(),
             namespace: places.pin(name).display().to_string(),
         }))),
-        Standing::Absent | Standing::Resting => Some(Err(fault(name, trouble()))),
+        Standing::Absent | Standing::Resting => Some(Err(fault(name, &trouble()))),
         Standing::Starting | Standing::Falling => {
             late.then(|| Err(fault(name, "it is not up yet: see the log, and 'djinni list'")))
         }

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use djinni_api::{ImageName, SlaveName};
+use djinni_raw::failed;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -67,9 +68,10 @@ pub struct Link(OwnedFd);
 
 impl Link {
     /// Both ends of a new pair.
-    pub fn pair() -> std::io::Result<(Link, Link)> {
+    pub fn pair() -> djinni_raw::Result<(Link, Link)> {
         let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-        let (one, other) = socketpair(AddressFamily::UNIX, kind, flags, None)?;
+        let (one, other) = socketpair(AddressFamily::UNIX, kind, flags, None)
+            .map_err(failed("socketpair", || "AF_UNIX, SOCK_SEQPACKET"))?;
         Ok((Link(one), Link(other)))
     }
 
@@ -140,5 +142,11 @@ impl AsFd for Link {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct WantImage(pub ImageName);
 
-/// Whether the image comes with this message; otherwise why not.
-pub type Delivered = Result<(), String>;
+/// Whether the image comes with this message.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Delivered {
+    /// It does.
+    Here,
+    /// There is none: why, for the client.
+    Unavailable(String),
+}

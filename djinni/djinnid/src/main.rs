@@ -9,6 +9,7 @@
 
 mod confine;
 mod daemon;
+mod error;
 mod handle;
 mod images;
 mod jobs;
@@ -60,22 +61,22 @@ fn main() -> ExitCode {
     let places = Places { config: plain(config), state: plain(state), runtime: plain(runtime) };
     match serve(places) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => {
-            tracing::error!("{sentence}");
+        Err(error) => {
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve(mut places: Places) -> Result<(), String> {
+fn serve(mut places: Places) -> error::Result<()> {
     confine::check_start(&places)?;
     for directory in [&places.config, &places.state, &places.runtime] {
-        only_root_may_change_directory(directory).map_err(|error| error.to_string())?;
+        only_root_may_change_directory(directory)?;
     }
-    places.runtime = namespace::make_runtime(&places.runtime).map_err(|error| error.to_string())?;
-    let config = config::load(&places.config).map_err(|error| error.to_string())?;
-    config::shares_apart(&config, &places).map_err(|error| error.to_string())?;
-    confine::give_up_privileges().map_err(|error| format!("cannot confine myself: {error}"))?;
+    places.runtime = namespace::make_runtime(&places.runtime)?;
+    let config = config::load(&places.config)?;
+    config::shares_apart(&config, &places)?;
+    confine::give_up_privileges()?;
     let mut daemon = daemon::Daemon::start(places, config)?;
     daemon.recover();
     daemon.serve()

@@ -24,6 +24,7 @@ use djinni_plan::config::Config;
 use djinni_plan::places::Places;
 use djinni_sys::child::Child;
 
+use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::images::Images;
 use crate::link::{Answer, Command, Numbered};
@@ -41,7 +42,7 @@ pub struct Masters {
     cgroup: PathBuf,
     known: BTreeMap<MasterName, Known>,
     /// Why masters that are absent, or rest, could not be started.
-    troubles: BTreeMap<MasterName, String>,
+    troubles: BTreeMap<MasterName, Error>,
     /// Workers that were killed and have not ended yet.
     dying: Vec<Child>,
     images: Images,
@@ -107,8 +108,6 @@ pub enum Outcome {
     Gone,
 }
 
-type Fallible<T> = Result<T, String>;
-
 impl Known {
     fn worker(&self) -> Option<&Handle> {
         match &self.life {
@@ -172,7 +171,7 @@ impl Masters {
     }
 
     /// Why a master could not be started.
-    pub fn trouble(&self, name: &MasterName) -> Option<&String> {
+    pub fn trouble(&self, name: &MasterName) -> Option<&Error> {
         self.troubles.get(name)
     }
 
@@ -223,16 +222,16 @@ impl Masters {
     // --- asking ---------------------------------------------------------------------------------
 
     /// Asks a worker that serves. The number under which its answer can be had, or why not.
-    pub fn ask(&mut self, name: &MasterName, command: Command) -> Fallible<u64> {
+    pub fn ask(&mut self, name: &MasterName, command: Command) -> Result<u64> {
         let number = self.number();
         let Some(Known { life: Life::Up(worker), .. }) = self.known.get_mut(name) else {
-            return Err("it is not up".into());
+            return Err(Error::NotUp);
         };
         let is_status = matches!(command, Command::Status);
         if let (true, Some(asked)) = (is_status, worker.asked_status) {
             return Ok(asked);
         }
-        worker.tell(number, command).map_err(|_| "its worker does not answer".to_owned())?;
+        worker.tell(number, command).map_err(|_| Error::Deaf)?;
         worker.asked_status = worker.asked_status.or(is_status.then_some(number));
         Ok(number)
     }

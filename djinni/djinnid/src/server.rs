@@ -16,6 +16,7 @@ use djinni_api::codec::{Call, Framer, parse_call};
 use djinni_plan::lifecycle::ConnectionId;
 use djinni_plan::policy::Peer;
 use djinni_raw::Error;
+use djinni_sys::io_failed;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -76,22 +77,26 @@ pub enum Event<T> {
 impl Server {
     /// Listens at `path`, where a socket of an earlier run may still be, for `owner`'s processes.
     /// `full` is what one connection too many is told before it is closed.
-    pub fn listen(path: &Path, owner: u32, mode: u32, full: Vec<u8>) -> std::io::Result<Self> {
+    pub fn listen(path: &Path, owner: u32, mode: u32, full: Vec<u8>) -> djinni_raw::Result<Self> {
         // Bound beside and renamed: there is no moment at which a client finds no socket.
         // No master can have such a name.
         let mut fresh = OsString::from(".");
         fresh.push(path.file_name().unwrap_or_default());
         fresh.push(".new");
         let fresh = path.with_file_name(fresh);
+        let failed = |call| io_failed(call, fresh.display().to_string());
         match std::fs::remove_file(&fresh) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failed("unlink")(error));
+            }
             _ => {}
         }
-        let listener = UnixListener::bind(&fresh)?;
-        listener.set_nonblocking(true)?;
-        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))?;
-        std::os::unix::fs::chown(&fresh, Some(owner), Some(owner))?;
-        std::fs::rename(&fresh, path)?;
+        let listener = UnixListener::bind(&fresh).map_err(failed("bind"))?;
+        listener.set_nonblocking(true).map_err(failed("ioctl FIONBIO"))?;
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&fresh, mode).map_err(failed("chmod"))?;
+        std::os::unix::fs::chown(&fresh, Some(owner), Some(owner)).map_err(failed("chown"))?;
+        std::fs::rename(&fresh, path).map_err(failed("rename"))?;
         let (connections, knocked, deaf_until) = (Vec::new(), false, None);
         Ok(Server { listener, connections, next: 1, full, knocked, deaf_until })
     }

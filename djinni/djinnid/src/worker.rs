@@ -20,6 +20,7 @@ use djinni_sys::namespace::Host;
 use djinni_sys::stage::Stage;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::error::{Error, Result};
 use crate::link::{Answer, Command, Delivered, Link, Numbered, WantImage};
 use crate::server::{Event, Incoming, Server};
 
@@ -59,29 +60,27 @@ pub(crate) struct Worker {
     running: bool,
 }
 
-type Fallible<T> = Result<T, String>;
-
 /// The worker's life, in the forked child: enter the house, let it be pinned, put the master's root
 /// up, serve until told to end.
 pub fn run(start: Start) -> i32 {
     let _span = tracing::info_span!("worker", master = %start.master.name).entered();
-    let failed = |number, sentence| {
-        let _ = start.commands.send(&Numbered(number, Answer::Failed(sentence)));
+    let failed = |number, error: Error| {
+        let _ = start.commands.send(&Numbered(number, Answer::Failed(error.to_string())));
         1
     };
     let host = match enter(&start) {
         Ok(host) => host,
-        Err(sentence) => return failed(0, sentence),
+        Err(error) => return failed(0, Error::Namespace(error)),
     };
     // Nobody asked for this; the daemon knows it by the number.
     let entered = start.commands.send(&Numbered(0, Answer::Done));
     let number = match entered.and_then(|()| start.commands.receive()) {
         Ok(Some((Numbered(number, Command::Serve), _))) => number,
-        _ => return failed(0, "the daemon did not say to serve".into()),
+        _ => return failed(0, Error::Link),
     };
     let parts = match put_up(&start, host) {
         Ok(parts) => parts,
-        Err(sentence) => return failed(number, sentence),
+        Err(error) => return failed(number, error),
     };
     let mut worker = Worker::new(start, parts);
     worker.recover();
@@ -91,16 +90,13 @@ pub fn run(start: Start) -> i32 {
     }
 }
 
-fn enter(start: &Start) -> Fallible<Host> {
-    let enter = || {
-        let host = namespace::current()?;
-        match start.recovered {
-            true => namespace::enter_again(&start.places, &start.master)?,
-            false => namespace::enter_new(&start.places, &start.master)?,
-        }
-        Host::new(host)
-    };
-    enter().map_err(|error| format!("{}: its namespace: {error}", start.master.name))
+fn enter(start: &Start) -> djinni_raw::Result<Host> {
+    let host = namespace::current()?;
+    match start.recovered {
+        true => namespace::enter_again(&start.places, &start.master)?,
+        false => namespace::enter_new(&start.places, &start.master)?,
+    }
+    Host::new(host)
 }
 
 /// What a worker stands on.
@@ -111,23 +107,21 @@ struct Parts {
 }
 
 /// Puts up the master's root unless it is there, and listens.
-fn put_up(start: &Start, host: Host) -> Fallible<Parts> {
+fn put_up(start: &Start, host: Host) -> Result<Parts> {
     let Start { master, places, images, .. } = start;
-    let told = |error: djinni_raw::Error| format!("{}: its cgroup: {error}", master.name);
-    let cgroup = Cgroup::open(&start.cgroup).map_err(told)?;
-    let init = cgroup.events(Path::new(INIT_CGROUP)).map_err(told)?;
+    let cgroup = Cgroup::open(&start.cgroup)?;
+    let init = cgroup.events(Path::new(INIT_CGROUP))?;
     let mut stage = Stage::new(places.master(&master.name), cgroup, host);
     if !djinni_raw::is_mount_point(places.master_root(&master.name)) {
         fetch_image(images, &mut stage, &master.image)?;
-        stage.run(&plan::compose_master(master)).map_err(|failure| failure.to_string())?;
+        stage.run(&plan::compose_master(master))?;
     }
     let socket = places.master_socket(&master.name);
     let full = wire::Refusal::QuotaExceeded {
         quota: "connections".into(),
         limit: crate::server::CONNECTIONS as u64,
     };
-    let server = Server::listen(&socket, master.ids.first, 0o660, full.encode())
-        .map_err(|error| format!("{}: {error}", socket.display()))?;
+    let server = Server::listen(&socket, master.ids.first, 0o660, full.encode())?;
     Ok(Parts { stage, server, init })
 }
 
@@ -281,7 +275,7 @@ impl Worker {
         &mut self,
         id: ConnectionId,
         request: &wire::Request,
-    ) -> Result<Option<wire::Reply>, wire::Refusal> {
+    ) -> std::result::Result<Option<wire::Reply>, wire::Refusal> {
         let Some(connection) = self.server.get(id) else {
             return Err(wire::Refusal::NotPermitted { rule: "the connection is closed".into() });
         };
@@ -356,32 +350,31 @@ enum Source {
     Removals,
 }
 
-/// Has the daemon mount an image, unless it is at hand; a sentence when there is none to be had.
-fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Fallible<()> {
+/// Has the daemon mount an image, unless it is at hand; an error for the client when there is none.
+fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Result<()> {
     if stage.has_image(image) {
         return Ok(());
     }
-    let gone = |error: std::io::Error| format!("the daemon cannot be asked for images: {error}");
-    link.send(&WantImage(image.clone())).map_err(gone)?;
-    match link.receive::<Delivered>().map_err(gone)? {
-        Some((Ok(()), Some(mount))) => {
+    // Without a daemon there are no images, and this worker is about to end.
+    link.send(&WantImage(image.clone())).map_err(|_| Error::Link)?;
+    match link.receive::<Delivered>().map_err(|_| Error::Link)? {
+        Some((Delivered::Here, Some(mount))) => {
             stage.put_image(image.clone(), mount);
             Ok(())
         }
-        Some((Err(sentence), _)) => Err(sentence),
-        _ => Err("the daemon did not send the image".into()),
+        Some((Delivered::Unavailable(reason), _)) => Err(Error::Told(reason)),
+        _ => Err(Error::Link),
     }
 }
 
 /// Takes a master down, in a child of the daemon: one that no policy names any more, or whose worker
 /// does not.
-pub fn dismantle(places: &Places, name: &MasterName, cgroup: &Cgroup) -> Fallible<()> {
-    let told = |error: djinni_raw::Error| error.to_string();
-    cgroup.kill(Path::new("")).map_err(told)?;
+pub fn dismantle(places: &Places, name: &MasterName, cgroup: &Cgroup) -> djinni_raw::Result<()> {
+    cgroup.kill(Path::new(""))?;
     let pin = places.pin(name);
     if !namespace::is_pinned(&pin) {
         return Ok(());
     }
-    namespace::enter_pinned(&pin).map_err(told)?;
-    namespace::dismantle(places, name).map_err(told)
+    namespace::enter_pinned(&pin)?;
+    namespace::dismantle(places, name)
 }

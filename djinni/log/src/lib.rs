@@ -18,6 +18,7 @@
 
 mod fields;
 mod filter;
+mod ready;
 mod spans;
 
 use std::io::Write;
@@ -30,6 +31,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use fields::Fields;
 pub use filter::{Filter, FilterError};
+pub use ready::ready;
 use spans::Spans;
 
 /// Writes the events that the filter allows to standard error from now on. The first call in a

@@ -203,7 +203,7 @@ fn master(
 }
 
 fn master_name(source: &Source) -> Result<MasterName> {
-    let stem = source.path.file_stem().unwrap_or_default().to_string_lossy();
+    let stem = source.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let bad = |reason: String| ConfigError {
         file: source.path.into(),
         line: 0,

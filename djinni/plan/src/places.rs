@@ -1,6 +1,7 @@
 //! Where things are on the host, as a function of the directories djinnid was started with.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::{Component, PathBuf};
 
 use djinni_api::{MasterName, SlaveName};
 
@@ -64,12 +65,13 @@ impl Places {
         if own.ends_with(".service") {
             return PathBuf::from(own).join("masters");
         }
-        PathBuf::from(format!("djinni{}", slug(&self.runtime)))
+        let mut name = OsString::from("djinni");
+        for part in self.runtime.components().filter(|part| *part != Component::RootDir) {
+            name.push("-");
+            name.push(part);
+        }
+        name.into()
     }
-}
-
-fn slug(path: &Path) -> String {
-    path.to_string_lossy().replace('/', "-")
 }
 
 /// The mount point of cgroup v2 in a mount table.
@@ -84,6 +86,8 @@ pub fn own_cgroup(proc_self_cgroup: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn places(runtime: &str) -> Places {

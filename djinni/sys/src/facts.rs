@@ -39,6 +39,12 @@ pub fn own_mount_table() -> Result<Vec<u8>> {
     mount_table("self")
 }
 
+/// The cgroups of this process (`/proc/self/cgroup`, `cgroups(7)`).
+pub fn own_cgroups() -> Result<String> {
+    let path = "/proc/self/cgroup";
+    fs::read_to_string(path).map_err(io_failed("read", path))
+}
+
 /// The mount table of a process of ours: of the host's mounts, or of a pinned namespace's.
 fn mount_table(process: &str) -> Result<Vec<u8>> {
     let path = format!("/proc/{process}/mountinfo");

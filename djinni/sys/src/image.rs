@@ -1,18 +1,20 @@
 //! Image files: looked at, checked against their digest, mounted once.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use djinni_plan::config::{Image, ImageSource, Sha256};
+use djinni_api::ImageName;
+use djinni_plan::config::{AbsolutePath, Image, ImageSource, Sha256};
 use djinni_raw::{FsContext, attr, cwd, loop_attach, openat2, resolve};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use sha2::Digest;
 
 use crate::child::{Child, Rights};
-use crate::failed;
+use crate::{failed, io_failed};
 
 /// Where a file system's magic bytes stand, and what they are (kernel `include/uapi/linux/magic.h`
 /// and each file system's superblock).
@@ -61,45 +63,91 @@ pub struct Check {
     answer: OwnedFd,
 }
 
+/// Why there is no image: what is wrong with which file, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// `images.toml` does not name it.
+    NotConfigured(ImageName),
+    /// Its file cannot be opened.
+    Open { image: ImageName, error: djinni_raw::Error },
+    /// Its file is a directory, a device …
+    NotAFile(AbsolutePath),
+    /// Its file is of another kind than configured, `None` of no kind that we know.
+    Kind { path: AbsolutePath, found: Option<&'static str>, wanted: &'static str },
+    /// Its digest is another one.
+    Digest { path: AbsolutePath, found: Sha256, wanted: Sha256 },
+    /// The child that computed its digest has failed.
+    NoDigest(AbsolutePath),
+    /// A system call failed.
+    Call { path: AbsolutePath, error: djinni_raw::Error },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConfigured(image) => write!(f, "image \"{image}\" is not in images.toml"),
+            Self::Open { image, error } => {
+                write!(
+                    f,
+                    "its file cannot be opened: {error}: build it with 'bhost image build {image}'"
+                )
+            }
+            Self::NotAFile(path) => {
+                write!(f, "{path}: not a regular file: correct its source in images.toml")
+            }
+            Self::Kind { path, found, wanted } => {
+                let found = found.unwrap_or("an unknown file system");
+                write!(
+                    f,
+                    "{path}: contains {found}, not {wanted}: correct its source in images.toml"
+                )
+            }
+            Self::Digest { path, found, wanted } => write!(
+                f,
+                "{path}: has digest {found}, images.toml says {wanted}: \
+                 build it again or correct the entry"
+            ),
+            Self::NoDigest(path) => {
+                write!(f, "{path}: its digest could not be computed: try again")
+            }
+            Self::Call { path, error } => write!(f, "{path}: {error}"),
+        }
+    }
+}
+
+/// Turns a failed call on an image's file into an [`Error`].
+fn on(image: &Image) -> impl Fn(djinni_raw::Error) -> Error {
+    let path = image.source.path();
+    |error| Error::Call { path: path.clone(), error }
+}
+
 /// Opens an image, looks what it is, and mounts it, unless its digest has to be computed before.
 /// `checked` remembers earlier checks.
-/// The error is the sentence for the client: what is wrong with which file.
-pub fn mount(image: &Image, checked: &[Checked]) -> Result<Mounting, String> {
-    let path = image.source.path().to_string();
-    let problem = |what: &dyn std::fmt::Display| format!("{path}: {what}");
-    let file = openat2(cwd(), &path, OFlags::RDONLY, resolve::NO_SYMLINKS).map_err(|error| {
-        format!(
-            "{path} cannot be opened ({error}): build it with 'bhost image build {}'",
-            image.name
-        )
-    })?;
+pub fn mount(image: &Image, checked: &[Checked]) -> Result<Mounting, Error> {
+    let path = image.source.path();
+    let file = openat2(cwd(), path.as_path(), OFlags::RDONLY, resolve::NO_SYMLINKS)
+        .map_err(|error| Error::Open { image: image.name.clone(), error })?;
     let file = File::from(file);
-    check_kind(&file, image).map_err(|what| problem(&what))?;
+    check_kind(&file, image)?;
     if let Some(digest) = image.digest {
-        let mark = mark(&file, digest).map_err(|error| problem(&error))?;
+        let mark = mark(&file, digest).map_err(on(image))?;
         if !checked.contains(&mark) {
-            let (child, answer) = start_check(&file).map_err(|error| problem(&error))?;
-            return Ok(Mounting::Checking(Check {
-                image: image.clone(),
-                file,
-                mark,
-                child,
-                answer,
-            }));
+            let (child, answer) = start_check(&file).map_err(on(image))?;
+            let image = image.clone();
+            return Ok(Mounting::Checking(Check { image, file, mark, child, answer }));
         }
     }
     mounted(image.clone(), &file).map(Mounting::Done)
 }
 
-fn mounted(image: Image, file: &File) -> Result<MountedImage, String> {
-    let mount = mount_file(file, &image.source)
-        .map_err(|error| format!("{}: {error}", image.source.path()))?;
+fn mounted(image: Image, file: &File) -> Result<MountedImage, Error> {
+    let mount = mount_file(file, &image.source).map_err(on(&image))?;
     Ok(MountedImage { image, mount })
 }
 
 /// What the digest of a file is remembered with.
-fn mark(file: &File, digest: Sha256) -> std::io::Result<Checked> {
-    let found = file.metadata()?;
+fn mark(file: &File, digest: Sha256) -> djinni_raw::Result<Checked> {
+    let found = file.metadata().map_err(io_failed("fstat", djinni_raw::describe_fd(file)))?;
     Ok(Checked {
         digest,
         device: found.dev(),
@@ -121,19 +169,16 @@ fn start_check(file: &File) -> djinni_raw::Result<(Child, OwnedFd)> {
 
 impl Check {
     /// Mounts the image if its digest was right. To be called when the child has ended.
-    pub fn conclude(self, checked: &mut Vec<Checked>) -> Result<MountedImage, String> {
+    pub fn conclude(self, checked: &mut Vec<Checked>) -> Result<MountedImage, Error> {
         let Check { image, file, mark, answer, .. } = self;
-        let path = image.source.path().to_string();
+        let path = || image.source.path().clone();
         let mut digest = [0u8; 32];
         if File::from(answer).read_exact(&mut digest).is_err() {
-            return Err(format!("{path}: its digest could not be computed: try again"));
+            return Err(Error::NoDigest(path()));
         }
-        let (digest, wanted) = (Sha256(digest), mark.digest);
-        if digest != wanted {
-            return Err(format!(
-                "{path}: has digest {digest}, images.toml says {wanted}: \
-                 build it again or correct the entry"
-            ));
+        let (found, wanted) = (Sha256(digest), mark.digest);
+        if found != wanted {
+            return Err(Error::Digest { path: path(), found, wanted });
         }
         checked.retain(|known| (known.device, known.inode) != (mark.device, mark.inode));
         checked.push(mark);
@@ -141,10 +186,10 @@ impl Check {
     }
 }
 
-fn check_kind(file: &File, image: &Image) -> Result<(), String> {
+fn check_kind(file: &File, image: &Image) -> Result<(), Error> {
     let wanted = image.source.file_system();
     if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Err("is no regular file".into());
+        return Err(Error::NotAFile(image.source.path().clone()));
     }
     let is = |(_, at, magic): &(&str, u64, &[u8])| {
         let mut bytes = [0u8; 4];
@@ -152,11 +197,10 @@ fn check_kind(file: &File, image: &Image) -> Result<(), String> {
         file.read_exact_at(bytes, *at).is_ok() && bytes == *magic
     };
     let found = MAGICS.iter().find(|magic| is(magic)).map(|(name, ..)| *name);
-    if found == Some(wanted) {
-        return Ok(());
+    match found == Some(wanted) {
+        true => Ok(()),
+        false => Err(Error::Kind { path: image.source.path().clone(), found, wanted }),
     }
-    let found = found.map_or("nothing known".to_owned(), |name| name.to_string());
-    Err(format!("holds {found}, not {wanted}: correct its source in images.toml"))
 }
 
 fn sha256(mut file: &File) -> std::io::Result<Sha256> {

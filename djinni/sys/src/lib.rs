@@ -26,7 +26,7 @@ fn failed(
 }
 
 /// Turns an error of the standard library into ours.
-fn io_failed(
+pub fn io_failed(
     call: &'static str,
     arguments: impl Into<String>,
 ) -> impl FnOnce(std::io::Error) -> Error {

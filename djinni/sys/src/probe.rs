@@ -3,6 +3,9 @@
 use djinni_raw::{Change, cwd, open_tree_attr};
 use rustix::io::Errno;
 
+/// What is missing where no cgroup v2 hierarchy is mounted.
+pub const CGROUP2: &str = "a mounted cgroup v2 hierarchy ('mount -t cgroup2 none /sys/fs/cgroup')";
+
 /// The first feature we cannot do without and this kernel lacks, with the version that brings it.
 pub fn missing_feature() -> Option<&'static str> {
     // A path that is not there: a kernel that knows the call says ENOENT.
@@ -13,7 +16,7 @@ pub fn missing_feature() -> Option<&'static str> {
     }
     let table = crate::facts::own_mount_table().unwrap_or_default();
     if djinni_plan::places::cgroup2_mount(&table).is_none() {
-        return Some("a mounted cgroup v2 hierarchy ('mount -t cgroup2 none /sys/fs/cgroup')");
+        return Some(CGROUP2);
     }
     None
 }

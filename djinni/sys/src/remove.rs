@@ -136,7 +136,7 @@ fn remove(directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::openat(directory, name, flags, Mode::empty());
-    empty(top.map_err(failed("openat", name.to_string_lossy()))?.as_fd())?;
+    empty(top.map_err(failed("openat", shown(name)))?.as_fd())?;
     removed(directory, name).map(drop)
 }
 
@@ -167,7 +167,7 @@ fn flatten(top: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> Result<()> {
     // A single name that is no link: nothing is resolved that the tree's owner could turn elsewhere.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(top, name, flags, Mode::empty())
-        .map_err(failed("openat", name.to_string_lossy()))?;
+        .map_err(failed("openat", shown(name)))?;
     set_mode(directory.as_fd(), OPENED)?;
     while each(directory.as_fd(), |inner| match removed(directory.as_fd(), inner)? {
         true => Ok(()),
@@ -202,8 +202,13 @@ fn removed(directory: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
         // The two that POSIX allows; rmdir(2).
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-        Err(errno) => Err(failed("unlinkat", name.to_string_lossy())(errno)),
+        Err(errno) => Err(failed("unlinkat", shown(name))(errno)),
     }
+}
+
+/// A name for a message.
+fn shown(name: &CStr) -> String {
+    name.to_bytes().escape_ascii().to_string()
 }
 
 /// Where it is not ours to change, what is done next may succeed nevertheless, or tells more.

@@ -25,7 +25,6 @@ mod door;
 mod enter;
 mod lock;
 mod log;
-mod notify;
 mod quotas;
 mod stage;
 mod start;

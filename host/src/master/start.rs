@@ -15,12 +15,12 @@ use djinni_plan::places::Places;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use slave_sys::Cloned;
 
+use crate::master::accounts;
 use crate::master::cgroup::MasterCgroup;
 use crate::master::lock::Lock;
 use crate::master::log::Log;
 use crate::master::quotas::Quotas;
 use crate::master::supervise::{Plan, supervise};
-use crate::master::{accounts, notify};
 use crate::problem::{Concerning, Problem, Result};
 
 /// How a master is to be started.
@@ -71,7 +71,7 @@ pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String
     let filter = order.log.clone();
     let plan = Plan { places, name, ids, users_gid, quotas, filter, programs, cgroup, lock };
     match order.foreground {
-        true => supervise(plan, Log::StandardError, notify::ready),
+        true => supervise(plan, Log::StandardError, djinni_log::ready),
         false => detach(plan),
     }
 }

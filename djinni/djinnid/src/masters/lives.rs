@@ -12,6 +12,7 @@ use djinni_sys::child::{Child, Rights};
 use djinni_sys::namespace;
 
 use super::{Dropping, FORCE_PATIENCE, Known, Life, Masters, START_LIMIT};
+use crate::error::Error;
 use crate::handle::Handle;
 use crate::link::{Answer, Command};
 use crate::worker::{self, INIT_CGROUP};
@@ -32,10 +33,9 @@ impl Masters {
         };
         self.troubles.remove(name);
         let recovered = namespace::is_pinned(&self.places.pin(name));
-        let told = |error: djinni_raw::Error| error.to_string();
-        let worker = self.make_cgroups(master).map_err(told).and_then(|cgroup| {
+        let worker = self.make_cgroups(master).and_then(|cgroup| {
             if !recovered {
-                namespace::make_master_directory(&self.places, master).map_err(told)?;
+                namespace::make_master_directory(&self.places, master)?;
             }
             Handle::start(master, &self.places, cgroup, recovered, self.next)
         });
@@ -43,12 +43,12 @@ impl Masters {
             Ok(worker) => {
                 (Life::Starting { worker: Box::new(worker), recovered, serve: None }, None)
             }
-            Err(sentence) => (Life::Resting(Instant::now()), Some(sentence)),
+            Err(error) => (Life::Resting(Instant::now()), Some(error)),
         };
         let known = Known { life, deaths, dropping: None, answers: BTreeMap::new() };
         self.known.insert(name.clone(), known);
-        if let Some(sentence) = trouble {
-            self.failed(name, recovered, sentence);
+        if let Some(error) = trouble {
+            self.failed(name, recovered, error.into());
         }
     }
 
@@ -85,7 +85,7 @@ impl Masters {
             Life::Falling(child) => match child.ended() {
                 Some(0) => self.end(name),
                 Some(_) => {
-                    self.drop_failed(name, "it could not be taken down: see the log");
+                    self.drop_failed(name, &"it could not be taken down: see the log");
                     self.rest(name);
                 }
                 None => {}
@@ -100,7 +100,7 @@ impl Masters {
         let Life::Starting { worker, recovered, serve } = &mut known.life else { return };
         let recovered = *recovered;
         let outcome = match known.answers.remove(&serve.unwrap_or(0)) {
-            Some(Answer::Failed(sentence)) => Err(sentence),
+            Some(Answer::Failed(sentence)) => Err(Error::Told(sentence)),
             Some(_) if serve.is_some() => Ok(true),
             Some(_) => {
                 let pin = self.places.pin(name);
@@ -110,21 +110,21 @@ impl Masters {
                 };
                 *serve = Some(number);
                 self.next += 1;
-                pinned.map_err(|error| error.to_string()).and_then(|()| {
+                pinned.map_err(Error::Call).and_then(|()| {
                     let told = worker.tell(number, Command::Serve);
-                    told.map_err(|error| format!("its worker is gone: {error}")).map(|()| false)
+                    told.map_err(|_| Error::Died).map(|()| false)
                 })
             }
-            None if worker.child.ended().is_some() => Err("its worker has died".into()),
+            None if worker.child.ended().is_some() => Err(Error::Died),
             None if worker.started.elapsed() >= START_LIMIT => {
-                Err(format!("its worker does not serve after {} s", START_LIMIT.as_secs()))
+                Err(Error::Late(START_LIMIT.as_secs()))
             }
             None => Ok(false),
         };
         match outcome {
             Ok(true) => self.serves(name, recovered),
             Ok(false) => {}
-            Err(sentence) => self.failed(name, recovered, sentence),
+            Err(error) => self.failed(name, recovered, error),
         }
     }
 
@@ -139,10 +139,10 @@ impl Masters {
     }
 
     /// A master could not be started. One that was there before is tried again.
-    fn failed(&mut self, name: &MasterName, recovered: bool, sentence: String) {
-        tracing::error!(master = %name, "not started: {sentence}");
-        self.drop_failed(name, &sentence);
-        self.troubles.insert(name.clone(), sentence);
+    fn failed(&mut self, name: &MasterName, recovered: bool, error: Error) {
+        tracing::error!(master = %name, "not started: {error}");
+        self.drop_failed(name, &error);
+        self.troubles.insert(name.clone(), error);
         match recovered {
             true => self.rest(name),
             false => self.end(name),
@@ -157,7 +157,7 @@ impl Masters {
             // What had begun is finished: another worker would take over what is to go.
             return self.fall(name);
         }
-        self.drop_failed(name, "its worker has died: try again");
+        self.drop_failed(name, &Error::Died);
         self.rest(name);
     }
 
@@ -180,8 +180,8 @@ impl Masters {
             Child::start(Rights::Same, &kept, move || {
                 match worker::dismantle(places, name, &cgroup) {
                     Ok(()) => 0,
-                    Err(sentence) => {
-                        tracing::error!(master = %name, "{sentence}");
+                    Err(error) => {
+                        tracing::error!(master = %name, "{error}");
                         1
                     }
                 }
@@ -191,7 +191,7 @@ impl Masters {
             (Ok(child), Some(known)) => known.life = Life::Falling(child),
             (Ok(_), None) => {}
             (Err(error), _) => {
-                self.drop_failed(name, &error.to_string());
+                self.drop_failed(name, &error);
                 self.rest(name);
             }
         }
@@ -260,10 +260,10 @@ impl Masters {
         }
     }
 
-    fn drop_failed(&mut self, name: &MasterName, sentence: &str) {
+    fn drop_failed(&mut self, name: &MasterName, error: &dyn std::fmt::Display) {
         let Some(known) = self.known.get_mut(name) else { return };
         if let Some(dropping) = known.dropping.take() {
-            known.answers.insert(dropping.number, Answer::Failed(sentence.to_owned()));
+            known.answers.insert(dropping.number, Answer::Failed(error.to_string()));
         }
     }
 

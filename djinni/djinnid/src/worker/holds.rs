@@ -24,8 +24,9 @@ impl Worker {
         slave: &Slave,
         holder: Holder,
     ) -> Result<wire::Reply, wire::Refusal> {
-        if let Err(reason) = fetch_image(&self.images, &mut self.stage, &slave.image) {
+        if let Err(error) = fetch_image(&self.images, &mut self.stage, &slave.image) {
             let (slave, image) = (slave.name.clone(), slave.image.clone());
+            let reason = error.to_string();
             return Err(wire::Refusal::ImageUnavailable { slave, image, reason });
         }
         let plan = plan::plan(grant, &self.master, &self.places, &Default::default());

@@ -1,0 +1,106 @@
+//! What djinnid could not do for itself; refusals of requests are `djinni_api`'s.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use djinni_plan::config::ConfigError;
+use djinni_sys::stage::Failure;
+
+/// Why djinnid, or one of its workers, could not start or go on.
+#[derive(Debug)]
+pub enum Error {
+    /// A system call failed.
+    Call(djinni_raw::Error),
+    /// The same, while a worker entered its master's mount namespace.
+    Namespace(djinni_raw::Error),
+    /// The filter of system calls could not be made or set.
+    Filter(seccompiler::Error),
+    /// The configuration has an error.
+    Config(ConfigError),
+    /// A step of a plan failed.
+    Step(Failure),
+    /// Somebody else than root has started us.
+    NotRoot,
+    /// A directory was not given by its full path.
+    NotAbsolute(PathBuf),
+    /// The kernel lacks this.
+    Kernel(&'static str),
+    /// Another djinnid answers at this socket.
+    Another(PathBuf),
+    /// The other process said so: a worker why it cannot serve, or the daemon why it has no image.
+    Told(String),
+    /// A message of the other process is not what it should be.
+    Link,
+    /// The worker has died.
+    Died,
+    /// The worker does not read.
+    Deaf,
+    /// The worker does not serve after so many seconds.
+    Late(u64),
+    /// The master is not up.
+    NotUp,
+}
+
+/// A value, or why there is none.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(error) => error.fmt(f),
+            Self::Namespace(error) => write!(f, "its namespace: {error}"),
+            Self::Filter(error) => write!(f, "cannot confine myself: {error}"),
+            Self::Config(error) => error.fmt(f),
+            Self::Step(failure) => failure.fmt(f),
+            Self::NotRoot => {
+                f.write_str("I must be root: start me with 'systemctl start djinnid' or as root")
+            }
+            Self::NotAbsolute(path) => {
+                write!(f, "directory {} is not absolute: give its full path", path.display())
+            }
+            Self::Kernel(feature) => write!(f, "this kernel lacks {feature}: see 'bhost check'"),
+            Self::Another(socket) => {
+                let socket = socket.display();
+                write!(f, "{socket}: another djinnid serves it: stop that one first")
+            }
+            Self::Told(sentence) => f.write_str(sentence),
+            Self::Link => f.write_str("the other process of djinnid did not say what it should"),
+            Self::Died => f.write_str("its worker has died: try again"),
+            Self::Deaf => f.write_str("its worker does not answer"),
+            Self::Late(seconds) => write!(f, "its worker does not serve after {seconds} s"),
+            Self::NotUp => f.write_str("it is not up"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<djinni_raw::Error> for Error {
+    fn from(error: djinni_raw::Error) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<seccompiler::Error> for Error {
+    fn from(error: seccompiler::Error) -> Self {
+        Self::Filter(error)
+    }
+}
+
+impl From<seccompiler::BackendError> for Error {
+    fn from(error: seccompiler::BackendError) -> Self {
+        Self::Filter(error.into())
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Step(failure)
+    }
+}
