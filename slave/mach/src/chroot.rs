@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mach_core::distribution::Dist;
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use mach_core::options::Options;
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::source::{Needs, Source};
@@ -11,17 +11,17 @@ use mach_roots::call::with_run;
 use mach_roots::family;
 use mach_roots::root::{Chain, Set};
 use mach_run::area::Area;
-use mach_run::cells::{self, Place, Program, Streams};
-use mach_run::kept_root::{self, Kept};
+use mach_run::cells::{self, CellPlace, Program, Streams};
+use mach_run::kept_root::{self, KeptRoot};
 use mach_run::overlay::Overlay;
 
 use crate::rebuild;
-use crate::rebuild::asked::Asked;
-use crate::rebuild::bench::{self, Bench};
+use crate::rebuild::build_env::{self, BuildEnv};
+use crate::rebuild::spec_query::SpecQuery;
 
 /// What is to be run in a root.
 #[derive(Debug, Clone, Default)]
-pub struct Ask {
+pub struct Command {
     /// As the user who builds, under the conditions of a build; else as root of the slave.
     pub as_builder: bool,
     /// The command and its arguments; none: a shell.
@@ -35,22 +35,22 @@ pub fn run(
     dist: &Dist,
     options: &Options,
     needs: &Needs,
-    ask: &Ask,
-) -> Result<i32, Failure> {
-    with_root(area, dist, options, &Wanted::Named(needs), |bench, overlay| {
-        let program = program(dist, ask);
-        let nested_proc = bench.workshop.dist.builder.nested_proc;
-        run_in(&bench.place(&overlay.at), ask.as_builder, nested_proc, program)
+    command: &Command,
+) -> Result<i32, Error> {
+    with_root(area, dist, options, &RootContents::Needs(needs), |env, overlay| {
+        let program = program(dist, command);
+        let nested_proc = env.context.dist.builder.nested_proc;
+        run_in(&env.place(&overlay.at), command.as_builder, nested_proc, program)
     })
 }
 
 /// What a root is to have beside the dist's sets.
 #[derive(Debug)]
-pub enum Wanted<'a> {
+pub enum RootContents<'a> {
     /// What a person names.
-    Named(&'a Needs),
+    Needs(&'a Needs),
     /// What the spec of a source requires there, under the options of the call.
-    By(&'a Source),
+    RequiredBy(&'a Source),
 }
 
 /// Makes a root of `dist` that has what is `wanted`, and keeps it for `chroot --last`.
@@ -58,22 +58,18 @@ pub fn install(
     area: &Area,
     dist: &Dist,
     options: &Options,
-    wanted: &Wanted<'_>,
-) -> Result<(), Failure> {
+    wanted: &RootContents<'_>,
+) -> Result<(), Error> {
     let options = Options { keep: true, ..options.clone() };
     with_root(area, dist, &options, wanted, |_, _| Ok(()))
 }
 
 /// Requirements as they are given on the command line.
-pub fn needs(words: &[String]) -> Result<Needs, Failure> {
+pub fn needs(words: &[String]) -> Result<Needs, Error> {
     let parse = |word: &String| {
         Capability::parse(word).filter(|_| !word.starts_with('-')).ok_or_else(|| {
             let what = format!("{word:?} names no package and nothing that one provides");
-            Failure::new(
-                Cause::Usage,
-                what,
-                "write it as in BuildRequires: NAME, 'NAME >= VERSION'",
-            )
+            Error::new(Cause::Usage, what, "write it as in BuildRequires: NAME, 'NAME >= VERSION'")
         })
     };
     let requirements = words.iter().map(parse).collect::<Result<_, _>>()?;
@@ -84,38 +80,38 @@ fn with_root<T>(
     area: &Area,
     dist: &Dist,
     options: &Options,
-    wanted: &Wanted<'_>,
-    body: impl FnOnce(&Bench<'_>, &Overlay) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    with_run(area, dist, options, dist.name.clone(), |workshop| {
-        let bench = Bench::prepare(workshop, options, None)?;
+    wanted: &RootContents<'_>,
+    body: impl FnOnce(&BuildEnv<'_>, &Overlay) -> Result<T, Error>,
+) -> Result<T, Error> {
+    with_run(area, dist, options, dist.name.clone(), |context| {
+        let env = BuildEnv::prepare(context, options, None)?;
         let chain = &mut Chain::default();
         let root = match wanted {
-            Wanted::Named(needs) if needs.is_empty() => family::set(workshop, Set::Build)?,
-            Wanted::Named(needs) => {
-                family::with_needs(workshop, family::set(workshop, Set::Build)?, needs, chain)?
+            RootContents::Needs(needs) if needs.is_empty() => family::set(context, Set::Build)?,
+            RootContents::Needs(needs) => {
+                family::with_needs(context, family::set(context, Set::Build)?, needs, chain)?
             }
-            Wanted::By(source) => {
-                rebuild::bring(&bench, source)?;
-                Asked::new(&bench, source).settled_root(chain)?
+            RootContents::RequiredBy(source) => {
+                rebuild::bring(&env, source)?;
+                SpecQuery::new(&env, source).settled_root(chain)?
             }
         };
-        let overlay = bench.lay(&root.paths(), "root-0")?;
-        let outcome = body(&bench, &overlay);
+        let overlay = env.lay(&root.paths(), "root-0")?;
+        let outcome = body(&env, &overlay);
         let upper = overlay.unmount()?;
         if options.keep {
-            let environment = bench::program(dist, Vec::new()).environment;
+            let environment = build_env::program(dist, Vec::new()).environment;
             let (name, keys) = (dist.name.clone(), root.keys());
-            let kept = Kept::of(dist, environment, name, keys, String::new());
-            kept_root::keep(workshop.store(), &kept, &upper)?;
+            let kept = KeptRoot::of(dist, environment, name, keys, String::new());
+            kept_root::keep(context.store(), &kept, &upper)?;
         }
         outcome
     })
 }
 
-fn program(dist: &Dist, ask: &Ask) -> Program {
-    let mut program = bench::program(dist, words(ask));
-    if !ask.as_builder {
+fn program(dist: &Dist, command: &Command) -> Program {
+    let mut program = build_env::program(dist, words(command));
+    if !command.as_builder {
         as_root(&mut program);
     }
     program.environment.push(("TERM".to_owned(), terminal()));
@@ -131,10 +127,10 @@ fn as_root(program: &mut Program) {
     }
 }
 
-fn words(ask: &Ask) -> Vec<String> {
-    match ask.command.is_empty() {
+fn words(command: &Command) -> Vec<String> {
+    match command.command.is_empty() {
         true => vec!["/bin/bash".to_owned()],
-        false => ask.command.clone(),
+        false => command.command.clone(),
     }
 }
 
@@ -145,11 +141,11 @@ fn terminal() -> String {
 
 /// Runs `program` as root of the slave or, as the builder, with what a build has.
 fn run_in(
-    place: &Place<'_>,
+    place: &CellPlace<'_>,
     as_builder: bool,
     nested_proc: bool,
     program: Program,
-) -> Result<i32, Failure> {
+) -> Result<i32, Error> {
     let mut cell = match as_builder {
         true => cells::builder(place)?,
         false => cells::workplace(place)?,
@@ -162,15 +158,15 @@ fn run_in(
 
 /// Runs what is asked in the root that the last failed or kept build left; its status. What it
 /// changes stays.
-pub fn run_last(area: &Area, network: bool, ask: &Ask) -> Result<i32, Failure> {
+pub fn run_last(area: &Area, network: bool, command: &Command) -> Result<i32, Error> {
     let run = area.new_run()?;
     let entered = || {
         let last = kept_root::open(area)?;
         let lower: Vec<&Path> = last.lower.iter().map(PathBuf::as_path).collect();
         let overlay =
             Overlay::mount_again(&lower, &last.path.join("upper"), &run.path.join("root"))?;
-        let Kept { hostname, home, uid, nested_proc, .. } = &last.kept;
-        let place = Place {
+        let KeptRoot { hostname, home, uid, nested_proc, .. } = &last.kept;
+        let place = CellPlace {
             root: &overlay.at,
             hostname,
             directory: &last.path.join("home"),
@@ -179,14 +175,14 @@ pub fn run_last(area: &Area, network: bool, ask: &Ask) -> Result<i32, Failure> {
             read_only: false,
             network,
         };
-        let mut program = Program { argv: words(ask), user: Some(*uid), ..Program::default() };
+        let mut program = Program { argv: words(command), user: Some(*uid), ..Program::default() };
         program.directory = home.clone();
         program.environment = last.kept.environment.clone();
-        if !ask.as_builder {
+        if !command.as_builder {
             as_root(&mut program);
         }
         program.environment.push(("TERM".to_owned(), terminal()));
-        let status = run_in(&place, ask.as_builder, *nested_proc, program);
+        let status = run_in(&place, command.as_builder, *nested_proc, program);
         overlay.unmount()?;
         status
     };
@@ -210,7 +206,7 @@ mod tests {
     #[test]
     fn root_of_the_slave_has_roots_home() {
         let dist = mach_core::distribution::sample();
-        let program = program(&dist, &Ask::default());
+        let program = program(&dist, &Command::default());
         let of = |wanted: &str| {
             let values = program.environment.iter().filter(|(name, _)| name == wanted);
             values.map(|(_, value)| value.as_str()).collect::<Vec<_>>()

@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 
 use mach_core::distribution::Dist;
-use mach_core::failure::Failure;
+use mach_core::error::Error;
 use mach_run::area::name_of;
 use mach_run::area::{Area, Run, entries};
 use mach_run::kept_root;
@@ -18,16 +18,16 @@ use mach_run::layers::read_manifest;
 use mach_run::progress::Progress;
 use mach_run::sweep::{is_of_solver, remove_layer, remove_locked};
 
-/// Whose.
+/// The entries that `clean` and `scrub` delete.
 #[derive(Debug, Clone, Copy)]
-pub enum Whose<'a> {
+pub enum Scope<'a> {
     /// Of this dist.
     Dist(&'a Dist),
     /// Everybody's.
     All,
 }
 
-impl Whose<'_> {
+impl Scope<'_> {
     fn has(self, dist: &str) -> bool {
         match self {
             Self::Dist(own) => own.name == dist,
@@ -37,9 +37,9 @@ impl Whose<'_> {
 }
 
 /// Removes layers and what solvers have kept; with `results` the results as well.
-pub fn clean(area: &Area, results: bool) -> Result<(), Failure> {
+pub fn clean(area: &Area, results: bool) -> Result<(), Error> {
     with_run(area, |run| {
-        let mut removed = rootish(area, run, Whose::All)?;
+        let mut removed = rootish(area, run, Scope::All)?;
         if results {
             for path in entries(&area.results())? {
                 removed += one(area, run, path, "results")?;
@@ -50,7 +50,7 @@ pub fn clean(area: &Area, results: bool) -> Result<(), Failure> {
 }
 
 /// Removes all that can be made or fetched again; results stay.
-pub fn scrub(area: &Area, whose: Whose<'_>) -> Result<(), Failure> {
+pub fn scrub(area: &Area, whose: Scope<'_>) -> Result<(), Error> {
     with_run(area, |run| {
         let mut removed = rootish(area, run, whose)?;
         for path in entries(&area.cache())? {
@@ -69,10 +69,7 @@ pub fn scrub(area: &Area, whose: Whose<'_>) -> Result<(), Failure> {
     })
 }
 
-fn with_run(
-    area: &Area,
-    remove: impl FnOnce(&Run) -> Result<usize, Failure>,
-) -> Result<(), Failure> {
+fn with_run(area: &Area, remove: impl FnOnce(&Run) -> Result<usize, Error>) -> Result<(), Error> {
     let swept = area.sweep()?;
     let run = area.new_run()?;
     let removed = remove(&run);
@@ -82,7 +79,7 @@ fn with_run(
 }
 
 /// The kept root, layers, what solvers keep.
-fn rootish(area: &Area, run: &Run, whose: Whose<'_>) -> Result<usize, Failure> {
+fn rootish(area: &Area, run: &Run, whose: Scope<'_>) -> Result<usize, Error> {
     let mut removed = 0;
     if kept_root::read(area).is_none_or(|kept| whose.has(&kept.dist)) {
         removed += one(area, run, kept_root::path(area), kept_root::NAME)?;
@@ -104,7 +101,7 @@ fn rootish(area: &Area, run: &Run, whose: Whose<'_>) -> Result<usize, Failure> {
     Ok(removed + one(area, run, area.resolutions(), "resolutions")?)
 }
 
-fn one(area: &Area, run: &Run, path: PathBuf, lock: &str) -> Result<usize, Failure> {
+fn one(area: &Area, run: &Run, path: PathBuf, lock: &str) -> Result<usize, Error> {
     Ok(match path.exists() {
         true => told(remove_locked(area, run, &path, lock)?, &path),
         false => 0,
@@ -152,7 +149,7 @@ mod tests {
         assert!(!area.cache().join("dnf-1").exists());
         assert!(area.results().join("r").exists() && fetched.exists());
         drop(used);
-        scrub(&area, Whose::All).unwrap();
+        scrub(&area, Scope::All).unwrap();
         assert!(!area.layers().join("used").exists() && !fetched.exists());
         assert!(area.results().join("r").exists());
         clean(&area, true).unwrap();

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_run::area::name_of;
 use mach_run::area::{Area, entries};
 use mach_run::kept_root;
-use mach_run::layers::{self, Kind, read_manifest, size_of};
+use mach_run::layers::{self, LayerKind, read_manifest, size_of};
 use mach_run::progress;
 use mach_run::time::rfc3339;
 use rustix::fs::FlockOperation;
@@ -40,7 +40,7 @@ struct AreaStatus {
 #[derive(Debug, Serialize)]
 struct LayerStatus {
     key: String,
-    kind: Kind,
+    kind: LayerKind,
     dist: String,
     parent: Option<String>,
     made: String,
@@ -77,7 +77,7 @@ struct ResultStatus {
 }
 
 /// Prints what is in the area.
-pub fn status(area: &Area, json: bool) -> Result<(), Failure> {
+pub fn status(area: &Area, json: bool) -> Result<(), Error> {
     let status = look(area)?;
     match json {
         true => {
@@ -91,7 +91,7 @@ pub fn status(area: &Area, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn look(area: &Area) -> Result<Status, Failure> {
+fn look(area: &Area) -> Result<Status, Error> {
     let (free_bytes, size_bytes) = area.room_bytes().unwrap_or_default();
     let layers = layers_of(area)?;
     let layers_bytes = layers.iter().map(|layer| layer.size_bytes).sum();
@@ -116,7 +116,7 @@ fn look(area: &Area) -> Result<Status, Failure> {
     })
 }
 
-fn layers_of(area: &Area) -> Result<Vec<LayerStatus>, Failure> {
+fn layers_of(area: &Area) -> Result<Vec<LayerStatus>, Error> {
     let mut found = Vec::new();
     for path in entries(&area.layers())? {
         let Some(manifest) = read_manifest(&path) else {
@@ -143,7 +143,7 @@ fn layers_of(area: &Area) -> Result<Vec<LayerStatus>, Failure> {
 }
 
 /// Whether somebody has the lock; asked only of what is there, as asking makes the lock's file.
-fn is_locked(area: &Area, name: &str) -> Result<bool, Failure> {
+fn is_locked(area: &Area, name: &str) -> Result<bool, Error> {
     match area.lock(name, FlockOperation::NonBlockingLockExclusive) {
         Ok(_) => Ok(false),
         Err(failure) if failure.cause == Cause::Busy => Ok(true),
@@ -201,7 +201,7 @@ fn ago(then: SystemTime, now: SystemTime) -> String {
     }
 }
 
-fn names(directory: &Path) -> Result<Vec<String>, Failure> {
+fn names(directory: &Path) -> Result<Vec<String>, Error> {
     Ok(entries(directory)?.iter().map(|path| name_of(path)).collect())
 }
 

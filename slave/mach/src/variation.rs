@@ -10,7 +10,7 @@ use mach_run::cells::{self, Program};
 
 /// 398 days: more than a year and a month.
 const AHEAD: Duration = Duration::from_secs(398 * 86_400);
-/// Said where the clock could not be moved.
+/// Printed where the clock could not be moved.
 pub const TIME_NOT_VARIED: &str = "time not varied";
 
 /// What the second build is given, as far as a slave without privileges can give it.
@@ -19,7 +19,7 @@ pub const TIME_NOT_VARIED: &str = "time not varied";
 /// files, is later by what the first build took, a second at least. Which order directories have is the
 /// file system's: `in_memory` puts the build on another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conditions {
+pub struct BuildConditions {
     /// `TZ`, in POSIX's spelling: it needs no file in the root.
     pub time_zone: &'static str,
     /// `LANG` and `LC_ALL`.
@@ -43,7 +43,7 @@ pub struct Conditions {
     pub in_memory: bool,
 }
 
-impl Conditions {
+impl BuildConditions {
     /// Of a second build for `dist` on a machine with so many processors.
     pub fn second(dist: &Dist, cores: usize, in_memory: bool) -> Self {
         let Builder { user, uid, home, hostname, .. } = &dist.builder;
@@ -138,14 +138,14 @@ impl Conditions {
 #[derive(Debug)]
 pub struct Variation {
     /// What is changed.
-    pub conditions: Conditions,
+    pub conditions: BuildConditions,
     /// Whether every program had the clock that the conditions give it.
     pub clock_moved: Cell<bool>,
 }
 
 impl Variation {
     /// By these conditions; nothing has failed yet.
-    pub fn by(conditions: Conditions) -> Self {
+    pub fn by(conditions: BuildConditions) -> Self {
         Self { conditions, clock_moved: Cell::new(true) }
     }
 }
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn everything_is_other_but_what_packages_may_say() {
         let dist = mach_core::distribution::sample();
-        let second = Conditions::second(&dist, 4, true).applied_to(&dist);
+        let second = BuildConditions::second(&dist, 4, true).applied_to(&dist);
         let (one, two) = (&dist.builder, &second.builder);
         assert!(one.home != two.home && one.hostname != two.hostname);
         assert!(one.user != two.user && one.uid != two.uid);
@@ -191,12 +191,14 @@ mod tests {
     fn a_program_is_wrapped() {
         let dist = mach_core::distribution::sample();
         let mut program = Program::as_root(["rpmbuild", "-bb"], "/");
-        let conditions =
-            Conditions { clock_ahead: Some(AHEAD), ..Conditions::second(&dist, 4, false) };
+        let conditions = BuildConditions {
+            clock_ahead: Some(AHEAD),
+            ..BuildConditions::second(&dist, 4, false)
+        };
         conditions.apply(&mut program);
         assert_eq!(program.argv[3..], ["second", "002", "2", "waits", "rpmbuild", "-bb"]);
         assert_eq!(program.clock_ahead, Some(AHEAD));
-        let alone = Conditions::second(&dist, 1, false);
+        let alone = BuildConditions::second(&dist, 1, false);
         assert_eq!(alone.cores, None);
         assert!(alone.lines(true).iter().all(|line| !line.contains("processors")));
     }
@@ -204,8 +206,11 @@ mod tests {
     #[test]
     fn a_clock_that_stood_is_not_called_moved() {
         let dist = mach_core::distribution::sample();
-        let moved = Conditions { clock_ahead: Some(AHEAD), ..Conditions::second(&dist, 1, false) };
-        let stood = Conditions { clock_ahead: None, ..moved.clone() };
+        let moved = BuildConditions {
+            clock_ahead: Some(AHEAD),
+            ..BuildConditions::second(&dist, 1, false)
+        };
+        let stood = BuildConditions { clock_ahead: None, ..moved.clone() };
         let is_said =
             |lines: Vec<String>, what: &str| lines.iter().any(|line| line.starts_with(what));
         assert!(is_said(moved.lines(true), "a later time: 34387200 s"));

@@ -1,34 +1,34 @@
 //! The lesser verbs: `setup`, `dists`.
 
 use mach_core::distribution::{Dist, Manager};
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 use mach_core::options::Options;
 use mach_roots::call::with_run;
 use mach_roots::family;
 use mach_roots::repositories;
 use mach_roots::root::{self, Set};
 use mach_run::area::Area;
-use mach_run::dists::{self, Listed};
+use mach_run::dists::{self, DistEntry};
 use mach_run::progress;
 
 /// Brings what is known of the dist's repositories up to date, and makes `set` (`None`: nothing) of
 /// its root if it is not there; the directory of each layer is a result.
-pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> Result<(), Failure> {
+pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> Result<(), Error> {
     let Some(set) = set else {
         root::check_arch(dist)?;
         return repositories::states(area, dist, options.fetching()).map(drop);
     };
-    with_run(area, dist, options, dist.name.clone(), |workshop| {
-        workshop.progress.say(&dist.summary);
-        let root = family::set(workshop, set)?;
-        root.layers.iter().for_each(|layer| workshop.progress.result(&layer.path));
+    with_run(area, dist, options, dist.name.clone(), |context| {
+        context.progress.say(&dist.summary);
+        let root = family::set(context, set)?;
+        root.layers.iter().for_each(|layer| context.progress.result(&layer.path));
         Ok(())
     })
 }
 
 /// Prints every dist there is, or those of `given` (names, or paths of files), and whether it could be
 /// used in this slave; the exit status is 1 if one could not.
-pub fn dists(given: &[String], json: bool) -> Result<u8, Failure> {
+pub fn dists(given: &[String], json: bool) -> Result<u8, Error> {
     let listed = match given {
         [] => dists::list()?,
         given => given.iter().map(|one| dists::check(one)).collect(),
@@ -42,8 +42,8 @@ pub fn dists(given: &[String], json: bool) -> Result<u8, Failure> {
     Ok(u8::from(listed.iter().any(|one| one.trouble.is_some())))
 }
 
-fn lines(listed: &Listed) -> Vec<String> {
-    let Listed { name, origin, manager, summary, trouble, lacks } = listed;
+fn lines(listed: &DistEntry) -> Vec<String> {
+    let DistEntry { name, origin, manager, summary, trouble, lacks } = listed;
     let summary = summary.as_deref().unwrap_or_default();
     let manager = manager.map_or("", Manager::as_str);
     let mut lines = vec![format!("{name:<20} {manager:<5} {summary} ({origin})")];

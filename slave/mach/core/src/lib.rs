@@ -9,8 +9,8 @@
 pub mod deb;
 pub mod digest;
 pub mod distribution;
+pub mod error;
 pub mod explain;
-pub mod failure;
 pub mod options;
 pub mod package;
 pub mod quantity;

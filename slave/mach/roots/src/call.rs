@@ -1,12 +1,12 @@
 //! One call of mach: what verbs do before and after their own work.
 
 use mach_core::distribution::Dist;
-use mach_core::failure::Failure;
+use mach_core::error::Error;
 use mach_core::options::Options;
 use mach_run::area::Area;
 use mach_run::progress::Progress;
 
-use crate::context::Workshop;
+use crate::context::Context;
 use crate::{repositories, root};
 
 /// Does `work` in a run of its own, told to people as `subject`: the dist is for this machine, its
@@ -16,13 +16,13 @@ pub fn with_run<T>(
     dist: &Dist,
     options: &Options,
     subject: impl Into<String>,
-    work: impl FnOnce(&Workshop<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    work: impl FnOnce(&Context<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     root::check_arch(dist)?;
     let repositories = repositories::states(area, dist, options.fetching())?;
     let run = area.new_run()?;
     let progress = Progress::new(subject);
-    let outcome = Workshop::new(area, &run, dist, &repositories, &progress)
-        .and_then(|workshop| work(&workshop.with_options(options)));
+    let outcome = Context::new(area, &run, dist, &repositories, &progress)
+        .and_then(|context| work(&context.with_options(options)));
     run.end(area, outcome)
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use mach_core::distribution::{Address, Dist};
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 use mach_core::options::{Network, Options};
 use mach_core::package::Resolution;
 use mach_core::rpm::evr::Capability;
@@ -60,14 +60,14 @@ pub struct Request<'a> {
 
 impl Request<'_> {
     /// The dist's repositories, and the chain's.
-    pub fn repositories<'b>(&'b self, workshop: &'b Workshop<'_>) -> Vec<&'b RepositoryState> {
-        workshop.repositories.iter().chain(self.chain).collect()
+    pub fn repositories<'b>(&'b self, context: &'b Context<'_>) -> Vec<&'b RepositoryState> {
+        context.repositories.iter().chain(self.chain).collect()
     }
 }
 
 /// A package's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Obtained {
+pub struct PackageFile {
     /// Where mach has it.
     pub path: PathBuf,
     /// Its repository, where it lies in one of the slave's directories, and its place there.
@@ -75,7 +75,7 @@ pub struct Obtained {
 }
 
 /// All that is at hand.
-pub struct Workshop<'a> {
+pub struct Context<'a> {
     /// The working area.
     pub area: &'a Area,
     /// The scratch of this run.
@@ -96,15 +96,15 @@ pub struct Workshop<'a> {
     log_at_hand: RefCell<String>,
 }
 
-impl<'a> Workshop<'a> {
-    /// A workshop whose results are gathered in the scratch of `run`.
+impl<'a> Context<'a> {
+    /// A context whose results are gathered in the scratch of `run`.
     pub fn new(
         area: &'a Area,
         run: &'a Run,
         dist: &'a Dist,
         repositories: &'a [RepositoryState],
         progress: &'a Progress,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         let out = run.directory("out")?;
         let network = Network::Allowed;
         let layers_size_bytes = dist.layers_size_bytes.unwrap_or(layers::LAYERS_SIZE_BYTES);
@@ -148,12 +148,12 @@ impl<'a> Workshop<'a> {
     }
 
     /// That log, to be added to.
-    pub fn open_root_log(&self) -> Result<File, Failure> {
+    pub fn open_root_log(&self) -> Result<File, Error> {
         self.open_log(ROOT_LOG)
     }
 
     /// The log called `name` among the results, to be added to. A failure from now on names it.
-    pub fn open_log(&self, name: &str) -> Result<File, Failure> {
+    pub fn open_log(&self, name: &str) -> Result<File, Error> {
         let file = open_log(&self.out.join(name))?;
         self.take_up_log(name);
         Ok(file)
@@ -170,7 +170,7 @@ impl<'a> Workshop<'a> {
     }
 
     /// Adds a line to the log of the work on roots, which does not become the one at hand.
-    pub fn note(&self, line: &str) -> Result<(), Failure> {
+    pub fn note(&self, line: &str) -> Result<(), Error> {
         let path = self.root_log();
         writeln!(open_log(&path)?, "mach: {line}").on("write", &path)
     }
@@ -187,14 +187,14 @@ mod tests {
         let area = Area::open(directory.path()).unwrap();
         let run = area.new_run().unwrap();
         let (dist, progress) = (mach_core::distribution::sample(), Progress::new("x"));
-        let workshop = Workshop::new(&area, &run, &dist, &[], &progress).unwrap();
-        assert_eq!(workshop.log_at_hand(), ROOT_LOG);
-        workshop.open_log(BUILD_LOG).unwrap();
-        workshop.note("a layer has made room").unwrap();
-        assert_eq!(workshop.log_at_hand(), BUILD_LOG);
-        workshop.open_root_log().unwrap();
-        assert_eq!(workshop.log_at_hand(), ROOT_LOG);
-        workshop.take_up_log("build-second.log");
-        assert_eq!(workshop.log_at_hand(), "build-second.log");
+        let context = Context::new(&area, &run, &dist, &[], &progress).unwrap();
+        assert_eq!(context.log_at_hand(), ROOT_LOG);
+        context.open_log(BUILD_LOG).unwrap();
+        context.note("a layer has made room").unwrap();
+        assert_eq!(context.log_at_hand(), BUILD_LOG);
+        context.open_root_log().unwrap();
+        assert_eq!(context.log_at_hand(), ROOT_LOG);
+        context.take_up_log("build-second.log");
+        assert_eq!(context.log_at_hand(), "build-second.log");
     }
 }

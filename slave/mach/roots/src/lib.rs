@@ -5,11 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
-pub mod coming;
 pub mod context;
 pub mod deb;
 pub mod family;
 pub mod obtain;
+pub mod pending;
 pub mod repositories;
 pub mod root;
 pub mod rpm;

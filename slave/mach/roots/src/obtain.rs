@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mach_core::digest;
 use mach_core::distribution::Address;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::Package;
 use mach_core::repo::checksum::{Algorithm, Checksum};
 use mach_core::repo::url::Url;
@@ -14,7 +14,7 @@ use mach_run::area::touch;
 use mach_run::download::{self, Expect};
 use mach_run::files::open_regular;
 
-use crate::context::{Obtained, RepositoryState, Workshop};
+use crate::context::{Context, PackageFile, RepositoryState};
 
 /// Largest package that is fetched.
 const SIZE_LIMIT_BYTES: u64 = 8 << 30;
@@ -22,11 +22,11 @@ const SIZE_LIMIT_BYTES: u64 = 8 << 30;
 /// The files of `packages` of either family, in their order, each compared with its digest; `tick` is
 /// called as they come.
 pub fn obtain(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     repositories: &[&RepositoryState],
     packages: &[&Package],
     tick: &mut dyn FnMut(),
-) -> Result<Vec<Obtained>, Failure> {
+) -> Result<Vec<PackageFile>, Error> {
     demand_all(packages, repositories)?;
     let mut obtained = Vec::new();
     for package in packages {
@@ -34,14 +34,14 @@ pub fn obtain(
         tick();
         let repository = repositories.iter().find(|state| state.name == package.repository);
         let repository = repository.ok_or_else(|| unknown_repository(package))?;
-        obtained.push(obtain_one(workshop, repository, package, tick)?);
+        obtained.push(obtain_one(context, repository, package, tick)?);
     }
     Ok(obtained)
 }
 
 /// Refuses packages whose files are missing in `repositories` that are directories of the slave, all of
 /// them at once: whoever adds them to a part of an archive should not have to do so one by one.
-pub fn demand_all(packages: &[&Package], repositories: &[&RepositoryState]) -> Result<(), Failure> {
+pub fn demand_all(packages: &[&Package], repositories: &[&RepositoryState]) -> Result<(), Error> {
     let place = |package: &Package| {
         let state = repositories.iter().find(|state| state.name == package.repository)?;
         match &state.packages {
@@ -72,55 +72,55 @@ pub fn demand_all(packages: &[&Package], repositories: &[&RepositoryState]) -> R
     let lines = absent
         .iter()
         .map(|(package, path)| format!("not there: {} ({})", path.display(), package.repository));
-    Err(Failure::new(Cause::Root, what, remedy).with_details(lines.collect()))
+    Err(Error::new(Cause::Root, what, remedy).with_details(lines.collect()))
 }
 
-fn unknown_repository(package: &Package) -> Failure {
+fn unknown_repository(package: &Package) -> Error {
     let Package { nevra, repository, .. } = package;
     let what = format!("{nevra} is said to be in the repository {repository}, which is not asked");
-    Failure::new(Cause::Root, what, "remove what is remembered by 'mach clean'")
+    Error::new(Cause::Root, what, "remove what is remembered by 'mach clean'")
 }
 
 fn obtain_one(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     repository: &RepositoryState,
     package: &Package,
     tick: &mut dyn FnMut(),
-) -> Result<Obtained, Failure> {
+) -> Result<PackageFile, Error> {
     let base = match &repository.packages {
         Address::Directory(directory) => {
             let path = directory.join(&package.location);
             check(&path, package)?;
             let shown = Some((repository.name.clone(), package.location.clone()));
-            return Ok(Obtained { path, shown });
+            return Ok(PackageFile { path, shown });
         }
         Address::Url(base) => base,
     };
-    let directory = workshop.area.packages();
+    let directory = context.area.packages();
     fs::create_dir_all(&directory).on("make the directory", &directory)?;
     let path = directory.join(format!("{}.rpm", package.sha256));
     if !path.exists() {
-        let refuse = |why| Failure::new(Cause::Root, why, "correct the repository's url");
+        let refuse = |why| Error::new(Cause::Root, why, "correct the repository's url");
         let url = Url::parse(base).and_then(|url| url.below(&package.location)).map_err(refuse)?;
         let checksum = Checksum::new(Algorithm::Sha256, &package.sha256).map_err(refuse)?;
         let mut expect = Expect::new(Cause::Root, SIZE_LIMIT_BYTES).with(checksum);
         expect.size_bytes = Some(package.size_bytes);
-        download::download(&url, &path, &expect, workshop.network, &mut |_| tick())?;
+        download::download(&url, &path, &expect, context.network, &mut |_| tick())?;
     }
     touch(&path);
     // Its name is its digest, but a disk may have failed since.
     check(&path, package)?;
-    Ok(Obtained { path, shown: None })
+    Ok(PackageFile { path, shown: None })
 }
 
-fn check(path: &Path, package: &Package) -> Result<(), Failure> {
+fn check(path: &Path, package: &Package) -> Result<(), Error> {
     let refuse = |why: String| {
         let what = format!(
             "{} of repository {} is not what its metadata say: {why}",
             path.display(),
             package.repository
         );
-        Failure::new(Cause::Root, what, "make the repository's metadata anew, or fetch it again")
+        Error::new(Cause::Root, what, "make the repository's metadata anew, or fetch it again")
     };
     // Whoever keeps the repository may have put a FIFO or a device there.
     let mut file = open_regular(path).map_err(refuse)?;
@@ -163,7 +163,7 @@ mod tests {
         let area = Area::open(&directory.path().canonicalize().unwrap()).unwrap();
         let run = area.new_run().unwrap();
         let (dist, progress) = (sample(), Progress::new("x"));
-        let workshop = Workshop::new(&area, &run, &dist, &[], &progress).unwrap();
+        let context = Context::new(&area, &run, &dist, &[], &progress).unwrap();
         let state = repository("part", directory.path());
         for end in ["rpm", "deb"] {
             let package = |name: &str, size_bytes| Package {
@@ -181,7 +181,7 @@ mod tests {
             std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
             for (name, size_bytes) in [("fifo", 5), ("fifo", 0), ("device", 5), ("device", 0)] {
                 let package = package(name, size_bytes);
-                let refused = obtain(&workshop, &[&state], &[&package], &mut || ()).unwrap_err();
+                let refused = obtain(&context, &[&state], &[&package], &mut || ()).unwrap_err();
                 assert!(refused.what.ends_with("it is not a regular file"), "{refused}");
             }
         }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use mach_core::deb::release::release;
 use mach_core::digest::{self, Sum};
-use mach_core::distribution::{Address, Dist, Family, Key, Repository};
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::distribution::{Address, Dist, Family, Repository, TrustedKey};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Network;
 use mach_core::repo::checksum::{Algorithm, Checksum};
 use mach_core::repo::keyring::Keyring;
@@ -27,7 +27,7 @@ const INDEX_LIMIT_BYTES: u64 = 4 << 20;
 const DATA_LIMIT_BYTES: u64 = 2 << 30;
 
 /// The dist's repositories as they are now.
-pub fn states(area: &Area, dist: &Dist, network: Network) -> Result<Vec<RepositoryState>, Failure> {
+pub fn states(area: &Area, dist: &Dist, network: Network) -> Result<Vec<RepositoryState>, Error> {
     dist.repositories.iter().map(|repository| state(area, dist, repository, network)).collect()
 }
 
@@ -36,7 +36,7 @@ fn state(
     dist: &Dist,
     repository: &Repository,
     network: Network,
-) -> Result<RepositoryState, Failure> {
+) -> Result<RepositoryState, Error> {
     let (path, metadata_sha256) = match &repository.address {
         Address::Directory(path) => (path.clone(), in_place(area, dist, repository, path)?),
         Address::Url(_) if dist.family() == Family::Deb => {
@@ -44,7 +44,7 @@ fn state(
                 "repository {}: archives of Debian packages are read from file://",
                 repository.name
             );
-            return Err(Failure::new(Cause::Root, what, "give the slave a share that holds it"));
+            return Err(Error::new(Cause::Root, what, "give the slave a share that holds it"));
         }
         Address::Url(url) => fetched(area, repository, url, network)?,
     };
@@ -64,7 +64,7 @@ fn in_place(
     dist: &Dist,
     repository: &Repository,
     path: &Path,
-) -> Result<String, Failure> {
+) -> Result<String, Error> {
     let index = match dist.family() {
         Family::Rpm => path.join(INDEX),
         // Its signature is in it, and apt's to verify.
@@ -76,7 +76,7 @@ fn in_place(
             format!("repository {name} of {}: cannot read {}: {error}", dist.name, index.display());
         let remedy = "give the slave the share that holds it ('shares' in the policy of its master), \
                       or correct the dist";
-        Failure::new(Cause::Root, what, remedy)
+        Error::new(Cause::Root, what, remedy)
     })?;
     if repository.check_metadata && dist.family() == Family::Rpm {
         let signature = fs::read(path.join(SIGNATURE))
@@ -86,13 +86,13 @@ fn in_place(
     Ok(digest::of_bytes(&bytes))
 }
 
-fn unsigned(repository: &Repository, why: &str) -> Failure {
+fn unsigned(repository: &Repository, why: &str) -> Error {
     let Repository { name, address, .. } = repository;
     let what =
         format!("repository {name} ({address}) is not signed: {SIGNATURE} cannot be had: {why}");
     let remedy = "sign it (gpg --detach-sign --armor repomd.xml), or say 'repo_gpgcheck = false' in \
                   the dist if its place alone vouches for it";
-    Failure::new(Cause::Root, what, remedy)
+    Error::new(Cause::Root, what, remedy)
 }
 
 fn verify(
@@ -100,7 +100,7 @@ fn verify(
     repository: &Repository,
     index: &[u8],
     signature: &[u8],
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let run = area.new_run()?;
     let [signed, by] = ["repomd.xml", "repomd.xml.asc"].map(|name| run.path.join(name));
     fs::write(&signed, index).on("write", &signed)?;
@@ -116,20 +116,16 @@ fn verify(
 }
 
 /// The keys of a repository.
-pub fn keyrings(repository: &Repository) -> Result<Vec<Keyring>, Failure> {
-    let read = |key: &Key| {
+pub fn keyrings(repository: &Repository) -> Result<Vec<Keyring>, Error> {
+    let read = |key: &TrustedKey| {
         let (keyring, place) = match key {
-            Key::File(path) => (gpgv::read_keyring(path), path.display().to_string()),
-            Key::Armored(text) => (Keyring::parse(text.as_bytes()), "the dist".to_owned()),
+            TrustedKey::File(path) => (gpgv::read_keyring(path), path.display().to_string()),
+            TrustedKey::Armored(text) => (Keyring::parse(text.as_bytes()), "the dist".to_owned()),
         };
         keyring.ok_or_else(|| {
             let what =
                 format!("repository {}: there is no OpenPGP key in {place}", repository.name);
-            Failure::new(
-                Cause::Root,
-                what,
-                "correct 'keys' in the dist, or give the slave the file",
-            )
+            Error::new(Cause::Root, what, "correct 'keys' in the dist, or give the slave the file")
         })
     };
     repository.keys.iter().map(read).collect()
@@ -141,7 +137,7 @@ fn fetched(
     repository: &Repository,
     url: &str,
     network: Network,
-) -> Result<(PathBuf, String), Failure> {
+) -> Result<(PathBuf, String), Error> {
     let directory = area.repositories();
     fs::create_dir_all(&directory).on("make the directory", &directory)?;
     let name = kept_as(repository, url);
@@ -184,15 +180,15 @@ fn kept_as(repository: &Repository, url: &str) -> String {
     sum.field(&repository.check_metadata.to_string());
     for key in &repository.keys {
         match key {
-            Key::File(path) => sum.field(&format!("file {}", path.display())),
-            Key::Armored(text) => sum.field(&format!("armored {text}")),
+            TrustedKey::File(path) => sum.field(&format!("file {}", path.display())),
+            TrustedKey::Armored(text) => sum.field(&format!("armored {text}")),
         }
     }
     sum.hex().chars().take(16).collect()
 }
 
 /// By a rename: a killed mach must not leave half a digest.
-fn remember(last: &Path, sha256: &str) -> Result<(), Failure> {
+fn remember(last: &Path, sha256: &str) -> Result<(), Error> {
     let scratch = last.with_extension("new");
     fs::write(&scratch, sha256).on("write", &scratch)?;
     fs::rename(&scratch, last).on("keep", last)
@@ -203,7 +199,7 @@ fn offline(
     directory: &Path,
     name: &str,
     last: &Path,
-) -> Result<(PathBuf, String), Failure> {
+) -> Result<(PathBuf, String), Error> {
     let sha256 = fs::read_to_string(last).unwrap_or_default();
     let path = directory.join(format!("{name}-{}", sha256.get(..16).unwrap_or("?")));
     if path.is_dir() {
@@ -212,12 +208,12 @@ fn offline(
     }
     let Repository { name, address, .. } = repository;
     let what = format!("the metadata of repository {name} ({address}) are not here");
-    Err(Failure::new(Cause::Root, what, "call 'mach setup prep' once without --offline"))
+    Err(Error::new(Cause::Root, what, "call 'mach setup prep' once without --offline"))
 }
 
-fn bad_url(repository: &Repository, why: String) -> Failure {
+fn bad_url(repository: &Repository, why: String) -> Error {
     let what = format!("repository {}: {why}", repository.name);
-    Failure::new(Cause::Root, what, "correct its url in the dist")
+    Error::new(Cause::Root, what, "correct its url in the dist")
 }
 
 fn fetch_data(
@@ -226,14 +222,14 @@ fn fetch_data(
     index: &[u8],
     to: &Path,
     network: Network,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let repodata = to.join("repodata");
     fs::create_dir(&repodata).on("make the directory", &repodata)?;
     let path = to.join(INDEX);
     fs::write(&path, index).on("write", &path)?;
     let refuse = |why: String| {
         let what = format!("repository {}: its {INDEX} cannot be used: {why}", repository.name);
-        Failure::new(Cause::Root, what, "is it the URL of an RPM repository?")
+        Error::new(Cause::Root, what, "is it the URL of an RPM repository?")
     };
     for file in repomd::listed(index).map_err(refuse)? {
         let checksum = Checksum::new(Algorithm::Sha256, &file.sha256).map_err(refuse)?;

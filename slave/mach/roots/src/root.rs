@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 
 use mach_core::digest::Sum;
 use mach_core::distribution::{Address, Builder, CHAIN, Dist};
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::{Package, Resolution};
-use mach_run::layers::{self, Key, Kind, Layer, Plan};
+use mach_run::layers::{self, Layer, LayerKey, LayerKind, LayerPlan};
 use mach_run::overlay::Overlay;
 use mach_run::sweep;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-use crate::coming::Coming;
-use crate::context::{RepositoryState, Workshop};
+use crate::context::{Context, RepositoryState};
+use crate::pending::PendingProvides;
 
 /// A chain's packages come before those of any repository of a dist that says nothing else.
 const CHAIN_PRIORITY: u32 = 10;
@@ -52,7 +52,7 @@ impl Root {
     }
 
     /// A throw-away root over the layers, in the new directory `scratch`.
-    pub fn mount(&self, scratch: &Path) -> Result<Overlay, Failure> {
+    pub fn mount(&self, scratch: &Path) -> Result<Overlay, Error> {
         let paths = self.paths();
         let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         Overlay::mount(&paths, scratch)
@@ -67,7 +67,7 @@ impl Root {
 
     /// The root with the dist's sets alone.
     pub(crate) fn without_requirements(mut self) -> Self {
-        self.layers.retain(|layer| layer.manifest.kind != Kind::Dependencies);
+        self.layers.retain(|layer| layer.manifest.kind != LayerKind::Dependencies);
         if let Some(last) = self.layers.last() {
             self.resolution = last.manifest.root.clone();
         }
@@ -85,7 +85,7 @@ pub struct Chain {
     /// Whether its metadata is up to date.
     pub indexed: bool,
     /// Capabilities that other sources of the chain will yield.
-    pub coming: Coming,
+    pub coming: PendingProvides,
 }
 
 impl Chain {
@@ -108,16 +108,16 @@ impl Chain {
 /// The layer `key`, made by `make` if it is not there. After a new one layers and caches are brought
 /// back below their bounds.
 pub(crate) fn find_or_make(
-    workshop: &Workshop<'_>,
-    key: &Key,
-    plan: &Plan<'_>,
-    make: impl FnOnce() -> Result<PathBuf, Failure>,
-) -> Result<Layer, Failure> {
-    let layer = layers::find_or_make(workshop.store(), key, plan, make)?;
+    context: &Context<'_>,
+    key: &LayerKey,
+    plan: &LayerPlan<'_>,
+    make: impl FnOnce() -> Result<PathBuf, Error>,
+) -> Result<Layer, Error> {
+    let layer = layers::find_or_make(context.store(), key, plan, make)?;
     if !layer.cached {
         // Now that it is in use, and so are those below it: none of these goes.
-        for key in sweep::bound(workshop.store())? {
-            workshop.note(&format!("layer {key} was used least recently and has made room"))?;
+        for key in sweep::bound(context.store())? {
+            context.note(&format!("layer {key} was used least recently and has made room"))?;
         }
     }
     Ok(layer)
@@ -126,29 +126,29 @@ pub(crate) fn find_or_make(
 /// Makes `root` one of all packages of `wanted`, by one more layer if it lacks any: the layer with those that
 /// it lacks, or a new one of the files that `make` yields.
 pub(crate) fn push(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     root: &mut Root,
-    kind: Kind,
+    kind: LayerKind,
     wanted: Resolution,
-    make: impl FnOnce(&Root, &[&Package], &Key) -> Result<PathBuf, Failure>,
-) -> Result<(), Failure> {
-    let dist = workshop.dist;
+    make: impl FnOnce(&Root, &[&Package], &LayerKey) -> Result<PathBuf, Error>,
+) -> Result<(), Error> {
+    let dist = context.dist;
     let new = wanted.beyond(&root.resolution);
     if new.is_empty() {
         return Ok(());
     }
     let parent = root.layers.last();
     let parent_key = parent.map(|layer| layer.manifest.key.as_str());
-    let key = Key::new(kind, &dist.sha256, &dist.arch, parent_key, &new);
-    let plan = Plan { dist: &dist.name, parent, root: &wanted };
-    let layer = find_or_make(workshop, &key, &plan, || make(root, &new, &key))?;
+    let key = LayerKey::new(kind, &dist.sha256, &dist.arch, parent_key, &new);
+    let plan = LayerPlan { dist: &dist.name, parent, root: &wanted };
+    let layer = find_or_make(context, &key, &plan, || make(root, &new, &key))?;
     root.layers.push(layer);
     root.resolution = wanted;
     Ok(())
 }
 
 /// Gives the root its user and the user's home.
-pub fn add_builder(root: &Path, builder: &Builder) -> Result<(), Failure> {
+pub fn add_builder(root: &Path, builder: &Builder) -> Result<(), Error> {
     let Builder { user, uid, home, .. } = builder;
     let passwd = format!("{user}:x:{uid}:{uid}:mach:{home}:/bin/bash\n");
     append(root, "etc/passwd", user, &passwd)?;
@@ -159,7 +159,7 @@ pub fn add_builder(root: &Path, builder: &Builder) -> Result<(), Failure> {
 }
 
 /// Appends to a file of a root, resolved as if the root were `/`: packages may put links anywhere.
-fn append(root: &Path, name: &str, user: &str, line: &str) -> Result<(), Failure> {
+fn append(root: &Path, name: &str, user: &str, line: &str) -> Result<(), Error> {
     let path = root.join(name);
     let directory = File::open(root).on("open", root)?;
     let flags = OFlags::CREATE | OFlags::APPEND | OFlags::RDWR | OFlags::CLOEXEC;
@@ -174,13 +174,13 @@ fn append(root: &Path, name: &str, user: &str, line: &str) -> Result<(), Failure
 }
 
 /// Refuses a dist for another machine than this one.
-pub fn check_arch(dist: &Dist) -> Result<(), Failure> {
+pub fn check_arch(dist: &Dist) -> Result<(), Error> {
     if dist.arch == std::env::consts::ARCH {
         return Ok(());
     }
     let here = std::env::consts::ARCH;
     let what = format!("dist {} is for {}, this slave runs on {here}", dist.name, dist.arch);
-    Err(Failure::new(Cause::Usage, what, "use a slave on such a machine"))
+    Err(Error::new(Cause::Usage, what, "use a slave on such a machine"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 use mach_core::package::Resolution;
 
 use crate::area::touch;
@@ -14,8 +14,8 @@ use crate::store::Store;
 pub fn once(
     store: Store<'_>,
     key: &str,
-    ask: impl FnOnce() -> Result<Resolution, Failure>,
-) -> Result<Resolution, Failure> {
+    ask: impl FnOnce() -> Result<Resolution, Error>,
+) -> Result<Resolution, Error> {
     if let Some(known) = remembered(store, key) {
         return Ok(known);
     }
@@ -37,7 +37,7 @@ fn remembered(store: Store<'_>, key: &str) -> Option<Resolution> {
 }
 
 /// By a rename, so that nobody reads half of it.
-fn remember(store: Store<'_>, key: &str, found: &Resolution) -> Result<(), Failure> {
+fn remember(store: Store<'_>, key: &str, found: &Resolution) -> Result<(), Error> {
     let directory = store.area.resolutions();
     fs::create_dir_all(&directory).on("make the directory", &directory)?;
     let scratch = store.run.path.join("resolution");

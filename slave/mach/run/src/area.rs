@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::progress::screen::Screen;
@@ -39,15 +39,15 @@ pub struct Area {
 impl Area {
     /// The area at `root`, its directories made, the leftovers of killed runs and whatever else is not
     /// ours removed.
-    pub fn open(root: &Path) -> Result<Self, Failure> {
+    pub fn open(root: &Path) -> Result<Self, Error> {
         let root = root.canonicalize().map_err(|error| {
             let what = format!("there is no working area at {}: {error}", root.display());
-            Failure::new(Cause::Internal, what, "run mach in a slave, or name the area by --area")
+            Error::new(Cause::Internal, what, "run mach in a slave, or name the area by --area")
         })?;
         // These separate paths in the options of an overlay mount.
         if root.to_string_lossy().contains([',', ':', '\\']) {
             let what = format!("the area's path {} holds one of , : \\", root.display());
-            return Err(Failure::new(Cause::Usage, what, "use an area without them"));
+            return Err(Error::new(Cause::Usage, what, "use an area without them"));
         }
         let area = Self { root };
         settle::settle(&area.root)?;
@@ -112,7 +112,7 @@ impl Area {
     }
 
     /// A scratch directory of this run's own.
-    pub fn new_run(&self) -> Result<Run, Failure> {
+    pub fn new_run(&self) -> Result<Run, Error> {
         let _tmp = self.lock("tmp", FlockOperation::LockExclusive)?;
         let (id, path) = loop {
             let id = RunId::now();
@@ -129,7 +129,7 @@ impl Area {
     }
 
     /// Removes scratch whose run is dead; how many there were.
-    pub fn sweep(&self) -> Result<usize, Failure> {
+    pub fn sweep(&self) -> Result<usize, Error> {
         // While this is held no run is between making its directory and locking it.
         let _tmp = self.lock("tmp", FlockOperation::LockExclusive)?;
         let mut swept = 0;
@@ -154,17 +154,17 @@ impl Area {
     }
 
     /// Takes the lock called `name` in the given way, waiting unless the way says otherwise.
-    pub fn lock(&self, name: &str, way: FlockOperation) -> Result<Lock, Failure> {
+    pub fn lock(&self, name: &str, way: FlockOperation) -> Result<Lock, Error> {
         let path = self.lock_file(name);
         let file = OpenOptions::new().create(true).append(true).open(&path).on("open", &path)?;
         match rustix::io::retry_on_intr(|| flock(&file, way)) {
             Ok(()) => Ok(Lock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::new(
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(
                 Cause::Busy,
                 format!("{name} is in use by another mach"),
                 "try again when it has ended",
             )),
-            Err(errno) => Err(Failure::io("lock", &path, errno)),
+            Err(errno) => Err(Error::io("lock", &path, errno)),
         }
     }
 }
@@ -187,7 +187,7 @@ pub struct Run {
 
 impl Run {
     /// A new directory in the scratch.
-    pub fn directory(&self, name: &str) -> Result<PathBuf, Failure> {
+    pub fn directory(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.path.join(name);
         fs::create_dir(&path).on("make the directory", &path)?;
         Ok(path)
@@ -205,11 +205,11 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 /// Paths of what is in a directory, sorted; none when it is not there.
-pub fn entries(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let read = match fs::read_dir(directory) {
         Ok(read) => read,
         Err(error) if is_missing(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(Failure::io("read the directory", directory, error)),
+        Err(error) => return Err(Error::io("read the directory", directory, error)),
     };
     let mut paths = Vec::new();
     for entry in read {

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use mach_core::distribution::{Address, BUILT_IN, Dist, Key, Manager, built_in, parse, usage};
-use mach_core::failure::Failure;
+use mach_core::distribution::{
+    Address, BUILT_IN, Dist, Manager, TrustedKey, built_in, parse, usage,
+};
+use mach_core::error::Error;
 use serde::Serialize;
 
 use crate::area::entries;
@@ -15,11 +17,11 @@ pub const DIST_DIRECTORIES: [&str; 2] = ["/etc/mach/dists", "/mnt/shares/dists"]
 
 /// The dist that `-r` names: a path where it holds a `/`, else a name looked up in
 /// [`DIST_DIRECTORIES`], then among the built-in ones.
-pub fn find(given: &str) -> Result<Dist, Failure> {
+pub fn find(given: &str) -> Result<Dist, Error> {
     find_in(&DIST_DIRECTORIES.map(Path::new), given)
 }
 
-fn find_in(directories: &[&Path], given: &str) -> Result<Dist, Failure> {
+fn find_in(directories: &[&Path], given: &str) -> Result<Dist, Error> {
     if given.contains('/') {
         return read(Path::new(given));
     }
@@ -30,7 +32,7 @@ fn find_in(directories: &[&Path], given: &str) -> Result<Dist, Failure> {
     built_in(given).unwrap_or_else(|| Err(unknown(given)))
 }
 
-fn read(path: &Path) -> Result<Dist, Failure> {
+fn read(path: &Path) -> Result<Dist, Error> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let what = format!("cannot read the dist {}: {error}", path.display());
         usage(what, "give the name of a dist or the path of its file to -r")
@@ -38,7 +40,7 @@ fn read(path: &Path) -> Result<Dist, Failure> {
     parse(&text, &path.display().to_string())
 }
 
-fn unknown(given: &str) -> Failure {
+fn unknown(given: &str) -> Error {
     let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
     usage(
         format!(
@@ -51,7 +53,7 @@ fn unknown(given: &str) -> Failure {
 
 /// A dist that `-r` would find, and whether it could be used.
 #[derive(Debug, Serialize)]
-pub struct Listed {
+pub struct DistEntry {
     /// Its name: of the file, or of the built-in one.
     pub name: String,
     /// The file, or `built in`.
@@ -67,12 +69,12 @@ pub struct Listed {
 }
 
 /// Every dist that `-r` finds by its name: those of [`DIST_DIRECTORIES`], in order, before what they hide.
-pub fn list() -> Result<Vec<Listed>, Failure> {
+pub fn list() -> Result<Vec<DistEntry>, Error> {
     list_of(&DIST_DIRECTORIES.map(Path::new))
 }
 
-fn list_of(directories: &[&Path]) -> Result<Vec<Listed>, Failure> {
-    let mut found: Vec<Listed> = Vec::new();
+fn list_of(directories: &[&Path]) -> Result<Vec<DistEntry>, Error> {
+    let mut found: Vec<DistEntry> = Vec::new();
     for directory in directories {
         for path in entries(directory)? {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -83,7 +85,7 @@ fn list_of(directories: &[&Path]) -> Result<Vec<Listed>, Failure> {
         }
     }
     for (name, text) in BUILT_IN {
-        if found.iter().all(|listed: &Listed| listed.name != *name) {
+        if found.iter().all(|listed: &DistEntry| listed.name != *name) {
             found.push(listed(name, "built in".to_owned(), parse(text, name)));
         }
     }
@@ -91,13 +93,13 @@ fn list_of(directories: &[&Path]) -> Result<Vec<Listed>, Failure> {
 }
 
 /// The dist that `-r` finds by this name or path, and whether it could be used.
-pub fn check(given: &str) -> Listed {
+pub fn check(given: &str) -> DistEntry {
     let dist = find(given);
     let name = dist.as_ref().map_or_else(|_| given.to_owned(), |dist| dist.name.clone());
     listed(&name, given.to_owned(), dist)
 }
 
-fn listed(name: &str, origin: String, dist: Result<Dist, Failure>) -> Listed {
+fn listed(name: &str, origin: String, dist: Result<Dist, Error>) -> DistEntry {
     let name = name.to_owned();
     let dist = dist.map_err(|failure| failure.what).and_then(|dist| match dist.name == name {
         true => Ok(dist),
@@ -106,11 +108,11 @@ fn listed(name: &str, origin: String, dist: Result<Dist, Failure>) -> Listed {
     match dist {
         Ok(dist) => {
             let (manager, lacks) = (Some(dist.manager), lacks(&dist));
-            Listed { name, origin, manager, summary: Some(dist.summary), trouble: None, lacks }
+            DistEntry { name, origin, manager, summary: Some(dist.summary), trouble: None, lacks }
         }
         Err(trouble) => {
             let (manager, summary, lacks) = (None, None, Vec::new());
-            Listed { name, origin, manager, summary, trouble: Some(trouble), lacks }
+            DistEntry { name, origin, manager, summary, trouble: Some(trouble), lacks }
         }
     }
 }
@@ -123,8 +125,8 @@ fn lacks(dist: &Dist) -> Vec<String> {
             paths.push(path);
         }
         paths.extend(repository.keys.iter().filter_map(|key| match key {
-            Key::File(path) => Some(path),
-            Key::Armored(_) => None,
+            TrustedKey::File(path) => Some(path),
+            TrustedKey::Armored(_) => None,
         }));
     }
     let mut lacks: Vec<String> = paths

@@ -3,7 +3,7 @@
 //! `http://`, `https://` and `file://`. A digest is compared while the bytes pass; what does not match
 //! never gets its name. Proxies and credentials are deliberately absent: no variable of the environment
 //! and no part of a URL steers mach. What a server may do better a moment later is tried again
-//! (`again.rs`), whoever fetches.
+//! (`retry.rs`), whoever fetches.
 //!
 //! Architecture invariant: nothing here leaves a thread behind, as a process with threads makes no cell.
 
@@ -13,18 +13,18 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Network;
 use mach_core::repo::checksum::{Checksum, Sums};
 use mach_core::repo::url::Url;
 
 use crate::interrupts;
 
-mod again;
 pub mod gpgv;
 pub mod http;
+mod retry;
 
-use again::Trouble;
+use retry::DownloadError;
 
 const BUFFER_SIZE_BYTES: usize = 128 << 10;
 /// Longest that one file may take, unless the caller says otherwise.
@@ -81,8 +81,8 @@ pub fn download(
     expect: &Expect,
     network: Network,
     tick: &mut dyn FnMut(u64),
-) -> Result<Fetched, Failure> {
-    again::persist(expect, tick, |tick| {
+) -> Result<Fetched, Error> {
+    retry::persist(expect, tick, |tick| {
         let mut scratch = Scratch::beside(to)?;
         let fetched = transfer(url, &mut scratch, expect, network, tick)?;
         scratch.become_file(to)?;
@@ -91,15 +91,15 @@ pub fn download(
 }
 
 /// Checks a file that is here already.
-pub fn check_file(path: &Path, expect: &Expect) -> Result<Fetched, Failure> {
+pub fn check_file(path: &Path, expect: &Expect) -> Result<Fetched, Error> {
     let mut body = open_file(path, &path.display().to_string(), expect)?;
-    let sums = copy(&path.display(), body.as_mut(), &mut Nowhere, expect, &mut |_| ());
-    judge(&path.display(), sums.map_err(Trouble::into_failure)?, expect)
+    let sums = copy(&path.display(), body.as_mut(), &mut NullSink, expect, &mut |_| ());
+    judge(&path.display(), sums.map_err(DownloadError::into_failure)?, expect)
 }
 
 /// Fetches a small file into memory, under the same rules: an index, a signature, a key.
-pub fn bytes(url: &Url, expect: &Expect, network: Network) -> Result<Vec<u8>, Failure> {
-    again::persist(expect, &mut |_| (), |tick| {
+pub fn bytes(url: &Url, expect: &Expect, network: Network) -> Result<Vec<u8>, Error> {
+    retry::persist(expect, &mut |_| (), |tick| {
         let mut sink = Memory(Vec::new());
         transfer(url, &mut sink, expect, network, tick)?;
         Ok(sink.0)
@@ -113,7 +113,7 @@ fn transfer(
     expect: &Expect,
     network: Network,
     tick: &mut dyn FnMut(u64),
-) -> Result<Fetched, Trouble> {
+) -> Result<Fetched, DownloadError> {
     let mut body = open(url, expect, network)?;
     let sums = copy(url, body.reader.as_mut(), sink, expect, tick)?;
     let is_bytes = sums.size_bytes();
@@ -125,10 +125,10 @@ fn transfer(
     }
 }
 
-fn broke_off(url: &dyn Display, after_bytes: u64, why: &str, expect: &Expect) -> Trouble {
+fn broke_off(url: &dyn Display, after_bytes: u64, why: &str, expect: &Expect) -> DownloadError {
     let what = format!("cannot fetch {url}: it broke off after {after_bytes} bytes: {why}");
     let remedy = "try again; if it stays so, fetch it by another way";
-    Trouble::passing(Failure::new(expect.cause, what, remedy))
+    DownloadError::transient(Error::new(expect.cause, what, remedy))
 }
 
 /// What is read from a server or a file.
@@ -138,23 +138,23 @@ struct Body {
     ends_with_connection: bool,
 }
 
-fn open(url: &Url, expect: &Expect, network: Network) -> Result<Body, Trouble> {
+fn open(url: &Url, expect: &Expect, network: Network) -> Result<Body, DownloadError> {
     if let Some(path) = url.file_path() {
         let reader = open_file(path, url.as_str(), expect)?;
         return Ok(Body { reader, ends_with_connection: false });
     }
     if network == Network::Offline {
         let what = format!("{url} is not here, and --offline forbids to fetch it");
-        return Err(Failure::new(expect.cause, what, "fetch it once without --offline").into());
+        return Err(Error::new(expect.cause, what, "fetch it once without --offline").into());
     }
     http::open(url, expect)
 }
 
-fn open_file(path: &Path, name: &str, expect: &Expect) -> Result<Box<dyn Read>, Failure> {
+fn open_file(path: &Path, name: &str, expect: &Expect) -> Result<Box<dyn Read>, Error> {
     let refuse = |why: String| {
         let remedy =
             "give the slave the share that holds it ('shares' in the policy of its master)";
-        Failure::new(expect.cause, format!("cannot fetch {name}: {why}"), remedy)
+        Error::new(expect.cause, format!("cannot fetch {name}: {why}"), remedy)
     };
     // Metadata first: opening a FIFO would wait for a writer.
     match fs::metadata(path) {
@@ -167,13 +167,13 @@ fn open_file(path: &Path, name: &str, expect: &Expect) -> Result<Box<dyn Read>, 
 
 /// Where bytes go, and how that place is called when it fails.
 trait Sink {
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure>;
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Error>;
 }
 
-struct Nowhere;
+struct NullSink;
 
-impl Sink for Nowhere {
-    fn take(&mut self, _bytes: &[u8]) -> Result<(), Failure> {
+impl Sink for NullSink {
+    fn take(&mut self, _bytes: &[u8]) -> Result<(), Error> {
         Ok(())
     }
 }
@@ -181,7 +181,7 @@ impl Sink for Nowhere {
 struct Memory(Vec<u8>);
 
 impl Sink for Memory {
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.0.extend_from_slice(bytes);
         Ok(())
     }
@@ -193,11 +193,11 @@ fn copy(
     sink: &mut dyn Sink,
     expect: &Expect,
     tick: &mut dyn FnMut(u64),
-) -> Result<Sums, Trouble> {
+) -> Result<Sums, DownloadError> {
     let begun = Instant::now();
     let limit_bytes = expect.size_bytes.unwrap_or(expect.limit_bytes).min(expect.limit_bytes);
     let refuse = |why: String, remedy: &str| {
-        Failure::new(expect.cause, format!("cannot fetch {url}: {why}"), remedy)
+        Error::new(expect.cause, format!("cannot fetch {url}: {why}"), remedy)
     };
     let mut sums = Sums::of(&expect.checksums);
     let mut buffer = vec![0; BUFFER_SIZE_BYTES];
@@ -226,19 +226,19 @@ fn copy(
     }
 }
 
-fn judge(url: &dyn Display, sums: Sums, expect: &Expect) -> Result<Fetched, Failure> {
+fn judge(url: &dyn Display, sums: Sums, expect: &Expect) -> Result<Fetched, Error> {
     let is_bytes = sums.size_bytes();
     let sha256 = sums.judge().map_err(|mismatch| {
         let remedy = "somebody changed it, or the digest is of another version: trust neither until \
                       you know which";
         let what = format!("{url} is not what it must be: {mismatch}");
-        Failure::new(expect.cause, what, remedy)
+        Error::new(expect.cause, what, remedy)
     })?;
     match expect.size_bytes {
         Some(size_bytes) if size_bytes != is_bytes => {
             let what =
                 format!("{url} is not what it must be: {is_bytes} bytes instead of {size_bytes}");
-            Err(Failure::new(expect.cause, what, "try again; if it stays so, trust neither"))
+            Err(Error::new(expect.cause, what, "try again; if it stays so, trust neither"))
         }
         _ => Ok(Fetched { sha256, size_bytes: is_bytes }),
     }
@@ -251,7 +251,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn beside(to: &Path) -> Result<Self, Failure> {
+    fn beside(to: &Path) -> Result<Self, Error> {
         let mut name = to.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".part-{}", std::process::id()));
         let path = to.with_file_name(name);
@@ -261,14 +261,14 @@ impl Scratch {
         Ok(Self { path, file })
     }
 
-    fn become_file(self, to: &Path) -> Result<(), Failure> {
+    fn become_file(self, to: &Path) -> Result<(), Error> {
         self.file.sync_data().on("write", &self.path)?;
         fs::rename(&self.path, to).on("move the fetched file to", to)
     }
 }
 
 impl Sink for Scratch {
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).on("write", &self.path)
     }
 }

@@ -40,7 +40,7 @@ fn expect() -> Expect {
 }
 
 /// What comes of fetching this into an empty directory, and the names in it afterwards.
-fn fetch(url: &str, expect: &Expect) -> (Result<Fetched, Failure>, Vec<String>) {
+fn fetch(url: &str, expect: &Expect) -> (Result<Fetched, Error>, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let to = directory.path().join("file");
     let url = Url::parse(url).unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use mach_core::digest::{self, Sum};
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 use rustix::fs::OFlags;
 
 /// Opens a regular file for reading. Nothing else is read from: a FIFO would wait for a writer, a device
@@ -28,7 +28,7 @@ pub fn regular(file: File) -> Result<File, String> {
 }
 
 /// Copies a regular file to `to`, which is new; the SHA-256 of what was copied.
-pub fn copy_of(from: &Path, to: &Path) -> Result<String, Failure> {
+pub fn copy_of(from: &Path, to: &Path) -> Result<String, Error> {
     let mut file = open_regular(from).map_err(std::io::Error::other).on("open", from)?;
     let mut copy = File::create_new(to).on("create", to)?;
     let mut sum = Sum::default();

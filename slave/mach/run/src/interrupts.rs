@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use slave_sys as raw;
 
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -20,9 +20,9 @@ static CAME: AtomicI32 = AtomicI32::new(0);
 
 /// From now on SIGHUP, SIGINT and SIGTERM end the cell that runs, and with it the work, instead of
 /// this process. Call once, while it has one thread.
-pub fn watch() -> Result<(), Failure> {
+pub fn watch() -> Result<(), Error> {
     let signals = raw::signal_descriptor(&[SIGHUP, SIGINT, SIGTERM]).map_err(|error| {
-        Failure::new(Cause::Internal, error.to_string(), "this is a defect of mach: report it")
+        Error::new(Cause::Internal, error.to_string(), "this is a defect of mach: report it")
     })?;
     let _ = SIGNALS.set(signals);
     Ok(())
@@ -34,7 +34,7 @@ pub fn descriptor() -> Option<BorrowedFd<'static>> {
 }
 
 /// The failure of whoever was interrupted, now or before.
-pub fn check() -> Result<(), Failure> {
+pub fn check() -> Result<(), Error> {
     if let Some(signal) = descriptor().and_then(raw::next_signal) {
         CAME.store(signal, Ordering::Relaxed);
     }
@@ -45,5 +45,5 @@ pub fn check() -> Result<(), Failure> {
         _ => "SIGTERM",
     };
     let remedy = "start it again: what is cached is used, nothing has to be cleaned up";
-    Err(Failure::new(Cause::Interrupted, format!("interrupted by {name}"), remedy))
+    Err(Error::new(Cause::Interrupted, format!("interrupted by {name}"), remedy))
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use mach_core::distribution::Dist;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ const MANIFEST: &str = "kept.json";
 /// What is known of a kept root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Kept {
+pub struct KeptRoot {
     /// What was built in it.
     pub package: String,
     /// For which dist.
@@ -53,7 +53,7 @@ pub struct Kept {
     pub made: String,
 }
 
-impl Kept {
+impl KeptRoot {
     /// Of a build of `package` for `dist`, whose programs had `environment`.
     pub fn of(
         dist: &Dist,
@@ -88,7 +88,7 @@ pub fn path(area: &Area) -> PathBuf {
 ///
 /// # Errors
 /// [`Cause::Busy`] when somebody is in the root that was kept before.
-pub fn keep(store: Store<'_>, kept: &Kept, upper: &Path) -> Result<(), Failure> {
+pub fn keep(store: Store<'_>, kept: &KeptRoot, upper: &Path) -> Result<(), Error> {
     let Store { area, run, .. } = store;
     let _lock = area.lock(NAME, FlockOperation::NonBlockingLockExclusive)?;
     let staged = run.directory("kept")?;
@@ -115,15 +115,15 @@ pub fn keys(area: &Area) -> Vec<String> {
 }
 
 /// What is known of the kept root; `None` when there is none.
-pub fn read(area: &Area) -> Option<Kept> {
+pub fn read(area: &Area) -> Option<KeptRoot> {
     serde_json::from_slice(&fs::read(path(area).join(MANIFEST)).ok()?).ok()
 }
 
 /// A kept root that is in use.
 #[derive(Debug)]
-pub struct Last {
+pub struct LockedRoot {
     /// What is known of it.
-    pub kept: Kept,
+    pub kept: KeptRoot,
     /// Its directory: `upper`, `home`, `tmp`, `var-tmp`.
     pub path: PathBuf,
     /// What it stands on, uppermost first.
@@ -135,20 +135,20 @@ pub struct Last {
 ///
 /// # Errors
 /// There is none; somebody is in it; a layer that it stands on is gone.
-pub fn open(area: &Area) -> Result<Last, Failure> {
+pub fn open(area: &Area) -> Result<LockedRoot, Error> {
     let lock =
         area.lock(NAME, FlockOperation::NonBlockingLockExclusive).map_err(
             |failure| match failure.cause {
                 Cause::Busy => {
                     let what = "another mach is in the root of the last build";
-                    Failure::new(Cause::Busy, what, "try again when it has ended")
+                    Error::new(Cause::Busy, what, "try again when it has ended")
                 }
                 _ => failure,
             },
         )?;
     let kept = read(area).ok_or_else(|| {
         let what = "no root of a build is kept in this working area";
-        Failure::new(Cause::Usage, what, "a build that fails leaves one, or one with -k")
+        Error::new(Cause::Usage, what, "a build that fails leaves one, or one with -k")
     })?;
     let mut locks = vec![lock];
     let mut lower = Vec::new();
@@ -157,9 +157,9 @@ pub fn open(area: &Area) -> Result<Last, Failure> {
         let layer = area.layers().join(key);
         if read_manifest(&layer).is_none() {
             let what = format!("layer {key}, that the last root stands on, has been removed");
-            return Err(Failure::new(Cause::Root, what, "build again, it is made anew"));
+            return Err(Error::new(Cause::Root, what, "build again, it is made anew"));
         }
         lower.push(layer.join("root"));
     }
-    Ok(Last { kept, path: path(area), lower, _locks: locks })
+    Ok(LockedRoot { kept, path: path(area), lower, _locks: locks })
 }

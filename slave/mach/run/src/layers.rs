@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use mach_core::digest::Sum;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::{Package, Resolution};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ const MANIFEST: &str = "layer.json";
 /// What a layer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum LayerKind {
     /// A first root, whose rpm makes others: nothing is ever built in it.
     Bootstrap,
     /// A root with the dist's set `minimal`.
@@ -58,7 +58,7 @@ pub enum Kind {
     Dependencies,
 }
 
-impl Kind {
+impl LayerKind {
     /// As it stands in keys and on screens.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,15 +73,15 @@ impl Kind {
 
 /// The name of a layer: its kind and a digest of all that goes into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    kind: Kind,
+pub struct LayerKey {
+    kind: LayerKind,
     name: String,
 }
 
-impl Key {
+impl LayerKey {
     /// Of a layer of `dist_sha256` that adds `packages` to `parent`.
     pub fn new(
-        kind: Kind,
+        kind: LayerKind,
         dist_sha256: &str,
         arch: &str,
         parent: Option<&str>,
@@ -110,7 +110,7 @@ pub struct Manifest {
     /// The layer's key.
     pub key: String,
     /// What it is for.
-    pub kind: Kind,
+    pub kind: LayerKind,
     /// The dist it belongs to.
     pub dist: String,
     /// The key of the layer it stands on.
@@ -148,7 +148,7 @@ impl Layer {
 }
 
 /// The layer `key`, if it is complete. Using it is written down, in its lock's file.
-fn open(area: &Area, key: &Key, cached: bool) -> Result<Option<Layer>, Failure> {
+fn open(area: &Area, key: &LayerKey, cached: bool) -> Result<Option<Layer>, Error> {
     let path = area.layers().join(key.as_str());
     // Asked for without a look first: the lock decides what is true.
     let lock = area.lock(key.as_str(), FlockOperation::LockShared)?;
@@ -164,7 +164,7 @@ fn open(area: &Area, key: &Key, cached: bool) -> Result<Option<Layer>, Failure> 
 }
 
 /// The manifest of the layer at `path`, if it is this one and whole.
-fn complete(path: &Path, key: &Key) -> Option<Manifest> {
+fn complete(path: &Path, key: &LayerKey) -> Option<Manifest> {
     read_manifest(path).filter(|manifest| manifest.key == key.as_str())
 }
 
@@ -178,7 +178,7 @@ pub fn uses(area: &Area, key: &str) -> (u64, Option<SystemTime>) {
     (count, fs::metadata(&path).and_then(|metadata| metadata.modified()).ok())
 }
 
-fn count_use(area: &Area, key: &str) -> Result<(), Failure> {
+fn count_use(area: &Area, key: &str) -> Result<(), Error> {
     let path = area.lock_file(key);
     let (count, _) = uses(area, key);
     // Not by a rename: the lock is on this very file. Of a fixed width, so that none is ever half.
@@ -187,7 +187,7 @@ fn count_use(area: &Area, key: &str) -> Result<(), Failure> {
 }
 
 /// Begins to count anew: the layer is gone.
-pub fn forget_uses(area: &Area, key: &str) -> Result<(), Failure> {
+pub fn forget_uses(area: &Area, key: &str) -> Result<(), Error> {
     let path = area.lock_file(key);
     File::options().write(true).truncate(true).open(&path).map(|_| ()).on("empty", &path)
 }
@@ -199,7 +199,7 @@ pub fn read_manifest(layer: &Path) -> Option<Manifest> {
 }
 
 /// What a new layer is made of.
-pub struct Plan<'a> {
+pub struct LayerPlan<'a> {
     /// The name of the dist that it belongs to.
     pub dist: &'a str,
     /// The layer it stands on.
@@ -212,10 +212,10 @@ pub struct Plan<'a> {
 /// the area's file system.
 pub fn find_or_make(
     store: Store<'_>,
-    key: &Key,
-    plan: &Plan<'_>,
-    make: impl FnOnce() -> Result<PathBuf, Failure>,
-) -> Result<Layer, Failure> {
+    key: &LayerKey,
+    plan: &LayerPlan<'_>,
+    make: impl FnOnce() -> Result<PathBuf, Error>,
+) -> Result<Layer, Error> {
     let area = store.area;
     if let Some(layer) = open(area, key, true)? {
         return Ok(layer);
@@ -233,18 +233,18 @@ pub fn find_or_make(
     open(area, key, false)?.ok_or_else(|| vanished(key.as_str()))
 }
 
-fn vanished(key: &str) -> Failure {
+fn vanished(key: &str) -> Error {
     let what = format!("layer {key} was removed as soon as it was made");
-    Failure::new(Cause::Busy, what, "try again when 'mach clean' has ended")
+    Error::new(Cause::Busy, what, "try again when 'mach clean' has ended")
 }
 
 fn put_in_place(
     store: Store<'_>,
-    key: &Key,
-    plan: &Plan<'_>,
+    key: &LayerKey,
+    plan: &LayerPlan<'_>,
     files: &Path,
     begun: Instant,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let scratch = store.run.directory(key.as_str())?;
     fs::rename(files, scratch.join("root")).on("move the layer from", files)?;
     let manifest = Manifest {
@@ -269,7 +269,7 @@ fn put_in_place(
 
 /// Without a boot in the manifest, a later reader cannot tell whether the layer is intact: then all of it is written
 /// out to the disk now.
-fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), Failure> {
+fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), Error> {
     let text = serde_json::to_vec(manifest).map_err(std::io::Error::from).on("write", path)?;
     let mut file = File::create_new(path).on("create", path)?;
     file.write_all(&text).on("write", path)?;
@@ -318,13 +318,19 @@ mod tests {
         body(Store { area: &area, run: &run, layers_size_bytes: LAYERS_SIZE_BYTES })
     }
 
-    fn key(packages: &[Package]) -> Key {
-        Key::new(Kind::Minimal, "ab", "x86_64", None, &packages.iter().collect::<Vec<_>>())
+    fn key(packages: &[Package]) -> LayerKey {
+        LayerKey::new(
+            LayerKind::Minimal,
+            "ab",
+            "x86_64",
+            None,
+            &packages.iter().collect::<Vec<_>>(),
+        )
     }
 
     fn find(store: Store<'_>, packages: &[Package], may_make: bool) -> Layer {
         let root = Resolution::new(packages.to_vec());
-        let plan = Plan { dist: "test", parent: None, root: &root };
+        let plan = LayerPlan { dist: "test", parent: None, root: &root };
         let make = || {
             assert!(may_make, "made twice");
             store.run.directory("new-root")
@@ -339,10 +345,10 @@ mod tests {
         assert_ne!(key(&one), key(&[package("bash", "2")]));
         assert_ne!(key(&one), key(&[package("bash", "1"), package("make", "3")]));
         let [bash] = &one;
-        let of = |kind, dist, parent| Key::new(kind, dist, "x86_64", parent, &[bash]);
-        let base = of(Kind::Base, "ab", None);
-        assert_ne!(base, of(Kind::Base, "ab", Some("minimal-1")));
-        assert_ne!(base, of(Kind::Base, "cd", None));
+        let of = |kind, dist, parent| LayerKey::new(kind, dist, "x86_64", parent, &[bash]);
+        let base = of(LayerKind::Base, "ab", None);
+        assert_ne!(base, of(LayerKind::Base, "ab", Some("minimal-1")));
+        assert_ne!(base, of(LayerKind::Base, "cd", None));
         assert!(base.as_str().starts_with("base-"));
     }
 
@@ -366,8 +372,8 @@ mod tests {
         with_store(|store| {
             let packages = [package("bash", "1")];
             let root = Resolution::default();
-            let plan = Plan { dist: "test", parent: None, root: &root };
-            let make = || Err(Failure::new(Cause::Root, "x", "y"));
+            let plan = LayerPlan { dist: "test", parent: None, root: &root };
+            let make = || Err(Error::new(Cause::Root, "x", "y"));
             assert!(find_or_make(store, &key(&packages), &plan, make).is_err());
             assert!(!store.area.layers().join(key(&packages).as_str()).exists());
             assert!(!find(store, &packages, true).cached);

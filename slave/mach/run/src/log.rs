@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 
 /// The end of a log, as much of it as can matter: a build may write without end.
 pub fn read_log_end(path: &Path) -> String {
@@ -22,7 +22,7 @@ pub fn read_log_end(path: &Path) -> String {
 }
 
 /// A log, to be added to.
-pub fn open_log(path: &Path) -> Result<File, Failure> {
+pub fn open_log(path: &Path) -> Result<File, Error> {
     OpenOptions::new().create(true).append(true).open(path).on("open", path)
 }
 

@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 
 /// Moves this process into a mount namespace of its own. Call once, before the first overlay.
-pub fn enter_own_namespace() -> Result<(), Failure> {
+pub fn enter_own_namespace() -> Result<(), Error> {
     // Deprecated because of flags that unshare descriptors or memory of threads; this one does not.
     #[expect(deprecated)]
     let unshared = rustix::thread::unshare(UnshareFlags::NEWNS);
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     unshared.and_then(|()| rustix::mount::mount_change("/", private)).map_err(|errno| {
         let what = format!("cannot make a mount namespace: {errno}");
-        Failure::new(Cause::Internal, what, "run mach as root of a slave")
+        Error::new(Cause::Internal, what, "run mach as root of a slave")
     })
 }
 
@@ -33,7 +33,7 @@ pub struct Overlay {
 
 impl Overlay {
     /// Mounts the directories `lower`, uppermost first, in the new directory `scratch`.
-    pub fn mount(lower: &[&Path], scratch: &Path) -> Result<Self, Failure> {
+    pub fn mount(lower: &[&Path], scratch: &Path) -> Result<Self, Error> {
         fs::create_dir(scratch).on("make the directory", scratch)?;
         let upper = scratch.join("upper");
         fs::create_dir(&upper).on("make the directory", &upper)?;
@@ -41,12 +41,12 @@ impl Overlay {
     }
 
     /// Mounts them in the new directory `scratch` under what was written into `upper` before.
-    pub fn mount_again(lower: &[&Path], upper: &Path, scratch: &Path) -> Result<Self, Failure> {
+    pub fn mount_again(lower: &[&Path], upper: &Path, scratch: &Path) -> Result<Self, Error> {
         fs::create_dir(scratch).on("make the directory", scratch)?;
         Self::mount_parts(lower, upper.to_owned(), scratch)
     }
 
-    fn mount_parts(lower: &[&Path], upper: PathBuf, scratch: &Path) -> Result<Self, Failure> {
+    fn mount_parts(lower: &[&Path], upper: PathBuf, scratch: &Path) -> Result<Self, Error> {
         let [at, work] = ["merged", "work"].map(|name| scratch.join(name));
         for directory in [&at, &work] {
             fs::create_dir(directory).on("make the directory", directory)?;
@@ -60,7 +60,7 @@ impl Overlay {
     }
 
     /// Unmounts it; what was written is in `upper`.
-    pub fn unmount(mut self) -> Result<PathBuf, Failure> {
+    pub fn unmount(mut self) -> Result<PathBuf, Error> {
         rustix::mount::unmount(&self.at, UnmountFlags::empty()).on("unmount", &self.at)?;
         self.mounted = false;
         Ok(std::mem::take(&mut self.upper))

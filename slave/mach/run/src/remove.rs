@@ -11,10 +11,10 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::{Errno, Result};
 
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 
 /// Removes what is at `path`, whatever it is; nothing there is fine. No link is followed.
-pub fn tree(path: &Path) -> std::result::Result<(), Failure> {
+pub fn tree(path: &Path) -> std::result::Result<(), Error> {
     remove(path).on("remove", path)
 }
 

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use rustix::fs::FlockOperation;
 
 use crate::area::{Area, Run, entries, name_of};
@@ -36,7 +36,7 @@ const METADATA_AGE: Duration = Duration::from_secs(86_400);
 
 /// A layer, as far as it matters for whether it stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
+struct Candidate {
     key: String,
     parent: Option<String>,
     size_bytes: u64,
@@ -44,7 +44,7 @@ struct Held {
 }
 
 /// Brings layers and caches of an area back below their bounds; the keys of the layers that went.
-pub fn bound(store: Store<'_>) -> Result<Vec<String>, Failure> {
+pub fn bound(store: Store<'_>) -> Result<Vec<String>, Error> {
     let Store { area, run, layers_size_bytes: limit_bytes } = store;
     let removed = bound_layers(area, run, limit_bytes)?;
     bound_packages(area, run, limit_bytes / 4)?;
@@ -67,7 +67,7 @@ pub fn bound(store: Store<'_>) -> Result<Vec<String>, Failure> {
 }
 
 /// Removes damaged layers, then others until the rest takes at most `limit_bytes` or is in use; the keys of these.
-fn bound_layers(area: &Area, run: &Run, limit_bytes: u64) -> Result<Vec<String>, Failure> {
+fn bound_layers(area: &Area, run: &Run, limit_bytes: u64) -> Result<Vec<String>, Error> {
     for path in entries(&area.layers())?.iter().filter(|path| read_manifest(path).is_none()) {
         remove_layer(area, run, &name_of(path))?;
     }
@@ -90,11 +90,11 @@ fn bound_layers(area: &Area, run: &Run, limit_bytes: u64) -> Result<Vec<String>,
     Ok(removed)
 }
 
-fn held(area: &Area) -> Result<Vec<Held>, Failure> {
+fn held(area: &Area) -> Result<Vec<Candidate>, Error> {
     let manifests = entries(&area.layers())?;
     let manifests = manifests.iter().filter_map(|path| read_manifest(path));
     Ok(manifests
-        .map(|manifest| Held {
+        .map(|manifest| Candidate {
             used: layers::uses(area, &manifest.key).1.unwrap_or(SystemTime::UNIX_EPOCH),
             key: manifest.key,
             parent: manifest.parent,
@@ -105,8 +105,8 @@ fn held(area: &Area) -> Result<Vec<Held>, Failure> {
 
 /// In the order in which layers go. Who uses a layer uses those below it, a moment earlier: a layer
 /// counts as used when the last of those on it was, and goes after them.
-fn least_recently_used_first(held: &[Held]) -> Vec<&Held> {
-    let known: HashMap<&str, &Held> = held.iter().map(|one| (one.key.as_str(), one)).collect();
+fn least_recently_used_first(held: &[Candidate]) -> Vec<&Candidate> {
+    let known: HashMap<&str, &Candidate> = held.iter().map(|one| (one.key.as_str(), one)).collect();
     let mut used: HashMap<&str, SystemTime> = HashMap::new();
     let mut depth: HashMap<&str, usize> = HashMap::new();
     for layer in held {
@@ -121,7 +121,7 @@ fn least_recently_used_first(held: &[Held]) -> Vec<&Held> {
         }
         depth.insert(&layer.key, below);
     }
-    let mut order: Vec<&Held> = held.iter().collect();
+    let mut order: Vec<&Candidate> = held.iter().collect();
     order.sort_by_key(|one| {
         let key = one.key.as_str();
         (used.get(key).copied(), std::cmp::Reverse(depth.get(key).copied()), key)
@@ -130,7 +130,7 @@ fn least_recently_used_first(held: &[Held]) -> Vec<&Held> {
 }
 
 /// Removes a layer, unless somebody uses it; whether it went.
-pub fn remove_layer(area: &Area, run: &Run, key: &str) -> Result<bool, Failure> {
+pub fn remove_layer(area: &Area, run: &Run, key: &str) -> Result<bool, Error> {
     let went = remove_locked(area, run, &area.layers().join(key), key)?;
     if went {
         layers::forget_uses(area, key)?;
@@ -139,7 +139,7 @@ pub fn remove_layer(area: &Area, run: &Run, key: &str) -> Result<bool, Failure> 
 }
 
 /// Removes what the lock `name` is for, unless somebody has it; whether it went.
-pub fn remove_locked(area: &Area, run: &Run, path: &Path, name: &str) -> Result<bool, Failure> {
+pub fn remove_locked(area: &Area, run: &Run, path: &Path, name: &str) -> Result<bool, Error> {
     let lock = match area.lock(name, FlockOperation::NonBlockingLockExclusive) {
         Ok(lock) => lock,
         Err(failure) if failure.cause == Cause::Busy => return Ok(false),
@@ -149,13 +149,13 @@ pub fn remove_locked(area: &Area, run: &Run, path: &Path, name: &str) -> Result<
     match fs::rename(path, &gone) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Failure::io("move out of the way", path, error)),
+        Err(error) => return Err(Error::io("move out of the way", path, error)),
     }
     drop(lock);
     remove::tree(&gone).map(|()| true)
 }
 
-fn bound_packages(area: &Area, run: &Run, limit_bytes: u64) -> Result<(), Failure> {
+fn bound_packages(area: &Area, run: &Run, limit_bytes: u64) -> Result<(), Error> {
     let mut files = by_last_use(&area.packages())?;
     let mut total: u64 = files.iter().map(|(_, _, size_bytes)| size_bytes).sum();
     files.retain(|(_, path, _)| path.extension().is_some_and(|extension| extension == "rpm"));
@@ -174,14 +174,14 @@ pub fn is_of_solver(path: &Path) -> bool {
 }
 
 /// What a directory holds beyond the `keep` that were used last.
-fn surplus_by_count(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, Failure> {
+fn surplus_by_count(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, Error> {
     let mut found = by_last_use(directory)?;
     found.truncate(found.len().saturating_sub(keep));
     Ok(found.into_iter().map(|(_, path, _)| path).collect())
 }
 
 /// What a directory holds: last use, path and size, least recently used first.
-fn by_last_use(directory: &Path) -> Result<Vec<(SystemTime, PathBuf, u64)>, Failure> {
+fn by_last_use(directory: &Path) -> Result<Vec<(SystemTime, PathBuf, u64)>, Error> {
     let found = entries(directory)?.into_iter().filter_map(|path| {
         let metadata = fs::symlink_metadata(&path).ok()?;
         Some((metadata.modified().ok()?, path, metadata.len()))
@@ -202,7 +202,7 @@ fn is_latest(copy: &Path) -> bool {
 }
 
 /// Metadata that nobody has used for a day, but for what is remembered as a repository's latest.
-fn outdated(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn outdated(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let Some(yesterday) = SystemTime::now().checked_sub(METADATA_AGE) else {
         return Ok(Vec::new());
     };
@@ -217,8 +217,8 @@ mod tests {
     use super::*;
     use crate::area::touch;
 
-    fn held(key: &str, parent: Option<&str>, used_seconds: u64) -> Held {
-        Held {
+    fn held(key: &str, parent: Option<&str>, used_seconds: u64) -> Candidate {
+        Candidate {
             key: key.to_owned(),
             parent: parent.map(str::to_owned),
             size_bytes: 1,
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    fn order(layers: &[Held]) -> Vec<&str> {
+    fn order(layers: &[Candidate]) -> Vec<&str> {
         least_recently_used_first(layers).into_iter().map(|one| one.key.as_str()).collect()
     }
 

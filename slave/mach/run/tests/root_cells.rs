@@ -136,7 +136,7 @@ fn builder(area: &Path) -> (slave_cell::Cell, Program, Overlay) {
     let home = area.join("home");
     fs::create_dir(&home).unwrap();
     chown(&home, Some(1000), Some(1000)).unwrap();
-    let cell = cells::builder(&cells::Place {
+    let cell = cells::builder(&cells::CellPlace {
         root: &overlay.at,
         hostname: "mach",
         directory: &home,
@@ -307,7 +307,7 @@ fn time_limit(area: &Path) {
     let path = area.join("log");
     let streams = Streams::log(&File::create(&path).unwrap(), &path).unwrap();
     let failure = cells::run(cell, &program, streams, &mut || ()).unwrap_err();
-    assert_eq!(failure.cause, mach_core::failure::Cause::Time, "{failure}");
+    assert_eq!(failure.cause, mach_core::error::Cause::Time, "{failure}");
     overlay.unmount().unwrap();
 }
 
@@ -345,7 +345,7 @@ fn log_limit(area: &Path) {
     let path = area.join("log");
     let streams = Streams::log(&File::create(&path).unwrap(), &path).unwrap();
     let failure = cells::run(cell, &program, streams, &mut || ()).unwrap_err();
-    assert_eq!(failure.cause, mach_core::failure::Cause::Resource, "{failure}");
+    assert_eq!(failure.cause, mach_core::error::Cause::Resource, "{failure}");
     assert!(failure.what.starts_with("log has reached 3 MiB"), "{failure}");
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.len() < (3 << 20) + 100 && text.ends_with("the program was ended\n"));

@@ -7,16 +7,16 @@ use mach_run::time::rfc3339;
 use serde_json::{Value, json};
 
 use super::spdx::is_web_address;
-use super::{Told, license, purl};
+use super::{Attested, license, purl};
 use crate::record::{FileKind, InputFile, PackageRecord, Record, ResultFile};
 
 /// Results as components of the source; the packages of the root as what only the build needed.
-pub fn document(told: &Told) -> Value {
-    let record = &told.record;
+pub fn document(attested: &Attested) -> Value {
+    let record = &attested.record;
     let described =
         |file: &&ResultFile| !matches!(file.kind, FileKind::Changes | FileKind::Buildinfo);
     let results: Vec<Value> =
-        record.results.iter().filter(described).map(|file| result(told, file)).collect();
+        record.results.iter().filter(described).map(|file| result(attested, file)).collect();
     let sources: Vec<Value> = record.inputs.sources.iter().map(source).collect();
     let root: Vec<Value> = record.packages.iter().map(|one| root_package(record, one)).collect();
     let dependencies = dependencies(&results, &sources, &root);
@@ -26,7 +26,7 @@ pub fn document(told: &Told) -> Value {
         "specVersion": "1.6",
         "version": 1,
         "metadata": {
-            "timestamp": rfc3339(UNIX_EPOCH + Duration::from_secs(told.moment())),
+            "timestamp": rfc3339(UNIX_EPOCH + Duration::from_secs(attested.moment())),
             "lifecycles": [{"phase": "build"}],
             "tools": {"components": [{
                 "type": "application", "name": "mach", "version": record.mach,
@@ -67,10 +67,10 @@ fn name_for_others(value: &mut Value, record: &Record, nevra: &str) {
     }
 }
 
-fn result(told: &Told, file: &ResultFile) -> Value {
+fn result(attested: &Attested, file: &ResultFile) -> Value {
     let mut value = component(&file.name, &file.name, &file.sha256);
-    name_for_others(&mut value, &told.record, &file.nevra);
-    let Some(header) = told.headers.get(&file.name) else {
+    name_for_others(&mut value, &attested.record, &file.nevra);
+    let Some(header) = attested.headers.get(&file.name) else {
         return value;
     };
     if let Some(summary) = &header.summary {

@@ -6,18 +6,18 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use mach_core::digest;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::rpm::header;
 use mach_core::rpm::source::{is_plain, is_plain_file};
 use mach_run::area::{Area, entries};
 use rpm::IndexTag;
 use rustix::fs::{Mode, OFlags};
 
-use super::{Header, Told};
+use super::{Attested, Header};
 use crate::record::{self, FileKind, Record, ResultFile};
 
 /// The build that `what` names, the directory of a run or a package, and its directory.
-pub fn find(area: &Area, what: &str) -> Result<(PathBuf, Told), Failure> {
+pub fn find(area: &Area, what: &str) -> Result<(PathBuf, Attested), Error> {
     let (directory, record) = match is_plain(what) {
         // A name and nothing else: a package. A directory here is `./NAME`.
         true => newest(area, what)?,
@@ -36,14 +36,14 @@ pub fn find(area: &Area, what: &str) -> Result<(PathBuf, Told), Failure> {
             directory.display(),
             record.exit.cause
         );
-        return Err(Failure::new(Cause::Usage, what, "name one that ended well: 'mach status'"));
+        return Err(Error::new(Cause::Usage, what, "name one that ended well: 'mach status'"));
     }
     let headers = check(&directory, &record)?;
-    Ok((directory, Told { record, headers }))
+    Ok((directory, Attested { record, headers }))
 }
 
 /// The newest run that ended well of NAME-VERSION-RELEASE, or of any version of NAME.
-fn newest(area: &Area, name: &str) -> Result<(PathBuf, Record), Failure> {
+fn newest(area: &Area, name: &str) -> Result<(PathBuf, Record), Error> {
     let mut newest: Option<(PathBuf, Record)> = None;
     for package in entries(&area.results())? {
         let file_name = package.file_name().unwrap_or_default().to_string_lossy();
@@ -65,7 +65,7 @@ fn newest(area: &Area, name: &str) -> Result<(PathBuf, Record), Failure> {
     newest.ok_or_else(|| {
         let place = area.results().display().to_string();
         let what = format!("no build of {name} that ended well is in {place}");
-        Failure::new(Cause::Usage, what, "'mach status' shows what there is; build it first")
+        Error::new(Cause::Usage, what, "'mach status' shows what there is; build it first")
     })
 }
 
@@ -79,7 +79,7 @@ fn is_version_of(full: &str, name: &str) -> bool {
 }
 
 /// Compares every file with the record; what the packages say of themselves.
-fn check(directory: &Path, record: &Record) -> Result<BTreeMap<String, Header>, Failure> {
+fn check(directory: &Path, record: &Record) -> Result<BTreeMap<String, Header>, Error> {
     let mut headers = BTreeMap::new();
     for result in &record.results {
         let path = directory.join(&result.name);
@@ -100,7 +100,7 @@ fn check(directory: &Path, record: &Record) -> Result<BTreeMap<String, Header>, 
     Ok(headers)
 }
 
-fn open(path: &Path) -> Result<File, Failure> {
+fn open(path: &Path) -> Result<File, Error> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file: File = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => file.into(),
@@ -112,9 +112,9 @@ fn open(path: &Path) -> Result<File, Failure> {
     }
 }
 
-fn changed(path: &Path, how: &str) -> Failure {
+fn changed(path: &Path, how: &str) -> Error {
     let what = format!("{} {how}: it is not what that build yielded", path.display());
-    Failure::new(Cause::Source, what, "results are never written again: build anew")
+    Error::new(Cause::Source, what, "results are never written again: build anew")
 }
 
 fn read_header(file: &mut File, result: &ResultFile) -> Result<Option<Header>, String> {

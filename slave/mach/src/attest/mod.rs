@@ -1,7 +1,7 @@
 //! What mach tells of a build to those who were not there: where its packages come from, what is in them.
 //!
 //! ```text
-//! RUN-DIR | PACKAGE ──find──▶ record.json ──check──▶ Told ──▶ provenance | SPDX | CycloneDX ──▶ JSON
+//! RUN-DIR | PACKAGE ──find──▶ record.json ──check──▶ Attested ──▶ provenance | SPDX | CycloneDX ──▶ JSON
 //! ```
 //!
 //! Two builds of the same inputs give the same statement byte for byte: no clock, no random number, no
@@ -25,7 +25,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 use mach_run::area::Area;
 use serde_json::Value;
 
@@ -34,9 +34,9 @@ use crate::record::Record;
 /// What URIs of ours begin with; `etc/doc/PROVENANCE.md` says what each means.
 const URI: &str = "urn:djinni:mach";
 
-/// A build that can be told about.
+/// A build record whose files were compared with their digests.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
+pub struct Attested {
     /// Its record.
     pub record: Record,
     /// What its packages say of themselves, by file name.
@@ -67,28 +67,28 @@ pub enum Format {
 
 /// The provenance of a build: an in-toto statement with SLSA's predicate. `of_this_run`: with what is
 /// true of this run only.
-pub fn provenance(area: &Area, what: &str, of_this_run: bool) -> Result<String, Failure> {
-    let (directory, told) = find::find(area, what)?;
-    text(&directory, &provenance::statement(&told, of_this_run))
+pub fn provenance(area: &Area, what: &str, of_this_run: bool) -> Result<String, Error> {
+    let (directory, attested) = find::find(area, what)?;
+    text(&directory, &provenance::statement(&attested, of_this_run))
 }
 
 /// The bill of materials of a build.
-pub fn bill(area: &Area, what: &str, format: Format) -> Result<String, Failure> {
-    let (directory, told) = find::find(area, what)?;
+pub fn bill(area: &Area, what: &str, format: Format) -> Result<String, Error> {
+    let (directory, attested) = find::find(area, what)?;
     let document = match format {
-        Format::Spdx => spdx::document(&told),
-        Format::CycloneDx => cyclonedx::document(&told),
+        Format::Spdx => spdx::document(&attested),
+        Format::CycloneDx => cyclonedx::document(&attested),
     };
     text(&directory, &document)
 }
 
 /// The document as it is printed, its last line feed left out.
-fn text(directory: &Path, document: &Value) -> Result<String, Failure> {
+fn text(directory: &Path, document: &Value) -> Result<String, Error> {
     let text = serde_json::to_string_pretty(document).map_err(std::io::Error::from);
     text.on("describe the build in", directory)
 }
 
-impl Told {
+impl Attested {
     /// The moment that documents carry: the one that the packages do, seconds since 1970.
     fn moment(&self) -> u64 {
         let newest = || self.headers.values().filter_map(|header| header.build_time).max();

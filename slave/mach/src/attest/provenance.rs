@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Told, URI, purl};
+use super::{Attested, URI, purl};
 use crate::record::{FileKind, InputFile, PackageRecord, Record, ResultFile};
 
 /// What was built from what, how, by what.
-pub fn statement(told: &Told, of_this_run: bool) -> Value {
-    let record = &told.record;
+pub fn statement(attested: &Attested, of_this_run: bool) -> Value {
+    let record = &attested.record;
     json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": record.results.iter().filter(|file| is_lasting(file)).map(subject).collect::<Vec<_>>(),

@@ -6,17 +6,17 @@ use mach_core::digest::{self, Sum};
 use mach_run::time::rfc3339;
 use serde_json::{Value, json};
 
-use super::{Header, Told, URI, license, purl};
+use super::{Attested, Header, URI, license, purl};
 use crate::record::{FileKind, InputFile, PackageRecord, Record, ResultFile};
 
 /// What SPDX calls a fact that nobody has stated.
 const NO_ASSERTION: &str = "NOASSERTION";
 
 /// Results, their sources and the packages of the root, and how they hang together.
-pub fn document(told: &Told) -> Value {
-    let record = &told.record;
+pub fn document(attested: &Attested) -> Value {
+    let record = &attested.record;
     let results = record.results.iter().filter(|file| is_described(file));
-    let results: Vec<Value> = results.map(|file| result(told, file)).collect();
+    let results: Vec<Value> = results.map(|file| result(attested, file)).collect();
     let sources: Vec<Value> = record.inputs.sources.iter().map(source).collect();
     let root: Vec<Value> = record.packages.iter().map(|one| root_package(record, one)).collect();
     let relationships = relationships(&results, &sources, &root);
@@ -27,7 +27,7 @@ pub fn document(told: &Told) -> Value {
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": record.package,
         "creationInfo": {
-            "created": rfc3339(UNIX_EPOCH + Duration::from_secs(told.moment())),
+            "created": rfc3339(UNIX_EPOCH + Duration::from_secs(attested.moment())),
             "creators": [format!("Tool: mach-{}", record.mach)],
         },
         "packages": packages,
@@ -76,15 +76,15 @@ fn package(role: &str, name: &str, file_name: &str, sha256: &str) -> Value {
     })
 }
 
-fn result(told: &Told, file: &ResultFile) -> Value {
-    let record = &told.record;
+fn result(attested: &Attested, file: &ResultFile) -> Value {
+    let record = &attested.record;
     let parts = purl::parts(record.kind, &file.nevra);
     let name = parts.as_ref().map_or(file.name.as_str(), |parts| parts.name);
     let mut value = package("result", name, &file.name, &file.sha256);
     let purpose = if file.kind.is_binary() { "INSTALL" } else { "SOURCE" };
     value["primaryPackagePurpose"] = purpose.into();
     name_for_others(&mut value, record, &file.nevra);
-    if let Some(header) = told.headers.get(&file.name) {
+    if let Some(header) = attested.headers.get(&file.name) {
         describe(&mut value, header);
     }
     value

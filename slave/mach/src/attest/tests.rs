@@ -1,7 +1,7 @@
 use super::*;
 use crate::record::tests::sample;
 
-fn told() -> Told {
+fn attested() -> Attested {
     let header = Header {
         summary: Some("Greets".to_owned()),
         license: Some("GPL-3.0-or-later".to_owned()),
@@ -9,44 +9,50 @@ fn told() -> Told {
         build_time: Some(1_600_000_000),
     };
     let headers = [("hello-2.10-1.x86_64.rpm".to_owned(), header)].into();
-    Told { record: sample(), headers }
+    Attested { record: sample(), headers }
 }
 
 /// The same inputs, built another time.
-fn told_again() -> Told {
-    let mut told = told();
-    told.record.run = "20271120T121314Z-ffff".to_owned();
-    told.record.started = "2027-11-20T12:13:14Z".to_owned();
-    told.record.finished = "2027-11-20T12:15:14Z".to_owned();
-    told.record.seconds = 120.0;
-    told.record.phases.clear();
-    told.record.verified = None;
-    told.record.layers[0].cached = false;
-    told.record.repositories[0].address = "/elsewhere".to_owned();
-    told
+fn told_again() -> Attested {
+    let mut attested = attested();
+    attested.record.run = "20271120T121314Z-ffff".to_owned();
+    attested.record.started = "2027-11-20T12:13:14Z".to_owned();
+    attested.record.finished = "2027-11-20T12:15:14Z".to_owned();
+    attested.record.seconds = 120.0;
+    attested.record.phases.clear();
+    attested.record.verified = None;
+    attested.record.layers[0].cached = false;
+    attested.record.repositories[0].address = "/elsewhere".to_owned();
+    attested
 }
 
 #[test]
 fn two_builds_of_the_same_inputs_are_told_alike() {
-    assert_eq!(provenance::statement(&told(), false), provenance::statement(&told_again(), false));
-    assert_ne!(provenance::statement(&told(), true), provenance::statement(&told_again(), true));
-    assert_eq!(spdx::document(&told()), spdx::document(&told_again()));
-    assert_eq!(cyclonedx::document(&told()), cyclonedx::document(&told_again()));
+    assert_eq!(
+        provenance::statement(&attested(), false),
+        provenance::statement(&told_again(), false)
+    );
+    assert_ne!(
+        provenance::statement(&attested(), true),
+        provenance::statement(&told_again(), true)
+    );
+    assert_eq!(spdx::document(&attested()), spdx::document(&told_again()));
+    assert_eq!(cyclonedx::document(&attested()), cyclonedx::document(&told_again()));
 }
 
 #[test]
 fn another_root_is_another_document() {
-    let mut other = told();
+    let mut other = attested();
     other.record.packages[0].sha256 = "00".repeat(32);
     let name = |document: &Value| document["documentNamespace"].clone();
-    assert_ne!(name(&spdx::document(&told())), name(&spdx::document(&other)));
+    assert_ne!(name(&spdx::document(&attested())), name(&spdx::document(&other)));
     let serial = |document: &Value| document["serialNumber"].clone();
-    assert_ne!(serial(&cyclonedx::document(&told())), serial(&cyclonedx::document(&other)));
+    assert_ne!(serial(&cyclonedx::document(&attested())), serial(&cyclonedx::document(&other)));
 }
 
 #[test]
 fn keys_stand_in_the_order_of_their_bytes() {
-    let text = provenance::statement(&told(), true).to_string();
+    let text = provenance::statement(&attested(), true).to_string();
     let at = |key: &str| text.find(&format!("\"{key}\":")).unwrap_or(usize::MAX);
     let keys = ["_type", "predicate", "buildDefinition", "buildType", "runDetails", "subject"];
     assert!(keys.map(at).is_sorted(), "{text}");
@@ -54,7 +60,7 @@ fn keys_stand_in_the_order_of_their_bytes() {
 
 #[test]
 fn provenance_names_source_dist_and_every_package() {
-    let statement = provenance::statement(&told(), false);
+    let statement = provenance::statement(&attested(), false);
     let resolved = &statement["predicate"]["buildDefinition"]["resolvedDependencies"];
     let names: Vec<_> = resolved.as_array().into_iter().flatten().map(|one| &one["name"]).collect();
     let wanted = [
@@ -69,7 +75,7 @@ fn provenance_names_source_dist_and_every_package() {
 
 #[test]
 fn a_package_says_of_itself_what_it_is() {
-    let document = spdx::document(&told());
+    let document = spdx::document(&attested());
     let hello = &document["packages"][1];
     assert_eq!(hello["licenseDeclared"], "GPL-3.0-or-later");
     assert_eq!(hello["versionInfo"], "2.10-1");

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::{Options, Parts, Stage};
 use mach_core::text;
 use mach_run::progress::events::Event;
@@ -99,14 +99,14 @@ pub struct Running {
 
 impl Running {
     /// Starts one; what it says on standard error goes into the file `said`.
-    pub fn start(call: &Call, source: &str, view: &Path, said: PathBuf) -> Result<Self, Failure> {
+    pub fn start(call: &Call, source: &str, view: &Path, said: PathBuf) -> Result<Self, Error> {
         let program = Path::new(OWN_PROGRAM);
         let error = File::create(&said).on("create", &said)?;
         let mut command = Command::new(program);
         command.arg0("mach").args(call.words(source, view));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(error);
         let mut process = command.spawn().on("start", program)?;
-        let no_pipe = || Failure::io("read from", program, std::io::ErrorKind::BrokenPipe);
+        let no_pipe = || Error::io("read from", program, std::io::ErrorKind::BrokenPipe);
         let stream = process.stdout.take().ok_or_else(no_pipe)?;
         Ok(Self { process, stream, partial: Vec::new(), said })
     }
@@ -158,9 +158,9 @@ impl Running {
 }
 
 /// Makes this process die with the one that started it, `parent`.
-pub fn die_with(parent: u32) -> Result<(), Failure> {
+pub fn die_with(parent: u32) -> Result<(), Error> {
     let internal = |what: String| {
-        Failure::new(Cause::Internal, what, "--parent is for mach's own use: leave it out")
+        Error::new(Cause::Internal, what, "--parent is for mach's own use: leave it out")
     };
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|errno| internal(format!("cannot tie this process to its parent: {errno}")))?;

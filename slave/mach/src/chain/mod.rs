@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use mach_core::distribution::Dist;
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use mach_core::rpm::evr::Capability;
 use mach_core::text::Style;
-use mach_roots::coming;
-use mach_roots::context::Workshop;
+use mach_roots::context::Context;
+use mach_roots::pending;
 use mach_roots::repositories;
 use mach_roots::root;
 use mach_run::area::{Area, Run};
@@ -31,14 +31,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::chain::child::{Call, Running};
 use crate::chain::order::Order;
 use crate::chain::schedule::{Outcome, Schedule, Start, State};
-use crate::chain::shown::Row;
-use crate::rebuild::given::Given;
+use crate::chain::table::Row;
+use crate::rebuild::source_package::SourcePackage;
 
 pub mod child;
 pub mod order;
 pub mod plan;
 pub mod schedule;
-mod shown;
+mod table;
 mod view;
 pub mod yields;
 
@@ -46,7 +46,7 @@ const TICK_MS: i64 = 200;
 const SOURCES_LIMIT: usize = 1000;
 
 /// Builds `given`, whatever order they are given in. An error tells of all that failed.
-pub fn run(area: &Area, dist: &Dist, call: &Call, given: &[Given]) -> Result<(), Failure> {
+pub fn run(area: &Area, dist: &Dist, call: &Call, given: &[SourcePackage]) -> Result<(), Error> {
     judge(given)?;
     root::check_arch(dist)?;
     let run = area.new_run()?;
@@ -56,13 +56,13 @@ pub fn run(area: &Area, dist: &Dist, call: &Call, given: &[Given]) -> Result<(),
 }
 
 /// Refuses what no order could mend.
-fn judge(given: &[Given]) -> Result<(), Failure> {
-    let usage = |what: String, remedy: &str| Err(Failure::new(Cause::Usage, what, remedy));
+fn judge(given: &[SourcePackage]) -> Result<(), Error> {
+    let usage = |what: String, remedy: &str| Err(Error::new(Cause::Usage, what, remedy));
     if given.len() > SOURCES_LIMIT {
         let what = format!("{} sources are more than {SOURCES_LIMIT}", given.len());
         return usage(what, "build them in several calls");
     }
-    let mut names: Vec<String> = given.iter().map(Given::package).collect();
+    let mut names: Vec<String> = given.iter().map(SourcePackage::package).collect();
     names.sort();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => usage(format!("{} was given twice", pair[0]), "give each source once"),
@@ -75,19 +75,19 @@ fn ordered(
     dist: &Dist,
     run: &Run,
     call: &Call,
-    given: &[Given],
-) -> Result<(Order, Vec<Vec<Capability>>), Failure> {
+    given: &[SourcePackage],
+) -> Result<(Order, Vec<Vec<Capability>>), Error> {
     let network = call.options.fetching();
     let repositories = repositories::states(area, dist, network)?;
     let progress = Progress::new("chain");
-    let workshop =
-        Workshop::new(area, run, dist, &repositories, &progress)?.with_options(&call.options);
-    let nodes = plan::nodes(&workshop, &call.options, given)?;
+    let context =
+        Context::new(area, run, dist, &repositories, &progress)?.with_options(&call.options);
+    let nodes = plan::nodes(&context, &call.options, given)?;
     let order = order::order(&nodes).map_err(|cycle| {
         let what = format!("these sources wait for each other: {cycle}");
         let remedy = "build one of them by itself first, with the dist's packages or with a \
                       conditional of its spec (--with, --without), and give the others what it yields";
-        Failure::new(Cause::Dependency, what, remedy)
+        Error::new(Cause::Dependency, what, remedy)
     })?;
     let names: Vec<&str> = order.sequence.iter().map(|node| nodes[*node].name.as_str()).collect();
     progress.say(&format!("{} sources: {}", names.len(), names.join(", ")));
@@ -102,13 +102,13 @@ struct Work {
     is_reused: bool,
     /// Where its results are.
     directory: Option<PathBuf>,
-    failure: Option<Failure>,
+    failure: Option<Error>,
 }
 
 /// What a chain has at hand while it goes on.
 struct Driver<'a> {
     call: &'a Call,
-    given: &'a [Given],
+    given: &'a [SourcePackage],
     run: &'a Run,
     order: Order,
     schedule: Schedule,
@@ -129,7 +129,7 @@ struct Driver<'a> {
 impl<'a> Driver<'a> {
     fn new(
         call: &'a Call,
-        given: &'a [Given],
+        given: &'a [SourcePackage],
         run: &'a Run,
         order: Order,
         yields: Vec<Vec<Capability>>,
@@ -157,7 +157,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn drive(mut self) -> Result<(), Failure> {
+    fn drive(mut self) -> Result<(), Error> {
         while !self.schedule.is_over() {
             for start in self.schedule.start() {
                 self.start(&start)?;
@@ -168,7 +168,7 @@ impl<'a> Driver<'a> {
         self.conclude()
     }
 
-    fn start(&mut self, start: &Start) -> Result<(), Failure> {
+    fn start(&mut self, start: &Start) -> Result<(), Error> {
         let Start { node, sees } = start;
         let packages = sees.iter().flat_map(|earlier| &self.packages[*earlier]);
         let name = format!("view-{}", self.started);
@@ -178,7 +178,7 @@ impl<'a> Driver<'a> {
             let name = self.rows[*other].name.as_str();
             self.yields[*other].iter().map(move |one| (name, one))
         });
-        coming::write(&view, coming)?;
+        pending::write(&view, coming)?;
         let said = self.run.path.join(format!("said-{}", self.started));
         self.started += 1;
         let source = plan::word(&self.given[*node])?;
@@ -198,7 +198,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Waits until something comes, or a tick is over; takes in what has come.
-    fn wait(&mut self) -> Result<(), Failure> {
+    fn wait(&mut self) -> Result<(), Error> {
         let tick = Timespec { tv_sec: 0, tv_nsec: TICK_MS * 1_000_000 };
         let signals = interrupts::descriptor();
         let streams = self.works.iter().map(|work| work.running.stream()).chain(signals);
@@ -220,7 +220,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Ends the children; what they were at is no failure of theirs.
-    fn interrupted(&mut self, failure: Failure) -> Failure {
+    fn interrupted(&mut self, failure: Error) -> Error {
         self.screen.show(&[]);
         self.works.iter().for_each(|work| work.running.interrupt());
         for work in self.works.drain(..) {
@@ -261,7 +261,7 @@ impl<'a> Driver<'a> {
             }
             Event::Failure { cause, what, details, remedy, .. } => {
                 let cause = Cause::of_word(&cause).unwrap_or(Cause::Internal);
-                work.failure = Some(Failure { cause, what, details, remedy });
+                work.failure = Some(Error { cause, what, details, remedy });
             }
             Event::Note { ref subject, ref text } => {
                 if matches!(progress::mode(), Mode::Human | Mode::Debug) {
@@ -326,10 +326,10 @@ impl<'a> Driver<'a> {
         self.skip();
     }
 
-    fn died(&self, node: usize, said: Vec<String>) -> Failure {
+    fn died(&self, node: usize, said: Vec<String>) -> Error {
         let what = format!("{}: the mach that built it died", self.rows[node].name);
         let remedy = "was it killed, or was there no memory? call again: what was built is reused";
-        Failure::new(Cause::Internal, what, remedy).with_details(said)
+        Error::new(Cause::Internal, what, remedy).with_details(said)
     }
 
     /// Brings rows up to date with what was skipped.
@@ -367,7 +367,7 @@ impl<'a> Driver<'a> {
             Mode::Human | Mode::Debug if self.screen.on_terminal() => {}
             Mode::Human | Mode::Debug => match row.state {
                 State::Pending | State::Running => {}
-                _ => self.screen.say(&shown::line(row, &self.rows, usize::MAX, Style::PLAIN)),
+                _ => self.screen.say(&table::line(row, &self.rows, usize::MAX, Style::PLAIN)),
             },
         }
     }
@@ -387,7 +387,7 @@ impl<'a> Driver<'a> {
         }
         let (elapsed, size) = (self.begun.elapsed(), (columns, self.screen.lines()));
         let sequence = &self.order.sequence;
-        self.screen.show(&shown::status(&self.rows, sequence, elapsed, size, style));
+        self.screen.show(&table::status(&self.rows, sequence, elapsed, size, style));
     }
 
     /// For whom a source still waits.
@@ -401,11 +401,11 @@ impl<'a> Driver<'a> {
     }
 
     /// The table, and the failure that tells of all.
-    fn conclude(self) -> Result<(), Failure> {
+    fn conclude(self) -> Result<(), Error> {
         let Order { sequence, waits_for, .. } = &self.order;
         if matches!(progress::mode(), Mode::Human | Mode::Debug) {
             let (elapsed, style) = (self.begun.elapsed(), self.screen.style());
-            let table = shown::table(&self.rows, sequence, waits_for, elapsed, style);
+            let table = table::table(&self.rows, sequence, waits_for, elapsed, style);
             table.iter().for_each(|line| self.screen.say(line));
         }
         let Some(cause) = self.first_failure else {
@@ -416,13 +416,13 @@ impl<'a> Driver<'a> {
         let what =
             format!("{} of {} sources failed: {}", names.len(), self.rows.len(), names.join(", "));
         let remedy = "mend it and call again: what was built is not built again";
-        Err(Failure::new(cause, what, remedy))
+        Err(Error::new(cause, what, remedy))
     }
 }
 
 impl Driver<'_> {
     /// Nothing failed; but what needs a source for other machines is for this one, and is not there.
-    fn lacking(&self) -> Result<(), Failure> {
+    fn lacking(&self) -> Result<(), Error> {
         let lacking = self.rows.iter().filter(|row| matches!(row.state, State::Skipped(_)));
         let lines: Vec<String> = lacking.map(|row| format!("{}: {}", row.name, row.note)).collect();
         if lines.is_empty() {
@@ -430,7 +430,7 @@ impl Driver<'_> {
         }
         let what = format!("{} of {} sources cannot be built here", lines.len(), self.rows.len());
         let remedy = "leave out what is for other machines: the dist may have what they need";
-        Err(Failure::new(Cause::Dependency, what, remedy).with_details(lines))
+        Err(Error::new(Cause::Dependency, what, remedy).with_details(lines))
     }
 }
 

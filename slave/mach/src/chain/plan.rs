@@ -10,39 +10,39 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mach_core::deb::dsc::Dsc;
-use mach_core::deb::relation::Conditions;
+use mach_core::deb::relation::RelationConditions;
 use mach_core::distribution::macro_file;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Options;
 use mach_core::rpm::evr::{Capability, Sense};
 use mach_core::rpm::source::Source;
-use mach_roots::context::Workshop;
+use mach_roots::context::Context;
 use mach_roots::family;
 use mach_roots::root::{Root, Set};
-use mach_run::cells::{self, Place, Program, Streams};
+use mach_run::cells::{self, CellPlace, Program, Streams};
 use mach_run::log::{open_log, read_log_end};
 use mach_run::overlay::Overlay;
 
 use crate::chain::order::Node;
 use crate::chain::yields::{self, MARK, QUERY, SOURCE_QUERY, Yields};
-use crate::rebuild::asked::target_cpu;
-use crate::rebuild::bench;
+use crate::rebuild::build_env;
 use crate::rebuild::deb::pack;
-use crate::rebuild::given::Given;
+use crate::rebuild::source_package::SourcePackage;
+use crate::rebuild::spec_query::target_cpu;
 use crate::source;
 
 /// A spec may run programs when it is expanded; none of them for long.
 const ASKING_LIMIT: Duration = Duration::from_secs(30);
 
 /// The word by which another mach finds a source.
-pub fn word(given: &Given) -> Result<String, Failure> {
+pub fn word(given: &SourcePackage) -> Result<String, Error> {
     let path = match given {
-        Given::Rpm(source) => match &source.url {
+        SourcePackage::Rpm(source) => match &source.url {
             // It is in the cache, where its digest says that it is the same.
             Some(url) => return Ok(format!("{url}#sha256:{}", source.sha256)),
             None => &source.path,
         },
-        Given::Deb(dsc) => &dsc.path,
+        SourcePackage::Deb(dsc) => &dsc.path,
     };
     let path = path.canonicalize().on("find", path)?;
     Ok(path.display().to_string())
@@ -50,22 +50,22 @@ pub fn word(given: &Given) -> Result<String, Failure> {
 
 /// What each of `given` requires and will provide.
 pub fn nodes(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     options: &Options,
-    given: &[Given],
-) -> Result<Vec<Node>, Failure> {
+    given: &[SourcePackage],
+) -> Result<Vec<Node>, Error> {
     let mut asking = None;
     let mut nodes = Vec::new();
     for (number, given) in given.iter().enumerate() {
         let mut node = match given {
-            Given::Rpm(source) => {
+            SourcePackage::Rpm(source) => {
                 let asking = match &asking {
                     Some(asking) => asking,
-                    None => asking.insert(Asking::begin(workshop, options)?),
+                    None => asking.insert(Asking::begin(context, options)?),
                 };
                 asking.node(source, number)?
             }
-            Given::Deb(dsc) => of_dsc(dsc, &pack::conditions(workshop.dist, options))?,
+            SourcePackage::Deb(dsc) => of_dsc(dsc, &pack::conditions(context.dist, options))?,
         };
         node.name = given.package();
         if node.is_excluded {
@@ -81,7 +81,7 @@ pub fn nodes(
 }
 
 /// Names alone: which version satisfies a relation, apt decides.
-fn of_dsc(dsc: &Dsc, conditions: &Conditions) -> Result<Node, Failure> {
+fn of_dsc(dsc: &Dsc, conditions: &RelationConditions) -> Result<Node, Error> {
     let requires = dsc.depends(conditions)?.lines().iter().map(|line| requirement(line)).collect();
     let provides = dsc.binaries.iter().filter_map(|name| Capability::parse(name)).collect();
     let is_excluded = dsc.refusal(conditions).is_some();
@@ -101,7 +101,7 @@ fn requirement(line: &str) -> Capability {
 
 /// A throw-away root in which specs are expanded.
 struct Asking<'a> {
-    workshop: &'a Workshop<'a>,
+    context: &'a Context<'a>,
     options: &'a Options,
     overlay: Overlay,
     /// Locked as long as this lives.
@@ -109,16 +109,16 @@ struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    fn begin(workshop: &'a Workshop<'a>, options: &'a Options) -> Result<Self, Failure> {
-        let root = family::set(workshop, Set::Build)?;
-        let overlay = root.mount(&workshop.run.path.join("asking-root"))?;
-        Ok(Self { workshop, options, overlay, _root: root })
+    fn begin(context: &'a Context<'a>, options: &'a Options) -> Result<Self, Error> {
+        let root = family::set(context, Set::Build)?;
+        let overlay = root.mount(&context.run.path.join("asking-root"))?;
+        Ok(Self { context, options, overlay, _root: root })
     }
 
     /// What `source` requires and will yield; its header and a guess, where its spec cannot be expanded.
-    fn node(&self, source: &Source, number: usize) -> Result<Node, Failure> {
+    fn node(&self, source: &Source, number: usize) -> Result<Node, Error> {
         let Yields { provides, requires, build_requires, platforms } = self.ask(source, number)?;
-        let cpu = target_cpu(self.workshop.dist, self.options);
+        let cpu = target_cpu(self.context.dist, self.options);
         Ok(Node {
             name: String::new(),
             requires: build_requires.unwrap_or_else(|| source.requirements.clone()),
@@ -128,11 +128,11 @@ impl<'a> Asking<'a> {
         })
     }
 
-    fn ask(&self, source: &Source, number: usize) -> Result<Yields, Failure> {
+    fn ask(&self, source: &Source, number: usize) -> Result<Yields, Error> {
         let home = self.prepare_home(source, number)?;
-        let scratch = self.workshop.run.directory(&format!("asking-{number}-scratch"))?;
-        let builder = &self.workshop.dist.builder;
-        let place = Place {
+        let scratch = self.context.run.directory(&format!("asking-{number}-scratch"))?;
+        let builder = &self.context.dist.builder;
+        let place = CellPlace {
             root: &self.overlay.at,
             hostname: &builder.hostname,
             directory: &home,
@@ -141,8 +141,8 @@ impl<'a> Asking<'a> {
             read_only: false,
             network: false,
         };
-        let said = self.workshop.run.path.join(format!("asking-{number}.log"));
-        let log = self.workshop.open_root_log()?;
+        let said = self.context.run.path.join(format!("asking-{number}.log"));
+        let log = self.context.open_root_log()?;
         let streams = Streams::Files { out: open_log(&said)?, err: log };
         let program = self.program(source);
         let text = match cells::run(cells::builder(&place)?, &program, streams, &mut || ()) {
@@ -153,18 +153,18 @@ impl<'a> Asking<'a> {
         let mut yields = yields::read(&text);
         if yields.provides.is_empty() {
             let package = &source.package;
-            self.workshop.note(&format!("{package} does not tell what it yields: guessed"))?;
+            self.context.note(&format!("{package} does not tell what it yields: guessed"))?;
             yields.provides = yields::guessed(package.name());
         }
         Ok(yields)
     }
 
-    fn prepare_home(&self, source: &Source, number: usize) -> Result<PathBuf, Failure> {
-        let dist = self.workshop.dist;
-        let home = self.workshop.run.directory(&format!("asking-{number}"))?;
+    fn prepare_home(&self, source: &Source, number: usize) -> Result<PathBuf, Error> {
+        let dist = self.context.dist;
+        let home = self.context.run.directory(&format!("asking-{number}"))?;
         source::rpm::copy(source, &home.join(source.file_name()))?;
         let macros = home.join(".rpmmacros");
-        let text = macro_file(&bench::build_macros(dist));
+        let text = macro_file(&build_env::build_macros(dist));
         fs::write(&macros, text).on("write", &macros)?;
         let id = Some(dist.builder.uid);
         chown(&home, id, id).on("set the owner of", &home)?;
@@ -185,13 +185,13 @@ impl<'a> Asking<'a> {
         let mut argv = words.map(str::to_owned).to_vec();
         argv.extend(self.defines());
         // As in a build: what a spec requires may depend on the environment.
-        let program = bench::program(self.workshop.dist, argv);
+        let program = build_env::program(self.context.dist, argv);
         Program { time_limit: Some(ASKING_LIMIT), ..program }
     }
 
     fn defines(&self) -> Vec<String> {
         let Options { defines, with, without, target, .. } = self.options;
-        let mut bodies = vec![format!("_sourcedir {}", self.workshop.dist.builder.home)];
+        let mut bodies = vec![format!("_sourcedir {}", self.context.dist.builder.home)];
         bodies.extend(defines.iter().map(|(name, body)| format!("{name} {body}")));
         bodies.extend(with.iter().map(|name| format!("_with_{name} --with-{name}")));
         bodies.extend(without.iter().map(|name| format!("_without_{name} --without-{name}")));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mach_core::failure::Failure;
+use mach_core::error::Error;
 use mach_run::area::Run;
 
 use crate::results;
@@ -12,7 +12,7 @@ pub fn of<'a>(
     run: &Run,
     name: &str,
     packages: impl Iterator<Item = &'a PathBuf>,
-) -> Result<PathBuf, Failure> {
+) -> Result<PathBuf, Error> {
     let view = run.directory(name)?;
     for package in packages {
         results::link(package, &view.join(package.file_name().unwrap_or_default()))?;

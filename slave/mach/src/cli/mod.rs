@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use mach_run::interrupts;
 use mach_run::progress::{self, Mode};
 
@@ -30,7 +30,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<u8, Failure> {
+fn run() -> Result<u8, Error> {
     let words = arguments::insulated(std::env::args_os().collect());
     let matches = Arguments::command().get_matches_from(words);
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -63,7 +63,7 @@ fn mode(arguments: &Arguments) -> Mode {
 }
 
 /// An option that would have no effect is refused: who gave it expects one.
-fn refuse_options_of_builds(matches: &ArgMatches) -> Result<(), Failure> {
+fn refuse_options_of_builds(matches: &ArgMatches) -> Result<(), Error> {
     let Some((verb, below)) = matches.subcommand() else {
         return Ok(());
     };
@@ -80,7 +80,7 @@ fn refuse_options_of_builds(matches: &ArgMatches) -> Result<(), Failure> {
         Some(argument) => {
             let flag = argument.get_long().unwrap_or_default();
             let what = format!("'mach {verb}' builds nothing: --{flag} has no meaning for it");
-            Err(Failure::new(Cause::Usage, what, "leave the option out"))
+            Err(Error::new(Cause::Usage, what, "leave the option out"))
         }
         None => Ok(()),
     }

@@ -1,13 +1,13 @@
 //! From the command line to [`Options`]: judged once, here.
 
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use mach_core::options::{self, Options, Parts};
 use mach_core::quantity;
 
 use super::arguments::{Build, Stage};
 
 /// The options of a build, each judged.
-pub fn options(build: &Build) -> Result<Options, Failure> {
+pub fn options(build: &Build) -> Result<Options, Error> {
     // Destructured, so that a new flag does not compile until somebody has judged it.
     let Build { keep, force, collect, release, define, with, without, target, .. } = build;
     let Build { nocheck, short_circuit, offline, network, ccache, lint, verify, .. } = build;
@@ -58,12 +58,12 @@ fn stage(stage: Stage) -> options::Stage {
     }
 }
 
-fn usage(what: String) -> Failure {
-    Failure::new(Cause::Usage, what, "correct the option; 'man mach' explains it")
+fn usage(what: String) -> Error {
+    Error::new(Cause::Usage, what, "correct the option; 'man mach' explains it")
 }
 
 /// What becomes a word of rpmbuild's command line or of a Release.
-fn plain(flag: &str, value: &str) -> Result<(), Failure> {
+fn plain(flag: &str, value: &str) -> Result<(), Error> {
     let fine = |c: char| c.is_ascii_alphanumeric() || "._+~^-".contains(c);
     let begins_well = value.starts_with(|c: char| c.is_ascii_alphanumeric() || "._".contains(c));
     if begins_well && value.len() <= 64 && value.chars().all(fine) {
@@ -73,7 +73,7 @@ fn plain(flag: &str, value: &str) -> Result<(), Failure> {
 }
 
 /// What may stand at the end of a Debian version (Policy 5.6.12): a `-` would begin a revision.
-fn part_of_version(text: &str) -> Result<(), Failure> {
+fn part_of_version(text: &str) -> Result<(), Error> {
     let fine = |c: char| c.is_ascii_alphanumeric() || ".+~".contains(c);
     if !text.is_empty() && text.len() <= 64 && text.chars().all(fine) {
         return Ok(());
@@ -82,7 +82,7 @@ fn part_of_version(text: &str) -> Result<(), Failure> {
 }
 
 /// `NAME BODY`, as rpmbuild's own `--define` takes it; `NAME(OPTIONS)` has arguments.
-fn macro_definition(text: &str) -> Result<(String, String), Failure> {
+fn macro_definition(text: &str) -> Result<(String, String), Error> {
     let refuse = || usage(format!("--define {text:?}: write it as 'NAME BODY', on one line"));
     let (name, body) = text.trim().split_once([' ', '\t']).ok_or_else(refuse)?;
     let plain_name = name.split_once('(').map_or(name, |(plain, _)| plain);
@@ -102,7 +102,7 @@ mod tests {
     use super::super::arguments::Arguments;
     use super::*;
 
-    fn parsed(words: &str) -> Result<Options, Failure> {
+    fn parsed(words: &str) -> Result<Options, Error> {
         let words = ["mach"].into_iter().chain(words.split('|'));
         options(&Arguments::try_parse_from(words).unwrap().build)
     }

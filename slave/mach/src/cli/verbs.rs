@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use mach_core::distribution::{Dist, Family};
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use mach_core::options::Options;
 use mach_core::repo::checksum::Checksum;
 use mach_core::rpm::source::Needs;
@@ -15,15 +15,15 @@ use mach_run::{layers, overlay, progress};
 use super::arguments::{Arguments, BillFormat, Set, Verb};
 use mach::attest::{self, Format};
 use mach::chain::child::{self, Call};
-use mach::chroot::{self, Ask, Wanted};
-use mach::clean::{self, Whose};
+use mach::chroot::{self, Command, RootContents};
+use mach::clean::{self, Scope};
 use mach::rebuild::deb;
-use mach::rebuild::given::{Given, beside};
+use mach::rebuild::source_package::{SourcePackage, beside};
 use mach::rebuild::{self, spec};
-use mach::{chain, fetch, passed, repository, source, status, verbs};
+use mach::{chain, dnf, fetch, repository, source, status, verbs};
 
 /// Does what the verb says; the exit status.
-pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
+pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Error> {
     let area = || Area::open(&arguments.common.area);
     match &arguments.verb {
         Verb::Rebuild { sources } if sources.len() == 1 => rebuild(arguments, options, sources),
@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             if options.release.is_some() {
                 let what = "'mach buildsrpm' makes the source package that the spec says: --release \
                             has no meaning for it";
-                return Err(Failure::new(Cause::Usage, what, "give --release to build or rebuild"));
+                return Err(Error::new(Cause::Usage, what, "give --release to build or rebuild"));
             }
             let (dist, area) = prepare(arguments)?;
             let made = source_packages(&area, &dist, options, specs, None)?;
@@ -50,22 +50,22 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
             verbs::setup(&area, &dist, options, roots_set(*set)).map(|()| 0)
         }
         Verb::Chroot { last, builder, install, command } => {
-            let ask = Ask { as_builder: *builder, command: command.clone() };
-            enter(arguments, options, *last, &chroot::needs(install)?, &ask)
+            let command = Command { as_builder: *builder, command: command.clone() };
+            enter(arguments, options, *last, &chroot::needs(install)?, &command)
         }
         Verb::Dnf { arguments: words } => {
             let (dist, area) = prepare(arguments)?;
-            passed::dnf(&area, &dist, options, words).map(shown)
+            dnf::dnf(&area, &dist, options, words).map(shown)
         }
         Verb::Rpm { arguments: words } => {
             let command = std::iter::once("rpm".to_owned()).chain(words.clone()).collect();
-            let ask = Ask { as_builder: false, command };
-            enter(arguments, options, false, &chroot::needs(&[])?, &ask)
+            let command = Command { as_builder: false, command };
+            enter(arguments, options, false, &chroot::needs(&[])?, &command)
         }
         Verb::Install { packages } => {
             let needs = chroot::needs(packages)?;
             let (dist, area) = prepare(arguments)?;
-            chroot::install(&area, &dist, options, &Wanted::Named(&needs)).map(|()| 0)
+            chroot::install(&area, &dist, options, &RootContents::Needs(&needs)).map(|()| 0)
         }
         Verb::Installdeps { source } => install_requirements(arguments, options, source),
         Verb::Fetch { spec, into, sha256 } => {
@@ -94,14 +94,14 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Failure> {
 }
 
 /// The verbs that make no root.
-fn run_without_dist(arguments: &Arguments) -> Result<u8, Failure> {
+fn run_without_dist(arguments: &Arguments) -> Result<u8, Error> {
     let area = || Area::open(&arguments.common.area);
     match &arguments.verb {
         Verb::Clean { all } => clean::clean(&area()?, *all).map(|()| 0),
-        Verb::Scrub { all: true } => clean::scrub(&area()?, Whose::All).map(|()| 0),
+        Verb::Scrub { all: true } => clean::scrub(&area()?, Scope::All).map(|()| 0),
         Verb::Scrub { all: false } => {
             let dist = dist_of(arguments)?;
-            clean::scrub(&area()?, Whose::Dist(&dist)).map(|()| 0)
+            clean::scrub(&area()?, Scope::Dist(&dist)).map(|()| 0)
         }
         Verb::Status => status::status(&area()?, arguments.common.json).map(|()| 0),
         Verb::Dists { given } => verbs::dists(given, arguments.common.json),
@@ -125,7 +125,7 @@ fn run_without_dist(arguments: &Arguments) -> Result<u8, Failure> {
             Ok(0)
         }
         Verb::Other(words) => Err(other_verb(words.first().map_or("", String::as_str))),
-        _ => Err(Failure::new(Cause::Internal, "a verb that nobody does", "report this defect")),
+        _ => Err(Error::new(Cause::Internal, "a verb that nobody does", "report this defect")),
     }
 }
 
@@ -135,12 +135,12 @@ fn read(
     dist: &Dist,
     options: &Options,
     sources: &[String],
-) -> Result<Vec<Given>, Failure> {
-    sources.iter().map(|given| Given::read(area, dist, options, given)).collect()
+) -> Result<Vec<SourcePackage>, Error> {
+    sources.iter().map(|given| SourcePackage::read(area, dist, options, given)).collect()
 }
 
 /// One source; the part of a chain when a parent says so.
-fn rebuild(arguments: &Arguments, options: &Options, given: &[String]) -> Result<u8, Failure> {
+fn rebuild(arguments: &Arguments, options: &Options, given: &[String]) -> Result<u8, Error> {
     if let Some(parent) = arguments.build.parent {
         child::die_with(parent)?;
     }
@@ -154,14 +154,14 @@ fn build_alone(
     options: &Options,
     area: &Area,
     dist: &Dist,
-    sources: &[Given],
-) -> Result<u8, Failure> {
+    sources: &[SourcePackage],
+) -> Result<u8, Error> {
     let view = arguments.build.chain.as_deref();
     let build = |given| rebuild::rebuild(area, dist, options, given, view);
     sources.iter().try_for_each(build).map(|()| 0)
 }
 
-fn build_specs(arguments: &Arguments, options: &Options, specs: &[PathBuf]) -> Result<u8, Failure> {
+fn build_specs(arguments: &Arguments, options: &Options, specs: &[PathBuf]) -> Result<u8, Error> {
     let (dist, area) = prepare(arguments)?;
     let scratch = area.new_run()?;
     let build = || {
@@ -183,7 +183,7 @@ fn install_requirements(
     arguments: &Arguments,
     options: &Options,
     source: &Path,
-) -> Result<u8, Failure> {
+) -> Result<u8, Error> {
     let (dist, area) = prepare(arguments)?;
     // Sources that are kept out of a package are beside what was given.
     let (path, given) = match source.extension().is_some_and(|extension| extension == "rpm") {
@@ -194,7 +194,7 @@ fn install_requirements(
         }
     };
     let source = source::rpm::with_kept_out(source::rpm::read(&path)?, beside(&given))?;
-    chroot::install(&area, &dist, options, &Wanted::By(&source)).map(|()| 0)
+    chroot::install(&area, &dist, options, &RootContents::RequiredBy(&source)).map(|()| 0)
 }
 
 /// A program's status as ours.
@@ -203,10 +203,10 @@ fn shown(status: i32) -> u8 {
 }
 
 /// What `--sha256 NAME=HEX` says of sources.
-fn digests(given: &[String]) -> Result<Vec<(String, Checksum)>, Failure> {
+fn digests(given: &[String]) -> Result<Vec<(String, Checksum)>, Error> {
     let digests = given.iter().map(|text| fetch::verb::parse_given(text));
     digests.collect::<Result<_, _>>().map_err(|why| {
-        Failure::new(Cause::Usage, format!("--sha256 {why}"), "copy it from 'sha256sum FILE'")
+        Error::new(Cause::Usage, format!("--sha256 {why}"), "copy it from 'sha256sum FILE'")
     })
 }
 
@@ -216,17 +216,17 @@ fn enter(
     options: &Options,
     last: bool,
     needs: &Needs,
-    ask: &Ask,
-) -> Result<u8, Failure> {
+    command: &Command,
+) -> Result<u8, Error> {
     let status = match last {
         true => {
             overlay::enter_own_namespace()?;
             let area = Area::open(&arguments.common.area)?;
-            chroot::run_last(&area, options.network, ask)?
+            chroot::run_last(&area, options.network, command)?
         }
         false => {
             let (dist, area) = prepare(arguments)?;
-            chroot::run(&area, &dist, options, needs, ask)?
+            chroot::run(&area, &dist, options, needs, command)?
         }
     };
     Ok(shown(status))
@@ -239,7 +239,7 @@ fn source_packages(
     options: &Options,
     specs: &[PathBuf],
     into: Option<&Path>,
-) -> Result<Vec<PathBuf>, Failure> {
+) -> Result<Vec<PathBuf>, Error> {
     if dist.family() == Family::Deb {
         let make =
             |directory: &PathBuf| deb::source::source_package(area, dist, options, directory, into);
@@ -272,8 +272,8 @@ fn chain(
     options: &Options,
     area: &Area,
     dist: &Dist,
-    given: &[Given],
-) -> Result<u8, Failure> {
+    given: &[SourcePackage],
+) -> Result<u8, Error> {
     let call = Call {
         dist: arguments.common.dist.clone().unwrap_or_default(),
         area: arguments.common.area.clone(),
@@ -282,25 +282,25 @@ fn chain(
     chain::run(area, dist, &call, given).map(|()| 0)
 }
 
-/// What every verb that makes roots needs.
 /// Makes layers durable, if there is a working area.
-pub fn settle_layers(arguments: &Arguments) -> Result<(), Failure> {
+pub fn settle_layers(arguments: &Arguments) -> Result<(), Error> {
     match Area::existing(&arguments.common.area) {
         Some(area) => layers::settle(&area).map(|_| ()),
         None => Ok(()),
     }
 }
 
-fn prepare(arguments: &Arguments) -> Result<(Dist, Area), Failure> {
+/// Opens the dist and the working area, in a mount namespace of our own.
+fn prepare(arguments: &Arguments) -> Result<(Dist, Area), Error> {
     let dist = dist_of(arguments)?;
     overlay::enter_own_namespace()?;
     Ok((dist, Area::open(&arguments.common.area)?))
 }
 
-fn dist_of(arguments: &Arguments) -> Result<Dist, Failure> {
+fn dist_of(arguments: &Arguments) -> Result<Dist, Error> {
     let dist = arguments.common.dist.as_deref().ok_or_else(|| {
         let remedy = "name it: mach -r debian-12-rpm …";
-        Failure::new(Cause::Usage, "no dist was given, so nobody knows which root to make", remedy)
+        Error::new(Cause::Usage, "no dist was given, so nobody knows which root to make", remedy)
     })?;
     mach_run::dists::find(dist)
 }
@@ -318,14 +318,14 @@ pub const INSTEAD: &[(&str, &str)] = &[
     ("init", "'mach setup' makes a root"),
 ];
 
-fn other_verb(verb: &str) -> Failure {
+fn other_verb(verb: &str) -> Error {
     match INSTEAD.iter().find(|(name, _)| *name == verb) {
         Some((_, instead)) => {
-            Failure::new(Cause::Usage, format!("there is no 'mach {verb}'"), *instead)
+            Error::new(Cause::Usage, format!("there is no 'mach {verb}'"), *instead)
         }
         None => {
             let what = format!("there is no verb {verb:?}");
-            Failure::new(Cause::Usage, what, "'mach --help' lists those there are")
+            Error::new(Cause::Usage, what, "'mach --help' lists those there are")
         }
     }
 }

@@ -10,12 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use mach_core::distribution::macro_file;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Options;
-use mach_roots::context::Workshop;
+use mach_roots::context::Context;
 use mach_roots::root::Root;
 use mach_run::area::entries;
-use mach_run::cells::{self, Place, Program, Streams};
+use mach_run::cells::{self, CellPlace, Program, Streams};
 
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 const TEXT_LIMIT_BYTES: u64 = 32 << 20;
@@ -26,25 +26,25 @@ const ERRORS_SHOWN: usize = 10;
 
 /// What `rpmspec -P` makes of `spec` in `root`.
 pub fn expand(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     root: &Root,
     spec: &Path,
     options: &Options,
-) -> Result<String, Failure> {
-    let phase = workshop.progress.phase("spec");
-    let home = workshop.run.directory("home-of-spec")?;
+) -> Result<String, Error> {
+    let phase = context.progress.phase("spec");
+    let home = context.run.directory("home-of-spec")?;
     let name = lay_out(spec, &home)?;
-    let builder = &workshop.dist.builder;
+    let builder = &context.dist.builder;
     let path = home.join(".rpmmacros");
-    fs::write(&path, macro_file(&workshop.dist.build_macros)).on("write", &path)?;
+    fs::write(&path, macro_file(&context.dist.build_macros)).on("write", &path)?;
     give(&home, builder.uid)?;
-    let overlay = root.mount(&workshop.run.path.join("root-of-spec"))?;
-    let cell = cells::builder(&Place {
+    let overlay = root.mount(&context.run.path.join("root-of-spec"))?;
+    let cell = cells::builder(&CellPlace {
         root: &overlay.at,
         hostname: &builder.hostname,
         directory: &home,
         home: &builder.home,
-        scratch: &workshop.run.path,
+        scratch: &context.run.path,
         read_only: true,
         network: false,
     })?;
@@ -56,7 +56,7 @@ pub fn expand(
         time_limit: Some(TIME_LIMIT),
         ..Program::default()
     };
-    let [out, err] = ["spec-text", "spec-errors"].map(|name| workshop.run.path.join(name));
+    let [out, err] = ["spec-text", "spec-errors"].map(|name| context.run.path.join(name));
     let create = |path: &Path| File::create(path).on("create", path);
     let streams = Streams::Files { out: create(&out)?, err: create(&err)? };
     let ended = cells::run(cell, &program, streams, &mut || phase.tick())?;
@@ -69,10 +69,10 @@ pub fn expand(
 }
 
 /// Puts the spec and what it may include into the builder's home; the spec's name there.
-fn lay_out(spec: &Path, home: &Path) -> Result<String, Failure> {
+fn lay_out(spec: &Path, home: &Path) -> Result<String, Error> {
     let refuse = |why: &str| {
         let what = format!("{} is no spec: {why}", spec.display());
-        Failure::new(Cause::Source, what, "give the path of a .spec file")
+        Error::new(Cause::Source, what, "give the path of a .spec file")
     };
     let name = spec.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if !name.ends_with(".spec") || name.contains(char::is_control) || name.starts_with('-') {
@@ -101,11 +101,11 @@ fn lay_out(spec: &Path, home: &Path) -> Result<String, Failure> {
     Ok(name.to_owned())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     fs::copy(from, to).map(drop).on("copy", from)
 }
 
-fn give(home: &Path, uid: u32) -> Result<(), Failure> {
+fn give(home: &Path, uid: u32) -> Result<(), Error> {
     for path in entries(home)?.iter().map(std::path::PathBuf::as_path).chain([home]) {
         chown(path, Some(uid), Some(uid)).on("set the owner of", path)?;
     }
@@ -126,7 +126,7 @@ fn argv(home: &str, spec: &str, options: &Options) -> Vec<String> {
     argv
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+fn read(path: &Path) -> Result<String, Error> {
     let mut text = Vec::new();
     let file = File::open(path).on("open", path)?;
     file.take(TEXT_LIMIT_BYTES).read_to_end(&mut text).on("read", path)?;
@@ -134,14 +134,14 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// rpm's own words, which name the line.
-fn does_not_parse(spec: &Path, status: i32, said: &str) -> Failure {
+fn does_not_parse(spec: &Path, status: i32, said: &str) -> Error {
     let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
     let (errors, others): (Vec<&str>, Vec<&str>) =
         lines.partition(|line| line.starts_with("error:") || line.starts_with("mach:"));
     let shown = if errors.is_empty() { others } else { errors };
     let details = shown.into_iter().take(ERRORS_SHOWN).map(str::to_owned).collect();
     let what = format!("{} does not parse (rpmspec ended with {status})", spec.display());
-    Failure::new(Cause::Source, what, "correct the spec").with_details(details)
+    Error::new(Cause::Source, what, "correct the spec").with_details(details)
 }
 
 #[cfg(test)]

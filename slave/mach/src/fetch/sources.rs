@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Network;
 use mach_core::repo::checksum::Checksum;
 use mach_core::repo::keyring::Keyring;
-use mach_core::repo::sumfile::Listed;
+use mach_core::repo::sumfile::Sumfile;
 use mach_core::repo::url::Url;
-use mach_core::rpm::spec::{Declared, declared};
+use mach_core::rpm::spec::{SpecSource, declared};
 use mach_run::area::entries;
 use mach_run::download::gpgv::{Signer, read_keyring};
 use mach_run::download::{Expect, check_file, download};
@@ -40,19 +40,19 @@ pub struct Call<'a> {
 }
 
 /// Verifies: signed file, signature, trusted keys.
-pub type Verify<'a> = dyn Fn(&Path, &Path, &[Keyring]) -> Result<Signer, Failure> + 'a;
+pub type Verify<'a> = dyn Fn(&Path, &Path, &[Keyring]) -> Result<Signer, Error> + 'a;
 
 /// What needs a root or a cell, and is somebody else's to make.
 pub struct Tools<'a> {
     /// The spec's text after macro expansion: `rpmspec -P` in a root of the dist.
-    pub expand: &'a dyn Fn() -> Result<String, Failure>,
+    pub expand: &'a dyn Fn() -> Result<String, Error>,
     /// [`mach_run::download::gpgv::verify`] with a scratch of the run.
     pub verify: &'a Verify<'a>,
 }
 
 /// A source that is where it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Brought {
+pub struct FetchedSource {
     /// The file.
     pub path: PathBuf,
     /// SHA-256, hex.
@@ -68,7 +68,7 @@ pub fn bring(
     call: &Call<'_>,
     tools: &Tools<'_>,
     progress: &Progress,
-) -> Result<Vec<Brought>, Failure> {
+) -> Result<Vec<FetchedSource>, Error> {
     let beside = call.spec.parent().filter(|parent| !parent.as_os_str().is_empty());
     let beside = beside.unwrap_or(Path::new("."));
     let into = call.into.unwrap_or(beside);
@@ -86,7 +86,7 @@ pub fn bring(
 }
 
 /// Holds the files beside a spec to what its `sources` says of them, where there is one.
-pub fn check_listed(directory: &Path) -> Result<(), Failure> {
+pub fn check_listed(directory: &Path) -> Result<(), Error> {
     let listed = read_listed(&directory.join("sources"))?;
     for (name, checksums) in listed.all() {
         let path = directory.join(name);
@@ -99,51 +99,51 @@ pub fn check_listed(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unusable(spec: &Path, why: &str) -> Failure {
+fn unusable(spec: &Path, why: &str) -> Error {
     let what = format!("{}: {why}", spec.display());
-    Failure::new(Cause::Source, what, "correct the spec")
+    Error::new(Cause::Source, what, "correct the spec")
 }
 
-fn read_listed(path: &Path) -> Result<Listed, Failure> {
+fn read_listed(path: &Path) -> Result<Sumfile, Error> {
     let text = match fs::metadata(path) {
-        Err(_) => return Ok(Listed::default()),
+        Err(_) => return Ok(Sumfile::default()),
         Ok(metadata) if metadata.is_file() && metadata.len() <= LISTED_LIMIT_BYTES => {
             fs::read_to_string(path).on("read", path)?
         }
         Ok(_) => {
             let what = format!("{} is no list of digests", path.display());
-            return Err(Failure::new(Cause::Source, what, "make it one, or remove it"));
+            return Err(Error::new(Cause::Source, what, "make it one, or remove it"));
         }
     };
-    Listed::parse(&text).map_err(|why| {
+    Sumfile::parse(&text).map_err(|why| {
         let what = format!("{}, {why}", path.display());
-        Failure::new(Cause::Source, what, "correct the line: 'sha512sum --tag FILE' writes one")
+        Error::new(Cause::Source, what, "correct the line: 'sha512sum --tag FILE' writes one")
     })
 }
 
-fn judge_given(call: &Call<'_>, declared: &[Declared]) -> Result<(), Failure> {
+fn judge_given(call: &Call<'_>, declared: &[SpecSource]) -> Result<(), Error> {
     let is_declared = |name: &String| declared.iter().any(|one| one.name == *name);
     let Some((odd, _)) = call.given.iter().find(|(name, _)| !is_declared(name)) else {
         return Ok(());
     };
     let names: Vec<&str> = declared.iter().map(|one| one.name.as_str()).collect();
     let what = format!("{} has no source {odd:?}", call.spec.display());
-    Err(Failure::new(Cause::Usage, what, format!("its sources are: {}", names.join(", "))))
+    Err(Error::new(Cause::Usage, what, format!("its sources are: {}", names.join(", "))))
 }
 
 /// A source on its way: where its bytes are now, and what is known of it.
-struct Gathered {
+struct StagedSource {
     at: PathBuf,
     url: Option<Url>,
-    brought: Brought,
+    brought: FetchedSource,
 }
 
 /// By place in the spec and name, so that the order stays.
-type Sources = BTreeMap<(usize, String), Gathered>;
+type Sources = BTreeMap<(usize, String), StagedSource>;
 
 struct Work<'a> {
     call: &'a Call<'a>,
-    listed: Listed,
+    listed: Sumfile,
     into: &'a Path,
     stage: &'a Stage,
     progress: &'a Progress,
@@ -151,9 +151,9 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Checks what is there and fetches what is not, once it is clear that all can be had.
-    fn gather(&self, declared: &[Declared]) -> Result<Sources, Failure> {
-        let is_here = |one: &Declared| self.into.join(&one.name).symlink_metadata().is_ok();
-        let lacking = |one: &Declared| match &one.url {
+    fn gather(&self, declared: &[SpecSource]) -> Result<Sources, Error> {
+        let is_here = |one: &SpecSource| self.into.join(&one.name).symlink_metadata().is_ok();
+        let lacking = |one: &SpecSource| match &one.url {
             _ if is_here(one) => None,
             Some(Ok(_)) => None,
             Some(Err(why)) => Some(format!("{}: {why}", one.tag)),
@@ -163,7 +163,7 @@ impl Work<'_> {
         if !lacking.is_empty() {
             let what = format!("{}: not all sources can be had", self.call.spec.display());
             let remedy = format!("put these files into {} yourself", self.into.display());
-            return Err(Failure::new(Cause::Source, what, remedy).with_details(lacking));
+            return Err(Error::new(Cause::Source, what, remedy).with_details(lacking));
         }
         let mut sources = Sources::new();
         for (number, one) in declared.iter().enumerate() {
@@ -179,7 +179,7 @@ impl Work<'_> {
     }
 
     /// All digests that anybody gives for a source.
-    fn expect(&self, one: &Declared) -> Expect {
+    fn expect(&self, one: &SpecSource) -> Expect {
         let mut expect = Expect::new(Cause::Source, LIMIT_BYTES);
         expect.checksums.extend(self.listed.of(&one.name).iter().cloned());
         let given = self.call.given.iter().filter(|(name, _)| *name == one.name);
@@ -190,8 +190,8 @@ impl Work<'_> {
         expect
     }
 
-    fn keep(&self, path: &Path, one: &Declared, expect: &Expect) -> Result<Gathered, Failure> {
-        let fetched = check_file(path, expect).map_err(|failure| Failure {
+    fn keep(&self, path: &Path, one: &SpecSource, expect: &Expect) -> Result<StagedSource, Error> {
+        let fetched = check_file(path, expect).map_err(|failure| Error {
             remedy: format!("{}; 'mach fetch' replaces no file: remove it first", failure.remedy),
             ..failure
         })?;
@@ -202,10 +202,10 @@ impl Work<'_> {
     fn fetch(
         &self,
         path: &Path,
-        one: &Declared,
+        one: &SpecSource,
         url: &Url,
         expect: &Expect,
-    ) -> Result<Gathered, Failure> {
+    ) -> Result<StagedSource, Error> {
         let phase = self.progress.phase(&format!("fetch {}", one.tag));
         let at = self.stage.path.join(&one.name);
         let name = one.name.as_str();
@@ -219,7 +219,7 @@ impl Work<'_> {
     }
 
     /// Every signature among the sources whose file is among them too must be good, where a key is.
-    fn check_signatures(&self, sources: &mut Sources, tools: &Tools<'_>) -> Result<(), Failure> {
+    fn check_signatures(&self, sources: &mut Sources, tools: &Tools<'_>) -> Result<(), Error> {
         let keyrings = self.keyrings(sources);
         let pairs: Vec<_> = sources.keys().filter_map(|key| signed_by(key, sources)).collect();
         for (signed, signature) in pairs {
@@ -260,7 +260,7 @@ impl Work<'_> {
     }
 
     /// Refuses what came in a way that anybody could have changed, and what only MD5 vouches for.
-    fn demand_vouching(&self, sources: &Sources) -> Result<(), Failure> {
+    fn demand_vouching(&self, sources: &Sources) -> Result<(), Error> {
         let unvouched = sources.iter().filter(|(_, one)| one.brought.vouched.is_empty());
         // A signature is no part of what is built.
         for (key, source) in unvouched.filter(|(key, _)| signed_by(key, sources).is_none()) {
@@ -274,14 +274,14 @@ impl Work<'_> {
                 let what = format!(
                     "{name}: only {weak} vouches for it in sources, which vouches for nothing"
                 );
-                return Err(Failure::new(Cause::Source, what, remedy));
+                return Err(Error::new(Cause::Source, what, remedy));
             }
             let Some(url) = source.url.as_ref().filter(|_| source.brought.is_new) else {
                 continue;
             };
             if url.file_path().is_none() && !url.is_https() {
                 let what = format!("{url} came over http, and nobody vouches for it");
-                return Err(Failure::new(Cause::Source, what, remedy));
+                return Err(Error::new(Cause::Source, what, remedy));
             }
             self.progress.say(&format!("nobody vouches for {name}: its sha256 is {sha256}"));
         }
@@ -296,10 +296,10 @@ fn gathered(
     sha256: String,
     expect: &Expect,
     is_new: bool,
-) -> Gathered {
+) -> StagedSource {
     let vouched = expect.checksums.iter().map(ToString::to_string).collect();
-    let brought = Brought { path: path.to_owned(), sha256, is_new, vouched };
-    Gathered { at: at.to_owned(), url, brought }
+    let brought = FetchedSource { path: path.to_owned(), sha256, is_new, vouched };
+    StagedSource { at: at.to_owned(), url, brought }
 }
 
 type Key = (usize, String);
@@ -320,7 +320,7 @@ struct Stage {
 const STAGE_PREFIX: &str = ".mach-fetch-";
 
 impl Stage {
-    fn below(into: &Path) -> Result<Self, Failure> {
+    fn below(into: &Path) -> Result<Self, Error> {
         sweep(into)?;
         let path = into.join(format!("{STAGE_PREFIX}{}", std::process::id()));
         fs::create_dir(&path).on("make the directory", &path)?;
@@ -330,7 +330,7 @@ impl Stage {
     }
 
     /// Gives everything new its name, which nobody must have taken meanwhile.
-    fn move_to(&self, into: &Path, sources: &mut Sources) -> Result<(), Failure> {
+    fn move_to(&self, into: &Path, sources: &mut Sources) -> Result<(), Error> {
         for source in sources.values_mut().filter(|source| source.brought.is_new) {
             let cwd = rustix::fs::CWD;
             let flags = rustix::fs::RenameFlags::NOREPLACE;
@@ -342,7 +342,7 @@ impl Stage {
 }
 
 /// Removes what killed calls left; one that lives holds its lock.
-fn sweep(into: &Path) -> Result<(), Failure> {
+fn sweep(into: &Path) -> Result<(), Error> {
     for path in entries(into)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with(STAGE_PREFIX)

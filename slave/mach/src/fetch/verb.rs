@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use mach_core::digest;
 use mach_core::distribution::Dist;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Options;
 use mach_core::repo::checksum::{Algorithm, Checksum};
 use mach_core::repo::url::Url;
 use mach_core::repo::url::is_url;
 use mach_core::rpm::source::Source;
 use mach_roots::call::with_run;
-use mach_roots::context::Workshop;
+use mach_roots::context::Context;
 use mach_roots::family;
 use mach_roots::root::Set;
 use mach_run::area::Area;
@@ -50,30 +50,30 @@ pub fn fetch(
     dist: &Dist,
     options: &Options,
     arguments: &Arguments,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let subject = arguments.spec.file_stem().unwrap_or_default().to_string_lossy();
-    with_run(area, dist, options, subject, |workshop| bring(workshop, options, arguments))
+    with_run(area, dist, options, subject, |context| bring(context, options, arguments))
 }
 
-fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> Result<(), Failure> {
+fn bring(context: &Context<'_>, options: &Options, arguments: &Arguments) -> Result<(), Error> {
     let call = Call {
         spec: &arguments.spec,
         into: arguments.into.as_deref(),
         given: &arguments.given,
         network: options.fetching(),
     };
-    let scratch = workshop.run.path.join("gpgv");
+    let scratch = context.run.path.join("gpgv");
     let tools = Tools {
         expand: &|| {
-            let root = family::set(workshop, Set::Build)?;
-            expand::expand(workshop, &root, &arguments.spec, options)
+            let root = family::set(context, Set::Build)?;
+            expand::expand(context, &root, &arguments.spec, options)
         },
         verify: &|signed, signature, keyrings| {
             gpgv::verify(signed, signature, keyrings, &scratch, Cause::Source)
         },
     };
-    for one in sources::bring(&call, &tools, workshop.progress)? {
-        workshop.progress.result(&one.path);
+    for one in sources::bring(&call, &tools, context.progress)? {
+        context.progress.result(&one.path);
     }
     Ok(())
 }
@@ -82,17 +82,17 @@ fn bring(workshop: &Workshop<'_>, options: &Options, arguments: &Arguments) -> R
 ///
 /// What comes from a URL is kept in the area's cache. It is taken from there when its digest is given
 /// or nothing may be fetched; otherwise the server is asked again, as it may have another by now.
-pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Source, Failure> {
+pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Source, Error> {
     if !is_url(given) {
         return source::rpm::read(Path::new(given));
     }
     let url = Url::parse(given).map_err(|why| {
-        Failure::new(Cause::Usage, why, "give a path, or a URL such as https://HOST/x.src.rpm")
+        Error::new(Cause::Usage, why, "give a path, or a URL such as https://HOST/x.src.rpm")
     })?;
     let name =
         url.file_name().filter(|name| mach_core::rpm::source::is_plain(name)).ok_or_else(|| {
             let what = format!("{url} does not end in the name of a source package");
-            Failure::new(Cause::Usage, what, "give the URL of the .src.rpm itself")
+            Error::new(Cause::Usage, what, "give the URL of the .src.rpm itself")
         })?;
     let key: String = digest::of_bytes(url.as_str().as_bytes()).chars().take(16).collect();
     let directory = area.cache().join("sources").join(key);
@@ -111,16 +111,16 @@ pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Sou
 }
 
 /// What anybody on the way can change is taken only where a digest is given.
-fn demand_lock(url: &Url, expect: &Expect) -> Result<(), Failure> {
+fn demand_lock(url: &Url, expect: &Expect) -> Result<(), Error> {
     if url.is_https() || url.file_path().is_some() || !expect.checksums.is_empty() {
         return Ok(());
     }
     let what = format!("{url} would come over http, and nobody vouches for it");
     let remedy = "give its digest (URL#sha256:HEX), or an https URL";
-    Err(Failure::new(Cause::Source, what, remedy))
+    Err(Error::new(Cause::Source, what, remedy))
 }
 
-fn fetch_to(url: &Url, path: &Path, expect: &Expect, options: &Options) -> Result<(), Failure> {
+fn fetch_to(url: &Url, path: &Path, expect: &Expect, options: &Options) -> Result<(), Error> {
     let name = url.file_name().unwrap_or_default();
     let progress = Progress::new(name);
     let phase = progress.phase("fetch");

@@ -4,15 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mach_core::distribution::Family;
-use mach_core::failure::{Cause, Failure, OnPath};
-use mach_roots::context::Workshop;
+use mach_core::error::{Cause, Error, OnPath};
+use mach_roots::context::Context;
 use mach_run::cells::{self, Streams};
 use mach_run::log::{open_log, read_log_end};
 use mach_run::overlay::Overlay;
 use mach_run::remove;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::bench;
+use super::build_env;
 use crate::record::ResultFile;
 
 /// Where they have the results.
@@ -22,16 +22,16 @@ const LINT_LOG: &str = "lint.log";
 
 /// Runs the dist's hooks for a build that ended with `cause`, or well, as the builder in a new
 /// throw-away layer over `layers` (uppermost first). A hook that fails is told of and changes nothing.
-pub fn hooks(workshop: &Workshop<'_>, layers: &[PathBuf], cause: Option<Cause>) {
+pub fn hooks(context: &Context<'_>, layers: &[PathBuf], cause: Option<Cause>) {
     let hooks = match cause {
-        None => &workshop.dist.hooks.on_success,
+        None => &context.dist.hooks.on_success,
         Some(Cause::Interrupted) => return,
-        Some(_) => &workshop.dist.hooks.on_failure,
+        Some(_) => &context.dist.hooks.on_failure,
     };
     for argv in hooks.iter().filter(|_| !layers.is_empty()) {
-        let phase = workshop.progress.phase("hook");
+        let phase = context.progress.phase("hook");
         let name = argv.first().map_or("", String::as_str);
-        match in_root(workshop, layers, argv.clone(), HOOKS_LOG) {
+        match in_root(context, layers, argv.clone(), HOOKS_LOG) {
             Ok(0) => phase.end(name),
             Ok(status) => phase.end(format!("{name} ended with {status}: see {HOOKS_LOG}")),
             Err(failure) => phase.end(format!("{name}: {}", failure.what)),
@@ -40,9 +40,9 @@ pub fn hooks(workshop: &Workshop<'_>, layers: &[PathBuf], cause: Option<Cause>) 
 }
 
 /// Runs rpmlint or lintian over `results`, if the root has it. What it finds changes nothing.
-pub fn lint(workshop: &Workshop<'_>, layers: &[PathBuf], results: &[ResultFile]) {
-    let phase = workshop.progress.phase("lint");
-    let (program, is_meant): (_, fn(&str) -> bool) = match workshop.dist.family() {
+pub fn lint(context: &Context<'_>, layers: &[PathBuf], results: &[ResultFile]) {
+    let phase = context.progress.phase("lint");
+    let (program, is_meant): (_, fn(&str) -> bool) = match context.dist.family() {
         Family::Rpm => ("/usr/bin/rpmlint", |name| name.ends_with(".rpm")),
         Family::Deb => ("/usr/bin/lintian", |name| name.ends_with(".changes")),
     };
@@ -51,8 +51,8 @@ pub fn lint(workshop: &Workshop<'_>, layers: &[PathBuf], results: &[ResultFile])
     }
     let names = results.iter().map(|file| file.name.clone()).filter(|name| is_meant(name));
     let argv = std::iter::once(program.to_owned()).chain(names).collect();
-    match in_root(workshop, layers, argv, LINT_LOG) {
-        Ok(_) => phase.end(summary(&read_log_end(&workshop.out.join(LINT_LOG)))),
+    match in_root(context, layers, argv, LINT_LOG) {
+        Ok(_) => phase.end(summary(&read_log_end(&context.out.join(LINT_LOG)))),
         Err(failure) => phase.end(failure.what),
     }
 }
@@ -78,26 +78,26 @@ fn summary(log: &str) -> String {
 /// Runs `argv` as the builder, beside the results, in a throw-away layer over `layers`; its status.
 /// Output is added to the log called `log`.
 fn in_root(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     layers: &[PathBuf],
     argv: Vec<String>,
     log: &str,
-) -> Result<i32, Failure> {
+) -> Result<i32, Error> {
     let lower: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
-    let scratch = workshop.run.path.join("after");
+    let scratch = context.run.path.join("after");
     let overlay = Overlay::mount(&lower, &scratch)?;
-    let builder = &workshop.dist.builder;
-    let cell = cells::with_results(&overlay.at, &builder.hostname, &workshop.out, RESULTS);
-    let mut program = bench::program(workshop.dist, argv);
+    let builder = &context.dist.builder;
+    let cell = cells::with_results(&overlay.at, &builder.hostname, &context.out, RESULTS);
+    let mut program = build_env::program(context.dist, argv);
     program.directory = RESULTS.to_owned();
     program.time_limit = builder.time_limit;
-    let path = workshop.run.path.join(log);
+    let path = context.run.path.join(log);
     let file = open_log(&path)?;
     let ended = cells::run(cell, &program, Streams::log(&file, &path)?, &mut || ());
     overlay.unmount()?;
     remove::tree(&scratch)?;
     // Not written in place: what runs sees the directory that it would grow in.
-    let to = workshop.out.join(log);
+    let to = context.out.join(log);
     fs::copy(&path, &to).on("write", &to)?;
     Ok(ended?.status)
 }

@@ -8,8 +8,8 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
 
 use mach_core::distribution::Dist;
-use mach_core::failure::{Failure, OnPath};
-use mach_roots::context::Workshop;
+use mach_core::error::{Error, OnPath};
+use mach_roots::context::Context;
 use mach_run::cells::Program;
 
 /// What is installed for it.
@@ -22,18 +22,18 @@ pub const LINKS_AT: &str = "/ccache-links";
 const COMPILERS: [&str; 6] = ["cc", "gcc", "c++", "g++", "clang", "clang++"];
 
 /// The dist's cache, made if it is not there, the builder's own.
-pub fn directory(workshop: &Workshop<'_>) -> Result<PathBuf, Failure> {
-    let path = workshop.area.ccache().join(&workshop.dist.name);
+pub fn directory(context: &Context<'_>) -> Result<PathBuf, Error> {
+    let path = context.area.ccache().join(&context.dist.name);
     fs::create_dir_all(&path).on("make the directory", &path)?;
-    let id = Some(workshop.dist.builder.uid);
+    let id = Some(context.dist.builder.uid);
     chown(&path, id, id).on("set the owner of", &path)?;
     Ok(path)
 }
 
 /// A directory with the links, which a build is shown. Not the package's own: where it has some, a
 /// script makes them, for the compilers that were there then.
-pub fn links(workshop: &Workshop<'_>) -> Result<PathBuf, Failure> {
-    let path = workshop.run.path.join("ccache-links");
+pub fn links(context: &Context<'_>) -> Result<PathBuf, Error> {
+    let path = context.run.path.join("ccache-links");
     if path.exists() {
         return Ok(path);
     }

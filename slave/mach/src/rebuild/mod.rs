@@ -10,51 +10,51 @@
 //! `mach chroot --last`.
 
 mod after;
-pub mod asked;
-pub mod bench;
+pub mod build_env;
 pub mod ccache;
 pub mod deb;
-pub mod given;
+mod report;
 mod requirements;
 mod rpmbuild;
 mod short;
+pub mod source_package;
 pub mod spec;
-mod written;
+pub mod spec_query;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use mach_core::digest;
 use mach_core::distribution::Dist;
-use mach_core::explain::{self, Kind};
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
+use mach_core::explain::{self, PackageKind};
 use mach_core::options::Options;
 use mach_core::rpm::rpmbuild::Version;
-use mach_core::rpm::source::{Checked, Needs, Source};
-use mach_roots::coming;
-use mach_roots::context::{BUILD_LOG, RepositoryState, Workshop};
+use mach_core::rpm::source::{DigestCheck, Needs, Source};
+use mach_roots::context::{BUILD_LOG, Context, RepositoryState};
 use mach_roots::family;
+use mach_roots::pending;
 use mach_roots::repositories;
 use mach_roots::root::{self, Chain, Root};
 use mach_run::area::{Area, entries};
 use mach_run::cells::{self, Program, Streams};
-use mach_run::kept_root::{self, Kept};
+use mach_run::kept_root::{self, KeptRoot};
 use mach_run::log::read_log_end;
 use mach_run::progress::Progress;
 use mach_run::remove;
 
-use crate::record::{self, About, Gathered, LayerRecord};
+use crate::record::{self, About, BuildFacts, LayerRecord};
 use crate::repository;
 use crate::results;
 use crate::results::reuse::{self, Earlier};
 use crate::source;
 use crate::variation::Variation;
 use crate::verify;
-use asked::Asked;
-use bench::{Bench, TOPDIR};
-use given::Given;
+use build_env::{BuildEnv, TOPDIR};
+use report::RpmbuildReport;
 use requirements::Rounds;
-use written::Written;
+use source_package::SourcePackage;
+use spec_query::SpecQuery;
 
 /// rpm's `%_sourcedir`, below `%_topdir`.
 const SOURCES: &str = "SOURCES";
@@ -64,14 +64,14 @@ pub fn rebuild(
     area: &Area,
     dist: &Dist,
     options: &Options,
-    given: &Given,
+    given: &SourcePackage,
     view: Option<&Path>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     root::check_arch(dist)?;
     if let Some(stage) = options.short_circuit {
         return match given {
-            Given::Rpm(source) => short::run(area, dist, options, source, stage),
-            Given::Deb(_) => deb::build::refuse_what_has_no_meaning(options),
+            SourcePackage::Rpm(source) => short::run(area, dist, options, source, stage),
+            SourcePackage::Deb(_) => deb::build::refuse_what_has_no_meaning(options),
         };
     }
     let repositories = repositories::states(area, dist, options.fetching())?;
@@ -82,7 +82,7 @@ pub fn rebuild(
 }
 
 /// The packages in `directory`, which an earlier part of a chain has built, as a chain.
-fn seen(directory: &Path) -> Result<Chain, Failure> {
+fn seen(directory: &Path) -> Result<Chain, Error> {
     let mut digests = Vec::new();
     for path in entries(directory)? {
         if path.extension().is_some_and(|extension| extension == "rpm" || extension == "deb") {
@@ -92,7 +92,7 @@ fn seen(directory: &Path) -> Result<Chain, Failure> {
     }
     digests.sort();
     let repository = (!digests.is_empty()).then(|| directory.to_owned());
-    Ok(Chain { repository, digests, indexed: false, coming: coming::read(directory)? })
+    Ok(Chain { repository, digests, indexed: false, coming: pending::read(directory)? })
 }
 
 /// What a build has yielded.
@@ -106,9 +106,9 @@ pub struct Built {
 
 /// What a build leaves, however it ends.
 #[derive(Debug, Default)]
-pub struct Left {
+pub struct BuildOutcome {
     /// What the record is to tell.
-    pub gathered: Gathered,
+    pub facts: BuildFacts,
     /// The root it was built in, locked as long as this lives.
     pub root: Option<Root>,
     /// What was written into the root.
@@ -119,15 +119,15 @@ pub struct Left {
     pub earlier: Option<Earlier>,
 }
 
-impl Left {
-    /// Whether the same was built before in the root that was gathered; tells of that run.
-    pub fn is_there_already(&mut self, workshop: &Workshop<'_>) -> Result<bool, Failure> {
+impl BuildOutcome {
+    /// Whether the same was built before in this root; tells of that run.
+    pub fn is_there_already(&mut self, context: &Context<'_>) -> Result<bool, Error> {
         let Some(about) = &self.reusable else {
             return Ok(false);
         };
-        let digest = record::inputs_digest(about, workshop.dist, &self.gathered.root);
-        self.earlier = reuse::find(workshop.area, &about.package, &digest)?;
-        self.earlier.iter().for_each(|earlier| reuse::tell(workshop.progress, earlier));
+        let digest = record::inputs_digest(about, context.dist, &self.facts.root);
+        self.earlier = reuse::find(context.area, &about.package, &digest)?;
+        self.earlier.iter().for_each(|earlier| reuse::tell(context.progress, earlier));
         Ok(self.earlier.is_some())
     }
 }
@@ -139,136 +139,137 @@ pub fn rebuild_one(
     dist: &Dist,
     repositories: &[RepositoryState],
     options: &Options,
-    (given, may_reuse): (&Given, bool),
+    (given, may_reuse): (&SourcePackage, bool),
     chain: &mut Chain,
-) -> Result<Built, Failure> {
+) -> Result<Built, Error> {
     let dist = &given.dated(dist);
     let run = area.new_run()?;
     let progress = Progress::new(given.package());
     let mut built = || {
-        let workshop =
-            Workshop::new(area, &run, dist, repositories, &progress)?.with_options(options);
+        let context =
+            Context::new(area, &run, dist, repositories, &progress)?.with_options(options);
         let about = given.about(dist, options);
-        let mut left = Left { reusable: may_reuse.then(|| about.clone()), ..Left::default() };
-        let outcome = work(&workshop, (options, None), given, chain, &mut left)
-            .and_then(|()| verified(&workshop, options, given, chain, &mut left));
-        if let Some(Earlier { path, files, .. }) = left.earlier.take() {
+        let mut outcome =
+            BuildOutcome { reusable: may_reuse.then(|| about.clone()), ..BuildOutcome::default() };
+        let result = work(&context, (options, None), given, chain, &mut outcome)
+            .and_then(|()| verified(&context, options, given, chain, &mut outcome));
+        if let Some(Earlier { path, files, .. }) = outcome.earlier.take() {
             return Ok(Built { path, files });
         }
-        let outcome = outcome.map_err(|failure| (failure, workshop.log_at_hand()));
-        let outcome = conclude(&workshop, options, given, &left, outcome);
-        publish(&workshop, options, &about, &left.gathered, outcome)
+        let result = result.map_err(|failure| (failure, context.log_at_hand()));
+        let result = conclude(&context, options, given, &outcome, result);
+        publish(&context, options, &about, &outcome.facts, result)
     };
-    let outcome = built();
+    let result = built();
     run.remove();
-    outcome
+    result
 }
 
 /// Builds either kind.
 fn work(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     (options, variation): (&Options, Option<&Variation>),
-    given: &Given,
+    given: &SourcePackage,
     chain: &mut Chain,
-    left: &mut Left,
-) -> Result<(), Failure> {
-    workshop.note(&format!("{} for {}", given.package(), workshop.dist.name))?;
-    let bench = Bench::prepare(workshop, options, variation)?;
+    outcome: &mut BuildOutcome,
+) -> Result<(), Error> {
+    context.note(&format!("{} for {}", given.package(), context.dist.name))?;
+    let env = BuildEnv::prepare(context, options, variation)?;
     match given {
-        Given::Rpm(source) => work_on_rpm(bench, source, chain, left),
-        Given::Deb(dsc) => deb::build::work(&bench, dsc, chain, left),
+        SourcePackage::Rpm(source) => work_on_rpm(env, source, chain, outcome),
+        SourcePackage::Deb(dsc) => deb::build::work(&env, dsc, chain, outcome),
     }
 }
 
 /// The story of a build of RPMs.
 fn work_on_rpm(
-    bench: Bench<'_>,
+    env: BuildEnv<'_>,
     source: &Source,
     chain: &mut Chain,
-    left: &mut Left,
-) -> Result<(), Failure> {
-    let Bench { workshop, options, .. } = bench;
-    bring(&bench, source)?;
-    let mut asked = Asked::new(&bench, source);
-    let mut root = asked.settled_root(chain)?;
+    outcome: &mut BuildOutcome,
+) -> Result<(), Error> {
+    let BuildEnv { context, options, .. } = env;
+    bring(&env, source)?;
+    let mut query = SpecQuery::new(&env, source);
+    let mut root = query.settled_root(chain)?;
     let mut rounds = Rounds::default();
     for round in 0.. {
-        left.gathered.layers = root.layers.iter().map(LayerRecord::of).collect();
-        left.gathered.root = root.resolution.clone();
-        left.gathered.needs = Some(asked.needs.clone());
-        if round == 0 && left.is_there_already(workshop)? {
+        outcome.facts.layers = root.layers.iter().map(LayerRecord::of).collect();
+        outcome.facts.root = root.resolution.clone();
+        outcome.facts.needs = Some(query.needs.clone());
+        if round == 0 && outcome.is_there_already(context)? {
             return Ok(());
         }
-        let more = rpmbuild(&bench, &root, source, (&mut rounds, &mut asked), round, left);
+        let more = rpmbuild(&env, &root, source, (&mut rounds, &mut query), round, outcome);
         match more {
             Ok(Some(more)) => {
                 let more = requirements::and_ours(more, options);
-                root = family::with_needs(workshop, root, &more, chain)?;
+                root = family::with_needs(context, root, &more, chain)?;
             }
             ended => {
-                left.root = Some(root);
+                outcome.root = Some(root);
                 ended?;
                 break;
             }
         }
     }
-    take(&bench, source, left)
+    take(&env, source, outcome)
 }
 
 /// Copies a source package into the builder's home, and the sources that it keeps out; it is whole, then.
-pub fn bring(bench: &Bench<'_>, source: &Source) -> Result<(), Failure> {
-    source::rpm::copy(source, &bench.home.join(source.file_name()))?;
-    let uid = bench.workshop.dist.builder.uid;
-    source::rpm::copy_kept_out(source, &bench.home.join(TOPDIR).join(SOURCES), uid)?;
+pub fn bring(env: &BuildEnv<'_>, source: &Source) -> Result<(), Error> {
+    source::rpm::copy(source, &env.home.join(source.file_name()))?;
+    let uid = env.context.dist.builder.uid;
+    source::rpm::copy_kept_out(source, &env.home.join(TOPDIR).join(SOURCES), uid)?;
     match source.checked {
-        Checked::NotYet => check_by_rpm(bench.workshop, source, &bench.home),
-        Checked::Sha256 => Ok(()),
+        DigestCheck::NotYet => check_by_rpm(env.context, source, &env.home),
+        DigestCheck::Sha256 => Ok(()),
     }
 }
 
-/// Builds a second time if that is asked for, and records what differs.
+/// Builds a second time if `--verify` is given, and records what differs.
 fn verified(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     options: &Options,
-    given: &Given,
+    given: &SourcePackage,
     chain: &mut Chain,
-    left: &mut Left,
-) -> Result<(), Failure> {
+    outcome: &mut BuildOutcome,
+) -> Result<(), Error> {
     if !options.verify {
         return Ok(());
     }
     // What the first build has put into a cache would hide what differs.
     let options = Options { ccache: false, ..options.clone() };
-    let verified = verify::again(workshop, &left.gathered.results, |second, variation| {
-        let mut left = Left::default();
+    let verified = verify::again(context, &outcome.facts.results, |second, variation| {
+        let mut outcome = BuildOutcome::default();
         let how = (&options, Some(variation));
-        work(second, how, given, chain, &mut left).map(|()| left.gathered.results)
+        work(second, how, given, chain, &mut outcome).map(|()| outcome.facts.results)
     })?;
-    left.gathered.verified = Some(verified);
+    outcome.facts.verified = Some(verified);
     Ok(())
 }
 
 /// Runs rpmbuild once; what it found to be missing, if that is why it ended.
 fn rpmbuild(
-    bench: &Bench<'_>,
+    env: &BuildEnv<'_>,
     root: &Root,
     source: &Source,
-    (rounds, asked): (&mut Rounds, &mut Asked<'_>),
+    (rounds, query): (&mut Rounds, &mut SpecQuery<'_>),
     round: usize,
-    left: &mut Left,
-) -> Result<Option<Needs>, Failure> {
-    let overlay = bench.lay(&root.paths(), &format!("root-{round}"))?;
-    let phase = bench.workshop.progress.phase("rpmbuild");
-    let spec = bench.inside(&requirements::spec(source));
+    outcome: &mut BuildOutcome,
+) -> Result<Option<Needs>, Error> {
+    let overlay = env.lay(&root.paths(), &format!("root-{round}"))?;
+    let phase = env.context.progress.phase("rpmbuild");
+    let spec = env.inside(&requirements::spec(source));
     let version = Version::of_root(&root.resolution);
-    let argv = rpmbuild::binaries(bench.options, &spec, rounds.is_prepared(), version);
-    let ended = bench.run(&overlay.at, argv, BUILD_LOG, &phase);
-    left.upper = Some(overlay.unmount()?);
-    let status = ended.map_err(|failure| out_of_time(bench, failure, left))?.status;
-    left.gathered.status = Some(status);
-    if let Some(more) = rounds.found(bench, source, status)? {
+    let argv = rpmbuild::binaries(env.options, &spec, rounds.is_prepared(), version);
+    let ended = env.run(&overlay.at, argv, BUILD_LOG, &phase);
+    outcome.upper = Some(overlay.unmount()?);
+    let status = ended.map_err(|failure| out_of_time(env, failure, outcome))?.status;
+    outcome.facts.status = Some(status);
+    if let Some(more) = rounds.found(env, source, status)? {
         phase.end(format!("round {}: asks for more", round + 1));
-        return Ok(Some(asked.with(more)));
+        return Ok(Some(query.with(more)));
     }
     if status == 0 {
         phase.end("built");
@@ -279,112 +280,112 @@ fn rpmbuild(
     // others, and nobody asks.
     if status == requirements::MISSING
         && !rounds.is_prepared()
-        && let Some(more) = asked.again(root)?
+        && let Some(more) = query.again(root)?
     {
         return Ok(Some(more));
     }
-    let workshop = bench.workshop;
-    let log = read_log_end(&workshop.out.join(BUILD_LOG));
-    let subject = workshop.progress.subject();
+    let context = env.context;
+    let log = read_log_end(&context.out.join(BUILD_LOG));
+    let subject = context.progress.subject();
     let (failure, section) = explain::build_failed(
-        workshop.area.room_bytes(),
+        context.area.room_bytes(),
         subject,
         ("rpmbuild", status),
         &log,
-        Kind::Rpm,
+        PackageKind::Rpm,
     );
-    left.gathered.section = section;
+    outcome.facts.section = section;
     Err(failure)
 }
 
 /// The failure of a build whose time was over says where it was.
-pub fn out_of_time(bench: &Bench<'_>, failure: Failure, left: &mut Left) -> Failure {
-    let (Cause::Time, Some(limit)) = (failure.cause, bench.limit) else {
+pub fn out_of_time(env: &BuildEnv<'_>, failure: Error, outcome: &mut BuildOutcome) -> Error {
+    let (Cause::Time, Some(limit)) = (failure.cause, env.limit) else {
         return failure;
     };
-    let log = read_log_end(&bench.workshop.out.join(BUILD_LOG));
-    let (failure, section) = explain::timed_out(bench.workshop.progress.subject(), limit, &log);
-    left.gathered.section = section;
+    let log = read_log_end(&env.context.out.join(BUILD_LOG));
+    let (failure, section) = explain::timed_out(env.context.progress.subject(), limit, &log);
+    outcome.facts.section = section;
     failure
 }
 
-fn take(bench: &Bench<'_>, source: &Source, left: &mut Left) -> Result<(), Failure> {
-    let workshop = bench.workshop;
-    let phase = workshop.progress.phase("results");
-    let log = read_log_end(&workshop.out.join(BUILD_LOG));
-    let mut taken = results::take(&bench.home.join(TOPDIR), &workshop.out)?;
-    let has_packages = Written::of_log(&log).compare(&source.package.to_string(), &taken)?;
-    taken.extend(requirements::take_source_package(bench)?);
+fn take(env: &BuildEnv<'_>, source: &Source, outcome: &mut BuildOutcome) -> Result<(), Error> {
+    let context = env.context;
+    let phase = context.progress.phase("results");
+    let log = read_log_end(&context.out.join(BUILD_LOG));
+    let mut taken = results::take(&env.home.join(TOPDIR), &context.out)?;
+    let has_packages = RpmbuildReport::of_log(&log).compare(&source.package.to_string(), &taken)?;
+    taken.extend(requirements::take_source_package(env)?);
     taken.sort_by(|one, two| one.name.cmp(&two.name));
     let said = match has_packages {
         true => format!("{} packages", taken.len()),
         false => "the source package alone: its spec has no %files".to_owned(),
     };
-    left.gathered.results = taken;
-    repository::fitness::judge(&workshop.out, &left.gathered.results)?;
+    outcome.facts.results = taken;
+    repository::fitness::judge(&context.out, &outcome.facts.results)?;
     phase.end(said);
     Ok(())
 }
 
 /// How a build ended: a failure stands with the name of the log that was being written.
-type Outcome = Result<(), (Failure, String)>;
+type BuildResult = Result<(), (Error, String)>;
 
 /// Lint, hooks, and the root that is kept. What fails here changes nothing about the build.
 fn conclude(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     options: &Options,
-    given: &Given,
-    left: &Left,
-    outcome: Outcome,
-) -> Outcome {
-    let layers = left.root.as_ref().map(Root::paths).unwrap_or_default();
-    let cause = outcome.as_ref().err().map(|(failure, _)| failure.cause);
+    given: &SourcePackage,
+    outcome: &BuildOutcome,
+    result: BuildResult,
+) -> BuildResult {
+    let layers = outcome.root.as_ref().map(Root::paths).unwrap_or_default();
+    let cause = result.as_ref().err().map(|(failure, _)| failure.cause);
     if options.lint && cause.is_none() {
-        after::lint(workshop, &layers, &left.gathered.results);
+        after::lint(context, &layers, &outcome.facts.results);
     }
-    after::hooks(workshop, &layers, cause);
+    after::hooks(context, &layers, cause);
     let is_kept = match cause {
         None => options.keep,
         Some(Cause::Resource | Cause::Interrupted) => false,
         Some(_) => true,
     };
-    if let (true, Some(upper)) = (is_kept, &left.upper) {
-        let keys = left.root.as_ref().map(Root::keys).unwrap_or_default();
-        let dist = workshop.dist;
-        let environment = bench::program(dist, Vec::new()).environment;
-        let kept = Kept::of(dist, environment, given.package(), keys, given.spec());
-        if let Err(failure) = kept_root::keep(workshop.store(), &kept, upper) {
-            workshop.progress.say(&format!("the root is not kept: {}", failure.what));
+    if let (true, Some(upper)) = (is_kept, &outcome.upper) {
+        let keys = outcome.root.as_ref().map(Root::keys).unwrap_or_default();
+        let dist = context.dist;
+        let environment = build_env::program(dist, Vec::new()).environment;
+        let kept = KeptRoot::of(dist, environment, given.package(), keys, given.spec());
+        if let Err(failure) = kept_root::keep(context.store(), &kept, upper) {
+            context.progress.say(&format!("the root is not kept: {}", failure.what));
         }
     }
-    outcome
+    result
 }
 
 /// Makes logs, record and packages known.
 fn publish(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     options: &Options,
     about: &About,
-    gathered: &Gathered,
-    outcome: Outcome,
-) -> Result<Built, Failure> {
-    let failure = outcome.as_ref().err().map(|(failure, _)| failure);
+    facts: &BuildFacts,
+    result: BuildResult,
+) -> Result<Built, Error> {
+    let failure = result.as_ref().err().map(|(failure, _)| failure);
     if failure.is_some_and(|failure| failure.cause == Cause::Resource) {
         // Room for the record; what cannot be removed now goes with the scratch.
         for name in ["home", "root-0", "tmp", "var-tmp"] {
-            let _ = remove::tree(&workshop.run.path.join(name));
+            let _ = remove::tree(&context.run.path.join(name));
         }
     }
-    let published = record::write(workshop, about, gathered, failure).and_then(|_| {
-        results::publish(workshop.area, &about.package, &workshop.run.id, &workshop.out)
+    let published = record::write(context, about, facts, failure).and_then(|_| {
+        results::publish(context.area, &about.package, &context.run.id, &context.out)
     });
     if let (Ok(path), Some(directory)) = (&published, &options.collect) {
         results::collect(path, &about.package, directory)?;
     }
-    match (outcome, published) {
+    match (result, published) {
         (Ok(()), Ok(path)) => {
-            gathered.results.iter().for_each(|f| workshop.progress.result(&path.join(&f.name)));
-            Ok(Built { path, files: gathered.results.clone() })
+            facts.results.iter().for_each(|f| context.progress.result(&path.join(&f.name)));
+            Ok(Built { path, files: facts.results.clone() })
         }
         (Ok(()), Err(failure)) => Err(failure),
         (Err((mut failure, log)), published) => {
@@ -398,17 +399,17 @@ fn publish(
 }
 
 /// Has the slave's rpm compare the digests of a package that is too old to carry SHA-256.
-fn check_by_rpm(workshop: &Workshop<'_>, source: &Source, home: &Path) -> Result<(), Failure> {
-    let skeleton = workshop.run.path.join("checker");
+fn check_by_rpm(context: &Context<'_>, source: &Source, home: &Path) -> Result<(), Error> {
+    let skeleton = context.run.path.join("checker");
     cells::make_skeleton(&skeleton, &[])?;
     let cell = cells::indexer(&skeleton, home);
     let file = format!("{}/{}", cells::LAYER, source.file_name());
     let program = Program::as_root(["/usr/bin/rpm", "-K", "--nosignature", &file], cells::HOME);
-    let log = Streams::log(&workshop.open_root_log()?, &workshop.root_log())?;
+    let log = Streams::log(&context.open_root_log()?, &context.root_log())?;
     if cells::run(cell, &program, log, &mut || ())?.status == 0 {
         return Ok(());
     }
     let path = source.path.display();
     let what = format!("{path} is not a usable source package: rpm -K finds its digests wrong");
-    Err(Failure::new(Cause::Source, what, "fetch or copy it again"))
+    Err(Error::new(Cause::Source, what, "fetch or copy it again"))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Options;
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::source::{Needs, Source, is_plain};
@@ -10,7 +10,7 @@ use mach_run::remove;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::bench::{Bench, TOPDIR};
+use super::build_env::{BuildEnv, TOPDIR};
 use super::ccache;
 use crate::record::ResultFile;
 use crate::results;
@@ -27,21 +27,21 @@ pub const ROUNDS_LIMIT: usize = 10;
 
 /// Moves the source package in the directory `declared` out of the reach of the build, in place of one that
 /// was made before.
-pub fn set_aside(bench: &Bench<'_>, declared: &str) -> Result<(), Failure> {
-    let path = aside(bench);
+pub fn set_aside(env: &BuildEnv<'_>, declared: &str) -> Result<(), Error> {
+    let path = aside(env);
     remove::tree(&path)?;
     std::fs::create_dir(&path).on("make the directory", &path)?;
-    results::take_sources(&bench.home.join(TOPDIR), declared, &path).map(drop)
+    results::take_sources(&env.home.join(TOPDIR), declared, &path).map(drop)
 }
 
-fn aside(bench: &Bench<'_>) -> PathBuf {
-    bench.workshop.run.path.join("source-package")
+fn aside(env: &BuildEnv<'_>) -> PathBuf {
+    env.context.run.path.join("source-package")
 }
 
 /// Adds the source package to the results: as it was before the build, which may do with sources as it likes.
-pub fn take_source_package(bench: &Bench<'_>) -> Result<Vec<ResultFile>, Failure> {
-    let (from, out) = (bench.workshop.run.path.as_path(), &bench.workshop.out);
-    let name = aside(bench).file_name().unwrap_or_default().to_string_lossy().into_owned();
+pub fn take_source_package(env: &BuildEnv<'_>) -> Result<Vec<ResultFile>, Error> {
+    let (from, out) = (env.context.run.path.as_path(), &env.context.out);
+    let name = aside(env).file_name().unwrap_or_default().to_string_lossy().into_owned();
     results::take_sources(from, &name, out)
 }
 
@@ -77,20 +77,20 @@ impl Rounds {
     /// `None` when it did not end for that reason.
     pub fn found(
         &mut self,
-        bench: &Bench<'_>,
+        env: &BuildEnv<'_>,
         source: &Source,
         status: i32,
-    ) -> Result<Option<Needs>, Failure> {
+    ) -> Result<Option<Needs>, Error> {
         if status != MISSING {
             return Ok(None);
         }
-        let found = packages(&bench.home, "SRPMS")?;
+        let found = packages(&env.home, "SRPMS")?;
         let is_answer = |path: &&PathBuf| path.to_string_lossy().ends_with(".buildreqs.nosrc.rpm");
         let Some(answer) = found.iter().find(is_answer) else {
             return Ok(None);
         };
         let needs = source::rpm::declared_by(answer)?.needs;
-        unlink(&bench.home, "SRPMS", answer)?;
+        unlink(&env.home, "SRPMS", answer)?;
         self.count += 1;
         let new: Vec<String> = needs
             .requirements
@@ -109,16 +109,16 @@ impl Rounds {
     }
 }
 
-fn unmet(source: &Source) -> Failure {
+fn unmet(source: &Source) -> Error {
     let what = format!(
         "{}: %generate_buildrequires asks for what is installed already and is not content with it",
         source.package
     );
     let remedy = "read the end of build.log: does the generator print what rpm calls it?";
-    Failure::new(Cause::Dependency, what, remedy)
+    Error::new(Cause::Dependency, what, remedy)
 }
 
-fn endless(source: &Source, mut new: Vec<String>) -> Failure {
+fn endless(source: &Source, mut new: Vec<String>) -> Error {
     let what = format!(
         "{}: %generate_buildrequires still asks for more after {ROUNDS_LIMIT} rounds",
         source.package
@@ -126,26 +126,26 @@ fn endless(source: &Source, mut new: Vec<String>) -> Failure {
     new.truncate(NAMED);
     let details = new.into_iter().map(|one| format!("new in the last round: {one}")).collect();
     let remedy = "its output must settle: does it depend on time, chance or its own results?";
-    Failure::new(Cause::Dependency, what, remedy).with_details(details)
+    Error::new(Cause::Dependency, what, remedy).with_details(details)
 }
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A directory below `%_topdir`, if it is one: whoever builds may have put a link in its place.
-fn directory(home: &Path, name: &str) -> Result<Option<rustix::fd::OwnedFd>, Failure> {
+fn directory(home: &Path, name: &str) -> Result<Option<rustix::fd::OwnedFd>, Error> {
     let top = std::fs::File::open(home).on("open", home)?;
     let path = format!("{TOPDIR}/{name}");
     let rules = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(&top, &path, DIRECTORY, Mode::empty(), rules) {
         Ok(directory) => Ok(Some(directory)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => Err(Failure::io("open the directory", &home.join(path), errno)),
+        Err(errno) => Err(Error::io("open the directory", &home.join(path), errno)),
     }
 }
 
 /// The packages in a directory below `%_topdir`; a name that could mislead somebody is refused.
-pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
+pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Error> {
     let path = home.join(TOPDIR).join(name);
     let Some(directory) = directory(home, name)? else {
         return Ok(Vec::new());
@@ -161,20 +161,20 @@ pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Failure> {
             let what =
                 format!("the build left {:?}, which no package may be called", path.join(name));
             let remedy = "correct Name, Version and Release of the spec";
-            return Err(Failure::new(Cause::Source, what, remedy));
+            return Err(Error::new(Cause::Source, what, remedy));
         }
         found.push(path.join(name));
         if found.len() > PACKAGES_LIMIT {
             let what =
                 format!("the build left over {PACKAGES_LIMIT} packages in {}", path.display());
-            return Err(Failure::new(Cause::Compile, what, "a spec gives one source package"));
+            return Err(Error::new(Cause::Compile, what, "a spec gives one source package"));
         }
     }
     found.sort();
     Ok(found)
 }
 
-fn unlink(home: &Path, name: &str, package: &Path) -> Result<(), Failure> {
+fn unlink(home: &Path, name: &str, package: &Path) -> Result<(), Error> {
     let file = package.file_name().unwrap_or_default();
     match directory(home, name)? {
         Some(directory) => {

@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use mach_core::distribution::Dist;
-use mach_core::explain::{self, Kind};
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
+use mach_core::explain::{self, PackageKind};
 use mach_core::options::{Options, Stage};
 use mach_core::rpm::source::Source;
 use mach_run::area::Area;
-use mach_run::cells::{self, Place, Streams};
+use mach_run::cells::{self, CellPlace, Streams};
 use mach_run::kept_root;
 use mach_run::log::{open_log, read_log_end};
 use mach_run::overlay::Overlay;
 use mach_run::progress::Progress;
 
-use super::bench::{self, TOPDIR};
+use super::build_env::{self, TOPDIR};
 use super::{requirements, rpmbuild};
 
 /// Runs `stage` of `source` where its last build left off. The root stays kept; no package comes out.
@@ -24,7 +24,7 @@ pub fn run(
     options: &Options,
     source: &Source,
     stage: Stage,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let run = area.new_run()?;
     let progress = Progress::new(source.package.to_string());
     let staged = || {
@@ -36,7 +36,7 @@ pub fn run(
         let overlay =
             Overlay::mount_again(&lower, &last.path.join("upper"), &run.path.join("root"))?;
         let builder = &dist.builder;
-        let cell = cells::builder(&Place {
+        let cell = cells::builder(&CellPlace {
             root: &overlay.at,
             hostname: &builder.hostname,
             directory: &last.path.join("home"),
@@ -46,7 +46,7 @@ pub fn run(
             network: options.network || builder.network,
         })?;
         let spec = format!("{}/{TOPDIR}/{}", builder.home, requirements::spec(source));
-        let mut program = bench::program(dist, rpmbuild::stage(options, &spec, stage));
+        let mut program = build_env::program(dist, rpmbuild::stage(options, &spec, stage));
         program.time_limit = options.time_limit.or(builder.time_limit);
         let path = last.path.join("build.log");
         let _ = std::fs::remove_file(&path);
@@ -64,7 +64,14 @@ pub fn run(
                 phase.end(format!("failed, status {status}: {}", path.display()));
                 let (subject, log) = (progress.subject(), read_log_end(&path));
                 let program = ("rpmbuild", status);
-                Err(explain::build_failed(area.room_bytes(), subject, program, &log, Kind::Rpm).0)
+                Err(explain::build_failed(
+                    area.room_bytes(),
+                    subject,
+                    program,
+                    &log,
+                    PackageKind::Rpm,
+                )
+                .0)
             }
         }
     };
@@ -73,10 +80,10 @@ pub fn run(
     outcome
 }
 
-fn another(kept: &kept_root::Kept, source: &Source, dist: &Dist) -> Failure {
+fn another(kept: &kept_root::KeptRoot, source: &Source, dist: &Dist) -> Error {
     let what = format!(
         "the root that is kept is of {} for {}, not of {} for {} as it is now",
         kept.package, kept.dist, source.package, dist.name
     );
-    Failure::new(Cause::Usage, what, "build it without --short-circuit and with -k first")
+    Error::new(Cause::Usage, what, "build it without --short-circuit and with -k first")
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use mach_core::distribution::Dist;
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::explain;
-use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
 use mach_core::rpm::source::is_plain;
 use mach_roots::call::with_run;
@@ -19,7 +19,7 @@ use crate::fetch::sources;
 use crate::results;
 use crate::source;
 
-use super::bench::{Bench, TOPDIR};
+use super::build_env::{BuildEnv, TOPDIR};
 use super::{requirements, rpmbuild};
 
 /// Where the builder has the directory of the spec.
@@ -28,8 +28,8 @@ const SOURCES: &str = "/sources";
 const SRPMS: &str = "SRPMS";
 
 /// The spec that `given` names: itself, or the only one of a directory.
-pub fn find(given: &Path) -> Result<PathBuf, Failure> {
-    let usage = |what: String, remedy: &str| Failure::new(Cause::Usage, what, remedy);
+pub fn find(given: &Path) -> Result<PathBuf, Error> {
+    let usage = |what: String, remedy: &str| Error::new(Cause::Usage, what, remedy);
     let is_spec = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "spec");
     let path = given.canonicalize().map_err(|error| {
         let what = format!("cannot find {}: {error}", given.display());
@@ -61,17 +61,17 @@ pub fn source_package(
     options: &Options,
     spec: &Path,
     into: Option<&Path>,
-) -> Result<PathBuf, Failure> {
+) -> Result<PathBuf, Error> {
     let name = spec.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    with_run(area, dist, options, name, |workshop| {
-        let bench = Bench::prepare(workshop, options, None)?;
-        make(&bench, spec)?;
-        let files = results::take_sources(&bench.home.join(TOPDIR), SRPMS, &workshop.out)?;
+    with_run(area, dist, options, name, |context| {
+        let env = BuildEnv::prepare(context, options, None)?;
+        make(&env, spec)?;
+        let files = results::take_sources(&env.home.join(TOPDIR), SRPMS, &context.out)?;
         let [file] = &files[..] else {
             let what = format!("{}: rpmbuild -bs left {} packages", spec.display(), files.len());
-            return Err(Failure::new(Cause::Source, what, "a spec gives one source package"));
+            return Err(Error::new(Cause::Source, what, "a spec gives one source package"));
         };
-        let source = source::rpm::read(&workshop.out.join(&file.name))?;
+        let source = source::rpm::read(&context.out.join(&file.name))?;
         if let Some(directory) = into {
             // One of its own: sources that are kept out have any names.
             let directory = directory.join(source.package.to_string());
@@ -86,34 +86,34 @@ pub fn source_package(
             return Ok(path);
         }
         let path =
-            results::publish(area, &source.package.to_string(), &workshop.run.id, &workshop.out)?;
+            results::publish(area, &source.package.to_string(), &context.run.id, &context.out)?;
         Ok(path.join(&file.name))
     })
 }
 
-fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
-    let workshop = bench.workshop;
+fn make(env: &BuildEnv<'_>, spec: &Path) -> Result<(), Error> {
+    let context = env.context;
     let (directory, name) = (spec.parent().unwrap_or(Path::new("/")), spec.file_name());
     let name = name.unwrap_or_default().to_string_lossy().into_owned();
     if !is_plain(&name) {
         let what = format!("{name:?} is no name for a spec");
-        return Err(Failure::new(Cause::Usage, what, "letters, digits and ._+- only"));
+        return Err(Error::new(Cause::Usage, what, "letters, digits and ._+- only"));
     }
     sources::check_listed(directory)?;
-    let root = family::set(workshop, Set::Build)?;
-    let overlay = bench.lay(&root.paths(), "root-0")?;
-    let phase = workshop.progress.phase("source package");
-    let path = workshop.out.join(BUILD_LOG);
-    let log = workshop.open_log(BUILD_LOG)?;
+    let root = family::set(context, Set::Build)?;
+    let overlay = env.lay(&root.paths(), "root-0")?;
+    let phase = context.progress.phase("source package");
+    let path = context.out.join(BUILD_LOG);
+    let log = context.open_log(BUILD_LOG)?;
     phase.follow(&path);
-    let mut cell = cells::builder(&bench.place(&overlay.at))?;
+    let mut cell = cells::builder(&env.place(&overlay.at))?;
     cells::show(&mut cell, &overlay.at, directory, SOURCES)?;
-    let argv = rpmbuild::source_package(bench.options, &format!("{SOURCES}/{name}"), SOURCES);
-    let program = bench.program(argv);
+    let argv = rpmbuild::source_package(env.options, &format!("{SOURCES}/{name}"), SOURCES);
+    let program = env.program(argv);
     let ended =
         cells::run(cell, &program, cells::Streams::log(&log, &path)?, &mut || phase.tick())?;
     overlay.unmount()?;
-    if ended.status == 0 && !requirements::packages(&bench.home, SRPMS)?.is_empty() {
+    if ended.status == 0 && !requirements::packages(&env.home, SRPMS)?.is_empty() {
         phase.end("made");
         return Ok(());
     }
@@ -121,5 +121,5 @@ fn make(bench: &Bench<'_>, spec: &Path) -> Result<(), Failure> {
     let remedy = "correct the spec; its sources must be beside it and readable by everybody \
                   ('mach fetch' gets those that it names by URL)";
     let details = explain::last_lines(&read_log_end(&path));
-    Err(Failure::new(Cause::Source, what, remedy).with_details(details))
+    Err(Error::new(Cause::Source, what, remedy).with_details(details))
 }

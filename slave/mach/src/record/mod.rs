@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use mach_core::distribution::Dist;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::{Package, Resolution};
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::rpmbuild::Version;
 use mach_core::rpm::source::Needs;
-use mach_roots::context::Workshop;
+use mach_roots::context::Context;
 use mach_run::layers::Layer;
 use mach_run::progress;
 use mach_run::time::rfc3339;
@@ -27,9 +27,9 @@ pub const FILE_NAME: &str = "record.json";
 /// Roots have thousands of packages, of 300 bytes each here; more than this no build has.
 const SIZE_LIMIT_BYTES: u64 = 64 << 20;
 
-/// What is gathered while a build goes on.
+/// Facts about a build, collected while it runs; the record is made of them.
 #[derive(Debug, Default)]
-pub struct Gathered {
+pub struct BuildFacts {
     /// The layers of the root, lowest first.
     pub layers: Vec<LayerRecord>,
     /// Every package of the root.
@@ -48,13 +48,13 @@ pub struct Gathered {
 
 /// Writes the record of a build that ended with `failure`, or well, beside its results; its path.
 pub fn write(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     about: &About,
-    gathered: &Gathered,
-    failure: Option<&Failure>,
-) -> Result<PathBuf, Failure> {
-    let record = record(workshop, about, gathered, failure);
-    let path = workshop.out.join(FILE_NAME);
+    facts: &BuildFacts,
+    failure: Option<&Error>,
+) -> Result<PathBuf, Error> {
+    let record = record(context, about, facts, failure);
+    let path = context.out.join(FILE_NAME);
     let mut text =
         serde_json::to_vec_pretty(&record).map_err(std::io::Error::from).on("write", &path)?;
     text.push(b'\n');
@@ -63,16 +63,15 @@ pub fn write(
 }
 
 fn record(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     about: &About,
-    gathered: &Gathered,
-    failure: Option<&Failure>,
+    facts: &BuildFacts,
+    failure: Option<&Error>,
 ) -> Record {
-    let elapsed = workshop.progress.elapsed();
+    let elapsed = context.progress.elapsed();
     let now = SystemTime::now();
-    let Workshop { dist, run, .. } = workshop;
-    let texts = |of: fn(&Needs) -> &Vec<Capability>, otherwise: &Vec<String>| match &gathered.needs
-    {
+    let Context { dist, run, .. } = context;
+    let texts = |of: fn(&Needs) -> &Vec<Capability>, otherwise: &Vec<String>| match &facts.needs {
         Some(needs) => of(needs).iter().map(ToString::to_string).collect(),
         None => otherwise.clone(),
     };
@@ -86,29 +85,29 @@ fn record(
         finished: rfc3339(now),
         seconds: elapsed.as_secs_f64(),
         inputs: Inputs {
-            digest: inputs_digest(about, dist, &gathered.root),
+            digest: inputs_digest(about, dist, &facts.root),
             sources: about.sources.clone(),
             requirements: texts(|needs| &needs.requirements, &about.requirements),
             conflicts: texts(|needs| &needs.conflicts, &about.conflicts),
             options: about.options.clone(),
         },
         dist: dist_record(dist),
-        repositories: repositories(workshop),
+        repositories: repositories(context),
         macros: about.macros.clone(),
-        source_date_epoch: about.source_date_epoch.filter(|_| fixes_times(about, gathered)),
-        layers: gathered.layers.clone(),
-        packages: gathered.root.packages.iter().map(PackageRecord::from).collect(),
-        phases: workshop.progress.phases().into_iter().map(PhaseRecord::from).collect(),
-        exit: exit(gathered, failure),
-        results: gathered.results.clone(),
-        verified: gathered.verified.clone(),
+        source_date_epoch: about.source_date_epoch.filter(|_| fixes_times(about, facts)),
+        layers: facts.layers.clone(),
+        packages: facts.root.packages.iter().map(PackageRecord::from).collect(),
+        phases: context.progress.phases().into_iter().map(PhaseRecord::from).collect(),
+        exit: exit(facts, failure),
+        results: facts.results.clone(),
+        verified: facts.verified.clone(),
     }
 }
 
 /// Whether the packages carry the time that they were to carry: an old rpm knows the build's alone.
-fn fixes_times(about: &About, gathered: &Gathered) -> bool {
+fn fixes_times(about: &About, facts: &BuildFacts) -> bool {
     let is_old = |version| version < Version::FIXES_TIMES;
-    about.kind == Kind::Deb || !Version::of_root(&gathered.root).is_some_and(is_old)
+    about.kind == Kind::Deb || !Version::of_root(&facts.root).is_some_and(is_old)
 }
 
 fn dist_record(dist: &Dist) -> DistRecord {
@@ -117,16 +116,16 @@ fn dist_record(dist: &Dist) -> DistRecord {
 }
 
 /// The dist's repositories, with what was seen of them.
-fn repositories(workshop: &Workshop<'_>) -> Vec<RepositoryRecord> {
+fn repositories(context: &Context<'_>) -> Vec<RepositoryRecord> {
     let of = |repository: &mach_core::distribution::Repository| {
-        let state = workshop.repositories.iter().find(|state| state.name == repository.name);
+        let state = context.repositories.iter().find(|state| state.name == repository.name);
         RepositoryRecord {
             name: repository.name.clone(),
             address: repository.address.to_string(),
             metadata_sha256: state.map(|state| state.metadata_sha256.clone()),
         }
     };
-    workshop.dist.repositories.iter().map(of).collect()
+    context.dist.repositories.iter().map(of).collect()
 }
 
 impl From<&Package> for PackageRecord {
@@ -154,11 +153,11 @@ impl From<progress::PhaseRecord> for PhaseRecord {
     }
 }
 
-fn exit(gathered: &Gathered, failure: Option<&Failure>) -> ExitRecord {
+fn exit(facts: &BuildFacts, failure: Option<&Error>) -> ExitRecord {
     ExitRecord {
         cause: failure.map_or(BUILT, |failure| failure.cause.as_str()).to_owned(),
-        status: gathered.status,
-        section: gathered.section.clone(),
+        status: facts.status,
+        section: facts.section.clone(),
         message: failure.map(|failure| failure.what.clone()),
         lines: failure.map(|failure| failure.details.clone()).unwrap_or_default(),
         remedy: failure.map(|failure| failure.remedy.clone()),
@@ -180,11 +179,11 @@ impl Record {
 }
 
 /// The record in the directory of a run, or the record file itself.
-pub fn read(at: &Path) -> Result<Record, Failure> {
+pub fn read(at: &Path) -> Result<Record, Error> {
     let path = if at.is_dir() { at.join(FILE_NAME) } else { at.to_owned() };
     let refuse = |why: String| {
         let what = format!("{} is no record of this mach: {why}", path.display());
-        Failure::new(Cause::Usage, what, "name the directory of a run below /build/results")
+        Error::new(Cause::Usage, what, "name the directory of a run below /build/results")
     };
     let text = read_capped(&path).map_err(|error| refuse(error.to_string()))?;
     parse(&text).map_err(refuse)

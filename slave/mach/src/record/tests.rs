@@ -1,4 +1,4 @@
-use mach_core::failure::Cause;
+use mach_core::error::Cause;
 
 use super::*;
 
@@ -95,7 +95,7 @@ pub fn sample() -> Record {
             package("gcc-12.2.0-3.x86_64", "gcc"),
         ],
         phases: vec![phase()],
-        exit: exit(&Gathered { status: Some(0), ..Gathered::default() }, None),
+        exit: exit(&BuildFacts { status: Some(0), ..BuildFacts::default() }, None),
         results: vec![
             result(FileKind::SourceRpm, "hello-2.10-1.src", "f6"),
             result(FileKind::Rpm, "hello-2.10-1.x86_64", "a7"),
@@ -106,14 +106,14 @@ pub fn sample() -> Record {
 
 #[test]
 fn the_exit_says_whose_doing_it_was() {
-    let gathered =
-        Gathered { status: Some(1), section: Some("%build".to_owned()), ..Gathered::default() };
-    let failure = Failure::new(Cause::Compile, "it failed", "look")
+    let facts =
+        BuildFacts { status: Some(1), section: Some("%build".to_owned()), ..BuildFacts::default() };
+    let failure = Error::new(Cause::Compile, "it failed", "look")
         .with_details(vec!["x.c:1: error".to_owned()]);
-    let failed = exit(&gathered, Some(&failure));
+    let failed = exit(&facts, Some(&failure));
     assert_eq!((failed.cause.as_str(), failed.section.as_deref()), ("compile", Some("%build")));
     assert_eq!(failed.lines, ["x.c:1: error"]);
-    assert_eq!(exit(&Gathered::default(), None).cause, BUILT);
+    assert_eq!(exit(&BuildFacts::default(), None).cause, BUILT);
 }
 
 #[test]

@@ -230,7 +230,7 @@ pub struct PhaseRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExitRecord {
-    /// [`BUILT`], or the word of a [`mach_core::failure::Cause`].
+    /// [`BUILT`], or the word of a [`mach_core::error::Cause`].
     pub cause: String,
     /// What rpmbuild or dpkg-buildpackage ended with, where it ran.
     pub status: Option<i32>,

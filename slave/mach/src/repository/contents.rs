@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use mach_core::digest;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::rpm::source::is_plain;
 use mach_run::area::{Area, entries};
 use serde::{Deserialize, Serialize};
@@ -64,12 +64,12 @@ impl Contents {
 
 impl Entry {
     /// Compares the file at `path` with what its record says of it.
-    pub fn check(&self, path: &Path) -> Result<(), Failure> {
+    pub fn check(&self, path: &Path) -> Result<(), Error> {
         let metadata = fs::symlink_metadata(path).on("look at", path)?;
         let refuse = |how: &str| {
             let what = format!("{} {how}", path.display());
             let remedy = "results are never written again: remove that run, or build anew";
-            Err(Failure::new(Cause::Source, what, remedy))
+            Err(Error::new(Cause::Source, what, remedy))
         };
         if !metadata.is_file() {
             return refuse("is no regular file, its record says it is a package");
@@ -85,7 +85,7 @@ impl Entry {
 
 /// What the repository of the dist called `dist` shall hold: of each package the newest run that ended
 /// well. Of two files of one name the newer is taken; the lines say so.
-pub fn gather(area: &Area, dist: &str) -> Result<(Contents, Vec<String>), Failure> {
+pub fn gather(area: &Area, dist: &str) -> Result<(Contents, Vec<String>), Error> {
     let mut found: BTreeMap<String, (String, Entry)> = BTreeMap::new();
     let mut said = Vec::new();
     for path in entries(&area.results())?.into_iter().filter(|path| path.is_dir()) {
@@ -102,7 +102,7 @@ pub fn gather(area: &Area, dist: &str) -> Result<(Contents, Vec<String>), Failur
                     file.name
                 );
                 let remedy = "somebody has changed its record: remove that run, or build anew";
-                return Err(Failure::new(Cause::Source, what, remedy));
+                return Err(Error::new(Cause::Source, what, remedy));
             }
             let (name, sha256) = (file.name.clone(), file.sha256.clone());
             let entry = Entry { name, sha256, from: format!("{package}/{}", record.run) };

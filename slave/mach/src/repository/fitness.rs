@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::rpm::header::{self, Preamble};
 use rpm::IndexTag;
 
@@ -46,7 +46,7 @@ const LISTS: &[(IndexTag, &str)] = &[
 ];
 
 /// Refuses results in `directory` that no index would hold.
-pub fn judge(directory: &Path, results: &[ResultFile]) -> Result<(), Failure> {
+pub fn judge(directory: &Path, results: &[ResultFile]) -> Result<(), Error> {
     let is_rpm = |file: &&ResultFile| matches!(file.kind, FileKind::Rpm | FileKind::SourceRpm);
     for file in results.iter().filter(is_rpm) {
         let path = directory.join(&file.name);
@@ -55,7 +55,7 @@ pub fn judge(directory: &Path, results: &[ResultFile]) -> Result<(), Failure> {
             let what = format!("{} cannot be in a repository: {why}", file.name);
             let remedy =
                 "take the character out of the spec: createrepo_c leaves such packages out";
-            return Err(Failure::new(Cause::Source, what, remedy));
+            return Err(Error::new(Cause::Source, what, remedy));
         }
     }
     Ok(())

@@ -16,8 +16,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use mach_core::distribution::Dist;
-use mach_core::failure::{Failure, OnPath};
-use mach_roots::context::Workshop;
+use mach_core::error::{Error, OnPath};
+use mach_roots::context::Context;
 use mach_roots::family;
 use mach_run::area::Area;
 use mach_run::progress::Progress;
@@ -35,7 +35,7 @@ pub use contents::{Contents, Entry};
 pub const DIRECTORY: &str = "repository";
 
 /// Brings the repository of `dist` up to date; shows its directory.
-pub fn update(area: &Area, dist: &Dist) -> Result<(), Failure> {
+pub fn update(area: &Area, dist: &Dist) -> Result<(), Error> {
     let _lock = area.lock(&format!("repository-{}", dist.name), FlockOperation::LockExclusive)?;
     let place = area.results().join(DIRECTORY).join(&dist.name);
     let progress = Progress::new(format!("repository {}", dist.name));
@@ -50,9 +50,9 @@ pub fn update(area: &Area, dist: &Dist) -> Result<(), Failure> {
         return Ok(());
     }
     let run = area.new_run()?;
-    let outcome = Workshop::new(area, &run, dist, &[], &progress).and_then(|workshop| {
+    let outcome = Context::new(area, &run, dist, &[], &progress).and_then(|context| {
         let aside =
-            make(&workshop, &wanted, before.as_ref().map(|before| (before, place.as_path())))?;
+            make(&context, &wanted, before.as_ref().map(|before| (before, place.as_path())))?;
         put_in_place(&aside, &place)
     });
     run.end(area, outcome).map(|()| progress.result(&place))
@@ -60,22 +60,22 @@ pub fn update(area: &Area, dist: &Dist) -> Result<(), Failure> {
 
 /// Makes the repository in the scratch of the run.
 fn make(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     wanted: &Contents,
     before: Option<(&Contents, &Path)>,
-) -> Result<PathBuf, Failure> {
-    let aside = workshop.run.directory("repository")?;
+) -> Result<PathBuf, Error> {
+    let aside = context.run.directory("repository")?;
     for entry in &wanted.entries {
-        let from = workshop.area.results().join(&entry.from).join(&entry.name);
+        let from = context.area.results().join(&entry.from).join(&entry.name);
         if !before.is_some_and(|(contents, _)| contents.has(entry)) {
             entry.check(&from)?;
         }
         results::link(&from, &aside.join(&entry.name))?;
     }
-    let phase = workshop.progress.phase("index");
+    let phase = context.progress.phase("index");
     // An index is taken over by name, size and time, so only where no name has other contents.
     let before = before.filter(|(contents, _)| contents.agrees_with(wanted));
-    family::index(workshop, &aside, before.map(|(_, place)| place))?;
+    family::index(context, &aside, before.map(|(_, place)| place))?;
     phase.end("made");
     let path = aside.join(contents::NAME);
     let text = serde_json::to_vec(wanted).map_err(std::io::Error::from).on("write", &path)?;
@@ -84,7 +84,7 @@ fn make(
 }
 
 /// Swaps it with the one that is there, which so becomes scratch; on the disk before and after.
-fn put_in_place(aside: &Path, place: &Path) -> Result<(), Failure> {
+fn put_in_place(aside: &Path, place: &Path) -> Result<(), Error> {
     sync_tree(aside)?;
     let parent = place.parent().unwrap_or(place);
     mach_run::area::make_in_results(parent)?;
@@ -98,7 +98,7 @@ fn put_in_place(aside: &Path, place: &Path) -> Result<(), Failure> {
 }
 
 /// Packages are on the disk already: they were synced when they were published.
-fn sync_tree(directory: &Path) -> Result<(), Failure> {
+fn sync_tree(directory: &Path) -> Result<(), Error> {
     for path in mach_run::area::entries(directory)? {
         let is_package = path.extension().is_some_and(|end| end == "rpm" || end == "deb");
         match path.is_dir() {

@@ -5,7 +5,7 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use mach_core::digest;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::rpm::source;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, FileType, Mode, OFlags, RenameFlags};
@@ -16,8 +16,8 @@ use crate::record::{FileKind, Kind, ResultFile};
 pub use publish::{collect, link, publish, sync};
 pub use runs::{find, newest_good, runs};
 
+mod checksums;
 mod kinds;
-mod listed;
 mod publish;
 pub mod reuse;
 mod runs;
@@ -36,7 +36,7 @@ const PLACES_LIMIT: usize = 256;
 ///
 /// Directories are opened without following links and files are judged by descriptor: what
 /// `RPMS/x86_64/x.rpm` says it is, the build has decided. Nothing of the build runs any more.
-pub fn take(topdir: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
+pub fn take(topdir: &Path, out: &Path) -> Result<Vec<ResultFile>, Error> {
     let top = open_top(topdir)?;
     let mut places = Vec::new();
     if let Some(binaries) = open_directory(&top, BINARIES, topdir)? {
@@ -50,7 +50,7 @@ pub fn take(topdir: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
 }
 
 /// Moves the source packages in the directory called `name` below `topdir` into `out`.
-pub fn take_sources(topdir: &Path, name: &str, out: &Path) -> Result<Vec<ResultFile>, Failure> {
+pub fn take_sources(topdir: &Path, name: &str, out: &Path) -> Result<Vec<ResultFile>, Error> {
     let top = open_top(topdir)?;
     let path = topdir.join(name);
     let place = open_directory(&top, name, topdir)?.map(|place| (place, path.clone()));
@@ -64,11 +64,11 @@ pub fn take_sources(topdir: &Path, name: &str, out: &Path) -> Result<Vec<ResultF
 /// Moves what dpkg-buildpackage left in `directory` into `out`: packages, `.changes`, `.buildinfo`,
 /// source packages, and every file that a `.changes` or `.dsc` among them names. Judged like those of
 /// [`take`]; a package is called what its file is called.
-pub fn take_debian(directory: &Path, out: &Path) -> Result<Vec<ResultFile>, Failure> {
+pub fn take_debian(directory: &Path, out: &Path) -> Result<Vec<ResultFile>, Error> {
     let place = open_top(directory)?;
     let again = open_top(directory)?;
     let mut taken = take_all(Kind::Deb, vec![(place, directory.to_owned())], out)?;
-    listed::take(&again, directory, out, &mut taken)?;
+    checksums::take(&again, directory, out, &mut taken)?;
     taken.sort_by(|one, two| one.name.cmp(&two.name));
     Ok(taken)
 }
@@ -77,7 +77,7 @@ fn take_all(
     kind: Kind,
     places: Vec<(OwnedFd, PathBuf)>,
     out: &Path,
-) -> Result<Vec<ResultFile>, Failure> {
+) -> Result<Vec<ResultFile>, Error> {
     let out_directory = File::open(out).on("open", out)?;
     let mut taken: Vec<ResultFile> = Vec::new();
     for (place, path) in places {
@@ -104,20 +104,20 @@ fn take_all(
     Ok(taken)
 }
 
-fn refuse(path: &Path, why: &str) -> Failure {
+fn refuse(path: &Path, why: &str) -> Error {
     let what = format!("the build left {}, which {why}", path.display());
-    Failure::new(Cause::Compile, what, "no package is taken from such a build: mend the source")
+    Error::new(Cause::Compile, what, "no package is taken from such a build: mend the source")
 }
 
 /// The build's directory. It stands in the builder's home, so the build may have put a link or a FIFO
 /// in its place; only its own name is the build's, not the way to it.
-fn open_top(topdir: &Path) -> Result<OwnedFd, Failure> {
+fn open_top(topdir: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::open(topdir, flags, Mode::empty()) {
         Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
             let what = format!("the build left no directory {}: {errno}", topdir.display());
             let remedy = "no package is taken from such a build: mend the source";
-            Err(Failure::new(Cause::Compile, what, remedy))
+            Err(Error::new(Cause::Compile, what, remedy))
         }
         outcome => outcome.on("open the directory", topdir),
     }
@@ -129,7 +129,7 @@ fn add_places(
     path: PathBuf,
     depth: usize,
     places: &mut Vec<(OwnedFd, PathBuf)>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     for name in names(&place, &path)?.iter().filter(|_| depth > 0) {
         if let Some(below) = open_directory(&place, name, &path)? {
             add_places(below, path.join(name), depth - 1, places)?;
@@ -147,17 +147,17 @@ fn open_directory(
     parent: impl rustix::fd::AsFd,
     name: &str,
     path: &Path,
-) -> Result<Option<OwnedFd>, Failure> {
+) -> Result<Option<OwnedFd>, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Ok(directory) => Ok(Some(directory)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => Err(Failure::io("open the directory", &path.join(name), errno)),
+        Err(errno) => Err(Error::io("open the directory", &path.join(name), errno)),
     }
 }
 
 /// The names in a directory, sorted. Whoever takes one judges it; one that is not UTF-8 is shown as far as it is.
-fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<String>, Failure> {
+fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory).on("read the directory", path)? {
         let entry = entry.on("read the directory", path)?;
@@ -179,7 +179,7 @@ fn take_one(
     name: &str,
     row: &kinds::Row,
     out: &File,
-) -> Result<ResultFile, Failure> {
+) -> Result<ResultFile, Error> {
     let path = path.join(name);
     let refuse = |why: &str| refuse(&path, why);
     // NONBLOCK: a FIFO in its place must not make us wait.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::rpm::source::NAME_LIMIT_BYTES;
 use mach_run::area::{Area, entries, make_in_results};
 use mach_run::time::RunId;
@@ -18,7 +18,7 @@ use mach_run::time::RunId;
 /// Each file is synced before and the directories after: who sees the name finds all of it there, also
 /// when the machine loses its power. Not one `syncfs(2)`: that would write out the gigabytes of a
 /// build's scratch, which are about to be removed.
-pub fn publish(area: &Area, package: &str, run: &RunId, out: &Path) -> Result<PathBuf, Failure> {
+pub fn publish(area: &Area, package: &str, run: &RunId, out: &Path) -> Result<PathBuf, Error> {
     let results = area.results();
     let parent = results.join(package);
     make_in_results(&parent)?;
@@ -35,17 +35,17 @@ pub fn publish(area: &Area, package: &str, run: &RunId, out: &Path) -> Result<Pa
 }
 
 /// Writes a file or directory through to the disk.
-pub fn sync(path: &Path) -> Result<(), Failure> {
+pub fn sync(path: &Path) -> Result<(), Error> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, Mode::empty()).on("open", path)?;
     File::from(opened).sync_all().on("write to the disk", path)
 }
 
 /// Makes a result known in a second directory as well: by a hard link, never a copy.
-pub fn link(from: &Path, to: &Path) -> Result<(), Failure> {
+pub fn link(from: &Path, to: &Path) -> Result<(), Error> {
     match rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(Failure::io("link", to, errno)),
+        Err(errno) => Err(Error::io("link", to, errno)),
     }
 }
 
@@ -56,7 +56,7 @@ pub fn link(from: &Path, to: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Cause::Usage`] when there is a file of that name with other contents: it is never replaced.
-pub fn collect(from: &Path, package: &str, to: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub fn collect(from: &Path, package: &str, to: &Path) -> Result<Vec<PathBuf>, Error> {
     fs::create_dir_all(to).on("make the directory", to)?;
     let run = from.file_name().unwrap_or_default().to_string_lossy();
     let mut collected = Vec::new();
@@ -82,7 +82,7 @@ fn common_name(package: &str, end: &str) -> OsString {
     OsString::from(package + end)
 }
 
-fn put(from: &Path, to: &Path) -> Result<(), Failure> {
+fn put(from: &Path, to: &Path) -> Result<(), Error> {
     match rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => is_the_same(from, to),
@@ -90,12 +90,12 @@ fn put(from: &Path, to: &Path) -> Result<(), Failure> {
         Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::NOSYS | Errno::OPNOTSUPP) => {
             copy(from, to)
         }
-        Err(errno) => Err(Failure::io("link", to, errno)),
+        Err(errno) => Err(Error::io("link", to, errno)),
     }
 }
 
 /// A copy under a name of its own first: nobody finds half a file under the right one.
-fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     // Not made of the name: that may be as long as names can be.
     let partial = to.with_file_name(format!(".mach-{}", std::process::id()));
     let _ = fs::remove_file(&partial);
@@ -114,8 +114,8 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 }
 
 /// Accepts a file that is there already when it holds the same.
-fn is_the_same(from: &Path, to: &Path) -> Result<(), Failure> {
-    let digest = |path: &Path| -> Result<_, Failure> {
+fn is_the_same(from: &Path, to: &Path) -> Result<(), Error> {
+    let digest = |path: &Path| -> Result<_, Error> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).on("open", path)?;
         mach_core::digest::of_reader(&mut File::from(file)).on("read", path)
@@ -128,7 +128,7 @@ fn is_the_same(from: &Path, to: &Path) -> Result<(), Failure> {
     let remedy = format!("collect into another directory; the results are in {}", {
         from.parent().unwrap_or(from).display()
     });
-    Err(Failure::new(Cause::Usage, what, remedy))
+    Err(Error::new(Cause::Usage, what, remedy))
 }
 
 #[cfg(test)]

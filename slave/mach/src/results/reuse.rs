@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use mach_core::digest;
-use mach_core::failure::Failure;
+use mach_core::error::Error;
 use mach_run::area::Area;
 use mach_run::progress::events::{self, Event};
 use mach_run::progress::{self, Mode, Progress};
@@ -27,7 +27,7 @@ pub struct Earlier {
 }
 
 /// The newest run of `package` with these inputs.
-pub fn find(area: &Area, package: &str, inputs_digest: &str) -> Result<Option<Earlier>, Failure> {
+pub fn find(area: &Area, package: &str, inputs_digest: &str) -> Result<Option<Earlier>, Error> {
     for path in super::runs(area, package)? {
         // A record that cannot be read tells of nothing that could be used.
         let Ok(record) = record::read(&path) else { continue };

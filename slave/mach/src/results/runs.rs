@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use mach_core::rpm::source::is_plain;
 use mach_run::area::{Area, entries};
 
 use crate::record::{self, Record};
 
 /// The directories of the runs of `package` (NAME-VERSION-RELEASE), newest first.
-pub fn runs(area: &Area, package: &str) -> Result<Vec<PathBuf>, Failure> {
+pub fn runs(area: &Area, package: &str) -> Result<Vec<PathBuf>, Error> {
     let mut runs = entries(&area.results().join(package))?;
     // Their names begin with the time.
     runs.reverse();
@@ -24,7 +24,7 @@ pub fn newest_good(
     area: &Area,
     dist: &str,
     package: &str,
-) -> Result<Option<(PathBuf, Record)>, Failure> {
+) -> Result<Option<(PathBuf, Record)>, Error> {
     let good = |path: PathBuf| {
         let record = record::read(&path).ok()?;
         (record.is_built() && record.dist.name == dist).then_some((path, record))
@@ -34,7 +34,7 @@ pub fn newest_good(
 
 /// The run that a person means by `given`: the directory of one, or NAME-VERSION-RELEASE, of which the
 /// newest that went well, if none did the newest, is taken; with its record.
-pub fn find(area: &Area, given: &str) -> Result<(PathBuf, Record), Failure> {
+pub fn find(area: &Area, given: &str) -> Result<(PathBuf, Record), Error> {
     if given.contains('/') {
         let path = PathBuf::from(given);
         let record = record::read(&path)?;
@@ -48,7 +48,7 @@ pub fn find(area: &Area, given: &str) -> Result<(PathBuf, Record), Failure> {
     good.or(newest).ok_or_else(|| {
         let what = format!("there is no run of {given:?} in {}", area.results().display());
         let remedy = "name a package (NAME-VERSION-RELEASE) that 'mach status' lists, or the directory of a run";
-        Failure::new(Cause::Usage, what, remedy)
+        Error::new(Cause::Usage, what, remedy)
     })
 }
 

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use mach_core::deb::dsc::{DSC_LIMIT_BYTES, Dsc, SourceFile, parse};
 use mach_core::digest;
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use mach_run::files::{copy_of, open_regular};
 
 use super::changed;
 
 /// Reads the `.dsc` and every file it names. Errors name what is wrong with which.
-pub fn read(path: &Path) -> Result<Dsc, Failure> {
+pub fn read(path: &Path) -> Result<Dsc, Error> {
     let refuse = |why: String| {
         let what = format!("{} is not a usable source package: {why}", path.display());
         let remedy = "give a whole .dsc with its files beside it; fetch them again";
-        Failure::new(Cause::Source, what, remedy)
+        Error::new(Cause::Source, what, remedy)
     };
     let bytes = read_small(path).map_err(&refuse)?;
     let dsc = parse(&bytes, path).map_err(&refuse)?;
@@ -24,14 +24,14 @@ pub fn read(path: &Path) -> Result<Dsc, Failure> {
 }
 
 /// Copies it with its files into `directory`, refusing what has changed since it was read.
-pub fn copy(dsc: &Dsc, directory: &Path) -> Result<(), Failure> {
+pub fn copy(dsc: &Dsc, directory: &Path) -> Result<(), Error> {
     copy_one(&dsc.path, (&dsc.file_name(), &dsc.sha256), directory)?;
     let copy =
         |file: &SourceFile| copy_one(&dsc.path_of(file), (&file.name, &file.sha256), directory);
     dsc.files.iter().try_for_each(copy)
 }
 
-fn copy_one(from: &Path, (name, sha256): (&str, &str), directory: &Path) -> Result<(), Failure> {
+fn copy_one(from: &Path, (name, sha256): (&str, &str), directory: &Path) -> Result<(), Error> {
     if let Err(why) = open_regular(from) {
         return Err(changed(from, Some(&why)));
     }

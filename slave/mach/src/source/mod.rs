@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 
 pub mod deb;
 pub mod rpm;
 
-fn changed(path: &Path, why: Option<&str>) -> Failure {
+fn changed(path: &Path, why: Option<&str>) -> Error {
     let why = why.map_or(String::new(), |why| format!(": {why}"));
     let what = format!("{} changed while mach was at work{why}", path.display());
-    Failure::new(Cause::Source, what, "leave it alone and try again")
+    Error::new(Cause::Source, what, "leave it alone and try again")
 }

@@ -5,24 +5,24 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 
 use mach_core::digest;
-use mach_core::failure::{Cause, Failure, OnPath};
-use mach_core::rpm::source::{self, Declared, KeptOut, Source};
+use mach_core::error::{Cause, Error, OnPath};
+use mach_core::rpm::source::{self, ExcludedSource, Source, SourceHeader};
 use mach_run::files::{copy_of, open_regular, regular};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 use super::changed;
 
 /// Reads and checks the whole file. Errors name it and say what is wrong with it.
-pub fn read(path: &Path) -> Result<Source, Failure> {
+pub fn read(path: &Path) -> Result<Source, Error> {
     let read = open_regular(path).and_then(|mut file| source::read(&mut file, path));
     read.map_err(|why| {
         let what = format!("{} is not a usable source package: {why}", path.display());
-        Failure::new(Cause::Source, what, "give a whole .src.rpm; fetch or copy it again")
+        Error::new(Cause::Source, what, "give a whole .src.rpm; fetch or copy it again")
     })
 }
 
 /// Copies the file to `to`, refusing one that has changed since it was read.
-pub fn copy(source: &Source, to: &Path) -> Result<(), Failure> {
+pub fn copy(source: &Source, to: &Path) -> Result<(), Error> {
     match copy_of(&source.path, to)? == source.sha256 {
         true => Ok(()),
         false => Err(changed(&source.path, None)),
@@ -30,14 +30,14 @@ pub fn copy(source: &Source, to: &Path) -> Result<(), Failure> {
 }
 
 /// `source` with the sources that it keeps out, which stand in `directory`. All that lack are named.
-pub fn with_kept_out(mut source: Source, directory: &Path) -> Result<Source, Failure> {
+pub fn with_kept_out(mut source: Source, directory: &Path) -> Result<Source, Error> {
     let mut missing = Vec::new();
     for name in &source.kept_out {
         let path = directory.join(name);
         match open_regular(&path) {
             Ok(mut file) => {
                 let (sha256, size_bytes) = digest::of_reader(&mut file).on("read", &path)?;
-                source.beside.push(KeptOut { name: name.clone(), path, sha256, size_bytes });
+                source.beside.push(ExcludedSource { name: name.clone(), path, sha256, size_bytes });
             }
             Err(why) => missing.push(format!("{name}: {why}")),
         }
@@ -49,12 +49,12 @@ pub fn with_kept_out(mut source: Source, directory: &Path) -> Result<Source, Fai
     let place = place.as_deref().unwrap_or(directory).display();
     let what = format!("{path} keeps sources out (NoSource), and they are not in {place}");
     let remedy = "put them beside the package: give each to start-build by --in";
-    Err(Failure::new(Cause::Source, what, remedy).with_details(missing))
+    Err(Error::new(Cause::Source, what, remedy).with_details(missing))
 }
 
 /// Copies the sources that `source` keeps out into `directory`, which is made, for the user `uid`. Without
 /// any nothing is done.
-pub fn copy_kept_out(source: &Source, directory: &Path, uid: u32) -> Result<(), Failure> {
+pub fn copy_kept_out(source: &Source, directory: &Path, uid: u32) -> Result<(), Error> {
     if source.beside.is_empty() {
         return Ok(());
     }
@@ -70,7 +70,7 @@ pub fn copy_kept_out(source: &Source, directory: &Path, uid: u32) -> Result<(), 
 }
 
 /// Copies the sources called `names` from the directory of their spec to `to`, beside its package.
-pub fn take_along(names: &[String], from: &Path, to: &Path) -> Result<(), Failure> {
+pub fn take_along(names: &[String], from: &Path, to: &Path) -> Result<(), Error> {
     names.iter().try_for_each(|name| copy_of(&from.join(name), &to.join(name)).map(drop))
 }
 
@@ -78,11 +78,11 @@ pub fn take_along(names: &[String], from: &Path, to: &Path) -> Result<(), Failur
 /// `*.buildreqs.nosrc.rpm` of `rpmbuild -br`.
 ///
 /// Only the header is read. No link is followed on the way to it: the build may have put them there.
-pub fn declared_by(path: &Path) -> Result<Declared, Failure> {
+pub fn declared_by(path: &Path) -> Result<SourceHeader, Error> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let refuse = |why: String| {
         let what = format!("the build left {}, which is no source package: {why}", path.display());
-        Failure::new(Cause::Source, what, "mend the spec: only rpmbuild may write there")
+        Error::new(Cause::Source, what, "mend the spec: only rpmbuild may write there")
     };
     let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
     let file = opened.map_err(|errno| errno.to_string()).and_then(|file| regular(File::from(file)));

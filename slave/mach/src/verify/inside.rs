@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mach_core::distribution::REPOSITORIES;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::text::{clean, cut};
-use mach_roots::context::Workshop;
+use mach_roots::context::Context;
 use mach_run::cells::{self, Program, STATE, Streams};
 
 /// Nobody waits longer for the explanation of a difference.
@@ -57,7 +57,7 @@ exit 0
 
 /// Two directories with packages of the same names, shown in cells.
 pub struct Pair<'a> {
-    workshop: &'a Workshop<'a>,
+    context: &'a Context<'a>,
     first: &'a Path,
     second: &'a Path,
     skeleton: PathBuf,
@@ -67,30 +67,26 @@ pub struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    /// Of the directories `first` and `second`; the scratch is below that of the workshop's run.
-    pub fn new(
-        workshop: &'a Workshop<'a>,
-        first: &'a Path,
-        second: &'a Path,
-    ) -> Result<Self, Failure> {
-        let skeleton = workshop.run.path.join("comparer");
+    /// Of the directories `first` and `second`; the scratch is below that of the context's run.
+    pub fn new(context: &'a Context<'a>, first: &'a Path, second: &'a Path) -> Result<Self, Error> {
+        let skeleton = context.run.path.join("comparer");
         cells::make_skeleton(&skeleton, &[])?;
-        let scratch = workshop.run.directory("compared")?;
-        let uid = workshop.dist.builder.uid;
+        let scratch = context.run.directory("compared")?;
+        let uid = context.dist.builder.uid;
         chown(&scratch, Some(uid), Some(uid)).on("set the owner of", &scratch)?;
-        Ok(Self { workshop, first, second, skeleton, scratch, uid })
+        Ok(Self { context, first, second, skeleton, scratch, uid })
     }
 
-    /// Place and kind of each difference within the packages called `name`, which are plain names.
+    /// Path and kind of each difference within the packages called `name`, which are plain names.
     /// None: they could not be unpacked, or differ only in how they are packed.
-    pub fn differences(&self, name: &str) -> Result<Vec<(String, String)>, Failure> {
+    pub fn differences(&self, name: &str) -> Result<Vec<(String, String)>, Error> {
         let (one, two) = self.shown(name);
         let text = self.say(["/bin/sh", "-c", SCRIPT, "compare", &one, &two])?;
         Ok(parse(&text))
     }
 
     /// Where the slave has diffoscope: what it says of the packages called `name`.
-    pub fn diffoscope(&self, name: &str) -> Result<Option<String>, Failure> {
+    pub fn diffoscope(&self, name: &str) -> Result<Option<String>, Error> {
         if !Path::new(DIFFOSCOPE).exists() {
             return Ok(None);
         }
@@ -106,7 +102,7 @@ impl<'a> Pair<'a> {
     }
 
     /// What `words` print in a cell that has both directories to read and the scratch to write.
-    fn say<const COUNT: usize>(&self, words: [&str; COUNT]) -> Result<String, Failure> {
+    fn say<const COUNT: usize>(&self, words: [&str; COUNT]) -> Result<String, Error> {
         let shown = [("first", self.first), ("second", self.second)]
             .map(|(name, path)| (name.to_owned(), path.to_owned()));
         let cell = cells::solver(&self.skeleton, &shown, &self.scratch, true);
@@ -114,9 +110,9 @@ impl<'a> Pair<'a> {
         program.user = Some(self.uid);
         program.directory = STATE.to_owned();
         program.time_limit = Some(TIME_LIMIT);
-        let path = self.workshop.run.path.join("comparison");
+        let path = self.context.run.path.join("comparison");
         let out = File::create(&path).on("create", &path)?;
-        let err = self.workshop.open_root_log()?;
+        let err = self.context.open_root_log()?;
         match cells::run(cell, &program, Streams::Files { out, err }, &mut || ()) {
             // What was found until then is told.
             Err(failure) if failure.cause == Cause::Time => {}
@@ -126,7 +122,7 @@ impl<'a> Pair<'a> {
     }
 }
 
-fn read_capped(path: &Path) -> Result<String, Failure> {
+fn read_capped(path: &Path) -> Result<String, Error> {
     let mut bytes = Vec::new();
     let file = File::open(path).on("open", path)?;
     file.take(OUTPUT_LIMIT_BYTES).read_to_end(&mut bytes).on("read", path)?;

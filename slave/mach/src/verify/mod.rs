@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   first build ─▶ packages ──────────────────────────────▶ compare ─▶ record.json: verified
-//!   second build, other Conditions ─▶ packages ─▶ removed ─────┘
+//!   second build, other BuildConditions ─▶ packages ─▶ removed ─────┘
 //! ```
 //!
 //! The second build has a run of its own, and a copy of the dist with another builder: the same layers,
@@ -15,15 +15,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::rpm::tags::{self, Names};
-use mach_roots::context::Workshop;
+use mach_roots::context::Context;
 use mach_run::area::Run;
 use mach_run::progress::Progress;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::record::{Difference, FileKind, ResultFile, Verified};
-use crate::variation::{Conditions, TIME_NOT_VARIED, Variation, memory_bytes};
+use crate::variation::{BuildConditions, TIME_NOT_VARIED, Variation, memory_bytes};
 use inside::Pair;
 
 mod inside;
@@ -33,20 +33,20 @@ const DIFFERENCES_LIMIT: usize = 1_000;
 const LOOKED_INTO_LIMIT: usize = 50;
 const DIFFOSCOPE_FILE: &str = "diffoscope.txt";
 
-/// Builds a second time by `build`, which is given a workshop of its own, and compares with `first`,
-/// the results in `workshop.out`.
+/// Builds a second time by `build`, which is given a context of its own, and compares with `first`,
+/// the results in `context.out`.
 ///
 /// # Errors
 /// The machinery's own, and [`Cause::Interrupted`]. That the second build failed is no error but a
 /// difference.
 pub fn again(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     first: &[ResultFile],
-    build: impl FnOnce(&Workshop<'_>, &Variation) -> Result<Vec<ResultFile>, Failure>,
-) -> Result<Verified, Failure> {
-    let run = workshop.area.new_run()?;
-    let in_memory = move_to_memory(workshop, &run)?;
-    let outcome = in_second_run(workshop, &run, in_memory, first, build);
+    build: impl FnOnce(&Context<'_>, &Variation) -> Result<Vec<ResultFile>, Error>,
+) -> Result<Verified, Error> {
+    let run = context.area.new_run()?;
+    let in_memory = move_to_memory(context, &run)?;
+    let outcome = in_second_run(context, &run, in_memory, first, build);
     if in_memory {
         // What fails here ends with mach's mount namespace.
         let _ = rustix::mount::unmount(&run.path, UnmountFlags::DETACH);
@@ -56,47 +56,47 @@ pub fn again(
 }
 
 fn in_second_run(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     run: &Run,
     in_memory: bool,
     first: &[ResultFile],
-    build: impl FnOnce(&Workshop<'_>, &Variation) -> Result<Vec<ResultFile>, Failure>,
-) -> Result<Verified, Failure> {
+    build: impl FnOnce(&Context<'_>, &Variation) -> Result<Vec<ResultFile>, Error>,
+) -> Result<Verified, Error> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let conditions = Conditions::second(workshop.dist, cores, in_memory);
-    let dist = conditions.applied_to(workshop.dist);
-    let progress = Progress::new(format!("{}, second", workshop.progress.subject()));
-    let names = conditions.noted(workshop.dist);
-    let second = Workshop::new(workshop.area, run, &dist, workshop.repositories, &progress)?
-        .with_network(workshop.network);
+    let conditions = BuildConditions::second(context.dist, cores, in_memory);
+    let dist = conditions.applied_to(context.dist);
+    let progress = Progress::new(format!("{}, second", context.progress.subject()));
+    let names = conditions.noted(context.dist);
+    let second = Context::new(context.area, run, &dist, context.repositories, &progress)?
+        .with_network(context.network);
     let variation = Variation::by(conditions.clone());
     wait_for_another_second();
-    let phase = workshop.progress.phase("second build");
+    let phase = context.progress.phase("second build");
     let built = build(&second, &variation);
     let clock_moved = conditions.clock_ahead.is_some() && variation.clock_moved.get();
     let (note, differences) = match built {
         Ok(files) => {
             phase.end(format!("{} files", files.len()));
-            let phase = workshop.progress.phase("comparison");
-            let (one, two) = ((first, &*workshop.out), (&files[..], &*second.out));
-            let differences = compare(workshop, one, two, &names)?;
+            let phase = context.progress.phase("comparison");
+            let (one, two) = ((first, &*context.out), (&files[..], &*second.out));
+            let differences = compare(context, one, two, &names)?;
             let note = summary(&differences, clock_moved);
             phase.end(&note);
             (note, differences)
         }
         Err(failure) if failure.cause == Cause::Interrupted => {
-            workshop.take_up_log(&keep_log(&second, workshop)?);
+            context.take_up_log(&keep_log(&second, context)?);
             return Err(failure);
         }
         Err(failure) => {
             phase.end("failed");
-            let place = keep_log(&second, workshop)?;
+            let place = keep_log(&second, context)?;
             let what = format!("the second build failed: {}", failure.what);
             let file = String::new();
             (what.clone(), vec![Difference { file, place, what }])
         }
     };
-    tell(workshop, &note, &differences);
+    tell(context, &note, &differences);
     let conditions = conditions.lines(clock_moved);
     Ok(Verified { identical: differences.is_empty(), conditions, differences })
 }
@@ -108,17 +108,17 @@ fn wait_for_another_second() {
     std::thread::sleep(Duration::from_secs(1) - begun);
 }
 
-fn tell(workshop: &Workshop<'_>, note: &str, differences: &[Difference]) {
+fn tell(context: &Context<'_>, note: &str, differences: &[Difference]) {
     const SHOWN: usize = 10;
     if differences.is_empty() {
         return;
     }
-    workshop.progress.say(&format!("not reproducible: {note}"));
+    context.progress.say(&format!("not reproducible: {note}"));
     for Difference { file, place, what } in differences.iter().take(SHOWN) {
-        workshop.progress.say(&format!("  {file}: {place}: {what}"));
+        context.progress.say(&format!("  {file}: {place}: {what}"));
     }
     if let Some(more) = differences.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        workshop.progress.say(&format!("  and {more} more: see 'verified' in record.json"));
+        context.progress.say(&format!("  and {more} more: see 'verified' in record.json"));
     }
 }
 
@@ -133,10 +133,10 @@ fn summary(differences: &[Difference], clock_moved: bool) -> String {
 }
 
 /// Puts the log that the second build wrote last beside those of the first; its name there.
-fn keep_log(second: &Workshop<'_>, workshop: &Workshop<'_>) -> Result<String, Failure> {
+fn keep_log(second: &Context<'_>, context: &Context<'_>) -> Result<String, Error> {
     let log = second.log_at_hand();
     let name = format!("{}-second.log", log.trim_end_matches(".log"));
-    let (from, to) = (second.out.join(log), workshop.out.join(&name));
+    let (from, to) = (second.out.join(log), context.out.join(&name));
     if from.exists() {
         fs::copy(&from, &to).on("write", &to)?;
     }
@@ -145,8 +145,8 @@ fn keep_log(second: &Workshop<'_>, workshop: &Workshop<'_>) -> Result<String, Fa
 
 /// Mounts a tmpfs over the scratch of `run`, in mach's own mount namespace, if there is memory for twice
 /// what the first build has written; whether it did.
-fn move_to_memory(workshop: &Workshop<'_>, run: &Run) -> Result<bool, Failure> {
-    let wanted = size_of(&workshop.run.path).saturating_mul(2);
+fn move_to_memory(context: &Context<'_>, run: &Run) -> Result<bool, Error> {
+    let wanted = size_of(&context.run.path).saturating_mul(2);
     let free = memory_bytes() / 2;
     if wanted > free {
         return Ok(false);
@@ -177,11 +177,11 @@ fn size_of(path: &Path) -> u64 {
 /// the build, not of the source, and are left out; so is what rpm itself notes in a source package: the
 /// directory and the user of the build, `names`.
 fn compare(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     (first, first_in): (&[ResultFile], &Path),
     (second, second_in): (&[ResultFile], &Path),
     names: &Names,
-) -> Result<Vec<Difference>, Failure> {
+) -> Result<Vec<Difference>, Error> {
     let mut differences = Vec::new();
     let (first, second) = (packages(first), packages(second));
     for file in second.iter().filter(|file| first.iter().all(|one| one.name != file.name)) {
@@ -197,8 +197,7 @@ fn compare(
         if other.sha256 == file.sha256 {
             continue;
         }
-        let opened =
-            || -> Result<_, Failure> { Ok((open(first_in, file)?, open(second_in, file)?)) };
+        let opened = || -> Result<_, Error> { Ok((open(first_in, file)?, open(second_in, file)?)) };
         if is_rpm(file) && tags::are_equal(opened()?, names) {
             continue;
         }
@@ -209,10 +208,10 @@ fn compare(
         }
         let pair = match &mut pair {
             Some(pair) => pair,
-            none => none.insert(Pair::new(workshop, first_in, second_in)?),
+            none => none.insert(Pair::new(context, first_in, second_in)?),
         };
         differences.extend(look_into(pair, file, opened()?, names)?);
-        add_diffoscope(workshop, pair, &file.name)?;
+        add_diffoscope(context, pair, &file.name)?;
     }
     differences.truncate(DIFFERENCES_LIMIT);
     Ok(differences)
@@ -237,7 +236,7 @@ fn is_unpackable(file: &ResultFile) -> bool {
     file.kind != FileKind::Other
 }
 
-fn open(directory: &Path, file: &ResultFile) -> Result<File, Failure> {
+fn open(directory: &Path, file: &ResultFile) -> Result<File, Error> {
     let path = directory.join(&file.name);
     File::open(&path).on("open", &path)
 }
@@ -248,7 +247,7 @@ fn look_into(
     file: &ResultFile,
     (mut one, mut two): (File, File),
     names: &Names,
-) -> Result<Vec<Difference>, Failure> {
+) -> Result<Vec<Difference>, Error> {
     let mut found = match is_rpm(file) {
         true => tags::differences(&mut one, &mut two, names)
             .unwrap_or_else(|why| vec![(String::new(), why)]),
@@ -264,11 +263,11 @@ fn look_into(
 }
 
 /// Adds what diffoscope says, where the slave has it, to a file among the results.
-fn add_diffoscope(workshop: &Workshop<'_>, pair: &Pair<'_>, name: &str) -> Result<(), Failure> {
+fn add_diffoscope(context: &Context<'_>, pair: &Pair<'_>, name: &str) -> Result<(), Error> {
     let Some(text) = pair.diffoscope(name)? else {
         return Ok(());
     };
-    let path = workshop.out.join(DIFFOSCOPE_FILE);
+    let path = context.out.join(DIFFOSCOPE_FILE);
     let mut file = mach_run::log::open_log(&path)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).on("write", &path)
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use deb822_fast::{Deb822, Paragraph};
 
-use super::relation::{Conditions, Relations, is_architecture};
+use super::relation::{RelationConditions, Relations, is_architecture};
 use crate::digest;
-use crate::failure::{Cause, Failure};
+use crate::error::{Cause, Error};
 use crate::options::Parts;
 use crate::rpm::source::NAME_LIMIT_BYTES;
 
@@ -75,8 +75,8 @@ impl Dsc {
     }
 
     /// Why nothing of it is built under these conditions; `None` if something is.
-    pub fn refusal(&self, conditions: &Conditions) -> Option<Failure> {
-        let Conditions { architecture, parts, .. } = conditions;
+    pub fn refusal(&self, conditions: &RelationConditions) -> Option<Error> {
+        let RelationConditions { architecture, parts, .. } = conditions;
         let has_indep = self.architectures.iter().any(|one| one == "all");
         let is_here = |one: &String| one != "all" && is_architecture(one, architecture);
         let has_arch = self.architectures.iter().any(is_here);
@@ -96,27 +96,27 @@ impl Dsc {
             Parts::Indep => "leave -A (--indep-only) out",
             Parts::Arch => "leave -B (--arch-only) and --binNMU out",
         };
-        Some(Failure::new(Cause::Architecture, what, remedy))
+        Some(Error::new(Cause::Architecture, what, remedy))
     }
 
     /// What it needs for the packages that are to be built.
-    pub fn depends(&self, conditions: &Conditions) -> Result<Relations, Failure> {
+    pub fn depends(&self, conditions: &RelationConditions) -> Result<Relations, Error> {
         relations(&self.depends, conditions).map_err(|why| self.odd_relation(&why))
     }
 
     /// What must not be there when it is built.
-    pub fn conflicts(&self, conditions: &Conditions) -> Result<Relations, Failure> {
+    pub fn conflicts(&self, conditions: &RelationConditions) -> Result<Relations, Error> {
         relations(&self.conflicts, conditions).map_err(|why| self.odd_relation(&why))
     }
 
-    fn odd_relation(&self, why: &str) -> Failure {
+    fn odd_relation(&self, why: &str) -> Error {
         let what = format!("{}: Build-Depends or Build-Conflicts: {why}", self.path.display());
-        Failure::new(Cause::Source, what, "correct debian/control and make the .dsc anew")
+        Error::new(Cause::Source, what, "correct debian/control and make the .dsc anew")
     }
 }
 
 /// Of the fields that count for the packages that are to be built.
-fn relations(fields: &[String; 3], conditions: &Conditions) -> Result<Relations, String> {
+fn relations(fields: &[String; 3], conditions: &RelationConditions) -> Result<Relations, String> {
     let [always, arch, indep] = fields.each_ref().map(String::as_str);
     let counted = match conditions.parts {
         Parts::All => vec![always, arch, indep],

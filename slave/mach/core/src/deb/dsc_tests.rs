@@ -37,14 +37,15 @@ fn a_dsc_is_read_signed_or_not() {
         assert_eq!(dsc.file_name(), "hello_2.10-3+deb12u1.dsc");
         assert_eq!((dsc.architectures, dsc.binaries.len()), (vec!["any".into(), "all".into()], 2));
     }
-    let conditions = Conditions { architecture: "amd64".to_owned(), ..Conditions::default() };
+    let conditions =
+        RelationConditions { architecture: "amd64".to_owned(), ..RelationConditions::default() };
     let dsc = parsed(&body()).unwrap();
     assert_eq!(dsc.depends(&conditions).unwrap().to_string(), "debhelper-compat (= 13), doxygen");
     assert_eq!(dsc.conflicts(&conditions).unwrap().to_string(), "bad");
 }
 
-fn amd64(parts: Parts) -> Conditions {
-    Conditions { architecture: "amd64".to_owned(), profiles: Vec::new(), parts }
+fn amd64(parts: Parts) -> RelationConditions {
+    RelationConditions { architecture: "amd64".to_owned(), profiles: Vec::new(), parts }
 }
 
 #[test]

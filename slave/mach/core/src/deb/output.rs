@@ -1,12 +1,12 @@
 //! What apt and dpkg print, read.
 
 use crate::distribution::REPOSITORIES;
-use crate::failure::{Cause, Failure};
+use crate::error::{Cause, Error};
 use crate::package::Package;
 
 /// What a program said, and how it ended.
 #[derive(Debug)]
-pub struct Said {
+pub struct ProgramOutput {
     /// As a shell shows it.
     pub status: i32,
     /// Output and errors.
@@ -15,14 +15,14 @@ pub struct Said {
 
 /// The packages in what `apt-get --print-uris` prints:
 /// `'file:/repositories/NAME/pool/…' FILE SIZE SHA256:DIGEST`.
-pub fn packages(text: &str) -> Result<Vec<Package>, Failure> {
+pub fn packages(text: &str) -> Result<Vec<Package>, Error> {
     let lines = text.lines().filter(|line| line.starts_with('\''));
     lines.map(|line| package(line).ok_or_else(|| odd(line))).collect()
 }
 
-fn odd(line: &str) -> Failure {
+fn odd(line: &str) -> Error {
     let what = format!("apt named a package in a way that mach does not understand: {line:?}");
-    Failure::new(Cause::Root, what, "is the repository's metadata sound? read root.log")
+    Error::new(Cause::Root, what, "is the repository's metadata sound? read root.log")
 }
 
 fn package(line: &str) -> Option<Package> {

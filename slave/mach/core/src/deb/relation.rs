@@ -13,7 +13,7 @@ const OPERATORS: [&str; 5] = ["<<", "<=", ">=", ">>", "="];
 
 /// For what a list is reduced.
 #[derive(Debug, Clone, Default)]
-pub struct Conditions {
+pub struct RelationConditions {
     /// dpkg's name of the architecture: `amd64`.
     pub architecture: String,
     /// The active build profiles: `nocheck`.
@@ -30,7 +30,7 @@ pub struct Relations {
 
 impl Relations {
     /// Of a field's text, without what `conditions` exclude; or what is wrong with it.
-    pub fn parse(text: &str, conditions: &Conditions) -> Result<Self, String> {
+    pub fn parse(text: &str, conditions: &RelationConditions) -> Result<Self, String> {
         let mut groups = Vec::new();
         for group in text.split(',').map(str::trim).filter(|group| !group.is_empty()) {
             if group.split('|').count() > ALTERNATIVES_LIMIT || groups.len() == GROUPS_LIMIT {
@@ -93,7 +93,7 @@ impl fmt::Display for Relations {
 }
 
 /// One alternative in canonical form; `None` when the conditions exclude it.
-fn parse_one(text: &str, conditions: &Conditions) -> Result<Option<String>, String> {
+fn parse_one(text: &str, conditions: &RelationConditions) -> Result<Option<String>, String> {
     let odd = || format!("{text:?} is no relation between packages");
     let end_of_name = text.find(|c: char| c.is_whitespace() || "([<".contains(c));
     let (name, mut rest) = text.split_at(end_of_name.unwrap_or(text.len()));
@@ -197,12 +197,18 @@ mod tests {
     use super::*;
 
     fn reduced(text: &str) -> String {
-        let conditions = Conditions { architecture: "amd64".to_owned(), ..Conditions::default() };
+        let conditions = RelationConditions {
+            architecture: "amd64".to_owned(),
+            ..RelationConditions::default()
+        };
         Relations::parse(text, &conditions).unwrap().to_string()
     }
 
     fn refused(text: &str) {
-        let conditions = Conditions { architecture: "amd64".to_owned(), ..Conditions::default() };
+        let conditions = RelationConditions {
+            architecture: "amd64".to_owned(),
+            ..RelationConditions::default()
+        };
         assert!(Relations::parse(text, &conditions).is_err(), "{text}");
     }
 
@@ -226,10 +232,10 @@ mod tests {
 
     #[test]
     fn profiles_decide() {
-        let conditions = Conditions {
+        let conditions = RelationConditions {
             architecture: "amd64".to_owned(),
             profiles: vec!["nocheck".to_owned()],
-            ..Conditions::default()
+            ..RelationConditions::default()
         };
         let of = |text| Relations::parse(text, &conditions).unwrap().to_string();
         assert_eq!(

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use super::file::{
     BuildTable, DistFile, EpochTable, HooksTable, Macros, RepositoryTable, SetsTable,
 };
-use super::{Address, Builder, Dist, Epoch, Hooks, Key, Manager, Personality, Repository, Sets};
+use super::{
+    Address, Builder, Dist, Epoch, Hooks, Manager, Personality, Repository, Sets, TrustedKey,
+};
 use crate::distribution::CHAIN;
 use crate::distribution::FETCHED;
 use crate::quantity;
@@ -146,7 +148,7 @@ fn judge_repository(manager: Manager, table: RepositoryTable) -> Result<Reposito
     }
     let within = |what: String| format!("repository {name}: {what}");
     let address = judge_address(&url).map_err(within)?;
-    let keys: Vec<Key> =
+    let keys: Vec<TrustedKey> =
         keys.into_iter().map(judge_key).collect::<Result<_, _>>().map_err(within)?;
     if (gpgcheck || repo_gpgcheck) && keys.is_empty() {
         return Err(within("signatures are to be checked, but 'keys' names no key".to_owned()));
@@ -219,12 +221,12 @@ fn is_clean_path(path: &str) -> bool {
         && path.split('/').skip(1).all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
-fn judge_key(text: String) -> Result<Key, String> {
+fn judge_key(text: String) -> Result<TrustedKey, String> {
     if text.trim_start().starts_with(ARMOR) {
-        return Ok(Key::Armored(text));
+        return Ok(TrustedKey::Armored(text));
     }
     match is_clean_path(&text) {
-        true => Ok(Key::File(text.into())),
+        true => Ok(TrustedKey::File(text.into())),
         false => Err(format!(
             "keys: {:?} is neither an absolute path nor an armored key ({ARMOR})",
             text.lines().next().unwrap_or_default()

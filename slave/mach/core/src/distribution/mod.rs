@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::digest;
-use crate::failure::{Cause, Failure};
+use crate::error::{Cause, Error};
 
 /// The name of the repository that holds what a chain has built so far.
 pub const CHAIN: &str = "mach-chain";
@@ -151,7 +151,7 @@ pub struct Repository {
     /// Whether the metadata must be signed by one of the keys.
     pub check_metadata: bool,
     /// OpenPGP keys.
-    pub keys: Vec<Key>,
+    pub keys: Vec<TrustedKey>,
     /// apt's suite; `None` for RPM repositories.
     pub suite: Option<String>,
     /// apt's components; none for RPM repositories.
@@ -178,7 +178,7 @@ impl std::fmt::Display for Address {
 
 /// An OpenPGP key that a dist trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Key {
+pub enum TrustedKey {
     /// A file of the slave.
     File(PathBuf),
     /// The key itself, armored.
@@ -247,12 +247,12 @@ pub fn macro_file(macros: &BTreeMap<String, String>) -> String {
 }
 
 /// A failure whose cause is the dist that was given.
-pub fn usage(what: String, remedy: &str) -> Failure {
-    Failure::new(Cause::Usage, what, remedy)
+pub fn usage(what: String, remedy: &str) -> Error {
+    Error::new(Cause::Usage, what, remedy)
 }
 
 /// The built-in dist of this name; `None` if there is none.
-pub fn built_in(name: &str) -> Option<Result<Dist, Failure>> {
+pub fn built_in(name: &str) -> Option<Result<Dist, Error>> {
     let (name, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
     Some(parse(text, &format!("built-in dist {name}")))
 }
@@ -265,7 +265,7 @@ pub fn sample() -> Dist {
 }
 
 /// A dist of the text of its file; `origin` names the file in errors.
-pub fn parse(text: &str, origin: &str) -> Result<Dist, Failure> {
+pub fn parse(text: &str, origin: &str) -> Result<Dist, Error> {
     let file: file::DistFile = toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
         let what = format!("{origin}, line {line}: {}", error.message());

@@ -71,8 +71,8 @@ fn log_of(name: &str) -> String {
     std::fs::read_to_string(Path::new(CORPUS).join(format!("logs/{name}.log"))).unwrap()
 }
 
-fn kind_of(name: &str) -> Kind {
-    if name.starts_with("deb-") { Kind::Deb } else { Kind::Rpm }
+fn kind_of(name: &str) -> PackageKind {
+    if name.starts_with("deb-") { PackageKind::Deb } else { PackageKind::Rpm }
 }
 
 fn judge(case: &Case, log: &str) -> Verdict {
@@ -235,7 +235,7 @@ proptest! {
     fn any_log_is_told_in_few_harmless_lines(
         lines in proptest::collection::vec(lines(), 0..60), status in 0..256_i32, deb: bool,
     ) {
-        let kind = if deb { Kind::Deb } else { Kind::Rpm };
+        let kind = if deb { PackageKind::Deb } else { PackageKind::Rpm };
         let found = diagnose(&lines.join("\n"), status, kind);
         prop_assert!(found.lines.len() <= 23, "{found:#?}");
         prop_assert!(found.lines.iter().all(|line| !line.contains(|c: char| c.is_control())));
@@ -244,7 +244,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_log(bytes: Vec<u8>, prefix in "(Executing\\(%check\\): x\n)?") {
-        diagnose(&(prefix + &String::from_utf8_lossy(&bytes)), 1, Kind::Rpm);
+        diagnose(&(prefix + &String::from_utf8_lossy(&bytes)), 1, PackageKind::Rpm);
     }
 }
 
@@ -261,7 +261,7 @@ fn a_log_of_whatever_lines_takes_time_in_proportion() {
             // Of this thread alone: others have the processor, too.
             let now = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
             let begun = now();
-            diagnose(&log, 1, Kind::Rpm);
+            diagnose(&log, 1, PackageKind::Rpm);
             let taken = now() - begun;
             taken.tv_sec * 1_000_000 + taken.tv_nsec / 1000
         };

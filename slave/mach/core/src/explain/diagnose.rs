@@ -7,13 +7,13 @@
 
 use std::borrow::Cow;
 
+use crate::error::Cause;
 use crate::explain::find::{Finding, choose, find, is_trace};
 use crate::explain::macros;
-use crate::explain::missing::{Kind, Missing, remedy, requirement};
+use crate::explain::missing::{Missing, PackageKind, remedy, requirement};
 use crate::explain::rules::Rank;
 use crate::explain::show::show;
 use crate::explain::{ENDING_LINES, LAST_LINES, failing_section, last_lines};
-use crate::failure::Cause;
 use crate::sections;
 use crate::text;
 
@@ -36,7 +36,7 @@ pub struct Diagnosis {
 }
 
 /// Looks at the log of a build that ended with `status`.
-pub fn diagnose(log: &str, status: i32, kind: Kind) -> Diagnosis {
+pub fn diagnose(log: &str, status: i32, kind: PackageKind) -> Diagnosis {
     let log = &*without_colours(log);
     let section = failing_section(log);
     let lines: Vec<&str> = relevant(log, section.as_deref());
@@ -69,7 +69,7 @@ pub fn diagnose(log: &str, status: i32, kind: Kind) -> Diagnosis {
 fn missing<'a>(
     lines: &[&'a str],
     chosen: &[Finding<'a>],
-    kind: Kind,
+    kind: PackageKind,
 ) -> Option<(Missing, &'a str)> {
     if let Some(missing) = chosen.iter().find_map(|finding| finding.missing) {
         return Some(missing);
@@ -81,11 +81,11 @@ fn missing<'a>(
         near.find_map(|line| macros::rpm_macro_in_braces(line).or_else(|| macros::in_tag(line)))
     };
     let name = match kind {
-        Kind::Deb => None,
-        Kind::Rpm if chosen.is_empty() => {
+        PackageKind::Deb => None,
+        PackageKind::Rpm if chosen.is_empty() => {
             ending.iter().find_map(|line| macros::rpm_macro_in_braces(line))
         }
-        Kind::Rpm => chosen.iter().find_map(left),
+        PackageKind::Rpm => chosen.iter().find_map(left),
     };
     name.map(|name| (Missing::Macro, name))
 }
@@ -193,7 +193,7 @@ fn of_section(section: &str) -> Cause {
 const RESOURCE_REMEDY: &str = "the machine had no more memory, room or processes: build fewer at a \
                                time (--jobs, or fewer make jobs), or give the slave more";
 
-fn general_remedy(cause: Cause, lines: &[&str], kind: Kind) -> String {
+fn general_remedy(cause: Cause, lines: &[&str], kind: PackageKind) -> String {
     let said = match cause {
         Cause::Patch => {
             let name = patch_named(lines).unwrap_or("the patch");
@@ -208,7 +208,7 @@ fn general_remedy(cause: Cause, lines: &[&str], kind: Kind) -> String {
         Cause::Test => "mend the test or what it tests; --nocheck builds without",
         Cause::Install => "mend what installs, or the paths that it is given",
         Cause::FilesList => "make the list of files agree with what is installed",
-        _ if kind == Kind::Deb => "mend debian/rules or the sources",
+        _ if kind == PackageKind::Deb => "mend debian/rules or the sources",
         _ => "mend the spec or its sources",
     };
     said.to_owned()

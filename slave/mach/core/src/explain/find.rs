@@ -4,12 +4,12 @@ use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 
+use crate::error::Cause;
 use crate::explain::ENDING_LINES;
 use crate::explain::holes;
 use crate::explain::macros;
 use crate::explain::missing::{Missing, named};
 use crate::explain::rules::{self, CONFIGURE_GAVE_UP, Place, Rank, Rule};
-use crate::failure::Cause;
 use crate::text;
 
 /// How far before the first symptom an error may stand; what a script did not find, which it may well

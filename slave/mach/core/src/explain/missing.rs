@@ -1,7 +1,7 @@
 //! What a build looked for and did not find, and the requirement that would bring it.
 
+use crate::error::Cause;
 use crate::explain::macros;
-use crate::failure::Cause;
 
 /// What kind of thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub enum Missing {
 
 /// Which way to say what a package needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PackageKind {
     /// `BuildRequires` of a spec.
     Rpm,
     /// `Build-Depends` of `debian/control`.
@@ -115,7 +115,7 @@ fn is_header(name: &str) -> bool {
 }
 
 /// The requirement that brings it: a capability for rpm, a path or module for Debian's archives.
-pub fn requirement(missing: Missing, name: &str, kind: Kind) -> Option<String> {
+pub fn requirement(missing: Missing, name: &str, kind: PackageKind) -> Option<String> {
     let is_plain = |c: char| c.is_ascii_graphic() && !"'\"`\\".contains(c);
     if name.is_empty() || !name.chars().all(is_plain) {
         return None;
@@ -125,29 +125,33 @@ pub fn requirement(missing: Missing, name: &str, kind: Kind) -> Option<String> {
         (Missing::Header, _) => Some(format!("/usr/include/{name}")),
         (Missing::Command, _) if name.contains('/') => name.starts_with('/').then(|| name.into()),
         (Missing::Command, _) => Some(format!("/usr/bin/{name}")),
-        (Missing::PkgConfig, Kind::Rpm) => Some(format!("pkgconfig({name})")),
-        (Missing::PkgConfig, Kind::Deb) => Some(format!("{name}.pc")),
-        (Missing::CMake, Kind::Rpm) => Some(format!("cmake({name})")),
-        (Missing::CMake, Kind::Deb) => Some(format!("{name}Config.cmake")),
+        (Missing::PkgConfig, PackageKind::Rpm) => Some(format!("pkgconfig({name})")),
+        (Missing::PkgConfig, PackageKind::Deb) => Some(format!("{name}.pc")),
+        (Missing::CMake, PackageKind::Rpm) => Some(format!("cmake({name})")),
+        (Missing::CMake, PackageKind::Deb) => Some(format!("{name}Config.cmake")),
         // Where a dist has its libraries, a log does not tell.
-        (Missing::Library, _) | (Missing::Soname, Kind::Deb) => None,
-        (Missing::Soname, Kind::Rpm) => Some(format!("{name}()(64bit)")),
-        (Missing::Perl, Kind::Rpm) => Some(format!("perl({})", name.replace('/', "::"))),
-        (Missing::Perl, Kind::Deb) => Some(format!("{name}.pm")),
-        (Missing::Python, Kind::Rpm) => Some(format!("python3dist({})", module.replace('_', "-"))),
-        (Missing::Python, Kind::Deb) => Some(format!("python3-{}", module.replace('_', "-"))),
-        (Missing::Go, Kind::Rpm) => Some(format!("golang({name})")),
-        (Missing::Crate, Kind::Rpm) => Some(format!("crate({name})")),
-        (Missing::Go | Missing::Crate, Kind::Deb) => Some(name.to_owned()),
+        (Missing::Library, _) | (Missing::Soname, PackageKind::Deb) => None,
+        (Missing::Soname, PackageKind::Rpm) => Some(format!("{name}()(64bit)")),
+        (Missing::Perl, PackageKind::Rpm) => Some(format!("perl({})", name.replace('/', "::"))),
+        (Missing::Perl, PackageKind::Deb) => Some(format!("{name}.pm")),
+        (Missing::Python, PackageKind::Rpm) => {
+            Some(format!("python3dist({})", module.replace('_', "-")))
+        }
+        (Missing::Python, PackageKind::Deb) => {
+            Some(format!("python3-{}", module.replace('_', "-")))
+        }
+        (Missing::Go, PackageKind::Rpm) => Some(format!("golang({name})")),
+        (Missing::Crate, PackageKind::Rpm) => Some(format!("crate({name})")),
+        (Missing::Go | Missing::Crate, PackageKind::Deb) => Some(name.to_owned()),
         (Missing::Wheel, kind) => requirement(Missing::Python, name, kind),
-        (Missing::Ruby, Kind::Rpm) => Some(format!("rubygem({})", name.replace('/', "-"))),
-        (Missing::Ruby, Kind::Deb) => Some(format!("{name}.rb")),
+        (Missing::Ruby, PackageKind::Rpm) => Some(format!("rubygem({})", name.replace('/', "-"))),
+        (Missing::Ruby, PackageKind::Deb) => Some(format!("{name}.rb")),
         (Missing::Node, _) if name.starts_with(['.', '/']) => None,
-        (Missing::Node, Kind::Rpm) => Some(format!("npm({name})")),
-        (Missing::Node, Kind::Deb) => Some(format!("node-{}", name.replace('/', "-"))),
-        (Missing::R, Kind::Rpm) => Some(format!("R({name})")),
-        (Missing::R, Kind::Deb) => Some(format!("r-cran-{}", name.to_ascii_lowercase())),
-        (Missing::Macro, Kind::Rpm) => macros::rpm_file(name),
+        (Missing::Node, PackageKind::Rpm) => Some(format!("npm({name})")),
+        (Missing::Node, PackageKind::Deb) => Some(format!("node-{}", name.replace('/', "-"))),
+        (Missing::R, PackageKind::Rpm) => Some(format!("R({name})")),
+        (Missing::R, PackageKind::Deb) => Some(format!("r-cran-{}", name.to_ascii_lowercase())),
+        (Missing::Macro, PackageKind::Rpm) => macros::rpm_file(name),
         (Missing::AutoconfMacro, _) => macros::autoconf_file(name),
         (Missing::DhAddon, _) => Some(format!("dh-sequence-{name}")),
         (Missing::Lua | Missing::Macro | Missing::Autotool | Missing::Entity, _)
@@ -156,7 +160,7 @@ pub fn requirement(missing: Missing, name: &str, kind: Kind) -> Option<String> {
 }
 
 /// What to do about it; a sentence.
-pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: Kind) -> String {
+pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: PackageKind) -> String {
     match missing {
         Missing::Header if is_own => format!(
             "\"{name}\" is a header of the package's own: is it made by another target that nothing \
@@ -205,7 +209,7 @@ pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: Kind) -> String 
 }
 
 /// A macro that stayed as it was, for want of its definition.
-fn unexpanded(missing: Missing, name: &str, kind: Kind) -> String {
+fn unexpanded(missing: Missing, name: &str, kind: PackageKind) -> String {
     let file = requirement(missing, name, kind);
     let how = match &file {
         Some(path) => add(path, kind),
@@ -220,16 +224,16 @@ fn unexpanded(missing: Missing, name: &str, kind: Kind) -> String {
     }
 }
 
-fn add(requirement: &str, kind: Kind) -> String {
+fn add(requirement: &str, kind: PackageKind) -> String {
     match kind {
-        Kind::Rpm => {
+        PackageKind::Rpm => {
             format!("add 'BuildRequires: {requirement}', or the package that provides it")
         }
-        Kind::Deb => format!("add the package that has {requirement} to Build-Depends"),
+        PackageKind::Deb => format!("add the package that has {requirement} to Build-Depends"),
     }
 }
 
-fn in_the_root(missing: Missing, name: &str, kind: Kind) -> String {
+fn in_the_root(missing: Missing, name: &str, kind: PackageKind) -> String {
     let what = match missing {
         Missing::Library => format!("lib{name}.so"),
         Missing::Perl => name.replace('/', "::"),
@@ -258,7 +262,7 @@ mod tests {
             (Missing::Command, "a b", None),
             (Missing::Header, "x';rm", None),
         ] {
-            assert_eq!(requirement(missing, name, Kind::Rpm).as_deref(), wanted, "{name}");
+            assert_eq!(requirement(missing, name, PackageKind::Rpm).as_deref(), wanted, "{name}");
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::failure::{Cause, DISK_FULL_REMEDY, Failure};
+use crate::error::{Cause, DISK_FULL_REMEDY, Error};
 use crate::{sections, text};
 
 pub use diagnose::{Diagnosis, diagnose};
-pub use missing::Kind;
+pub use missing::PackageKind;
 pub use names::{edit_distance, nearest};
 
 mod diagnose;
@@ -68,8 +68,8 @@ pub fn build_failed(
     subject: &str,
     program: (&str, i32),
     log: &str,
-    kind: Kind,
-) -> (Failure, Option<String>) {
+    kind: PackageKind,
+) -> (Error, Option<String>) {
     let (program, status) = program;
     let Diagnosis { cause, section, lines, remedy, .. } = diagnose(log, status, kind);
     let place = section.as_ref().map_or(String::new(), |section| format!(" in {section}"));
@@ -78,11 +78,11 @@ pub fn build_failed(
         return (failure, section);
     }
     let remedy = format!("{remedy}; {LOOK_INTO}");
-    (Failure::new(cause, what, remedy).with_details(lines), section)
+    (Error::new(cause, what, remedy).with_details(lines), section)
 }
 
 /// The failure of a build that took longer than it may.
-pub fn timed_out(subject: &str, limit: Duration, log: &str) -> (Failure, Option<String>) {
+pub fn timed_out(subject: &str, limit: Duration, log: &str) -> (Error, Option<String>) {
     let section = failing_section(log);
     let place = section.as_ref().map_or(String::new(), |section| format!(", in {section}"));
     let limit = text::elapsed(limit);
@@ -91,13 +91,13 @@ pub fn timed_out(subject: &str, limit: Duration, log: &str) -> (Failure, Option<
     let remedy = format!(
         "does it wait for something? --time-limit, or 'time_limit' in the dist, allows more; {LOOK_INTO}"
     );
-    (Failure::new(Cause::Time, what, remedy).with_details(last_lines(log)), section)
+    (Error::new(Cause::Time, what, remedy).with_details(last_lines(log)), section)
 }
 
 const LOOK_INTO: &str = "'mach chroot --last' opens the root as the build left it";
 
 /// A failure that names the full disk, if that is what `log` or `room` shows.
-pub fn disk_full(room: Room, log: &str, what: &str) -> Option<Failure> {
+pub fn disk_full(room: Room, log: &str, what: &str) -> Option<Error> {
     const SCARCE_BYTES: u64 = 1 << 20;
     // Of the system's errors; of rpm, which counts beforehand; of apt.
     const DISK_FULL_SIGNS: [&str; 5] = [
@@ -120,7 +120,7 @@ pub fn disk_full(room: Room, log: &str, what: &str) -> Option<Failure> {
         format!("; {} of {} MiB are free", free >> 20, all >> 20)
     });
     let what = format!("{what}: the working area is full (ENOSPC){room}");
-    Some(Failure::new(Cause::Resource, what, DISK_FULL_REMEDY).with_details(last_lines(log)))
+    Some(Error::new(Cause::Resource, what, DISK_FULL_REMEDY).with_details(last_lines(log)))
 }
 
 #[cfg(test)]

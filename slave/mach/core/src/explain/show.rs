@@ -1,8 +1,8 @@
 //! Which lines are shown of the findings that count: a block for each of a few of them.
 
+use crate::error::Cause;
 use crate::explain::find::{Finding, is_trace};
 use crate::explain::rules::{After, Place, Rank};
-use crate::failure::Cause;
 use crate::text;
 
 const BLOCKS: usize = 4;

@@ -8,7 +8,7 @@ const KINDS: &[&str] = &["primary", "filelists", "group", "modules"];
 
 /// A file that `repomd.xml` names.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Listed {
+pub struct MetadataEntry {
     /// Below the repository: `repodata/NAME`.
     pub place: String,
     /// Hex.
@@ -16,11 +16,11 @@ pub struct Listed {
 }
 
 /// The files of an index that a solver reads.
-pub fn listed(index: &[u8]) -> Result<Vec<Listed>, String> {
+pub fn listed(index: &[u8]) -> Result<Vec<MetadataEntry>, String> {
     let text = std::str::from_utf8(index).map_err(|error| error.to_string())?;
     let mut reader = quick_xml::Reader::from_str(text);
     let mut files = Vec::new();
-    let mut current: Option<Listed> = None;
+    let mut current: Option<MetadataEntry> = None;
     let mut in_checksum = false;
     loop {
         match reader.read_event().map_err(|error| error.to_string())? {
@@ -29,7 +29,7 @@ pub fn listed(index: &[u8]) -> Result<Vec<Listed>, String> {
                 "data" => {
                     let kind = attribute(&tag, "type").unwrap_or_default();
                     let is_read = KINDS.contains(&kind.trim_end_matches("_gz"));
-                    current = is_read.then(Listed::default);
+                    current = is_read.then(MetadataEntry::default);
                 }
                 "checksum" => in_checksum = attribute(&tag, "type").as_deref() == Some("sha256"),
                 "location" => {
@@ -58,7 +58,7 @@ pub fn listed(index: &[u8]) -> Result<Vec<Listed>, String> {
     files.into_iter().map(judge).collect()
 }
 
-fn judge(file: Listed) -> Result<Listed, String> {
+fn judge(file: MetadataEntry) -> Result<MetadataEntry, String> {
     let plain = |name: &str| {
         !name.is_empty()
             && !name.starts_with('.')
@@ -94,7 +94,8 @@ mod tests {
     #[test]
     fn what_a_solver_reads_is_found() {
         let found = listed(index("primary", "sha256", "repodata/p.xml.zst").as_bytes()).unwrap();
-        let wanted = Listed { place: "repodata/p.xml.zst".to_owned(), sha256: "ab".to_owned() };
+        let wanted =
+            MetadataEntry { place: "repodata/p.xml.zst".to_owned(), sha256: "ab".to_owned() };
         assert_eq!(found, [wanted]);
     }
 

@@ -16,12 +16,12 @@ const LINES_LIMIT: usize = 10_000;
 
 /// What such a file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listed {
+pub struct Sumfile {
     strong: BTreeMap<String, Vec<Checksum>>,
     weak: BTreeMap<String, &'static str>,
 }
 
-impl Listed {
+impl Sumfile {
     /// Of the text of such a file; errors name the line.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut listed = Self::default();
@@ -111,7 +111,7 @@ mod tests {
             "# a comment\n\nSHA512 (x (1).tar) = {sha512}\n{sha256}  y.tar\n{sha256} *y.bin\n\
              sha256:{sha256}  z.tar\nSHA256 (z.tar) = {sha256}\n"
         );
-        let listed = Listed::parse(&text).unwrap();
+        let listed = Sumfile::parse(&text).unwrap();
         assert_eq!(listed.of("x (1).tar")[0].to_string(), format!("sha512:{sha512}"));
         for name in ["y.tar", "y.bin"] {
             assert_eq!(listed.of(name)[0].to_string(), format!("sha256:{sha256}"));
@@ -124,7 +124,7 @@ mod tests {
     fn weak_digests_vouch_for_nothing() {
         let (md5, sha256) = ("c".repeat(32), "a".repeat(64));
         let text = format!("{md5}  x.tar\nMD5 (y.tar) = {md5}\nSHA256 (y.tar) = {sha256}\n");
-        let listed = Listed::parse(&text).unwrap();
+        let listed = Sumfile::parse(&text).unwrap();
         assert!(listed.of("x.tar").is_empty());
         assert_eq!(listed.only_weak("x.tar"), Some("md5"));
         assert_eq!(listed.only_weak("y.tar"), None);
@@ -141,7 +141,7 @@ mod tests {
             (&format!("SHA256 (/etc/passwd) = {sha256}"), "no name of a file"),
             (&"é".repeat(40), "is no digest"),
         ] {
-            let said = Listed::parse(&format!("\n{line}\n")).unwrap_err();
+            let said = Sumfile::parse(&format!("\n{line}\n")).unwrap_err();
             assert!(said.starts_with("line 2: ") && said.contains(wanted), "{said}");
         }
     }
@@ -149,7 +149,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "[ -~\u{0}\n()=:*\u{e9}]{0,300}") {
-            let _ = Listed::parse(&text);
+            let _ = Sumfile::parse(&text);
         }
     }
 }

@@ -24,7 +24,7 @@ const FILE_LIMIT_BYTES: u64 = 8 << 30;
 
 /// How sure mach is that a package is what its maker wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checked {
+pub enum DigestCheck {
     /// Header and payload agree with their SHA-256.
     Sha256,
     /// The package has only older digests: `rpm -K` must look at it.
@@ -61,7 +61,7 @@ impl Needs {
 
 /// What a source package that a build has written says of its spec.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Declared {
+pub struct SourceHeader {
     /// What must and must not be in its root.
     pub needs: Needs,
     /// For which machines it is.
@@ -86,7 +86,7 @@ pub struct Source {
     /// Names of sources that it keeps out (`NoSource`).
     pub kept_out: Vec<String>,
     /// Those, as they were found beside it.
-    pub beside: Vec<KeptOut>,
+    pub beside: Vec<ExcludedSource>,
     /// What its files take when unpacked, as its header says.
     pub unpacked_bytes: u64,
     /// The time of its newest changelog entry, as rpmbuild takes it for SOURCE_DATE_EPOCH.
@@ -98,12 +98,12 @@ pub struct Source {
     /// Size of the file.
     pub size_bytes: u64,
     /// Whether its digests have been compared.
-    pub checked: Checked,
+    pub checked: DigestCheck,
 }
 
 /// A source beside its package.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptOut {
+pub struct ExcludedSource {
     /// Its name, as the package's header has it.
     pub name: String,
     /// Where it is.
@@ -152,7 +152,7 @@ pub fn read(file: &mut impl Read, path: &Path) -> Result<Source, String> {
     // Before gigabytes of payload are read.
     let package = PackageName::of_source(&preamble)?;
     let Needs { requirements, conflicts } = needs(&preamble)?;
-    let files::Judged { spec, kept_out, unpacked_bytes } = files::judge(&preamble)?;
+    let files::SourceFiles { spec, kept_out, unpacked_bytes } = files::judge(&preamble)?;
     let changelog_time = changelog_time(&preamble)?;
     let files_time = preamble.numbers(IndexTag::RPMTAG_FILEMTIMES)?.into_iter().max();
     let reading_failed = |error| format!("reading it failed: {error}");
@@ -193,7 +193,7 @@ fn is_source(preamble: &Preamble) -> bool {
 }
 
 /// Compares size and digests with what the package says of itself.
-fn check(preamble: &Preamble, payload: &(String, u64)) -> Result<Checked, String> {
+fn check(preamble: &Preamble, payload: &(String, u64)) -> Result<DigestCheck, String> {
     let Preamble { metadata, header_bytes } = preamble;
     let (payload_sha256, payload_size) = payload;
     let signature = &metadata.signature;
@@ -214,28 +214,28 @@ fn check(preamble: &Preamble, payload: &(String, u64)) -> Result<Checked, String
     }
     let algorithm = preamble.numbers(IndexTag::RPMTAG_PAYLOADSHA256ALGO)?;
     match (preamble.strings(IndexTag::RPMTAG_PAYLOADSHA256)?.first(), &algorithm[..]) {
-        (Some(wanted), [SHA256]) if wanted == payload_sha256 => Ok(Checked::Sha256),
+        (Some(wanted), [SHA256]) if wanted == payload_sha256 => Ok(DigestCheck::Sha256),
         (Some(_), [SHA256]) => Err("its payload is damaged: the SHA-256 differs".to_owned()),
         _ => not_yet(preamble),
     }
 }
 
 /// rpm is asked only where it has something to compare.
-fn not_yet(preamble: &Preamble) -> Result<Checked, String> {
+fn not_yet(preamble: &Preamble) -> Result<DigestCheck, String> {
     let signature = &preamble.metadata.signature;
     if signature.entry_is_present(IndexSignatureTag::RPMSIGTAG_MD5) {
-        return Ok(Checked::NotYet);
+        return Ok(DigestCheck::NotYet);
     }
     Err("it carries no digest of its payload, so nobody can tell whether it is whole".to_owned())
 }
 
 /// What a source package that a build has written says of its spec. Only the header is read.
-pub fn declared(file: &mut impl Read) -> Result<Declared, String> {
+pub fn declared(file: &mut impl Read) -> Result<SourceHeader, String> {
     let preamble = header::read_preamble(file).map_err(|error| error.to_string())?;
     if !is_source(&preamble) {
         return Err("it is a binary package".to_owned());
     }
-    Ok(Declared { needs: needs(&preamble)?, platforms: Platforms::of(&preamble)? })
+    Ok(SourceHeader { needs: needs(&preamble)?, platforms: Platforms::of(&preamble)? })
 }
 
 fn needs(preamble: &Preamble) -> Result<Needs, String> {

@@ -41,7 +41,7 @@ fn a_whole_package_is_read() {
     assert_eq!(source.package.to_string(), "hello-1.0-1.world");
     assert_eq!(source.file_name(), "hello-1.0-1.world.src.rpm");
     assert_eq!((source.spec.as_str(), source.unpacked_bytes), ("hello.spec", 20));
-    assert_eq!(source.checked, Checked::Sha256);
+    assert_eq!(source.checked, DigestCheck::Sha256);
     assert_eq!(source.sha256, digest::of_bytes(&bytes));
     let required: Vec<String> = source.requirements.iter().map(ToString::to_string).collect();
     assert_eq!(required, ["make", "zlib-devel >= 1.2"]);
@@ -178,7 +178,7 @@ fn old(signature: Entries) -> Result<Source, String> {
 #[test]
 fn without_sha256_rpm_is_asked_where_it_has_something_to_compare() {
     let md5 = || (tag::SIGNATURE_MD5, Value::Bytes(vec![0; 16]));
-    assert_eq!(old(Entries::from([md5()])).unwrap().checked, Checked::NotYet);
+    assert_eq!(old(Entries::from([md5()])).unwrap().checked, DigestCheck::NotYet);
     let size = (tag::SIGNATURE_SIZE, Value::Words(vec![7]));
     assert!(old(Entries::from([md5(), size])).unwrap_err().contains("too long"));
     assert!(old(Entries::new()).unwrap_err().contains("no digest"));

@@ -8,7 +8,7 @@ const DECLARED_LIMIT: usize = 10_000;
 
 /// A `SourceN:` or `PatchN:` of a spec, its macros expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declared {
+pub struct SpecSource {
     /// `Source0`, `Patch1`, as it stands in the spec.
     pub tag: String,
     /// Name of the file: what stands behind the last `/`, as rpm has it.
@@ -18,8 +18,8 @@ pub struct Declared {
 }
 
 /// What an expanded spec declares, each name once; errors name what cannot be a source.
-pub fn declared(expanded: &str) -> Result<Vec<Declared>, String> {
-    let mut found: Vec<Declared> = Vec::new();
+pub fn declared(expanded: &str) -> Result<Vec<SpecSource>, String> {
+    let mut found: Vec<SpecSource> = Vec::new();
     let mut section = Section::Preamble;
     for line in expanded.lines() {
         if let Some(next) = Section::begun_by(line) {
@@ -109,13 +109,13 @@ impl Section {
     }
 }
 
-fn judge(tag: &str, value: &str) -> Result<Declared, String> {
+fn judge(tag: &str, value: &str) -> Result<SpecSource, String> {
     let name = value.rsplit('/').next().unwrap_or_default();
     if !is_file_name(name) {
         return Err(format!("{tag} is {value:?}, which names no file"));
     }
     let url = is_url(value).then(|| Url::parse(value));
-    Ok(Declared { tag: tag.to_owned(), name: name.to_owned(), url })
+    Ok(SpecSource { tag: tag.to_owned(), name: name.to_owned(), url })
 }
 
 #[cfg(test)]

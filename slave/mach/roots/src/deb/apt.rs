@@ -6,12 +6,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use mach_core::deb::output::{self, Said};
+use mach_core::deb::output::{self, ProgramOutput};
 use mach_core::deb::relation::Relations;
 use mach_core::digest::Sum;
 use mach_core::distribution::CHAIN;
 use mach_core::distribution::REPOSITORIES;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::Resolution;
 use mach_run::area::Lock;
 use mach_run::cells::{self, Program, STATE, Streams};
@@ -19,7 +19,7 @@ use mach_run::log::read_log_end;
 use rustix::fs::FlockOperation;
 
 use super::unmet;
-use crate::context::Workshop;
+use crate::context::Context;
 
 /// Where the questions are: apt's configuration, sources, keys, what it takes for installed.
 const QUESTIONS: &str = "/home";
@@ -38,7 +38,7 @@ pub struct Suite {
     /// Its components: `main`.
     pub components: Vec<String>,
     /// Keys its metadata must be signed with; `None`: it need not be signed.
-    pub keys: Option<Vec<Key>>,
+    pub keys: Option<Vec<KeyFile>>,
     /// Whether metadata may be older than they say they are good for. True of what the slave's owner
     /// keeps as files: how old that may be is theirs to decide.
     pub may_be_old: bool,
@@ -46,9 +46,9 @@ pub struct Suite {
 
 /// OpenPGP keys, as a file holds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key(pub Vec<u8>);
+pub struct KeyFile(pub Vec<u8>);
 
-impl Key {
+impl KeyFile {
     /// apt tells the two forms by the file's name.
     fn extension(&self) -> &'static str {
         match self.0.starts_with(b"-----BEGIN") {
@@ -60,7 +60,7 @@ impl Key {
 
 /// apt, with the metadata of a dist's suites at hand.
 pub struct Apt<'a> {
-    workshop: &'a Workshop<'a>,
+    context: &'a Context<'a>,
     architecture: String,
     skeleton: PathBuf,
     state: PathBuf,
@@ -73,13 +73,13 @@ impl<'a> Apt<'a> {
     ///
     /// `chain` is the repository of a chain; metadata that include it are never kept.
     pub fn new(
-        workshop: &'a Workshop<'a>,
+        context: &'a Context<'a>,
         architecture: &str,
         suites: &[Suite],
         chain: Option<&Path>,
         state_digest: &str,
-    ) -> Result<Self, Failure> {
-        let run = &workshop.run.path;
+    ) -> Result<Self, Error> {
+        let run = &context.run.path;
         let skeleton = run.join(if chain.is_some() { "apt-chain" } else { "apt" });
         if !skeleton.exists() {
             make_questions(&skeleton, architecture, suites, chain.is_some())?;
@@ -88,7 +88,7 @@ impl<'a> Apt<'a> {
             suites.iter().map(|suite| (suite.repository.clone(), suite.path.clone())).collect();
         repositories.extend(chain.map(|path| (CHAIN.to_owned(), path.to_owned())));
         let mut apt = Self {
-            workshop,
+            context,
             architecture: architecture.to_owned(),
             skeleton,
             state: run.join("apt-state"),
@@ -102,11 +102,11 @@ impl<'a> Apt<'a> {
         Ok(apt)
     }
 
-    fn find_or_read_metadata(&mut self, state_digest: &str) -> Result<(), Failure> {
+    fn find_or_read_metadata(&mut self, state_digest: &str) -> Result<(), Error> {
         let mut sum = Sum::default();
         [LAYOUT, self.architecture.as_str(), state_digest].iter().for_each(|one| sum.field(one));
         let key = format!("apt-{}", sum.hex().chars().take(16).collect::<String>());
-        let area = self.workshop.area;
+        let area = self.context.area;
         let path = area.cache().join(&key);
         let lock_name = format!("cache-{key}");
         loop {
@@ -128,7 +128,7 @@ impl<'a> Apt<'a> {
     }
 
     /// `apt-get update`, into a state directory in the scratch of the run.
-    fn read_metadata(&self) -> Result<(), Failure> {
+    fn read_metadata(&self) -> Result<(), Error> {
         let _ = fs::remove_dir_all(&self.state);
         for name in ["lists/partial", "cache/archives/partial"] {
             let path = self.state.join(name);
@@ -141,17 +141,17 @@ impl<'a> Apt<'a> {
         };
         let complaints: Vec<String> = said.text.lines().filter(failed).map(str::to_owned).collect();
         if said.status != 0 || !complaints.is_empty() {
-            return Err(metadata_failed(&self.workshop.dist.name, complaints));
+            return Err(metadata_failed(&self.context.dist.name, complaints));
         }
         let said = self.ask(&["/usr/bin/apt-cache", "gencaches"], true)?;
         match said.status {
             0 => Ok(()),
-            _ => Err(metadata_failed(&self.workshop.dist.name, Vec::new())),
+            _ => Err(metadata_failed(&self.context.dist.name, Vec::new())),
         }
     }
 
     /// What a root needs that holds all Essential packages and `names`.
-    pub fn root(&self, names: &[String]) -> Result<Resolution, Failure> {
+    pub fn root(&self, names: &[String]) -> Result<Resolution, Error> {
         let mut argv = question("install");
         argv.push("?essential".to_owned());
         argv.extend(names.iter().cloned());
@@ -169,7 +169,7 @@ impl<'a> Apt<'a> {
         base: &Resolution,
         depends: &Relations,
         conflicts: &Relations,
-    ) -> Result<Resolution, Failure> {
+    ) -> Result<Resolution, Error> {
         self.pretend_installed(base)?;
         let mut argv = question("satisfy");
         argv.extend(depends.lines());
@@ -187,13 +187,13 @@ impl<'a> Apt<'a> {
     }
 
     /// Names of all packages there are, real and virtual.
-    pub fn names(&self) -> Result<Vec<String>, Failure> {
+    pub fn names(&self) -> Result<Vec<String>, Error> {
         let said = self.ask(&["/usr/bin/apt-cache", "pkgnames", "--all-names"], false)?;
         Ok(said.text.lines().map(str::to_owned).collect())
     }
 
     /// The versions there are of a package.
-    pub fn versions(&self, name: &str) -> Result<Vec<String>, Failure> {
+    pub fn versions(&self, name: &str) -> Result<Vec<String>, Error> {
         let said = self.ask(&["/usr/bin/apt-cache", "madison", "--", name], false)?;
         Ok(output::versions(&said.text))
     }
@@ -206,11 +206,11 @@ impl<'a> Apt<'a> {
 
     /// Who is being built, and for which dist.
     pub fn subject(&self) -> (&str, &str) {
-        (self.workshop.progress.subject(), &self.workshop.dist.name)
+        (self.context.progress.subject(), &self.context.dist.name)
     }
 
     /// Lets apt take `base` for installed: by what the metadata say of it, not by any root's database.
-    fn pretend_installed(&self, base: &Resolution) -> Result<(), Failure> {
+    fn pretend_installed(&self, base: &Resolution) -> Result<(), Error> {
         let mut argv: Vec<String> =
             ["/usr/bin/apt-cache", "show", "--no-all-versions"].map(str::to_owned).into();
         argv.extend(base.packages.iter().filter_map(|package| {
@@ -222,7 +222,7 @@ impl<'a> Apt<'a> {
         let status = output::installed(&said.text);
         if said.status != 0 || status.matches("\nStatus: ").count() != base.packages.len() {
             let what = "apt does not know the packages of a root that it has resolved";
-            return Err(Failure::new(
+            return Err(Error::new(
                 Cause::Internal,
                 what,
                 "read root.log; 'mach scrub' begins anew",
@@ -232,9 +232,9 @@ impl<'a> Apt<'a> {
         fs::write(&path, status).on("write", &path)
     }
 
-    fn ask(&self, argv: &[impl AsRef<str>], may_write: bool) -> Result<Said, Failure> {
+    fn ask(&self, argv: &[impl AsRef<str>], may_write: bool) -> Result<ProgramOutput, Error> {
         let argv: Vec<String> = argv.iter().map(|word| word.as_ref().to_owned()).collect();
-        let path = self.workshop.run.path.join("apt-said");
+        let path = self.context.run.path.join("apt-said");
         let log = File::create(&path).on("create", &path)?;
         let cell = cells::solver(&self.skeleton, &self.repositories, &self.state, may_write);
         let mut program = Program::as_root(&argv, QUESTIONS);
@@ -242,9 +242,9 @@ impl<'a> Apt<'a> {
         let status = cells::run(cell, &program, Streams::log(&log, &path)?, &mut || ())?.status;
         let text = read_log_end(&path);
         if status != 0 {
-            self.workshop.note(&format!("{} ended with {status}:\n{text}", argv.join(" ")))?;
+            self.context.note(&format!("{} ended with {status}:\n{text}", argv.join(" ")))?;
         }
-        Ok(Said { status, text })
+        Ok(ProgramOutput { status, text })
     }
 }
 
@@ -258,12 +258,12 @@ fn question(verb: &str) -> Vec<String> {
     words.map(str::to_owned).into()
 }
 
-fn metadata_failed(dist: &str, complaints: Vec<String>) -> Failure {
+fn metadata_failed(dist: &str, complaints: Vec<String>) -> Error {
     let worst = complaints.iter().find(|line| line.starts_with("E: ")).or(complaints.first());
     let first = worst.map_or("apt failed", String::as_str);
     let what = format!("the metadata of {dist} cannot be used: {first}");
     let remedy = "is the repository whole and signed by one of the dist's keys? read root.log";
-    Failure::new(Cause::Root, what, remedy).with_details(complaints)
+    Error::new(Cause::Root, what, remedy).with_details(complaints)
 }
 
 /// What a solver's cell has as its root: apt's configuration, its sources, their keys.
@@ -272,7 +272,7 @@ fn make_questions(
     architecture: &str,
     suites: &[Suite],
     has_chain: bool,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let (sources, keys) = sources(suites, has_chain);
     let files = [
         ("apt.conf", configuration(architecture)),
@@ -344,7 +344,7 @@ fn preferences() -> String {
 mod tests {
     use super::*;
 
-    fn suite(keys: Option<Vec<Key>>) -> Suite {
+    fn suite(keys: Option<Vec<KeyFile>>) -> Suite {
         Suite {
             repository: "bookworm".to_owned(),
             path: PathBuf::from("/mnt/shares/debian/debian"),
@@ -357,7 +357,8 @@ mod tests {
 
     #[test]
     fn each_suite_has_its_own_keys() {
-        let keys = vec![Key(b"-----BEGIN PGP PUBLIC KEY BLOCK-----".into()), Key(vec![0x99])];
+        let keys =
+            vec![KeyFile(b"-----BEGIN PGP PUBLIC KEY BLOCK-----".into()), KeyFile(vec![0x99])];
         let (text, files) = sources(&[suite(Some(keys))], true);
         assert_eq!(
             text,

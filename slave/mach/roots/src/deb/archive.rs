@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use mach_core::distribution::{self, Address, Dist, Repository};
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::Package;
 
-use super::apt::{Key, Suite};
+use super::apt::{KeyFile, Suite};
 use super::install::Deb;
-use crate::context::{Obtained, RepositoryState, Workshop};
+use crate::context::{Context, PackageFile, RepositoryState};
 use crate::obtain;
 
 /// The largest file of keys that is read.
@@ -28,7 +28,7 @@ pub fn architecture(dist: &Dist) -> &str {
 }
 
 /// The suite of a repository of the dist, whose metadata is at `path`.
-pub fn suite(repository: &Repository, path: &Path) -> Result<Suite, Failure> {
+pub fn suite(repository: &Repository, path: &Path) -> Result<Suite, Error> {
     let keys = match repository.check_metadata {
         true => Some(repository.keys.iter().map(key).collect::<Result<_, _>>()?),
         false => None,
@@ -43,16 +43,16 @@ pub fn suite(repository: &Repository, path: &Path) -> Result<Suite, Failure> {
     })
 }
 
-fn key(key: &distribution::Key) -> Result<Key, Failure> {
+fn key(key: &distribution::TrustedKey) -> Result<KeyFile, Error> {
     match key {
-        distribution::Key::Armored(text) => Ok(Key(text.clone().into_bytes())),
-        distribution::Key::File(path) => {
+        distribution::TrustedKey::Armored(text) => Ok(KeyFile(text.clone().into_bytes())),
+        distribution::TrustedKey::File(path) => {
             let metadata = fs::metadata(path).on("look at the key", path)?;
             if !metadata.is_file() || metadata.len() > KEY_LIMIT_BYTES {
                 let what = format!("{} is no file of OpenPGP keys", path.display());
-                return Err(Failure::new(Cause::Usage, what, "correct 'keys' in the dist"));
+                return Err(Error::new(Cause::Usage, what, "correct 'keys' in the dist"));
             }
-            fs::read(path).map(Key).on("read the key", path)
+            fs::read(path).map(KeyFile).on("read the key", path)
         }
     }
 }
@@ -60,13 +60,13 @@ fn key(key: &distribution::Key) -> Result<Key, Failure> {
 /// Package files by what apt has said of them, each compared with its digest. If some are not there,
 /// all of those are named.
 pub fn debs(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     repositories: &[&RepositoryState],
     packages: &[&Package],
     tick: &mut dyn FnMut(),
-) -> Result<Vec<Deb>, Failure> {
-    let files = obtain::obtain(workshop, repositories, packages, tick)?;
-    let deb = |(package, file): (&&Package, Obtained)| Deb {
+) -> Result<Vec<Deb>, Error> {
+    let files = obtain::obtain(context, repositories, packages, tick)?;
+    let deb = |(package, file): (&&Package, PackageFile)| Deb {
         nevra: package.nevra.clone(),
         path: file.path,
     };

@@ -6,11 +6,11 @@ use std::path::Path;
 use mach_core::deb::output;
 use mach_core::digest;
 use mach_core::distribution::CHAIN;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_run::area::entries;
 use mach_run::cells::{self, LAYER, Program, Streams};
 
-use crate::context::Workshop;
+use crate::context::Context;
 
 const STANZA_LIMIT_BYTES: usize = 1 << 20;
 /// Fields that are ours to write, whatever a package says of itself.
@@ -19,11 +19,11 @@ const OURS: [&str; 5] = ["Filename", "Size", "SHA256", "MD5sum", "Status"];
 /// Writes the index of all packages in `repository`, a directory of a chain.
 ///
 /// What a package says of itself is read in a cell: a build has made it.
-pub fn make(workshop: &Workshop<'_>, repository: &Path) -> Result<(), Failure> {
+pub fn make(context: &Context<'_>, repository: &Path) -> Result<(), Error> {
     let mut text = String::new();
     for path in entries(repository)? {
         if path.extension().is_some_and(|extension| extension == "deb") {
-            text += &stanza(workshop, &path)?;
+            text += &stanza(context, &path)?;
         }
     }
     let packages = repository.join("Packages");
@@ -39,32 +39,32 @@ pub fn make(workshop: &Workshop<'_>, repository: &Path) -> Result<(), Failure> {
 }
 
 /// A package's fields, with those by which apt finds it.
-fn stanza(workshop: &Workshop<'_>, path: &Path) -> Result<String, Failure> {
+fn stanza(context: &Context<'_>, path: &Path) -> Result<String, Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let fields = fields(workshop, path)?;
+    let fields = fields(context, path)?;
     let mut file = File::open(path).on("open", path)?;
     let (sha256, size) = digest::of_reader(&mut file).on("read", path)?;
     Ok(format!("{}\nFilename: ./{name}\nSize: {size}\nSHA256: {sha256}\n\n", judged(&fields)))
 }
 
 /// The control fields of a package, as `dpkg-deb --field` prints them.
-pub fn fields(workshop: &Workshop<'_>, path: &Path) -> Result<String, Failure> {
+pub fn fields(context: &Context<'_>, path: &Path) -> Result<String, Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let refuse = |why: &str| {
         let what = format!("{name} is no usable package: {why}");
-        Failure::new(Cause::Install, what, "mend debian/rules and debian/control; read root.log")
+        Error::new(Cause::Install, what, "mend debian/rules and debian/control; read root.log")
     };
-    let skeleton = workshop.run.path.join("reader");
+    let skeleton = context.run.path.join("reader");
     if !skeleton.exists() {
         cells::make_skeleton(&skeleton, &[])?;
     }
-    let said = workshop.run.path.join("fields");
+    let said = context.run.path.join("fields");
     let out = File::create(&said).on("create", &said)?;
     let shown = path.parent().unwrap_or(path);
     let cell = cells::reader(&skeleton, shown);
     let program =
         Program::as_root(["/usr/bin/dpkg-deb", "--field", &format!("{LAYER}/{name}")], cells::HOME);
-    let streams = Streams::Files { out, err: workshop.open_root_log()? };
+    let streams = Streams::Files { out, err: context.open_root_log()? };
     let ended = cells::run(cell, &program, streams, &mut || ())?;
     let text = fs::read(&said).on("read", &said)?;
     if ended.status != 0 || text.len() > STANZA_LIMIT_BYTES {

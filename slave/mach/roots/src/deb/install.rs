@@ -8,12 +8,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use mach_core::deb::output;
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::explain;
-use mach_core::failure::{Cause, Failure, OnPath};
 use mach_run::cells::{self, LAYER, Program, Streams};
 use mach_run::log::read_log_end;
 
-use crate::context::Workshop;
+use crate::context::Context;
 
 /// Where a cell has the packages: below a tmpfs, so never in the layer.
 const PACKAGES: &str = "/run/mach/packages";
@@ -41,43 +41,39 @@ impl Deb {
 
 /// Makes a root of `debs` in `root`, an empty directory (mounted as an overlay).
 pub fn first(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     root: &Path,
     debs: &[Deb],
     tick: &mut dyn FnMut(),
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     for name in MERGED {
         let path = root.join("usr").join(name);
         fs::create_dir_all(&path).on("make the directory", &path)?;
         symlink(format!("usr/{name}"), root.join(name)).on("make a link in", root)?;
     }
-    unpack(workshop, root, debs, tick)?;
+    unpack(context, root, debs, tick)?;
     let mut argv = dpkg(&["--force-depends", "--install"]);
     argv.extend(debs.iter().map(Deb::shown));
-    if in_root(workshop, root, debs, &["/bin/sh", "-ec", BEGINNING], tick)? != 0
-        || in_root(workshop, root, debs, &argv, tick)? != 0
+    if in_root(context, root, debs, &["/bin/sh", "-ec", BEGINNING], tick)? != 0
+        || in_root(context, root, debs, &argv, tick)? != 0
     {
-        return Err(failed(workshop, "the first packages of a root cannot be installed"));
+        return Err(failed(context, "the first packages of a root cannot be installed"));
     }
-    match missing(workshop, root, debs)? {
-        left if left.is_empty() => spare_triggers(workshop, root, tick),
-        left => Err(not_installed(workshop, &left)),
+    match missing(context, root, debs)? {
+        left if left.is_empty() => spare_triggers(context, root, tick),
+        left => Err(not_installed(context, &left)),
     }
 }
 
 /// Answers debconf beforehand so that man-db keeps no index of manual pages: nothing in a build looks
 /// one up, and making it takes a fifth of the time of a usual layer. Debian's builders do the same
 /// (Debian bug 554914). Without debconf the index is made, and the layer is no worse for it.
-fn spare_triggers(
-    workshop: &Workshop<'_>,
-    root: &Path,
-    tick: &mut dyn FnMut(),
-) -> Result<(), Failure> {
+fn spare_triggers(context: &Context<'_>, root: &Path, tick: &mut dyn FnMut()) -> Result<(), Error> {
     const SCRIPT: &str = "command -v debconf-set-selections >/dev/null || exit 0\n\
         echo 'man-db man-db/auto-update boolean false' | debconf-set-selections\n";
-    match in_root(workshop, root, &[], &["/bin/sh", "-ec", SCRIPT], tick)? {
+    match in_root(context, root, &[], &["/bin/sh", "-ec", SCRIPT], tick)? {
         0 => Ok(()),
-        _ => Err(failed(workshop, "debconf takes no answer")),
+        _ => Err(failed(context, "debconf takes no answer")),
     }
 }
 
@@ -88,12 +84,12 @@ const BEGINNING: &str = "touch /var/lib/dpkg/status /var/lib/dpkg/available\n\
 
 /// Unpacks with the slave's dpkg-deb, which runs nothing of what is unpacked.
 fn unpack(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     root: &Path,
     debs: &[Deb],
     tick: &mut dyn FnMut(),
-) -> Result<(), Failure> {
-    let skeleton = workshop.run.path.join("unpacker");
+) -> Result<(), Error> {
+    let skeleton = context.run.path.join("unpacker");
     cells::make_skeleton(&skeleton, &[])?;
     let mut cell = cells::indexer(&skeleton, root);
     show(&mut cell, debs);
@@ -106,19 +102,19 @@ fn unpack(
     let mut argv = argv.map(str::to_owned).to_vec();
     argv.extend(debs.iter().map(Deb::shown));
     let program = Program::as_root(argv, cells::HOME);
-    match run(workshop, cell, &program, tick)? {
+    match run(context, cell, &program, tick)? {
         0 => Ok(()),
-        _ => Err(failed(workshop, "the first packages of a root cannot be unpacked")),
+        _ => Err(failed(context, "the first packages of a root cannot be unpacked")),
     }
 }
 
 /// Adds `debs` to a root. What must be configured before another is unpacked, is.
 pub fn add(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     root: &Path,
     debs: &[Deb],
     tick: &mut dyn FnMut(),
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     if debs.is_empty() {
         return Ok(());
     }
@@ -126,19 +122,19 @@ pub fn add(
     for _ in 0..ROUNDS_LIMIT {
         let mut argv = dpkg(&["--unpack"]);
         argv.extend(left.iter().map(Deb::shown));
-        let unpacked = in_root(workshop, root, debs, &argv, tick)?;
+        let unpacked = in_root(context, root, debs, &argv, tick)?;
         let argv = dpkg(&["--configure", "--pending"]);
-        let configured = in_root(workshop, root, debs, &argv, tick)?;
-        let still = missing(workshop, root, debs)?;
+        let configured = in_root(context, root, debs, &argv, tick)?;
+        let still = missing(context, root, debs)?;
         if still.is_empty() && unpacked == 0 && configured == 0 {
             return Ok(());
         }
         if still.is_empty() || still.len() >= left.len() {
-            return Err(not_installed(workshop, &still));
+            return Err(not_installed(context, &still));
         }
         left = still;
     }
-    Err(not_installed(workshop, &left))
+    Err(not_installed(context, &left))
 }
 
 fn dpkg(words: &[&str]) -> Vec<String> {
@@ -148,19 +144,19 @@ fn dpkg(words: &[&str]) -> Vec<String> {
 }
 
 /// Those of `debs` that the root's dpkg does not call installed.
-fn missing(workshop: &Workshop<'_>, root: &Path, debs: &[Deb]) -> Result<Vec<Deb>, Failure> {
-    let installed = contents(workshop, root)?;
+fn missing(context: &Context<'_>, root: &Path, debs: &[Deb]) -> Result<Vec<Deb>, Error> {
+    let installed = contents(context, root)?;
     let is_missing = |deb: &&Deb| installed.binary_search(&deb.nevra).is_err();
     Ok(debs.iter().filter(is_missing).cloned().collect())
 }
 
 /// Name, version and architecture of every installed package, sorted, asked of the root's own dpkg.
-pub fn contents(workshop: &Workshop<'_>, root: &Path) -> Result<Vec<String>, Failure> {
+pub fn contents(context: &Context<'_>, root: &Path) -> Result<Vec<String>, Error> {
     const FORMAT: &str = "${db:Status-Abbrev} ${Package}_${Version}_${Architecture}\\n";
-    let path = workshop.run.path.join("contents");
+    let path = context.run.path.join("contents");
     let out = File::create(&path).on("create", &path)?;
-    let err = workshop.open_root_log()?;
-    let cell = cells::inside(root, &workshop.dist.builder.hostname);
+    let err = context.open_root_log()?;
+    let cell = cells::inside(root, &context.dist.builder.hostname);
     let program = Program::as_root(["/usr/bin/dpkg-query", "-W", "-f", FORMAT], "/root");
     cells::run(cell, &program, Streams::Files { out, err }, &mut || ())?;
     let text = fs::read(&path).on("read", &path)?;
@@ -174,21 +170,21 @@ pub fn contents(workshop: &Workshop<'_>, root: &Path) -> Result<Vec<String>, Fai
 }
 
 fn in_root(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     root: &Path,
     debs: &[Deb],
     argv: &[impl AsRef<str>],
     tick: &mut dyn FnMut(),
-) -> Result<i32, Failure> {
-    let mut cell = cells::inside(root, &workshop.dist.builder.hostname);
+) -> Result<i32, Error> {
+    let mut cell = cells::inside(root, &context.dist.builder.hostname);
     show(&mut cell, debs);
     let argv: Vec<String> = argv.iter().map(|word| word.as_ref().to_owned()).collect();
-    let mut program = Program::as_root(argv, "/root").of(workshop.dist);
+    let mut program = Program::as_root(argv, "/root").of(context.dist);
     let variables =
         [("DEBIAN_FRONTEND", "noninteractive"), ("DEBCONF_NONINTERACTIVE_SEEN", "true")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     program.environment.extend(variables);
-    run(workshop, cell, &program, tick)
+    run(context, cell, &program, tick)
 }
 
 fn show(cell: &mut slave_cell::Cell, debs: &[Deb]) {
@@ -196,27 +192,27 @@ fn show(cell: &mut slave_cell::Cell, debs: &[Deb]) {
 }
 
 fn run(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     cell: slave_cell::Cell,
     program: &Program,
     tick: &mut dyn FnMut(),
-) -> Result<i32, Failure> {
-    let log = Streams::log(&workshop.open_root_log()?, &workshop.root_log())?;
+) -> Result<i32, Error> {
+    let log = Streams::log(&context.open_root_log()?, &context.root_log())?;
     Ok(cells::run(cell, program, log, tick)?.status)
 }
 
-fn not_installed(workshop: &Workshop<'_>, left: &[Deb]) -> Failure {
+fn not_installed(context: &Context<'_>, left: &[Deb]) -> Error {
     let names: Vec<&str> = left.iter().map(|deb| deb.nevra.as_str()).take(5).collect();
-    failed(workshop, &format!("dpkg does not install {}", names.join(", ")))
+    failed(context, &format!("dpkg does not install {}", names.join(", ")))
 }
 
-fn failed(workshop: &Workshop<'_>, what: &str) -> Failure {
-    let text = read_log_end(&workshop.root_log());
-    if let Some(failure) = explain::disk_full(workshop.area.room_bytes(), &text, what) {
+fn failed(context: &Context<'_>, what: &str) -> Error {
+    let text = read_log_end(&context.root_log());
+    if let Some(failure) = explain::disk_full(context.area.room_bytes(), &text, what) {
         return failure;
     }
-    let what = format!("{what} in {}", workshop.dist.name);
-    Failure::new(Cause::Root, what, "read root.log; is the repository whole?")
+    let what = format!("{what} in {}", context.dist.name);
+    Error::new(Cause::Root, what, "read root.log; is the repository whole?")
         .with_details(explain::last_lines(&text))
 }
 
@@ -232,9 +228,9 @@ mod tests {
         let run = area.new_run().unwrap();
         let dist = mach_run::dists::find("debian-12").unwrap();
         let progress = mach_run::progress::Progress::new("test");
-        let workshop = Workshop::new(&area, &run, &dist, &[], &progress).unwrap();
+        let context = Context::new(&area, &run, &dist, &[], &progress).unwrap();
         // dpkg would refuse a call without a package.
-        add(&workshop, Path::new("/nonexistent"), &[], &mut || ()).unwrap();
+        add(&context, Path::new("/nonexistent"), &[], &mut || ()).unwrap();
     }
 
     #[test]

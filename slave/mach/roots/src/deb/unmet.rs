@@ -1,8 +1,8 @@
 //! Why apt cannot make a root: which relation, and what there is instead.
 
 use mach_core::deb::relation::Relations;
+use mach_core::error::{Cause, Error};
 use mach_core::explain;
-use mach_core::failure::{Cause, Failure};
 
 use super::apt::Apt;
 use crate::rpm::unmet::enumerated;
@@ -25,7 +25,7 @@ struct Complaint {
 }
 
 /// The failure for what apt said when it could not meet `depends` and `conflicts`.
-pub fn failure(apt: &Apt<'_>, depends: &Relations, conflicts: &Relations, said: &str) -> Failure {
+pub fn failure(apt: &Apt<'_>, depends: &Relations, conflicts: &Relations, said: &str) -> Error {
     let (subject, dist) = apt.subject();
     let complaints = complaints(said);
     let removed = removed(said);
@@ -34,12 +34,12 @@ pub fn failure(apt: &Apt<'_>, depends: &Relations, conflicts: &Relations, said: 
             format!("{subject}: Build-Conflicts cannot be met: {first} is in a root of {dist}");
         let line = format!("what would have to go: {}", removed.join(", "));
         let remedy = "correct Build-Conflicts, or the sets of the dist";
-        return Failure::new(Cause::Dependency, what, remedy).with_details(vec![line]);
+        return Error::new(Cause::Dependency, what, remedy).with_details(vec![line]);
     }
     let Some(first) = complaints.first() else {
         let what = format!("{subject}: apt cannot meet {depends} in {dist}");
         let details = explain::last_lines(said);
-        return Failure::new(Cause::Dependency, what, "read root.log").with_details(details);
+        return Error::new(Cause::Dependency, what, "read root.log").with_details(details);
     };
     let what = format!("{subject}: Build-Depends {}", headline(first, &complaints, &apt.places()));
     let names = apt.names().unwrap_or_default();
@@ -47,7 +47,7 @@ pub fn failure(apt: &Apt<'_>, depends: &Relations, conflicts: &Relations, said: 
         describe(one, &names, || apt.versions(name_of(&one.relation)).unwrap_or_default())
     };
     let details = complaints.iter().take(LINES_LIMIT).map(describe).collect();
-    Failure::new(Cause::Dependency, what, REMEDY).with_details(details)
+    Error::new(Cause::Dependency, what, REMEDY).with_details(details)
 }
 
 /// All that the source itself lacks; where that is nothing, what the first of its packages lacks.

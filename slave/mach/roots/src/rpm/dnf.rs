@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mach_core::digest::Sum;
 use mach_core::distribution::CHAIN;
 use mach_core::distribution::Manager;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::{Package, Resolution};
 use mach_run::area::Lock;
 use mach_run::area::touch;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::unmet;
 use crate::context::Request;
-use crate::context::{RepositoryState, Workshop};
+use crate::context::{Context, RepositoryState};
 
 const DNF4: &str = include_str!("solve.py");
 const DNF5: &str = include_str!("solve5.py");
@@ -34,7 +34,7 @@ struct Question<'a> {
     arch: &'a str,
     releasever: &'a str,
     repositories: Vec<Repository>,
-    base: Vec<Kept<'a>>,
+    base: Vec<Exclusion<'a>>,
     base_nevras: Vec<&'a str>,
     names: Vec<String>,
     wanted: Vec<String>,
@@ -50,7 +50,7 @@ struct Repository {
 }
 
 #[derive(Debug, Serialize)]
-struct Kept<'a> {
+struct Exclusion<'a> {
     nevra: &'a str,
     repository: &'a str,
 }
@@ -59,7 +59,7 @@ struct Kept<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Answer {
-    pub packages: Vec<Found>,
+    pub packages: Vec<ResolvedPackage>,
     /// Names and requirements that match nothing.
     pub missing: Vec<String>,
     /// The solver's own sentences, a list for each problem.
@@ -73,7 +73,7 @@ pub(super) struct Answer {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Found {
+pub(super) struct ResolvedPackage {
     nevra: String,
     name: String,
     repository: String,
@@ -84,24 +84,25 @@ pub(super) struct Found {
 }
 
 /// Asks dnf.
-pub(super) fn solve(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
-    let answer = ask(workshop, request)?;
+pub(super) fn solve(context: &Context<'_>, request: &Request<'_>) -> Result<Resolution, Error> {
+    let answer = ask(context, request)?;
     if let Some(error) = &answer.error {
-        let what = format!("the repositories of {} cannot be used: {error}", workshop.dist.name);
-        return Err(Failure::new(Cause::Root, what, "is the repository whole? read root.log"));
+        let what = format!("the repositories of {} cannot be used: {error}", context.dist.name);
+        return Err(Error::new(Cause::Root, what, "is the repository whole? read root.log"));
     }
     if answer.packages.is_empty() {
-        return Err(unmet::failure(workshop, request, &answer));
+        return Err(unmet::failure(context, request, &answer));
     }
     answer.packages.into_iter().map(judge).collect::<Result<_, _>>().map(Resolution::new)
 }
 
 /// Metadata are written by whoever runs the repository: what becomes part of a path is looked at.
-fn judge(found: Found) -> Result<Package, Failure> {
-    let Found { nevra, name, repository, location, digest_kind, sha256, size_bytes } = found;
+fn judge(found: ResolvedPackage) -> Result<Package, Error> {
+    let ResolvedPackage { nevra, name, repository, location, digest_kind, sha256, size_bytes } =
+        found;
     let refuse = |why: String| {
         let what = format!("repository {repository}, package {nevra:?}: {why}");
-        Failure::new(Cause::Root, what, "make the repository's metadata anew with createrepo_c")
+        Error::new(Cause::Root, what, "make the repository's metadata anew with createrepo_c")
     };
     let is_hex = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
     if digest_kind != "sha256" || !is_hex {
@@ -118,20 +119,20 @@ fn judge(found: Found) -> Result<Package, Failure> {
     Ok(Package { nevra, name, repository, location, sha256, size_bytes })
 }
 
-fn ask(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<Answer, Failure> {
-    let skeleton = skeleton(workshop, request)?;
-    let (state, _lock) = state(workshop, request)?;
+fn ask(context: &Context<'_>, request: &Request<'_>) -> Result<Answer, Error> {
+    let skeleton = skeleton(context, request)?;
+    let (state, _lock) = state(context, request)?;
     let repositories: Vec<(String, PathBuf)> = request
-        .repositories(workshop)
+        .repositories(context)
         .into_iter()
         .map(|state| (state.name.clone(), state.path.clone()))
         .collect();
     let cell = cells::solver(&skeleton, &repositories, &state, true);
     let home = cells::HOME;
     let argv = ["/usr/bin/python3", "-I", &format!("{home}/solve.py"), &format!("{home}/question")];
-    let path = workshop.run.path.join("answer");
+    let path = context.run.path.join("answer");
     let out = File::create(&path).on("create", &path)?;
-    let err = workshop.open_root_log()?;
+    let err = context.open_root_log()?;
     let program = Program::as_root(argv, cells::STATE);
     let status = cells::run(cell, &program, Streams::Files { out, err }, &mut || ())?.status;
     let mut text = Vec::new();
@@ -142,14 +143,14 @@ fn ask(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<Answer, Failure
     {
         return Ok(answer);
     }
-    let details = mach_core::explain::last_lines(&read_log_end(&workshop.root_log()));
-    let (called, packages) = match workshop.dist.manager {
+    let details = mach_core::explain::last_lines(&read_log_end(&context.root_log()));
+    let (called, packages) = match context.dist.manager {
         Manager::Dnf5 => ("dnf 5", "rpm,python3-libdnf5"),
         _ => ("dnf 4", "rpm,dnf"),
     };
     let what = format!("the slave's {called} cannot be asked (python3 ended with {status})");
     let remedy = format!("use an image with it: 'bhost image build NAME --include {packages}'");
-    Err(Failure::new(Cause::Root, what, remedy).with_details(details))
+    Err(Error::new(Cause::Root, what, remedy).with_details(details))
 }
 
 fn script(manager: Manager) -> &'static str {
@@ -161,19 +162,19 @@ fn script(manager: Manager) -> &'static str {
 }
 
 /// What the cell has as its root, with script and question; a new one for each question.
-fn skeleton(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<PathBuf, Failure> {
-    let path = workshop.run.path.join("solver");
+fn skeleton(context: &Context<'_>, request: &Request<'_>) -> Result<PathBuf, Error> {
+    let path = context.run.path.join("solver");
     if path.exists() {
         fs::remove_dir_all(&path).on("remove", &path)?;
     }
-    let question = serde_json::to_string(&question(workshop, request));
+    let question = serde_json::to_string(&question(context, request));
     let question = question.map_err(std::io::Error::from).on("write the question for", &path)?;
-    let files = [("solve.py", script(workshop.dist.manager).to_owned()), ("question", question)];
+    let files = [("solve.py", script(context.dist.manager).to_owned()), ("question", question)];
     cells::make_skeleton(&path, &files)?;
     Ok(path)
 }
 
-fn question<'a>(workshop: &'a Workshop<'_>, request: &Request<'a>) -> Question<'a> {
+fn question<'a>(context: &'a Context<'_>, request: &Request<'a>) -> Question<'a> {
     let repository = |state: &RepositoryState| Repository {
         name: state.name.clone(),
         path: format!("{}/{}", cells::REPOSITORIES, state.name),
@@ -186,18 +187,20 @@ fn question<'a>(workshop: &'a Workshop<'_>, request: &Request<'a>) -> Question<'
     // What a chain has built may be newer than what the root has: then dnf decides anew.
     match request.chain.is_some() {
         true => names.extend(base.iter().map(|package| package.name.clone())),
-        false => kept.extend(
-            base.iter()
-                .map(|package| Kept { nevra: &package.nevra, repository: &package.repository }),
-        ),
+        false => {
+            kept.extend(base.iter().map(|package| Exclusion {
+                nevra: &package.nevra,
+                repository: &package.repository,
+            }))
+        }
     }
     let texts =
         |list: &[mach_core::rpm::evr::Capability]| list.iter().map(ToString::to_string).collect();
     Question {
         state: cells::STATE,
-        arch: &workshop.dist.arch,
-        releasever: &workshop.dist.releasever,
-        repositories: request.repositories(workshop).into_iter().map(repository).collect(),
+        arch: &context.dist.arch,
+        releasever: &context.dist.releasever,
+        repositories: request.repositories(context).into_iter().map(repository).collect(),
         base: kept,
         base_nevras: base.iter().map(|package| package.nevra.as_str()).collect(),
         names: names.into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
@@ -210,27 +213,24 @@ fn question<'a>(workshop: &'a Workshop<'_>, request: &Request<'a>) -> Question<'
 ///
 /// A chain's metadata come from packages that were just built: what is made of them goes with the
 /// run, and starts from a copy of what is known of the dist's repositories.
-fn state(
-    workshop: &Workshop<'_>,
-    request: &Request<'_>,
-) -> Result<(PathBuf, Option<Lock>), Failure> {
+fn state(context: &Context<'_>, request: &Request<'_>) -> Result<(PathBuf, Option<Lock>), Error> {
     let mut sum = Sum::default();
     sum.field("mach dnf 1");
     // A name that follows the content: what is in it never goes out of date.
-    for state in workshop.repositories {
+    for state in context.repositories {
         sum.field(&state.name);
         sum.field(&state.metadata_sha256);
     }
-    let kind = if workshop.dist.manager == Manager::Dnf5 { "dnf5" } else { "dnf" };
+    let kind = if context.dist.manager == Manager::Dnf5 { "dnf5" } else { "dnf" };
     let name = format!("{kind}-{}", sum.hex().chars().take(16).collect::<String>());
-    let lock = workshop.area.lock(&format!("cache-{name}"), FlockOperation::LockExclusive)?;
-    let path = workshop.area.cache().join(name);
+    let lock = context.area.lock(&format!("cache-{name}"), FlockOperation::LockExclusive)?;
+    let path = context.area.cache().join(name);
     fs::create_dir_all(&path).on("make the directory", &path)?;
     touch(&path);
     if request.chain.is_none() {
         return Ok((path, Some(lock)));
     }
-    let own = workshop.run.path.join("solver-state");
+    let own = context.run.path.join("solver-state");
     if !own.exists() {
         copy_tree(&path, &own)?;
     }
@@ -238,7 +238,7 @@ fn state(
 }
 
 /// A copy of directories and regular files; nothing else is there that matters.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), Failure> {
+fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
     fs::create_dir(to).on("make the directory", to)?;
     for path in mach_run::area::entries(from)? {
         let target = to.join(path.file_name().unwrap_or_default());
@@ -257,8 +257,8 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn found(location: &str, digest_kind: &str) -> Found {
-        Found {
+    fn found(location: &str, digest_kind: &str) -> ResolvedPackage {
+        ResolvedPackage {
             nevra: "bash-5-1.x86_64".to_owned(),
             name: "bash".to_owned(),
             repository: "world".to_owned(),
@@ -278,12 +278,13 @@ mod tests {
         // It becomes a part of paths and of lines.
         for nevra in ["a/b-1-1.noarch", "/a-1-1.noarch", "..", ".", "", "a b", "a\nb", "a\u{1b}[2J"]
         {
-            let named = Found { nevra: nevra.to_owned(), ..found("p/bash.rpm", "sha256") };
+            let named =
+                ResolvedPackage { nevra: nevra.to_owned(), ..found("p/bash.rpm", "sha256") };
             let failure = judge(named).unwrap_err();
             assert!(failure.what.contains("its name is none"), "{nevra:?}: {failure}");
         }
         for sha256 in ["AB".repeat(31), "AB".repeat(33), "AG".repeat(32), String::new()] {
-            let digested = Found { sha256, ..found("p/bash.rpm", "sha256") };
+            let digested = ResolvedPackage { sha256, ..found("p/bash.rpm", "sha256") };
             assert!(judge(digested).is_err());
         }
         let failure = judge(found("bash.rpm", "sha1")).unwrap_err();

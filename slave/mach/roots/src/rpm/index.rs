@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::explain;
-use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::rpm::source::is_plain;
 use mach_core::text;
 use mach_run::area::entries;
@@ -13,7 +13,7 @@ use mach_run::cells::{self, Program, Streams};
 use rustix::fs::{AtFlags, CWD, FileType};
 use slave_cell::Cell;
 
-use crate::context::Workshop;
+use crate::context::Context;
 
 /// Names under which the cell has directories.
 const PACKAGES: &str = "packages";
@@ -28,10 +28,10 @@ const NAMED_LIMIT: usize = 10;
 ///
 /// createrepo_c reads what builds have made. It can write its index and nothing else: packages are
 /// hard links of results, so the cell is shown them read-only.
-pub fn rpms(workshop: &Workshop<'_>, aside: &Path, before: Option<&Path>) -> Result<(), Failure> {
-    let skeleton = workshop.run.path.join("indexer");
+pub fn rpms(context: &Context<'_>, aside: &Path, before: Option<&Path>) -> Result<(), Error> {
+    let skeleton = context.run.path.join("indexer");
     cells::make_skeleton(&skeleton, &[])?;
-    let out = workshop.run.directory("index")?;
+    let out = context.run.directory("index")?;
     let mut shown = vec![(PACKAGES.to_owned(), aside.to_owned())];
     shown.extend(before.map(|place| (BEFORE.to_owned(), place.to_owned())));
     let cell = cells::solver(&skeleton, &shown, &out, true);
@@ -43,7 +43,7 @@ pub fn rpms(workshop: &Workshop<'_>, aside: &Path, before: Option<&Path>) -> Res
         argv.extend(["--update".to_owned(), "--update-md-path".to_owned(), at(BEFORE)]);
     }
     argv.push(at(PACKAGES));
-    create(workshop, cell, argv, &format!("the results of {}", workshop.dist.name))?;
+    create(context, cell, argv, &format!("the results of {}", context.dist.name))?;
     let (from, to) = (out.join("repodata"), aside.join("repodata"));
     judge(&from)?;
     fs::rename(&from, &to).on("put in place", &to)
@@ -51,16 +51,16 @@ pub fn rpms(workshop: &Workshop<'_>, aside: &Path, before: Option<&Path>) -> Res
 
 /// Has createrepo_c make an index of `what` in `cell`, which leaves no package out.
 pub fn create(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     cell: Cell,
     argv: Vec<String>,
     what: &str,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     // Without the option it ends well when it has left packages out.
     let fixed = ["/usr/bin/createrepo_c", "--quiet", "--error-exit-val"].map(str::to_owned);
     let argv: Vec<String> = fixed.into_iter().chain(argv).collect();
-    let path = workshop.root_log();
-    let log = Streams::log(&workshop.open_root_log()?, &path)?;
+    let path = context.root_log();
+    let log = Streams::log(&context.open_root_log()?, &path)?;
     let before = fs::metadata(&path).map_or(0, |metadata| metadata.len());
     let ended = cells::run(cell, &Program::as_root(argv, cells::HOME), log, &mut || ())?;
     if ended.status == 0 {
@@ -74,7 +74,7 @@ pub fn create(
 }
 
 /// The failure of a createrepo_c that ended with `status` and said `text`.
-fn failed(status: i32, what: &str, text: &str) -> Failure {
+fn failed(status: i32, what: &str, text: &str) -> Error {
     let complaints = text.lines().filter_map(|line| line.split_once(": Critical: "));
     let complaints: Vec<String> =
         complaints.map(|(_, said)| text::clean(said)).take(NAMED_LIMIT).collect();
@@ -84,26 +84,26 @@ fn failed(status: i32, what: &str, text: &str) -> Failure {
             let remedy = "remove the results of these packages, or build them anew without what it \
                           objects to; read root.log";
             let lines = if is_silent { explain::last_lines(text) } else { complaints };
-            Failure::new(Cause::Root, what, remedy).with_details(lines)
+            Error::new(Cause::Root, what, remedy).with_details(lines)
         }
         _ => {
             let what = format!("createrepo_c failed on {what} (status {status})");
             let remedy =
                 "use an image with createrepo-c: 'bhost image build NAME --include createrepo-c'";
-            Failure::new(Cause::Root, what, remedy).with_details(explain::last_lines(text))
+            Error::new(Cause::Root, what, remedy).with_details(explain::last_lines(text))
         }
     }
 }
 
 /// Refuses an index that is anything but a directory of files.
-fn judge(repodata: &Path) -> Result<(), Failure> {
+fn judge(repodata: &Path) -> Result<(), Error> {
     let kind = |path: &Path| {
         let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).on("look at", path)?;
-        Ok::<_, Failure>((FileType::from_raw_mode(stat.st_mode), stat.st_nlink))
+        Ok::<_, Error>((FileType::from_raw_mode(stat.st_mode), stat.st_nlink))
     };
     let refuse = |path: &Path| {
         let what = format!("createrepo_c left {}, which is no file of an index", path.display());
-        Err(Failure::new(
+        Err(Error::new(
             Cause::Internal,
             what,
             "do not use these results: a package may have done this",

@@ -13,22 +13,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mach_core::distribution::FETCHED;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_run::cells::{self, Program, Streams};
 use mach_run::log::read_log_end;
 use mach_run::progress::Phase;
 use slave_cell::Cell;
 
-use crate::context::Obtained;
+use crate::context::Context;
+use crate::context::PackageFile;
 use crate::context::Request;
-use crate::context::Workshop;
 
 /// Where a root's own rpm finds packages: below a tmpfs of its cell.
 const PACKAGES: &str = "/run/mach/packages";
 
 /// Which rpm installs.
 #[derive(Debug, Clone, Copy)]
-pub enum By<'a> {
+pub enum Installer<'a> {
     /// The slave's.
     Slave,
     /// That of the first root mounted here.
@@ -39,47 +39,47 @@ pub enum By<'a> {
 
 /// Has rpm install `files` into the root mounted at `root`.
 pub fn install(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     request: &Request<'_>,
     root: &Path,
-    by: By<'_>,
-    files: &[Obtained],
+    by: Installer<'_>,
+    files: &[PackageFile],
     phase: &Phase<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     if files.is_empty() {
         return Ok(());
     }
-    let mut cell = cell(workshop, root, by)?;
-    for state in request.repositories(workshop) {
+    let mut cell = cell(context, root, by)?;
+    for state in request.repositories(context) {
         cells::add_shown(&mut cell, &state.path, &format!("{PACKAGES}/{}", state.name));
     }
-    let fetched = workshop.area.packages();
+    let fetched = context.area.packages();
     if fetched.is_dir() {
         cells::add_shown(&mut cell, &fetched, &format!("{PACKAGES}/{FETCHED}"));
     }
-    let path = workshop.root_log();
+    let path = context.root_log();
     let before = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-    workshop.note(&format!("rpm -U of {} packages", files.len()))?;
+    context.note(&format!("rpm -U of {} packages", files.len()))?;
     phase.follow(&path);
-    let program = Program::as_root(argv(workshop, by, files), "/root").of(workshop.dist);
-    let log = Streams::log(&workshop.open_root_log()?, &path)?;
+    let program = Program::as_root(argv(context, by, files), "/root").of(context.dist);
+    let log = Streams::log(&context.open_root_log()?, &path)?;
     let ended = cells::run(cell, &program, log, &mut || phase.tick())?;
     phase.used(ended.usage());
     let text = fs::read(&path).on("read", &path)?;
     let text = String::from_utf8_lossy(text.get(before as usize..).unwrap_or_default());
     match ended.status == 0 && !complained(&text) {
         true => Ok(()),
-        false => Err(failed(workshop, ended.status)),
+        false => Err(failed(context, ended.status)),
     }
 }
 
-fn cell(workshop: &Workshop<'_>, root: &Path, by: By<'_>) -> Result<Cell, Failure> {
-    let hostname = &workshop.dist.builder.hostname;
+fn cell(context: &Context<'_>, root: &Path, by: Installer<'_>) -> Result<Cell, Error> {
+    let hostname = &context.dist.builder.hostname;
     match by {
-        By::Itself => Ok(cells::inside(root, hostname)),
-        By::First(first) => Ok(cells::with_layer(cells::inside(first, hostname), root)),
-        By::Slave => {
-            let skeleton = workshop.run.path.join("installer");
+        Installer::Itself => Ok(cells::inside(root, hostname)),
+        Installer::First(first) => Ok(cells::with_layer(cells::inside(first, hostname), root)),
+        Installer::Slave => {
+            let skeleton = context.run.path.join("installer");
             if !skeleton.exists() {
                 cells::make_skeleton(&skeleton, &[])?;
             }
@@ -88,14 +88,14 @@ fn cell(workshop: &Workshop<'_>, root: &Path, by: By<'_>) -> Result<Cell, Failur
     }
 }
 
-fn argv(workshop: &Workshop<'_>, by: By<'_>, files: &[Obtained]) -> Vec<String> {
+fn argv(context: &Context<'_>, by: Installer<'_>, files: &[PackageFile]) -> Vec<String> {
     let mut argv = vec!["/usr/bin/rpm".to_owned()];
-    if !matches!(by, By::Itself) {
+    if !matches!(by, Installer::Itself) {
         argv.push(format!("--root={}", cells::LAYER));
     }
     // What a cell mounts in a root is busy: rpm could not give it the owner a package wants.
     let own = ("_netsharedpath".to_owned(), "/proc:/dev:/run".to_owned());
-    let dist = &workshop.dist.install_macros;
+    let dist = &context.dist.install_macros;
     for (name, body) in std::iter::once((&own.0, &own.1)).chain(dist) {
         argv.extend(["--define".to_owned(), format!("{name} {body}")]);
     }
@@ -107,12 +107,12 @@ fn argv(workshop: &Workshop<'_>, by: By<'_>, files: &[Obtained]) -> Vec<String> 
 }
 
 /// Where a cell has a package.
-fn place(file: &Obtained) -> String {
+fn place(file: &PackageFile) -> String {
     place_below(PACKAGES, file)
 }
 
 /// Where a cell has a package that shows repositories and what was fetched below `at`.
-pub fn place_below(at: &str, file: &Obtained) -> String {
+pub fn place_below(at: &str, file: &PackageFile) -> String {
     match &file.shown {
         Some((repository, location)) => format!("{at}/{repository}/{location}"),
         None => {
@@ -131,39 +131,36 @@ fn complained(log: &str) -> bool {
     log.lines().any(is_complaint)
 }
 
-fn failed(workshop: &Workshop<'_>, status: i32) -> Failure {
-    let text = read_log_end(&workshop.root_log());
+fn failed(context: &Context<'_>, status: i32) -> Error {
+    let text = read_log_end(&context.root_log());
     let what = "packages cannot be installed";
-    if let Some(failure) = mach_core::explain::disk_full(workshop.area.room_bytes(), &text, what) {
+    if let Some(failure) = mach_core::explain::disk_full(context.area.room_bytes(), &text, what) {
         return failure;
     }
-    let what = format!("{what}: rpm ended with {status} for a root of {}", workshop.dist.name);
-    Failure::new(Cause::Root, what, "read root.log; is the repository whole?")
+    let what = format!("{what}: rpm ended with {status} for a root of {}", context.dist.name);
+    Error::new(Cause::Root, what, "read root.log; is the repository whole?")
         .with_details(mach_core::explain::last_lines(&text))
 }
 
 /// The version of rpm that a cell on `root` (`None`: the slave) has; `None` when none runs.
-pub fn rpm_version(
-    workshop: &Workshop<'_>,
-    root: Option<&Path>,
-) -> Result<Option<String>, Failure> {
+pub fn rpm_version(context: &Context<'_>, root: Option<&Path>) -> Result<Option<String>, Error> {
     let cell = match root {
-        Some(root) => cells::inside(root, &workshop.dist.builder.hostname),
-        None => cell(workshop, Path::new("/"), By::Slave).map(|mut cell| {
+        Some(root) => cells::inside(root, &context.dist.builder.hostname),
+        None => cell(context, Path::new("/"), Installer::Slave).map(|mut cell| {
             cell.mounts.retain(|mount| !mount.at.starts_with(cells::LAYER));
             cell
         })?,
     };
-    let said = output(workshop, cell, &["/usr/bin/rpm", "--version"], "rpm-version")?;
+    let said = output(context, cell, &["/usr/bin/rpm", "--version"], "rpm-version")?;
     Ok(said.trim().rsplit(' ').next().filter(|word| !word.is_empty()).map(str::to_owned))
 }
 
 /// NEVRAs of all packages in `root`, sorted, asked of its own rpm.
-pub fn contents(workshop: &Workshop<'_>, root: &Path) -> Result<Vec<String>, Failure> {
+pub fn contents(context: &Context<'_>, root: &Path) -> Result<Vec<String>, Error> {
     const FORMAT: &str = "%{NAME}-%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}.%{ARCH}\\n";
-    let cell = cells::inside(root, &workshop.dist.builder.hostname);
+    let cell = cells::inside(root, &context.dist.builder.hostname);
     let argv = ["/usr/bin/rpm", "-qa", "--qf", FORMAT];
-    let text = output(workshop, cell, &argv, "contents")?;
+    let text = output(context, cell, &argv, "contents")?;
     let is_package = |line: &&str| !line.starts_with("gpg-pubkey-");
     // An epoch of 0 is none.
     let mut found: Vec<String> =
@@ -172,15 +169,10 @@ pub fn contents(workshop: &Workshop<'_>, root: &Path) -> Result<Vec<String>, Fai
     Ok(found)
 }
 
-fn output(
-    workshop: &Workshop<'_>,
-    cell: Cell,
-    argv: &[&str],
-    name: &str,
-) -> Result<String, Failure> {
-    let path: PathBuf = workshop.run.path.join(name);
+fn output(context: &Context<'_>, cell: Cell, argv: &[&str], name: &str) -> Result<String, Error> {
+    let path: PathBuf = context.run.path.join(name);
     let out = fs::File::create(&path).on("create", &path)?;
-    let err = workshop.open_root_log()?;
+    let err = context.open_root_log()?;
     let program = Program::as_root(argv.iter().copied(), "/root");
     cells::run(cell, &program, Streams::Files { out, err }, &mut || ())?;
     let text = fs::read(&path).on("read", &path)?;
@@ -202,9 +194,9 @@ mod tests {
     #[test]
     fn packages_are_named_as_the_cell_has_them() {
         let shown = Some(("world".to_owned(), "p/x.rpm".to_owned()));
-        let file = Obtained { path: "/mnt/shares/world/p/x.rpm".into(), shown };
+        let file = PackageFile { path: "/mnt/shares/world/p/x.rpm".into(), shown };
         assert_eq!(place(&file), "/run/mach/packages/world/p/x.rpm");
-        let file = Obtained { path: "/build/mach/packages/ab.rpm".into(), shown: None };
+        let file = PackageFile { path: "/build/mach/packages/ab.rpm".into(), shown: None };
         assert_eq!(place(&file), "/run/mach/packages/fetched/ab.rpm");
     }
 }

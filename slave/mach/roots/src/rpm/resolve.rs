@@ -9,24 +9,24 @@
 //! manager the slave has, it can answer for any root. It installs nothing and fetches nothing.
 
 use mach_core::digest::Sum;
-use mach_core::failure::Failure;
+use mach_core::error::Error;
 use mach_core::package::Resolution;
 use mach_core::rpm::evr::Capability;
 use mach_run::answers;
 
 use super::dnf;
-use crate::context::{Request, Workshop};
+use crate::context::{Context, Request};
 
 /// Changes whenever the same question may get another answer.
 const LAYOUT: &str = "mach resolution 1";
 
 impl Request<'_> {
-    fn key(&self, workshop: &Workshop<'_>) -> String {
+    fn key(&self, context: &Context<'_>) -> String {
         let mut sum = Sum::default();
-        let dist = workshop.dist;
+        let dist = context.dist;
         [LAYOUT, &dist.arch, &dist.releasever].iter().for_each(|field| sum.field(field));
         sum.field(dist.manager.as_str());
-        for state in self.repositories(workshop) {
+        for state in self.repositories(context) {
             sum.field(&state.name);
             sum.field(&state.metadata_sha256);
             sum.field(&state.priority.to_string());
@@ -46,9 +46,9 @@ impl Request<'_> {
 }
 
 /// The packages of a root that holds all of `request`, and how the answer was had.
-pub fn resolve(workshop: &Workshop<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
+pub fn resolve(context: &Context<'_>, request: &Request<'_>) -> Result<Resolution, Error> {
     if request.is_nothing() {
         return Ok(request.base.clone());
     }
-    answers::once(workshop.store(), &request.key(workshop), || dnf::solve(workshop, request))
+    answers::once(context.store(), &request.key(context), || dnf::solve(context, request))
 }

@@ -10,30 +10,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mach_core::distribution::Dist;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::Resolution;
 use mach_core::rpm::source::Needs;
 use mach_run::cells;
-use mach_run::layers::{self, Key, Kind, Plan};
+use mach_run::layers::{self, LayerKey, LayerKind, LayerPlan};
 use mach_run::overlay::Overlay;
 use mach_run::progress::Phase;
 use mach_run::remove;
 use rustix::fs::FlockOperation;
 
-use super::install::{self, By};
+use super::install::{self, Installer};
 use super::{index as indexer, resolve, signatures};
-use crate::coming;
-use crate::context::{Request, Workshop};
+use crate::context::{Context, Request};
 use crate::obtain;
+use crate::pending;
 use crate::root::{Chain, Root, Set, add_builder, find_or_make, push};
 
 /// The root with the packages of `set` and of those before it, made where it is not there.
-pub fn set(workshop: &Workshop<'_>, set: Set) -> Result<Root, Failure> {
-    let sets = &workshop.dist.sets;
+pub fn set(context: &Context<'_>, set: Set) -> Result<Root, Error> {
+    let sets = &context.dist.sets;
     let steps = [
-        (Set::Minimal, Kind::Minimal, &sets.minimal),
-        (Set::Base, Kind::Base, &sets.base),
-        (Set::Build, Kind::Build, &sets.build),
+        (Set::Minimal, LayerKind::Minimal, &sets.minimal),
+        (Set::Base, LayerKind::Base, &sets.base),
+        (Set::Build, LayerKind::Build, &sets.build),
     ];
     let mut root = Root { layers: Vec::new(), resolution: Resolution::default() };
     for (step, kind, names) in steps {
@@ -45,7 +45,7 @@ pub fn set(workshop: &Workshop<'_>, set: Set) -> Result<Root, Failure> {
                 conflicts: &[],
                 chain: None,
             };
-            root = add(workshop, root, kind, &format!("{} root", kind.as_str()), &request)?;
+            root = add(context, root, kind, &format!("{} root", kind.as_str()), &request)?;
         }
     }
     Ok(root)
@@ -53,13 +53,13 @@ pub fn set(workshop: &Workshop<'_>, set: Set) -> Result<Root, Failure> {
 
 /// `root` with all that a source needs, in place of what another needed.
 pub fn with_needs(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     root: Root,
     needs: &Needs,
     chain: &mut Chain,
-) -> Result<Root, Failure> {
-    coming::refuse(&chain.coming, workshop.progress.subject(), needs)?;
-    index(workshop, chain)?;
+) -> Result<Root, Error> {
+    pending::refuse(&chain.coming, context.progress.subject(), needs)?;
+    index(context, chain)?;
     let state = chain.state();
     let root = root.without_requirements();
     let base = root.resolution.clone();
@@ -70,31 +70,31 @@ pub fn with_needs(
         conflicts: &needs.conflicts,
         chain: state.as_ref(),
     };
-    add(workshop, root, Kind::Dependencies, "BuildRequires", &request)
+    add(context, root, LayerKind::Dependencies, "BuildRequires", &request)
 }
 
 /// `root` with one more layer, if `request` wants anything that it lacks.
 fn add(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     mut root: Root,
-    kind: Kind,
+    kind: LayerKind,
     phase_name: &str,
     request: &Request<'_>,
-) -> Result<Root, Failure> {
-    let phase = workshop.progress.phase(phase_name);
-    let wanted = resolve::resolve(workshop, request)?;
+) -> Result<Root, Error> {
+    let phase = context.progress.phase(phase_name);
+    let wanted = resolve::resolve(context, request)?;
     let new = wanted.beyond(&root.resolution);
     if new.is_empty() {
         phase.end(format!("{} packages, all there", wanted.packages.len()));
         return Ok(root);
     }
-    if kind == Kind::Minimal {
-        check_version(workshop.dist, &wanted)?;
+    if kind == LayerKind::Minimal {
+        check_version(context.dist, &wanted)?;
     }
     let count = new.len();
     let found = wanted.clone();
-    push(workshop, &mut root, kind, wanted, |root, _, _| {
-        make(workshop, root, kind, request, &found, &phase)
+    push(context, &mut root, kind, wanted, |root, _, _| {
+        make(context, root, kind, request, &found, &phase)
     })?;
     if let Some(layer) = root.layers.last() {
         let how = if layer.cached { "cached" } else { "made" };
@@ -104,7 +104,7 @@ fn add(
 }
 
 /// Refuses a dist that names another version of rpm than its roots would have, before any is made.
-fn check_version(dist: &Dist, wanted: &Resolution) -> Result<(), Failure> {
+fn check_version(dist: &Dist, wanted: &Resolution) -> Result<(), Error> {
     // A package's version may go on where rpm's own ends: 4.18.0+dfsg, 4.19.0~rc1.
     let number = |version: &str| {
         version.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or("").to_owned()
@@ -120,7 +120,7 @@ fn check_version(dist: &Dist, wanted: &Resolution) -> Result<(), Failure> {
             );
             let remedy =
                 "correct 'rpm' in the dist: it is what 'rpm --version' prints in its roots";
-            Err(Failure::new(Cause::Root, what, remedy))
+            Err(Error::new(Cause::Root, what, remedy))
         }
         _ => Ok(()),
     }
@@ -128,90 +128,91 @@ fn check_version(dist: &Dist, wanted: &Resolution) -> Result<(), Failure> {
 
 /// The files of a new layer on `root`: those that `wanted` has beyond it are installed.
 fn make(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     root: &Root,
-    kind: Kind,
+    kind: LayerKind,
     request: &Request<'_>,
     wanted: &Resolution,
     phase: &Phase<'_>,
-) -> Result<PathBuf, Failure> {
+) -> Result<PathBuf, Error> {
     let new = wanted.beyond(&root.resolution);
     // None of what was fetched goes before it is installed.
-    let _packages = workshop.area.lock(layers::PACKAGES_LOCK, FlockOperation::LockShared)?;
-    let repositories = request.repositories(workshop);
-    let files = obtain::obtain(workshop, &repositories, &new, &mut || phase.tick())?;
-    signatures::check(workshop, &new, &files)?;
+    let _packages = context.area.lock(layers::PACKAGES_LOCK, FlockOperation::LockShared)?;
+    let repositories = request.repositories(context);
+    let files = obtain::obtain(context, &repositories, &new, &mut || phase.tick())?;
+    signatures::check(context, &new, &files)?;
     let bootstrap = match kind {
-        Kind::Minimal => bootstrap(workshop, request, wanted, phase)?,
+        LayerKind::Minimal => bootstrap(context, request, wanted, phase)?,
         _ => None,
     };
-    let overlay = overlay(workshop, root, kind)?;
+    let overlay = overlay(context, root, kind)?;
     match (kind, &bootstrap) {
-        (Kind::Bootstrap, _) | (Kind::Minimal, None) => {
-            install::install(workshop, request, &overlay.at, By::Slave, &files, phase)?;
+        (LayerKind::Bootstrap, _) | (LayerKind::Minimal, None) => {
+            install::install(context, request, &overlay.at, Installer::Slave, &files, phase)?;
         }
-        (Kind::Minimal, Some(first)) => {
-            let first = first.mount(&workshop.run.path.join("first"))?;
-            let by = By::First(&first.at);
-            install::install(workshop, request, &overlay.at, by, &files, phase)?;
+        (LayerKind::Minimal, Some(first)) => {
+            let first = first.mount(&context.run.path.join("first"))?;
+            let by = Installer::First(&first.at);
+            install::install(context, request, &overlay.at, by, &files, phase)?;
             first.unmount()?;
         }
-        _ => install::install(workshop, request, &overlay.at, By::Itself, &files, phase)?,
+        _ => install::install(context, request, &overlay.at, Installer::Itself, &files, phase)?,
     }
-    if kind == Kind::Minimal {
-        add_builder(&overlay.at, &workshop.dist.builder)?;
+    if kind == LayerKind::Minimal {
+        add_builder(&overlay.at, &context.dist.builder)?;
     }
-    if kind != Kind::Bootstrap {
-        check(workshop, &overlay.at, wanted)?;
+    if kind != LayerKind::Bootstrap {
+        check(context, &overlay.at, wanted)?;
     }
     overlay.unmount()
 }
 
 /// Where a layer is made. Through an overlay even when nothing is below: it spares rpm's many syncs.
-fn overlay(workshop: &Workshop<'_>, root: &Root, kind: Kind) -> Result<Overlay, Failure> {
-    let scratch = workshop.run.path.join(format!("making-{}", kind.as_str()));
+fn overlay(context: &Context<'_>, root: &Root, kind: LayerKind) -> Result<Overlay, Error> {
+    let scratch = context.run.path.join(format!("making-{}", kind.as_str()));
     if scratch.exists() {
         remove::tree(&scratch)?;
     }
     if !root.layers.is_empty() {
         return root.mount(&scratch);
     }
-    let empty = workshop.run.path.join("empty");
+    let empty = context.run.path.join("empty");
     fs::create_dir_all(&empty).on("make the directory", &empty)?;
     Overlay::mount(&[&empty], &scratch)
 }
 
 /// A first root, where the slave's rpm is not the one that the dist's roots have.
 fn bootstrap(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     request: &Request<'_>,
     wanted: &Resolution,
     phase: &Phase<'_>,
-) -> Result<Option<Root>, Failure> {
-    let dist = workshop.dist;
-    let slaves = install::rpm_version(workshop, None)?;
+) -> Result<Option<Root>, Error> {
+    let dist = context.dist;
+    let slaves = install::rpm_version(context, None)?;
     if slaves.is_none() {
         let what = "this slave has no rpm that runs";
         let remedy = "use an image with rpm and dnf: 'bhost image build NAME --include rpm,dnf'";
-        return Err(Failure::new(Cause::Root, what, remedy));
+        return Err(Error::new(Cause::Root, what, remedy));
     }
     if slaves.as_deref() == Some(&dist.rpm) {
         return Ok(None);
     }
     let empty = Root { layers: Vec::new(), resolution: Resolution::default() };
     let new = wanted.beyond(&empty.resolution);
-    let key = Key::new(Kind::Bootstrap, &dist.sha256, &dist.arch, slaves.as_deref(), &new);
-    let plan = Plan { dist: &dist.name, parent: None, root: wanted };
-    let layer = find_or_make(workshop, &key, &plan, || {
-        make(workshop, &empty, Kind::Bootstrap, request, wanted, phase)
+    let key =
+        LayerKey::new(LayerKind::Bootstrap, &dist.sha256, &dist.arch, slaves.as_deref(), &new);
+    let plan = LayerPlan { dist: &dist.name, parent: None, root: wanted };
+    let layer = find_or_make(context, &key, &plan, || {
+        make(context, &empty, LayerKind::Bootstrap, request, wanted, phase)
     })?;
     Ok(Some(Root { layers: vec![layer], resolution: wanted.clone() }))
 }
 
 /// Compares what is in a root, as its own rpm tells, with what was to be in it.
-fn check(workshop: &Workshop<'_>, root: &Path, wanted: &Resolution) -> Result<(), Failure> {
-    let dist = workshop.dist;
-    match install::rpm_version(workshop, Some(root))? {
+fn check(context: &Context<'_>, root: &Path, wanted: &Resolution) -> Result<(), Error> {
+    let dist = context.dist;
+    match install::rpm_version(context, Some(root))? {
         Some(version) if version == dist.rpm => {}
         other => {
             let version = other.unwrap_or_else(|| "that does not run".to_owned());
@@ -219,10 +220,10 @@ fn check(workshop: &Workshop<'_>, root: &Path, wanted: &Resolution) -> Result<()
                 "the root of {} that was made has rpm {version}, the dist says {}",
                 dist.name, dist.rpm
             );
-            return Err(Failure::new(Cause::Root, what, "correct 'rpm' in the dist"));
+            return Err(Error::new(Cause::Root, what, "correct 'rpm' in the dist"));
         }
     }
-    let is = install::contents(workshop, root)?;
+    let is = install::contents(context, root)?;
     let wanted: Vec<&str> = wanted.packages.iter().map(|package| package.nevra.as_str()).collect();
     let lacks = wanted.iter().filter(|nevra| is.iter().all(|one| one != *nevra));
     let extra = is.iter().filter(|nevra| !wanted.contains(&nevra.as_str()));
@@ -234,24 +235,24 @@ fn check(workshop: &Workshop<'_>, root: &Path, wanted: &Resolution) -> Result<()
     let what = format!("a root of {} does not hold what was resolved", dist.name);
     let remedy =
         "is '_dbpath' of the dist's [macros.install] where the root's rpm looks? read root.log";
-    Err(Failure::new(Cause::Root, what, remedy).with_details(details))
+    Err(Error::new(Cause::Root, what, remedy).with_details(details))
 }
 
 /// Brings the metadata of the chain's repository up to date.
-pub fn index(workshop: &Workshop<'_>, chain: &mut Chain) -> Result<(), Failure> {
+pub fn index(context: &Context<'_>, chain: &mut Chain) -> Result<(), Error> {
     let Some(repository) = &chain.repository else {
         return Ok(());
     };
     if chain.indexed || chain.digests.is_empty() {
         return Ok(());
     }
-    let skeleton = workshop.run.path.join("indexer");
+    let skeleton = context.run.path.join("indexer");
     if !skeleton.exists() {
         cells::make_skeleton(&skeleton, &[])?;
     }
     let cell = cells::indexer(&skeleton, repository);
     let argv = vec![cells::LAYER.to_owned()];
-    indexer::create(workshop, cell, argv, "what this chain has built")?;
+    indexer::create(context, cell, argv, "what this chain has built")?;
     chain.indexed = true;
     Ok(())
 }

@@ -8,13 +8,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use mach_core::distribution::Repository;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::Package;
 use mach_core::repo::keyring::Keyring;
 use mach_run::cells::{self, Program, Streams};
 
-use crate::context::Obtained;
-use crate::context::Workshop;
+use crate::context::Context;
+use crate::context::PackageFile;
 use crate::repositories::keyrings;
 use crate::rpm::install::place_below;
 
@@ -39,36 +39,37 @@ enum Verdict {
 
 /// Holds those of `packages` to signatures whose repository asks for them; `files` in the same order.
 pub fn check(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     packages: &[&Package],
-    files: &[Obtained],
-) -> Result<(), Failure> {
-    for repository in workshop.dist.repositories.iter().filter(|one| one.check_packages) {
+    files: &[PackageFile],
+) -> Result<(), Error> {
+    for repository in context.dist.repositories.iter().filter(|one| one.check_packages) {
         let both = packages.iter().zip(files);
         let own = both.filter(|(package, _)| package.repository == repository.name);
-        let own: Vec<(&Package, &Obtained)> = own.map(|(package, file)| (*package, file)).collect();
+        let own: Vec<(&Package, &PackageFile)> =
+            own.map(|(package, file)| (*package, file)).collect();
         if !own.is_empty() {
-            check_of(workshop, repository, &own)?;
+            check_of(context, repository, &own)?;
         }
     }
     Ok(())
 }
 
 fn check_of(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     repository: &Repository,
-    packages: &[(&Package, &Obtained)],
-) -> Result<(), Failure> {
+    packages: &[(&Package, &PackageFile)],
+) -> Result<(), Error> {
     let trusted = keyrings(repository)?;
     let places: Vec<String> =
         packages.iter().map(|(_, file)| place_below(cells::REPOSITORIES, file)).collect();
-    let scratch = workshop.run.directory("signed")?;
-    let said = ask(workshop, &scratch, &trusted, &places);
+    let scratch = context.run.directory("signed")?;
+    let said = ask(context, &scratch, &trusted, &places);
     let _ = fs::remove_dir_all(&scratch);
     let (status, said) = said?;
     if status == NO_KEYS {
         let what = format!("repository {}: rpm cannot use its keys", repository.name);
-        return Err(Failure::new(Cause::Root, what, "correct 'keys' in the dist; read root.log"));
+        return Err(Error::new(Cause::Root, what, "correct 'keys' in the dist; read root.log"));
     }
     for ((package, _), place) in packages.iter().zip(&places) {
         match judge(&said, place) {
@@ -80,18 +81,18 @@ fn check_of(
         0 => Ok(()),
         _ => {
             let what = format!("rpmkeys ended with {status} for repository {}", repository.name);
-            Err(Failure::new(Cause::Root, what, "read root.log"))
+            Err(Error::new(Cause::Root, what, "read root.log"))
         }
     }
 }
 
 /// What `rpmkeys` says, and its exit status.
 fn ask(
-    workshop: &Workshop<'_>,
+    context: &Context<'_>,
     scratch: &Path,
     trusted: &[Keyring],
     places: &[String],
-) -> Result<(i32, String), Failure> {
+) -> Result<(i32, String), Error> {
     let [skeleton, keys, out] = ["skeleton", "keys", "said"].map(|name| scratch.join(name));
     cells::make_skeleton(&skeleton, &[])?;
     fs::create_dir(&keys).on("make the directory", &keys)?;
@@ -101,16 +102,16 @@ fn ask(
         fs::write(&path, text).on("write", &path)?;
     }
     let named = |state: &crate::context::RepositoryState| (state.name.clone(), state.path.clone());
-    let mut shown: Vec<(String, PathBuf)> = workshop.repositories.iter().map(named).collect();
-    if workshop.area.packages().is_dir() {
-        shown.push((mach_core::distribution::FETCHED.to_owned(), workshop.area.packages()));
+    let mut shown: Vec<(String, PathBuf)> = context.repositories.iter().map(named).collect();
+    if context.area.packages().is_dir() {
+        shown.push((mach_core::distribution::FETCHED.to_owned(), context.area.packages()));
     }
     let cell = cells::solver(&skeleton, &shown, &keys, false);
     let argv = ["/bin/sh", "-c", SCRIPT, "sh", cells::STATE].map(str::to_owned);
     let argv = argv.into_iter().chain(places.iter().cloned());
     let program = Program::as_root(argv.collect::<Vec<_>>(), cells::HOME);
     let file = File::create(&out).on("create", &out)?;
-    let streams = Streams::Files { out: file, err: workshop.open_root_log()? };
+    let streams = Streams::Files { out: file, err: context.open_root_log()? };
     let status = cells::run(cell, &program, streams, &mut || ())?.status;
     let said = fs::read(&out).on("read", &out)?;
     Ok((status, String::from_utf8_lossy(&said).into_owned()))
@@ -146,7 +147,7 @@ fn failure(
     package: &Package,
     trusted: &[Keyring],
     verdict: &Verdict,
-) -> Failure {
+) -> Error {
     let why = match verdict {
         Verdict::Bad(line) => format!("its signature is BAD: {line}"),
         Verdict::Unknown(line) => format!("it is signed by none of the keys of the dist: {line}"),
@@ -159,7 +160,7 @@ fn failure(
                   or say 'gpgcheck = false' if the metadata vouch for it";
     let trusted = trusted.iter().flat_map(|keyring| &keyring.fingerprints);
     let details = trusted.map(|fingerprint| format!("trusted: {fingerprint}")).collect();
-    Failure::new(Cause::Root, what, remedy).with_details(details)
+    Error::new(Cause::Root, what, remedy).with_details(details)
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
+use mach_core::error::{Cause, Error};
 use mach_core::explain;
-use mach_core::failure::{Cause, Failure};
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::rich::Rich;
 
 use super::dnf::Answer;
+use crate::context::Context;
 use crate::context::Request;
-use crate::context::Workshop;
 
 const PROBLEMS_LIMIT: usize = 20;
 
@@ -31,15 +31,15 @@ impl<'a> Index<'a> {
 }
 
 /// The failure that names what cannot be had and why.
-pub(super) fn failure(workshop: &Workshop<'_>, request: &Request<'_>, answer: &Answer) -> Failure {
+pub(super) fn failure(context: &Context<'_>, request: &Request<'_>, answer: &Answer) -> Error {
     let repositories: Vec<String> = request
-        .repositories(workshop)
+        .repositories(context)
         .into_iter()
         .map(|state| format!("{} ({})", state.name, state.address))
         .collect();
-    let subject = workshop.progress.subject();
-    let what = what(subject, &repositories.join(", "), &workshop.dist.name, request, answer);
-    Failure::new(Cause::Dependency, what, remedy(answer)).with_details(details(answer))
+    let subject = context.progress.subject();
+    let what = what(subject, &repositories.join(", "), &context.dist.name, request, answer);
+    Error::new(Cause::Dependency, what, remedy(answer)).with_details(details(answer))
 }
 
 fn what(

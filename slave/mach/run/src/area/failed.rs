@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 
 use super::{Area, Run, entries};
 use crate::remove;
@@ -19,7 +19,7 @@ impl Area {
 impl Run {
     /// Ends a run that has no results: its scratch goes. Of one that failed the logs stay, and the failure names
     /// the one that was written last.
-    pub fn end<T>(self, area: &Area, outcome: Result<T, Failure>) -> Result<T, Failure> {
+    pub fn end<T>(self, area: &Area, outcome: Result<T, Error>) -> Result<T, Error> {
         let outcome = outcome.map_err(|mut failure| {
             // What is wrong with a call, no log tells.
             if failure.cause != Cause::Usage
@@ -70,7 +70,7 @@ mod tests {
                     .set_modified(time)
                     .unwrap();
             }
-            run.end::<()>(&area, Err(Failure::new(cause, "x", "y"))).unwrap_err().details
+            run.end::<()>(&area, Err(Error::new(cause, "x", "y"))).unwrap_err().details
         };
         let details = failing(&[("root.log", 1), ("build.log", 2)], Cause::Root);
         assert_eq!(details, [format!("log: {}", area.failed().join("build.log").display())]);

@@ -7,7 +7,7 @@ use std::fs::{self, FileType};
 use std::io::ErrorKind;
 use std::path::Path;
 
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 
 use crate::remove;
 
@@ -51,7 +51,7 @@ const DIRECTORIES: [(&str, Entries, bool); 12] = [
 
 /// Makes the directories of the area at `root`; what is there under a name of ours and is not what we put
 /// there is removed.
-pub fn settle(root: &Path) -> Result<(), Failure> {
+pub fn settle(root: &Path) -> Result<(), Error> {
     for (name, entries, is_always_there) in DIRECTORIES {
         let path = root.join(name);
         make_way(&path)?;
@@ -66,16 +66,16 @@ pub fn settle(root: &Path) -> Result<(), Failure> {
 }
 
 /// Removes what is at `path` unless it is a directory.
-fn make_way(path: &Path) -> Result<(), Failure> {
+fn make_way(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(_) => remove::tree(path),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Failure::io("look at", path, error)),
+        Err(error) => Err(Error::io("look at", path, error)),
     }
 }
 
-fn sift(directory: &Path, expected: Entries) -> Result<(), Failure> {
+fn sift(directory: &Path, expected: Entries) -> Result<(), Error> {
     let read = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         read => read.on("read the directory", directory)?,
@@ -93,7 +93,7 @@ fn sift(directory: &Path, expected: Entries) -> Result<(), Failure> {
 
 /// Makes the directory `path` among the results. Something else of that name may be somebody's: it is
 /// kept under another.
-pub fn make_in_results(path: &Path) -> Result<(), Failure> {
+pub fn make_in_results(path: &Path) -> Result<(), Error> {
     if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_dir()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let taken = |number: &u32| path.with_file_name(format!("{name}.aside-{number}"));

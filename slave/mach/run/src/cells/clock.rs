@@ -122,7 +122,7 @@ pub struct Tracer {
 }
 
 /// What came of a wait.
-pub enum Came {
+pub enum WaitEvent {
     /// This process has ended, with this status of `wait(2)`.
     Ended(i32, i32),
     /// Something that is done with.
@@ -144,21 +144,21 @@ impl Tracer {
     }
 
     /// Waits for the next event of any task, and answers it.
-    pub fn wait(&mut self) -> io::Result<Came> {
+    pub fn wait(&mut self) -> io::Result<WaitEvent> {
         let options = WaitOptions::from_bits_retain(ALL_TASKS);
         let (pid, status) = match rustix::process::wait(options) {
             Ok(Some((pid, status))) => (pid.as_raw_nonzero().get(), status.as_raw()),
-            Ok(None) | Err(rustix::io::Errno::INTR) => return Ok(Came::Nothing),
+            Ok(None) | Err(rustix::io::Errno::INTR) => return Ok(WaitEvent::Nothing),
             Err(errno) => return Err(errno.into()),
         };
         if status & 0xff != STOPPED {
             self.waiting.remove(&pid);
-            return Ok(Came::Ended(pid, status));
+            return Ok(WaitEvent::Ended(pid, status));
         }
         let (how, signal) = self.answer(pid, status >> 8 & 0xff, status >> 16);
         // It may have been killed.
         let _ = raw::resume(pid, how, signal);
-        Ok(Came::Nothing)
+        Ok(WaitEvent::Nothing)
     }
 
     fn answer(&mut self, pid: i32, signal: i32, event: i32) -> (Resume, i32) {

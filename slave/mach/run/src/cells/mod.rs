@@ -20,7 +20,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use slave_cell::{Attr, Cell, CellError, Mount, MountPoint, Network, Source};
 
@@ -33,7 +33,7 @@ mod streams;
 mod terminal;
 
 pub use clock::{IS_KNOWN_HERE as CLOCK_CAN_MOVE, WAIT as WAIT_FOR_CLOCK};
-pub use run::{Ended, Program, run};
+pub use run::{Program, ProgramExit, run};
 pub use streams::{LOG_LIMIT_BYTES, Streams};
 
 /// Where an installer cell has the root it installs into.
@@ -154,7 +154,7 @@ pub fn add_shown(cell: &mut Cell, path: &Path, at: &str) {
 }
 
 /// Makes what an installer cell has as its root: the slave's top-level links, and HOME with `files`.
-pub fn make_skeleton(at: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
+pub fn make_skeleton(at: &Path, files: &[(&str, String)]) -> Result<(), Error> {
     fs::create_dir(at).on("make the directory", at)?;
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
         let path = Path::new("/").join(name);
@@ -181,7 +181,7 @@ pub fn inside(root: &Path, hostname: &str) -> Cell {
 
 /// Where a build takes place.
 #[derive(Debug, Clone)]
-pub struct Place<'a> {
+pub struct CellPlace<'a> {
     /// The throw-away root.
     pub root: &'a Path,
     /// The host name.
@@ -199,7 +199,7 @@ pub struct Place<'a> {
 }
 
 /// A cell for a build, whose program is a plain user.
-pub fn builder(place: &Place<'_>) -> Result<Cell, Failure> {
+pub fn builder(place: &CellPlace<'_>) -> Result<Cell, Error> {
     let mut cell = workplace(place)?;
     // A plain user without privileges has none to undo a mount with; one that makes itself a user
     // namespace meets locked mounts there.
@@ -214,7 +214,7 @@ pub fn builder(place: &Place<'_>) -> Result<Cell, Failure> {
 }
 
 /// The same place for a program that is root of the slave.
-pub fn workplace(place: &Place<'_>) -> Result<Cell, Failure> {
+pub fn workplace(place: &CellPlace<'_>) -> Result<Cell, Error> {
     let mut cell = inside(place.root, place.hostname);
     if place.network {
         cell.network = Network::Share;
@@ -238,21 +238,21 @@ pub fn with_results(root: &Path, hostname: &str, results: &Path, at: &str) -> Ce
 }
 
 /// Shows the directory `path` at `at` in a builder's cell, whose root is at `root`.
-pub fn show(cell: &mut Cell, root: &Path, path: &Path, at: &str) -> Result<(), Failure> {
+pub fn show(cell: &mut Cell, root: &Path, path: &Path, at: &str) -> Result<(), Error> {
     make_point(root, at)?;
     cell.mounts.push(mount(Source::Path(path.to_owned()), at, Attr::SHOWN));
     Ok(())
 }
 
 /// Gives a builder's cell, whose root is at `root`, the directory `path` at `at`, to be written.
-pub fn lend(cell: &mut Cell, root: &Path, path: &Path, at: &str) -> Result<(), Failure> {
+pub fn lend(cell: &mut Cell, root: &Path, path: &Path, at: &str) -> Result<(), Error> {
     make_point(root, at)?;
     cell.mounts.push(mount(Source::Path(path.to_owned()), at, Attr::SCRATCH));
     Ok(())
 }
 
 /// A directory for everybody, as `/tmp` is.
-fn make_open(path: &Path) -> Result<(), Failure> {
+fn make_open(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
     match fs::create_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -263,7 +263,7 @@ fn make_open(path: &Path) -> Result<(), Failure> {
 
 /// Makes the directory `at` in a root, each part if it is not there; whoever arranged the root, no
 /// link leads out of it. What stands below `/proc` is the kernel's.
-fn make_point(root: &Path, at: &str) -> Result<(), Failure> {
+fn make_point(root: &Path, at: &str) -> Result<(), Error> {
     if at.starts_with("/proc/") {
         return Ok(());
     }
@@ -272,7 +272,7 @@ fn make_point(root: &Path, at: &str) -> Result<(), Failure> {
     for part in at.split('/').filter(|part| !part.is_empty()) {
         match rustix::fs::mkdirat(&directory, part, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(errno) => return Err(Failure::io("make the directory", &path, errno)),
+            Err(errno) => return Err(Error::io("make the directory", &path, errno)),
         }
         let rules = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         directory = rustix::fs::openat2(&directory, part, DIRECTORY, Mode::empty(), rules)
@@ -322,7 +322,7 @@ pub fn reader(skeleton: &Path, shown: &Path) -> Cell {
 }
 
 /// The failure of a cell that could not be made.
-pub fn failed(error: &CellError) -> Failure {
+pub fn failed(error: &CellError) -> Error {
     const ENOSPC: i32 = 28;
     let cause = match error.errno() {
         _ if error.is_temporary() => Cause::Busy,
@@ -333,5 +333,5 @@ pub fn failed(error: &CellError) -> Failure {
         Cause::Busy => "try again",
         _ => "run mach as root of a slave",
     };
-    Failure::new(cause, error.to_string(), remedy)
+    Error::new(cause, error.to_string(), remedy)
 }

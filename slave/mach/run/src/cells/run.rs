@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use mach_core::distribution::Dist;
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitOptions};
@@ -16,8 +16,8 @@ use rustix::termios::Winsize;
 use slave_cell::{Cell, Running};
 use slave_sys as raw;
 
-use super::clock::{self, Came, Tracer};
-use super::streams::{self, Carried, Pipes, Pump, Streams};
+use super::clock::{self, Tracer, WaitEvent};
+use super::streams::{self, PipeActivity, Pipes, Pump, Streams};
 use super::{locale, terminal};
 use crate::interrupts;
 use crate::progress::Usage;
@@ -81,7 +81,7 @@ impl Program {
 
 /// How a program ended, and what it and all that it had started used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ended {
+pub struct ProgramExit {
     /// Its status as a shell shows it.
     pub status: i32,
     /// Processor time in user mode, milliseconds.
@@ -94,7 +94,7 @@ pub struct Ended {
     pub clock_moved: bool,
 }
 
-impl Ended {
+impl ProgramExit {
     /// As phases and records keep it.
     pub fn usage(&self) -> Usage {
         Usage {
@@ -117,7 +117,7 @@ pub fn run(
     program: &Program,
     streams: Streams,
     tick: &mut dyn FnMut(),
-) -> Result<Ended, Failure> {
+) -> Result<ProgramExit, Error> {
     interrupts::check()?;
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
         .map_err(|errno| internal(&format!("pipe2 = {errno}")))?;
@@ -162,7 +162,7 @@ fn outlet(
     streams: Streams,
     program: &Program,
     cell: &mut Cell,
-) -> Result<(OurSide, Outlet), Failure> {
+) -> Result<(OurSide, Outlet), Error> {
     let limit_bytes = program.log_limit_bytes.unwrap_or(streams::LOG_LIMIT_BYTES);
     let pipes = match (streams, program.user) {
         (Streams::Terminal, _) => {
@@ -188,8 +188,8 @@ fn outlet(
     Ok((OurSide::Pumps(pumps), Outlet::Pipes(out.into(), err.into(), inherits)))
 }
 
-fn internal(what: &str) -> Failure {
-    Failure::new(Cause::Internal, what, "this is a defect of mach: report it")
+fn internal(what: &str) -> Error {
+    Error::new(Cause::Internal, what, "this is a defect of mach: report it")
 }
 
 /// Carries output until the cell has ended, its time is over, a log is full or a signal has come.
@@ -198,7 +198,7 @@ fn watch(
     program: &Program,
     mut pumps: Vec<Pump>,
     tick: &mut dyn FnMut(),
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let begun = Instant::now();
     let (mut ticked, mut rests) = (begun, false);
     let mut buffer = vec![0; if pumps.is_empty() { 0 } else { BUFFER_BYTES }];
@@ -209,7 +209,7 @@ fn watch(
         }
         rests = true;
         for pump in &mut pumps {
-            rests &= pump.carry(&mut buffer)? != Carried::Much;
+            rests &= pump.carry(&mut buffer)? != PipeActivity::Much;
         }
         interrupts::check()?;
         if ticked.elapsed() >= TICK {
@@ -223,7 +223,7 @@ fn watch(
 }
 
 /// Waits for whatever comes next, output only unless it `rests`; whether the cell has ended.
-fn wait(running: &Running, pumps: &[Pump], rests: bool) -> Result<bool, Failure> {
+fn wait(running: &Running, pumps: &[Pump], rests: bool) -> Result<bool, Error> {
     let rest = Timespec { tv_sec: 0, tv_nsec: i64::from(REST.subsec_nanos()) };
     let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
     let mut fds = vec![PollFd::new(running, PollFlags::IN)];
@@ -246,23 +246,23 @@ fn wait(running: &Running, pumps: &[Pump], rests: bool) -> Result<bool, Failure>
     Ok(has_ended(&mut fds, &tick)?.1)
 }
 
-fn took_too_long(program: &Program, limit: Duration) -> Failure {
+fn took_too_long(program: &Program, limit: Duration) -> Error {
     let name = program.argv.first().map_or("", String::as_str);
     let what = format!("{name} was ended after {} s, the most it may take", limit.as_secs());
-    Failure::new(Cause::Time, what, "give it more by --time-limit or 'time_limit' of the dist")
+    Error::new(Cause::Time, what, "give it more by --time-limit or 'time_limit' of the dist")
 }
 
-fn ended(status: i32, pipe: OwnedFd) -> Ended {
+fn ended(status: i32, pipe: OwnedFd) -> ProgramExit {
     let mut bytes = [0; USAGE_BYTES];
     // Nothing there: process 1 was killed, and with it what it knew.
     if File::from(pipe).read_exact(&mut bytes).is_err() {
-        return Ended { status, ..Ended::default() };
+        return ProgramExit { status, ..ProgramExit::default() };
     }
     let number = |index: usize| {
         let piece = bytes[index * 8..].iter().take(8);
         piece.rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
     };
-    Ended {
+    ProgramExit {
         status,
         cpu_user_ms: number(0) / 1000,
         cpu_system_ms: number(1) / 1000,
@@ -371,7 +371,7 @@ fn trace_until(child: u32, ahead: Duration) -> (i32, bool) {
     };
     loop {
         match tracer.wait() {
-            Ok(Came::Ended(pid, status)) if pid.cast_unsigned() == child => {
+            Ok(WaitEvent::Ended(pid, status)) if pid.cast_unsigned() == child => {
                 return (as_shown(status), true);
             }
             Ok(_) => {}

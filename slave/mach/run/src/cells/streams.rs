@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::quantity;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Gid, Mode, Uid};
@@ -62,7 +62,7 @@ impl Streams {
     }
 
     /// Both to one log.
-    pub fn log(log: &File, path: &Path) -> Result<Self, Failure> {
+    pub fn log(log: &File, path: &Path) -> Result<Self, Error> {
         let file = log.try_clone().on("open", path)?;
         Ok(Self::Log(Log { file, path: path.to_owned() }))
     }
@@ -86,7 +86,7 @@ pub struct Pump {
 
 /// What one look at a pipe has brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carried {
+pub enum PipeActivity {
     /// Nothing for the moment, or nothing any more.
     Nothing,
     /// Little: it is worth to wait until more has come together.
@@ -106,14 +106,14 @@ pub struct Pipes {
 }
 
 /// Pipes for a program of `user` (`None`: root) whose output goes to one log.
-pub fn to_log(log: Log, user: Option<u32>, limit_bytes: u64) -> Result<Pipes, Failure> {
+pub fn to_log(log: Log, user: Option<u32>, limit_bytes: u64) -> Result<Pipes, Error> {
     let (pump, out) = pipe(Target::file(log.file, &log.path, limit_bytes)?, user)?;
     let err = out.try_clone().on("open", &log.path)?;
     Ok(Pipes { pumps: vec![pump], out, err })
 }
 
 /// The same for two files.
-pub fn to_files(files: [File; 2], user: Option<u32>, limit_bytes: u64) -> Result<Pipes, Failure> {
+pub fn to_files(files: [File; 2], user: Option<u32>, limit_bytes: u64) -> Result<Pipes, Error> {
     let [out, err] = files.map(|file| Target::file(file, Path::new("what it says"), limit_bytes));
     let ((out_pump, out), (err_pump, err)) = (pipe(out?, user)?, pipe(err?, user)?);
     Ok(Pipes { pumps: vec![out_pump, err_pump], out, err })
@@ -121,7 +121,7 @@ pub fn to_files(files: [File; 2], user: Option<u32>, limit_bytes: u64) -> Result
 
 /// The same for our own standard output and error. What a program reads from us stays as it is, but it may
 /// open that by name as well.
-pub fn to_ours(user: u32) -> Result<Pipes, Failure> {
+pub fn to_ours(user: u32) -> Result<Pipes, Error> {
     let is_nameless = |fd| rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == PIPEFS_MAGIC);
     if is_nameless(stdin()) {
         // Without the right to, it is read only through the descriptor.
@@ -144,15 +144,15 @@ pub fn to_ours(user: u32) -> Result<Pipes, Failure> {
     }
 }
 
-fn broken(call: &str, error: impl std::fmt::Display) -> Failure {
-    Failure::new(
+fn broken(call: &str, error: impl std::fmt::Display) -> Error {
+    Error::new(
         Cause::Internal,
         format!("a pipe for a program's output: {call} = {error}"),
         "this is a defect of mach: report it",
     )
 }
 
-fn pipe(target: Target, user: Option<u32>) -> Result<(Pump, OwnedFd), Failure> {
+fn pipe(target: Target, user: Option<u32>) -> Result<(Pump, OwnedFd), Error> {
     let failed = |call: &'static str| move |errno: Errno| broken(call, errno);
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2"))?;
     // Beyond what one user may have in pipes it stays smaller.
@@ -170,7 +170,7 @@ fn pipe(target: Target, user: Option<u32>) -> Result<(Pump, OwnedFd), Failure> {
 }
 
 impl Target {
-    fn file(file: File, path: &Path, limit_bytes: u64) -> Result<Self, Failure> {
+    fn file(file: File, path: &Path, limit_bytes: u64) -> Result<Self, Error> {
         let size_bytes = file.metadata().on("look at", path)?.len();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let left_bytes = limit_bytes.saturating_sub(size_bytes);
@@ -188,12 +188,12 @@ impl Pump {
     ///
     /// # Errors
     /// [`Cause::Resource`] when the log is as large as it may be; a log that cannot be written.
-    pub fn carry(&mut self, buffer: &mut [u8]) -> Result<Carried, Failure> {
-        let Some(pipe) = &self.pipe else { return Ok(Carried::Nothing) };
+    pub fn carry(&mut self, buffer: &mut [u8]) -> Result<PipeActivity, Error> {
+        let Some(pipe) = &self.pipe else { return Ok(PipeActivity::Nothing) };
         match rustix::io::read(pipe, &mut *buffer) {
             Ok(0) => {
                 self.pipe = None;
-                Ok(Carried::Nothing)
+                Ok(PipeActivity::Nothing)
             }
             Ok(count) => {
                 if !self.target.write(&buffer[..count])? {
@@ -201,24 +201,24 @@ impl Pump {
                     self.pipe = None;
                 }
                 let is_much = count >= self.capacity_bytes / 4;
-                Ok(if is_much { Carried::Much } else { Carried::Little })
+                Ok(if is_much { PipeActivity::Much } else { PipeActivity::Little })
             }
-            Err(Errno::INTR) => Ok(Carried::Much),
-            Err(Errno::AGAIN) => Ok(Carried::Nothing),
+            Err(Errno::INTR) => Ok(PipeActivity::Much),
+            Err(Errno::AGAIN) => Ok(PipeActivity::Nothing),
             Err(errno) => Err(broken("read", errno)),
         }
     }
 
     /// Carries all that is left once its writers have ended.
-    pub fn drain(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
-        while self.carry(buffer)? != Carried::Nothing {}
+    pub fn drain(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
+        while self.carry(buffer)? != PipeActivity::Nothing {}
         Ok(())
     }
 }
 
 impl Target {
     /// Whether anybody still takes it.
-    fn write(&mut self, bytes: &[u8]) -> Result<bool, Failure> {
+    fn write(&mut self, bytes: &[u8]) -> Result<bool, Error> {
         match self {
             Self::Ours(fd) => Ok(write_ours(*fd, bytes)),
             Self::File { file, name, limit_bytes, left_bytes } => {
@@ -238,14 +238,14 @@ fn write_all(file: &File, mut bytes: &[u8]) -> std::io::Result<()> {
     std::io::Write::write_all(&mut &*file, std::mem::take(&mut bytes))
 }
 
-fn is_full(file: &File, name: &str, limit_bytes: u64) -> Failure {
+fn is_full(file: &File, name: &str, limit_bytes: u64) -> Error {
     let size = quantity::shown_bytes(limit_bytes);
     let what = format!("{name} has reached {size}, the most that a log may take");
     // The failure says it too.
     let _ = write_all(file, format!("\nmach: {what}: the program was ended\n").as_bytes());
     let remedy = "what is printed without end stands at the log's end; 'log_limit' in [build] of the \
                   dist allows more";
-    Failure::new(Cause::Resource, what, remedy)
+    Error::new(Cause::Resource, what, remedy)
 }
 
 /// Writes to an output of ours without waiting for its reader while a signal may come; `false` once nobody

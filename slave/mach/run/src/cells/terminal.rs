@@ -5,7 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{
@@ -35,7 +35,7 @@ pub fn size() -> Option<Winsize> {
 }
 
 /// A socket on which process 1 hands the terminal over.
-pub fn channel() -> Result<(OwnedFd, OwnedFd), Failure> {
+pub fn channel() -> Result<(OwnedFd, OwnedFd), Error> {
     let pair = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -45,9 +45,9 @@ pub fn channel() -> Result<(OwnedFd, OwnedFd), Failure> {
     pair.map_err(|errno| failed("socketpair", errno))
 }
 
-fn failed(call: &str, errno: Errno) -> Failure {
+fn failed(call: &str, errno: Errno) -> Error {
     let what = format!("cannot give the cell a terminal: {call} = {errno}");
-    Failure::new(Cause::Internal, what, "run the command with its input from a file")
+    Error::new(Cause::Internal, what, "run the command with its input from a file")
 }
 
 /// In the cell: makes a terminal, makes it this session's, hands our side of it to `channel`; the
@@ -114,7 +114,7 @@ impl Drop for RawMode {
 }
 
 /// Carries bytes and sizes between our terminal and the cell's until the cell has ended.
-pub fn carry(running: &Running, channel: &OwnedFd) -> Result<(), Failure> {
+pub fn carry(running: &Running, channel: &OwnedFd) -> Result<(), Error> {
     let Some(theirs) = take(channel).map_err(|errno| failed("recvmsg", errno))? else {
         return Ok(());
     };

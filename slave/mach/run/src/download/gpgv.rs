@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::repo::keyring::Keyring;
 
 use crate::cells::{self, LAYER, Program, Streams};
@@ -31,7 +31,7 @@ pub struct Signer {
 
 /// Why a signature vouches for nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Doubt {
+pub enum SignatureError {
     /// Made by this key, but for other bytes.
     Bad(String),
     /// Made by this key, which is not among those given.
@@ -65,10 +65,10 @@ pub fn verify(
     keyrings: &[Keyring],
     scratch: &Path,
     cause: Cause,
-) -> Result<Signer, Failure> {
+) -> Result<Signer, Error> {
     if !Path::new(PROGRAM).exists() {
         let what = format!("cannot verify {}: this slave has no {PROGRAM}", signature.display());
-        return Err(Failure::new(cause, what, "use an image with the package gpgv"));
+        return Err(Error::new(cause, what, "use an image with the package gpgv"));
     }
     let outcome = ask(signed, signature, keyrings, scratch);
     let _ = fs::remove_dir_all(scratch);
@@ -81,7 +81,7 @@ fn ask(
     signature: &Path,
     keyrings: &[Keyring],
     scratch: &Path,
-) -> Result<String, Failure> {
+) -> Result<String, Error> {
     fs::create_dir(scratch).on("make the directory", scratch)?;
     let shown = scratch.join("shown");
     fs::create_dir(&shown).on("make the directory", &shown)?;
@@ -112,7 +112,7 @@ fn ask(
 }
 
 /// Makes a file visible in the cell: by a link where that can be, as sources are large.
-fn show(path: &Path, at: &Path) -> Result<(), Failure> {
+fn show(path: &Path, at: &Path) -> Result<(), Error> {
     let readable_by_all = fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 4 != 0);
     if readable_by_all && fs::hard_link(path, at).is_ok() {
         return Ok(());
@@ -121,12 +121,12 @@ fn show(path: &Path, at: &Path) -> Result<(), Failure> {
     readable(at)
 }
 
-fn readable(path: &Path) -> Result<(), Failure> {
+fn readable(path: &Path) -> Result<(), Error> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).on("set the mode of", path)
 }
 
 /// The verdict out of status lines: one good signature, and none that is bad.
-fn judge(said: &str) -> Result<Signer, Doubt> {
+fn judge(said: &str) -> Result<Signer, SignatureError> {
     let (mut good, mut doubt, mut primary) = (None, None, String::new());
     for line in said.lines() {
         let Some(status) = line.strip_prefix("[GNUPG:] ") else {
@@ -137,62 +137,64 @@ fn judge(said: &str) -> Result<Signer, Doubt> {
         let rest = || words.get(2..).unwrap_or_default().join(" ");
         let key = || if rest().is_empty() { word(1) } else { format!("{} ({})", word(1), rest()) };
         match words[0] {
-            "BADSIG" => return Err(Doubt::Bad(key())),
+            "BADSIG" => return Err(SignatureError::Bad(key())),
             "GOODSIG" => good = Some(rest()),
             // The last field is the primary key, where the signature is by one of its subkeys.
             "VALIDSIG" => primary = if word(10).is_empty() { word(1) } else { word(10) },
-            "EXPSIG" | "EXPKEYSIG" => doubt = Some(Doubt::Expired(key())),
-            "REVKEYSIG" => doubt = Some(Doubt::Revoked(key())),
-            "ERRSIG" if word(6) == "9" => doubt = doubt.or(Some(Doubt::UnknownKey(word(1)))),
-            "ERRSIG" => doubt = doubt.or(Some(Doubt::Unusable(word(1)))),
+            "EXPSIG" | "EXPKEYSIG" => doubt = Some(SignatureError::Expired(key())),
+            "REVKEYSIG" => doubt = Some(SignatureError::Revoked(key())),
+            "ERRSIG" if word(6) == "9" => {
+                doubt = doubt.or(Some(SignatureError::UnknownKey(word(1))))
+            }
+            "ERRSIG" => doubt = doubt.or(Some(SignatureError::Unusable(word(1)))),
             _ => {}
         }
     }
     match good {
         Some(name) if !primary.is_empty() => Ok(Signer { fingerprint: primary, name }),
-        _ => Err(doubt.unwrap_or(Doubt::None)),
+        _ => Err(doubt.unwrap_or(SignatureError::None)),
     }
 }
 
 fn failure(
-    doubt: &Doubt,
+    doubt: &SignatureError,
     signed: &Path,
     signature: &Path,
     keyrings: &[Keyring],
     cause: Cause,
-) -> Failure {
+) -> Error {
     let file = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (signed, signature) = (file(signed), file(signature));
     let (why, remedy) = match doubt {
-        Doubt::Bad(key) => (
+        SignatureError::Bad(key) => (
             format!("{signature} is a BAD signature: key {key} made it for other bytes"),
             "somebody changed one of the two: trust neither until you know which",
         ),
-        Doubt::UnknownKey(key) => (
+        SignatureError::UnknownKey(key) => (
             format!("{signature} was made by key {key}, which is not among the trusted ones"),
             "find out whose key that is before you add it",
         ),
-        Doubt::Expired(key) => (
+        SignatureError::Expired(key) => (
             format!("{signature} or its key {key} has expired"),
             "get the maker's present key, or a signature made anew",
         ),
-        Doubt::Revoked(key) => (
+        SignatureError::Revoked(key) => (
             format!("{signature} was made by key {key}, which its owner has revoked"),
             "get the maker's present key, and a signature made anew",
         ),
-        Doubt::Unusable(key) => (
+        SignatureError::Unusable(key) => (
             format!(
                 "{signature}, by key {key}, is of a kind that vouches for nothing (MD5, SHA-1)"
             ),
             "ask for a signature with SHA-256, or give a digest",
         ),
-        Doubt::None => {
+        SignatureError::None => {
             (format!("{signature} holds no signature"), "get it again, or give a digest")
         }
     };
     let trusted = keyrings.iter().flat_map(|keyring| &keyring.fingerprints);
     let details = trusted.map(|fingerprint| format!("trusted: {fingerprint}")).collect();
-    Failure::new(cause, format!("{signed} cannot be trusted: {why}"), remedy).with_details(details)
+    Error::new(cause, format!("{signed} cannot be trusted: {why}"), remedy).with_details(details)
 }
 
 #[cfg(test)]

@@ -20,21 +20,33 @@ fn a_good_signature_names_the_primary_key() {
 fn all_else_is_told_apart() {
     let named = format!("{KEY} (A Maker)");
     for (said, wanted) in [
-        (format!("[GNUPG:] BADSIG {KEY} A Maker\n"), Doubt::Bad(named.clone())),
-        (format!("[GNUPG:] EXPKEYSIG {KEY} A Maker\n{}", valid()), Doubt::Expired(named.clone())),
-        (format!("[GNUPG:] EXPSIG {KEY} A Maker\n{}", valid()), Doubt::Expired(named.clone())),
-        (format!("[GNUPG:] REVKEYSIG {KEY} A Maker\n{}", valid()), Doubt::Revoked(named.clone())),
+        (format!("[GNUPG:] BADSIG {KEY} A Maker\n"), SignatureError::Bad(named.clone())),
+        (
+            format!("[GNUPG:] EXPKEYSIG {KEY} A Maker\n{}", valid()),
+            SignatureError::Expired(named.clone()),
+        ),
+        (
+            format!("[GNUPG:] EXPSIG {KEY} A Maker\n{}", valid()),
+            SignatureError::Expired(named.clone()),
+        ),
+        (
+            format!("[GNUPG:] REVKEYSIG {KEY} A Maker\n{}", valid()),
+            SignatureError::Revoked(named.clone()),
+        ),
         (
             format!("[GNUPG:] ERRSIG {KEY} 22 10 00 1767312000 9 -\n[GNUPG:] NO_PUBKEY {KEY}\n"),
-            Doubt::UnknownKey(KEY.to_owned()),
+            SignatureError::UnknownKey(KEY.to_owned()),
         ),
-        (format!("[GNUPG:] ERRSIG {KEY} 1 2 00 1767312000 5 -\n"), Doubt::Unusable(KEY.to_owned())),
-        ("[GNUPG:] NODATA 4\n".to_owned(), Doubt::None),
-        (String::new(), Doubt::None),
+        (
+            format!("[GNUPG:] ERRSIG {KEY} 1 2 00 1767312000 5 -\n"),
+            SignatureError::Unusable(KEY.to_owned()),
+        ),
+        ("[GNUPG:] NODATA 4\n".to_owned(), SignatureError::None),
+        (String::new(), SignatureError::None),
         // Only what comes with the fingerprint of a key counts.
-        (format!("[GNUPG:] GOODSIG {KEY} A Maker\n"), Doubt::None),
+        (format!("[GNUPG:] GOODSIG {KEY} A Maker\n"), SignatureError::None),
         // Not a status line.
-        (format!("GOODSIG {KEY} A Maker\n{}", valid()), Doubt::None),
+        (format!("GOODSIG {KEY} A Maker\n{}", valid()), SignatureError::None),
     ] {
         assert_eq!(judge(&said), Err(wanted), "{said}");
     }
@@ -46,13 +58,16 @@ fn one_good_signature_of_several_will_do_unless_one_is_bad() {
     let unknown = format!("[GNUPG:] ERRSIG {KEY} 22 10 00 1767312000 9 -\n");
     assert!(judge(&format!("{unknown}{good}")).is_ok());
     let bad = format!("[GNUPG:] BADSIG {KEY} A Maker\n");
-    assert_eq!(judge(&format!("{good}{bad}")), Err(Doubt::Bad(format!("{KEY} (A Maker)"))));
+    assert_eq!(
+        judge(&format!("{good}{bad}")),
+        Err(SignatureError::Bad(format!("{KEY} (A Maker)")))
+    );
 }
 
 #[test]
 fn a_refusal_names_the_key_and_those_trusted() {
     let keyring = Keyring { binary: Vec::new(), fingerprints: vec![PRIMARY.to_owned()] };
-    let doubt = Doubt::UnknownKey(KEY.to_owned());
+    let doubt = SignatureError::UnknownKey(KEY.to_owned());
     let [signed, signature] = ["/x/a.tar", "/x/a.tar.asc"].map(Path::new);
     let said = failure(&doubt, signed, signature, &[keyring], Cause::Source).to_string();
     assert!(said.contains("a.tar cannot be trusted: a.tar.asc was made by key"), "{said}");

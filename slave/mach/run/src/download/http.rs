@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use mach_core::repo::url::Url;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use super::again::Trouble;
+use super::retry::DownloadError;
 use super::{Body, Expect};
 
 const REDIRECTIONS_LIMIT: usize = 5;
@@ -29,20 +29,20 @@ const BUNDLES: [&str; 3] = [
 ];
 
 /// The body of what is at `url`, redirections followed.
-pub(super) fn open(url: &Url, expect: &Expect) -> Result<Body, Trouble> {
+pub(super) fn open(url: &Url, expect: &Expect) -> Result<Body, DownloadError> {
     open_with(url, expect, &BUNDLES.map(Path::new))
 }
 
 /// The same, trusting the first of `bundles` that is there.
-fn open_with(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Body, Trouble> {
+fn open_with(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Body, DownloadError> {
     let refuse = |why: &str, remedy: &str| {
-        Failure::new(expect.cause, format!("cannot fetch {url}: {why}"), remedy)
+        Error::new(expect.cause, format!("cannot fetch {url}: {why}"), remedy)
     };
-    let judge = |refusal: Refusal| {
+    let judge = |refusal: HttpError| {
         let failure = refuse(&refusal.why, refusal.remedy);
         match refusal.may_pass {
-            true => Trouble::Passing { failure, wait: refusal.wait },
-            false => Trouble::ForGood(failure),
+            true => DownloadError::Transient { failure, wait: refusal.wait },
+            false => DownloadError::Permanent(failure),
         }
     };
     let mut at = url.clone();
@@ -64,7 +64,7 @@ fn open_with(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Body, Trou
 }
 
 /// Why a server gives nothing, and what to do about it.
-struct Refusal {
+struct HttpError {
     why: String,
     remedy: &'static str,
     /// Whether the next try may succeed.
@@ -73,13 +73,13 @@ struct Refusal {
     wait: Option<Duration>,
 }
 
-impl Refusal {
-    fn for_good(why: String, remedy: &'static str) -> Self {
+impl HttpError {
+    fn permanent(why: String, remedy: &'static str) -> Self {
         Self { why, remedy, may_pass: false, wait: None }
     }
 
-    fn passing(why: String, remedy: &'static str) -> Self {
-        Self { may_pass: true, ..Self::for_good(why, remedy) }
+    fn transient(why: String, remedy: &'static str) -> Self {
+        Self { may_pass: true, ..Self::permanent(why, remedy) }
     }
 }
 
@@ -89,7 +89,7 @@ fn location(answer: &Response<ureq::Body>) -> Option<String> {
     leads.then(|| location.to_owned())
 }
 
-fn body(url: &Url, answer: Response<ureq::Body>, expect: &Expect) -> Result<Body, Refusal> {
+fn body(url: &Url, answer: Response<ureq::Body>, expect: &Expect) -> Result<Body, HttpError> {
     let status = answer.status();
     if status != StatusCode::OK {
         let remedy = match status.as_u16() {
@@ -97,10 +97,10 @@ fn body(url: &Url, answer: Response<ureq::Body>, expect: &Expect) -> Result<Body
             401 | 403 => "mach knows no password: fetch it by another way",
             _ => "try again later, or fetch it from elsewhere",
         };
-        return Err(Refusal {
+        return Err(HttpError {
             may_pass: matches!(status.as_u16(), 408 | 425 | 429 | 500..=599),
             wait: retry_after(&answer),
-            ..Refusal::for_good(format!("{} answers {status}", url.host()), remedy)
+            ..HttpError::permanent(format!("{} answers {status}", url.host()), remedy)
         });
     }
     if let Some(size_bytes) = answer.body().content_length()
@@ -109,7 +109,7 @@ fn body(url: &Url, answer: Response<ureq::Body>, expect: &Expect) -> Result<Body
         let limit_bytes = expect.limit_bytes;
         let why =
             format!("it has {size_bytes} bytes, more than the {limit_bytes} that it may have");
-        return Err(Refusal::for_good(why, "is this the right URL?"));
+        return Err(HttpError::permanent(why, "is this the right URL?"));
     }
     let has = |name| answer.headers().contains_key(name);
     let ends_with_connection = !has("content-length") && !has("transfer-encoding");
@@ -122,7 +122,7 @@ fn retry_after(answer: &Response<ureq::Body>) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn agent(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Agent, Failure> {
+fn agent(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Agent, Error> {
     let mut config = Agent::config_builder()
         // No variable of the environment steers mach.
         .proxy(None)
@@ -141,14 +141,14 @@ fn agent(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Agent, Failure
     Ok(config.build().into())
 }
 
-fn encryption(url: &Url, cause: Cause, bundles: &[&Path]) -> Result<TlsConfig, Failure> {
+fn encryption(url: &Url, cause: Cause, bundles: &[&Path]) -> Result<TlsConfig, Error> {
     let bundle = bundles.iter().find_map(|path| fs::read(path).ok()).ok_or_else(|| {
         let what = format!(
             "cannot fetch {url}: the slave has no certificates ({}), so nobody vouches for {}",
             BUNDLES[0],
             url.host()
         );
-        Failure::new(cause, what, "use an image with the package ca-certificates")
+        Error::new(cause, what, "use an image with the package ca-certificates")
     })?;
     // What is no certificate in a bundle is passed over, as everybody does.
     let certificate = |item| match item {
@@ -162,7 +162,7 @@ fn encryption(url: &Url, cause: Cause, bundles: &[&Path]) -> Result<TlsConfig, F
 }
 
 /// Why there was no answer, and what to do.
-fn explain(url: &Url, error: &ureq::Error) -> Refusal {
+fn explain(url: &Url, error: &ureq::Error) -> HttpError {
     let host = url.host();
     // While a connection is made, what is wrong with a certificate comes as a failure to read.
     let untrusted =
@@ -170,26 +170,26 @@ fn explain(url: &Url, error: &ureq::Error) -> Refusal {
     let no_trust = || {
         let remedy =
             "if the site has a certificate of its own, add it to the image's ca-certificates";
-        Refusal::for_good(format!("{host} cannot be trusted: {error}"), remedy)
+        HttpError::permanent(format!("{host} cannot be trusted: {error}"), remedy)
     };
     let no_connection = || {
         let remedy =
             "is the server up? has this slave a network? a file can be given by its path too";
-        Refusal::passing(format!("no connection to {host}: {error}"), remedy)
+        HttpError::transient(format!("no connection to {host}: {error}"), remedy)
     };
     match error {
-        ureq::Error::HostNotFound => Refusal::for_good(
+        ureq::Error::HostNotFound => HttpError::permanent(
             format!("no host {host} is known here"),
             "is the name right? has this slave a network?",
         ),
-        ureq::Error::Timeout(_) => Refusal::passing(
+        ureq::Error::Timeout(_) => HttpError::transient(
             format!("{host} does not answer: {error}"),
             "try again later, or fetch it from elsewhere",
         ),
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) => no_trust(),
         ureq::Error::Io(inner) if untrusted(inner) => no_trust(),
         ureq::Error::Io(_) | ureq::Error::ConnectionFailed => no_connection(),
-        _ => Refusal { may_pass: false, ..no_connection() },
+        _ => HttpError { may_pass: false, ..no_connection() },
     }
 }
 

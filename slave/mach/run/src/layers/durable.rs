@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use rustix::fs::FlockOperation;
 
 use super::{MANIFEST, Manifest, read_manifest};
@@ -39,11 +39,11 @@ pub fn is_intact(layer: &Path, manifest: &Manifest) -> bool {
 ///
 /// # Errors
 /// The kernel could not write the data out. The layers stay usable until the next boot.
-pub fn settle(area: &Area) -> Result<usize, Failure> {
+pub fn settle(area: &Area) -> Result<usize, Error> {
     settle_older_than(area, SETTLE_AGE)
 }
 
-fn settle_older_than(area: &Area, age: Duration) -> Result<usize, Failure> {
+fn settle_older_than(area: &Area, age: Duration) -> Result<usize, Error> {
     let mut due = Vec::new();
     for path in entries(&area.layers())? {
         due.extend(lock_if_due(area, path, age)?);
@@ -67,7 +67,7 @@ struct Due {
 }
 
 /// The layer at `path`, if it is complete, not durable, and older than `age`; `None` also while another mach removes it.
-fn lock_if_due(area: &Area, path: PathBuf, age: Duration) -> Result<Option<Due>, Failure> {
+fn lock_if_due(area: &Area, path: PathBuf, age: Duration) -> Result<Option<Due>, Error> {
     if path.join(MARK).exists() {
         return Ok(None);
     }

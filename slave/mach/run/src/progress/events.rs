@@ -5,7 +5,7 @@ use std::sync::Once;
 use serde::{Deserialize, Serialize};
 use slave_api::printable_json;
 
-use mach_core::failure::Failure;
+use mach_core::error::Error;
 
 /// Changes when a field changes its meaning or goes; new fields and events change nothing.
 pub const SCHEMA: u32 = 1;
@@ -93,13 +93,13 @@ pub enum Event {
 
 impl Event {
     /// Of a failure.
-    pub fn of(failure: &Failure) -> Self {
-        let Failure { cause, what, details, remedy } = failure.clone();
+    pub fn of(failure: &Error) -> Self {
+        let Error { cause, what, details, remedy } = failure.clone();
         Self::Failure { source: None, cause: cause.as_str().to_owned(), what, details, remedy }
     }
 
     /// Of the failure of one source of a chain, which may go on.
-    pub fn of_source(name: &str, failure: &Failure) -> Self {
+    pub fn of_source(name: &str, failure: &Error) -> Self {
         let mut event = Self::of(failure);
         if let Self::Failure { source, .. } = &mut event {
             *source = Some(name.to_owned());
@@ -138,11 +138,11 @@ fn write(line: &str) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use mach_core::failure::Cause;
+    use mach_core::error::Cause;
 
     #[test]
     fn events_are_lines_that_can_be_read_again() {
-        let failure = Failure::new(Cause::FilesList, "a\nb", "c").with_details(vec!["d".into()]);
+        let failure = Error::new(Cause::FilesList, "a\nb", "c").with_details(vec!["d".into()]);
         let event = Event::of(&failure);
         let line = event.line();
         assert_eq!(line.matches('\n').count(), 1);

@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mach_core::failure::Failure;
+use mach_core::error::Error;
 use mach_core::text::{self, Running, Style};
 use serde::Serialize;
 
@@ -102,7 +102,7 @@ pub fn result(subject: &str, path: &Path) {
 }
 
 /// Tells of the failure that ends this process.
-pub fn failed(failure: &Failure) {
+pub fn failed(failure: &Error) {
     match mode() {
         Mode::Json => events::print(&Event::of(failure)),
         _ => show_failure(failure, &Screen::of_standard_error()),
@@ -110,7 +110,7 @@ pub fn failed(failure: &Failure) {
 }
 
 /// Shows a failure to a person, above what `screen` shows.
-pub fn show_failure(failure: &Failure, screen: &Screen) {
+pub fn show_failure(failure: &Error, screen: &Screen) {
     let mut text = text::harmless(&failure.to_string());
     if screen.on_terminal() {
         text = broken(&text, screen.columns());
@@ -203,12 +203,12 @@ pub struct Phase<'a> {
     begun: Instant,
     ended: bool,
     usage: RefCell<Usage>,
-    seen: RefCell<Seen>,
+    seen: RefCell<FollowedLog>,
 }
 
 /// The log of a phase, as far as it was seen.
 #[derive(Debug, Default)]
-struct Seen {
+struct FollowedLog {
     follower: Option<Follower>,
     section: Option<String>,
     last: String,
@@ -329,7 +329,7 @@ impl Phase<'_> {
     /// Whether section or last line have changed; the new lines.
     fn read_log(&self) -> (bool, Vec<String>) {
         let mut seen = self.seen.borrow_mut();
-        let Seen { follower: Some(follower), section, last } = &mut *seen else {
+        let FollowedLog { follower: Some(follower), section, last } = &mut *seen else {
             return (false, Vec::new());
         };
         let logged = follower.poll();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use mach_core::deb::dsc::Dsc;
 use mach_core::deb::relation::Relations;
 use mach_core::distribution::Dist;
-use mach_core::explain::{self, Kind};
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
+use mach_core::explain::{self, PackageKind};
 use mach_core::options::Options;
 use mach_roots::context::BUILD_LOG;
 use mach_roots::deb::index;
@@ -16,9 +16,9 @@ use mach_roots::root::{Chain, Root, Set};
 use mach_run::log::read_log_end;
 
 use super::pack::{self, BUILDING};
-use crate::rebuild::bench::Bench;
+use crate::rebuild::build_env::BuildEnv;
 use crate::rebuild::ccache;
-use crate::rebuild::{Left, out_of_time};
+use crate::rebuild::{BuildOutcome, out_of_time};
 use crate::record::{About, FileKind, LayerRecord, ResultFile};
 use crate::results;
 
@@ -34,16 +34,16 @@ pub fn about(dsc: &Dsc, dist: &Dist, options: &Options) -> About {
     about
 }
 
-/// The story of a build; results come into the workshop's directory.
+/// Steps of a build; results come into the context's directory.
 pub fn work(
-    bench: &Bench<'_>,
+    env: &BuildEnv<'_>,
     dsc: &Dsc,
     chain: &mut Chain,
-    left: &mut Left,
-) -> Result<(), Failure> {
-    let Bench { workshop, options, .. } = bench;
+    outcome: &mut BuildOutcome,
+) -> Result<(), Error> {
+    let BuildEnv { context, options, .. } = env;
     refuse_what_has_no_meaning(options)?;
-    let conditions = pack::conditions(workshop.dist, options);
+    let conditions = pack::conditions(context.dist, options);
     if let Some(failure) = dsc.refusal(&conditions) {
         return Err(failure);
     }
@@ -51,62 +51,67 @@ pub fn work(
     if options.ccache {
         depends = depends.and(Relations::of_names(&[ccache::PACKAGE.to_owned()]));
     }
-    pack::prepare_home(workshop, &bench.home, dsc)?;
-    let root = family::set(workshop, Set::Build)?;
-    let root = deb_roots::with_requirements(workshop, root, (&depends, &conflicts), chain)?;
-    left.gathered.layers = root.layers.iter().map(LayerRecord::of).collect();
-    left.gathered.root = root.resolution.clone();
-    if left.is_there_already(workshop)? {
+    pack::prepare_home(context, &env.home, dsc)?;
+    let root = family::set(context, Set::Build)?;
+    let root = deb_roots::with_requirements(context, root, (&depends, &conflicts), chain)?;
+    outcome.facts.layers = root.layers.iter().map(LayerRecord::of).collect();
+    outcome.facts.root = root.resolution.clone();
+    if outcome.is_there_already(context)? {
         return Ok(());
     }
-    let built = build(bench, dsc, &root, left);
-    left.root = Some(root);
+    let built = build(env, dsc, &root, outcome);
+    outcome.root = Some(root);
     built?;
-    take(bench, dsc, left)
+    take(env, dsc, outcome)
 }
 
 /// Unpacks and builds.
-fn build(bench: &Bench<'_>, dsc: &Dsc, root: &Root, left: &mut Left) -> Result<(), Failure> {
-    let overlay = bench.lay(&root.paths(), "root-0")?;
-    let phase = bench.workshop.progress.phase("dpkg-buildpackage");
-    let ran = pack::programs(bench.workshop.dist, bench.options, dsc).into_iter().try_fold(
+fn build(
+    env: &BuildEnv<'_>,
+    dsc: &Dsc,
+    root: &Root,
+    outcome: &mut BuildOutcome,
+) -> Result<(), Error> {
+    let overlay = env.lay(&root.paths(), "root-0")?;
+    let phase = env.context.progress.phase("dpkg-buildpackage");
+    let ran = pack::programs(env.context.dist, env.options, dsc).into_iter().try_fold(
         ("", 0),
         |(last, status), (name, program)| match status {
             0 => {
-                let ended = bench.run_program(&overlay.at, program, BUILD_LOG, &phase)?;
+                let ended = env.run_program(&overlay.at, program, BUILD_LOG, &phase)?;
                 Ok((name, ended.status))
             }
             _ => Ok((last, status)),
         },
     );
-    left.upper = Some(overlay.unmount()?);
-    let (program, status) = ran.map_err(|failure| out_of_time(bench, failure, left))?;
-    left.gathered.status = Some(status);
+    outcome.upper = Some(overlay.unmount()?);
+    let (program, status) = ran.map_err(|failure| out_of_time(env, failure, outcome))?;
+    outcome.facts.status = Some(status);
     if status == 0 {
         phase.end("built");
         return Ok(());
     }
     phase.end(format!("failed, status {status}"));
-    let workshop = bench.workshop;
-    let log = read_log_end(&workshop.out.join(BUILD_LOG));
-    let subject = workshop.progress.subject();
+    let context = env.context;
+    let log = read_log_end(&context.out.join(BUILD_LOG));
+    let subject = context.progress.subject();
     let (failure, section) = explain::build_failed(
-        workshop.area.room_bytes(),
+        context.area.room_bytes(),
         subject,
         (program, status),
         &log,
-        Kind::Deb,
+        PackageKind::Deb,
     );
-    left.gathered.section = section;
+    outcome.facts.section = section;
     Err(failure)
 }
 
 /// What the build has left, and beside it the source it was made of.
-fn take(bench: &Bench<'_>, dsc: &Dsc, left: &mut Left) -> Result<(), Failure> {
-    let Bench { workshop, home, .. } = bench;
-    let phase = workshop.progress.phase("results");
-    let results = results::take_debian(&home.join(BUILDING), &workshop.out)?;
-    let refuse = |what: String, remedy: &str| Err(Failure::new(Cause::Install, what, remedy));
+fn take(env: &BuildEnv<'_>, dsc: &Dsc, outcome: &mut BuildOutcome) -> Result<(), Error> {
+    let BuildEnv { context, home, .. } = env;
+    let phase = context.progress.phase("results");
+    let results = results::take_debian(&home.join(BUILDING), &context.out)?;
+    let refuse = |what: String, remedy: &str| Err(Error::new(Cause::Install, what, remedy));
     if !results.iter().any(|file| file.kind.is_binary()) {
         let what = format!("{}: dpkg-buildpackage ended well but left no package", dsc.name);
         return refuse(what, "does debian/control have a Package that is built here?");
@@ -119,13 +124,13 @@ fn take(bench: &Bench<'_>, dsc: &Dsc, left: &mut Left) -> Result<(), Failure> {
         let what = format!("{}: the build has changed its own source, {name}", dsc.name);
         return refuse(what, "nothing is taken from such a build: mend debian/rules");
     }
-    left.gathered.results = results;
-    let debs = left.gathered.results.iter().filter(|file| file.name.ends_with(".deb"));
+    outcome.facts.results = results;
+    let debs = outcome.facts.results.iter().filter(|file| file.name.ends_with(".deb"));
     for deb in debs {
         // What no index can hold is told here, not in the build that needs it.
-        index::fields(workshop, &workshop.out.join(&deb.name))?;
+        index::fields(context, &context.out.join(&deb.name))?;
     }
-    phase.end(format!("{} files", left.gathered.results.len()));
+    phase.end(format!("{} files", outcome.facts.results.len()));
     Ok(())
 }
 
@@ -140,7 +145,7 @@ fn changed(results: &[ResultFile], dsc: &Dsc) -> Option<String> {
 }
 
 /// Options of spec files are refused: who gives one expects an effect.
-pub fn refuse_what_has_no_meaning(options: &Options) -> Result<(), Failure> {
+pub fn refuse_what_has_no_meaning(options: &Options) -> Result<(), Error> {
     let Options { release, defines, target, short_circuit, .. } = options;
     let given = [
         ("--release", release.is_some(), "use --append-to-version, or --binNMU"),
@@ -151,7 +156,7 @@ pub fn refuse_what_has_no_meaning(options: &Options) -> Result<(), Failure> {
     match given.into_iter().find(|(_, is_given, _)| *is_given) {
         Some((flag, _, instead)) => {
             let what = format!("{flag} has no meaning for Debian packages");
-            Err(Failure::new(Cause::Usage, what, instead))
+            Err(Error::new(Cause::Usage, what, instead))
         }
         None => Ok(()),
     }

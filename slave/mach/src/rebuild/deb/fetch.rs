@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mach_core::deb::dsc::{self, Dsc, SourceFile};
 use mach_core::digest;
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Network;
 use mach_core::options::Options;
 use mach_core::repo::checksum::{Algorithm, Checksum};
@@ -19,12 +19,12 @@ use crate::source;
 
 /// The source package at a path or a URL (`URL#sha256:HEX`), read and checked. What comes from a URL
 /// is kept in the area's cache; the files are held to the digests in the `.dsc`.
-pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Dsc, Failure> {
+pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Dsc, Error> {
     if !is_url(given) {
         return source::deb::read(Path::new(given));
     }
     let usage = |why: String| {
-        Failure::new(Cause::Usage, why, "give a path, or a URL such as https://HOST/x_1-1.dsc")
+        Error::new(Cause::Usage, why, "give a path, or a URL such as https://HOST/x_1-1.dsc")
     };
     let url = Url::parse(given).map_err(usage)?;
     let name = url.file_name().filter(|name| mach_core::rpm::source::is_plain(name));
@@ -47,7 +47,7 @@ pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Dsc
     let bytes = fs::read(&path).on("read", &path)?;
     let refuse = |why: String| {
         let what = format!("{url} is not a usable source package: {why}");
-        Failure::new(Cause::Source, what, "is it the URL of the .dsc itself?")
+        Error::new(Cause::Source, what, "is it the URL of the .dsc itself?")
     };
     for file in dsc::parse(&bytes, &path).map_err(refuse)?.files {
         fetch_beside(&url, &file, &directory, network, &progress)?;
@@ -56,13 +56,13 @@ pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Dsc
 }
 
 /// What anybody on the way can change is taken only where a digest is given.
-fn demand_digest(url: &Url, expect: &Expect) -> Result<(), Failure> {
+fn demand_digest(url: &Url, expect: &Expect) -> Result<(), Error> {
     if url.is_https() || url.file_path().is_some() || !expect.checksums.is_empty() {
         return Ok(());
     }
     let what = format!("{url} would come over http, and nobody vouches for it");
     let remedy = "give its digest (URL#sha256:HEX), or an https URL";
-    Err(Failure::new(Cause::Source, what, remedy))
+    Err(Error::new(Cause::Source, what, remedy))
 }
 
 fn fetch_beside(
@@ -71,10 +71,10 @@ fn fetch_beside(
     directory: &Path,
     network: Network,
     progress: &Progress,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let refuse = |why: String| {
         let what = format!("{dsc}: its file {}: {why}", file.name);
-        Failure::new(Cause::Source, what, "give the URL of a whole source package")
+        Error::new(Cause::Source, what, "give the URL of a whole source package")
     };
     let checksum = Checksum::new(Algorithm::Sha256, &file.sha256).map_err(refuse)?;
     let mut expect = Expect::new(Cause::Source, dsc::FILE_LIMIT_BYTES).with(checksum);

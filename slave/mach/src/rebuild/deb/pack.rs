@@ -7,14 +7,14 @@ use std::thread::available_parallelism;
 use std::time::SystemTime;
 
 use mach_core::deb::dsc::Dsc;
-use mach_core::deb::relation::Conditions;
+use mach_core::deb::relation::RelationConditions;
 use mach_core::distribution::{Dist, Epoch};
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 use mach_core::options::{Options, Parts};
-use mach_roots::context::Workshop;
+use mach_roots::context::Context;
 use mach_run::cells::Program;
 
-use crate::rebuild::bench;
+use crate::rebuild::build_env;
 use crate::source;
 
 /// Below the builder's home: the source, unpacked and not, and beside it what it yields. Debian's
@@ -22,22 +22,22 @@ use crate::source;
 pub const BUILDING: &str = "reproducible-path";
 
 /// What decides which relations hold: the dist's architecture, the profiles that are asked for.
-pub fn conditions(dist: &Dist, options: &Options) -> Conditions {
+pub fn conditions(dist: &Dist, options: &Options) -> RelationConditions {
     let mut profiles = options.with.clone();
     profiles.extend(options.without.iter().map(|name| format!("no{name}")));
     if options.nocheck && !profiles.iter().any(|profile| profile == "nocheck") {
         profiles.push("nocheck".to_owned());
     }
     let architecture = mach_roots::deb::archive::architecture(dist).to_owned();
-    Conditions { architecture, profiles, parts: options.parts() }
+    RelationConditions { architecture, profiles, parts: options.parts() }
 }
 
 /// Puts the source into the builder's home, `home` on disk.
-pub fn prepare_home(workshop: &Workshop<'_>, home: &Path, dsc: &Dsc) -> Result<(), Failure> {
+pub fn prepare_home(context: &Context<'_>, home: &Path, dsc: &Dsc) -> Result<(), Error> {
     let building = home.join(BUILDING);
     fs::create_dir(&building).on("make the directory", &building)?;
     source::deb::copy(dsc, &building)?;
-    let id = Some(workshop.dist.builder.uid);
+    let id = Some(context.dist.builder.uid);
     chown(&building, id, id).on("set the owner of", &building)
 }
 
@@ -72,7 +72,7 @@ pub fn programs(dist: &Dist, options: &Options, dsc: &Dsc) -> Vec<(&'static str,
         argv: argv.iter().map(|word| (*word).to_owned()).collect(),
         environment: environment(dist, options),
         directory,
-        ..bench::program(dist, Vec::new())
+        ..build_env::program(dist, Vec::new())
     };
     let tree = format!("{place}/{tree}");
     let suffix = options.version_suffix();

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use mach_core::deb::dsc::{is_package_name, is_version};
 use mach_core::distribution::Dist;
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::explain;
-use mach_core::failure::{Cause, Failure, OnPath};
 use mach_core::options::Options;
 use mach_core::rpm::source::is_plain;
 use mach_roots::call::with_run;
@@ -20,7 +20,7 @@ use mach_run::cells::{self, Streams};
 use mach_run::log::read_log_end;
 
 use super::pack::BUILDING;
-use crate::rebuild::bench::Bench;
+use crate::rebuild::build_env::BuildEnv;
 use crate::results;
 
 /// Where the builder has the directory.
@@ -29,13 +29,13 @@ const CHANGELOG_HEAD_BYTES: u64 = 4096;
 
 /// Name and version of a source, as its changelog has them.
 #[derive(Debug, PartialEq, Eq)]
-struct Named {
+struct ChangelogHead {
     name: String,
     /// Without epoch.
     version: String,
 }
 
-impl Named {
+impl ChangelogHead {
     /// The part of the version that upstream gave.
     fn upstream(&self) -> &str {
         self.version.rsplit_once('-').map_or(&self.version, |(upstream, _)| upstream)
@@ -54,51 +54,51 @@ pub fn source_package(
     options: &Options,
     directory: &Path,
     into: Option<&Path>,
-) -> Result<PathBuf, Failure> {
+) -> Result<PathBuf, Error> {
     let named = named(directory)?;
     let directory = directory.canonicalize().on("find", directory)?;
     let package = format!("{}-{}", named.name, named.version);
-    with_run(area, dist, options, package.clone(), |workshop| {
-        let bench = Bench::prepare(workshop, options, None)?;
-        make(&bench, &directory, &named)?;
-        let files = results::take_debian(&bench.home.join(BUILDING), &workshop.out)?;
+    with_run(area, dist, options, package.clone(), |context| {
+        let env = BuildEnv::prepare(context, options, None)?;
+        make(&env, &directory, &named)?;
+        let files = results::take_debian(&env.home.join(BUILDING), &context.out)?;
         let wanted = format!("{}_{}.dsc", named.name, named.version);
         if !files.iter().any(|file| file.name == wanted) {
             let what = format!("{}: dpkg-source left no {wanted}", directory.display());
-            return Err(Failure::new(Cause::Source, what, "does debian/control name its source?"));
+            return Err(Error::new(Cause::Source, what, "does debian/control name its source?"));
         }
         let Some(into) = into else {
             return Ok(
-                results::publish(area, &package, &workshop.run.id, &workshop.out)?.join(wanted)
+                results::publish(area, &package, &context.run.id, &context.out)?.join(wanted)
             );
         };
         for file in &files {
             let path = into.join(&file.name);
-            fs::rename(workshop.out.join(&file.name), &path).on("move the source to", &path)?;
+            fs::rename(context.out.join(&file.name), &path).on("move the source to", &path)?;
         }
         Ok(into.join(wanted))
     })
 }
 
-fn make(bench: &Bench<'_>, directory: &Path, named: &Named) -> Result<(), Failure> {
-    let workshop = bench.workshop;
-    let building = bench.home.join(BUILDING);
+fn make(env: &BuildEnv<'_>, directory: &Path, named: &ChangelogHead) -> Result<(), Error> {
+    let context = env.context;
+    let building = env.home.join(BUILDING);
     fs::create_dir(&building).on("make the directory", &building)?;
     copy_tarballs(directory, named, &building)?;
-    let id = Some(workshop.dist.builder.uid);
+    let id = Some(context.dist.builder.uid);
     chown(&building, id, id).on("set the owner of", &building)?;
-    let root = family::set(workshop, Set::Build)?;
-    let overlay = bench.lay(&root.paths(), "root-0")?;
-    let phase = workshop.progress.phase("source package");
-    let path = workshop.out.join(BUILD_LOG);
-    let log = workshop.open_log(BUILD_LOG)?;
-    let mut cell = cells::builder(&bench.place(&overlay.at))?;
+    let root = family::set(context, Set::Build)?;
+    let overlay = env.lay(&root.paths(), "root-0")?;
+    let phase = context.progress.phase("source package");
+    let path = context.out.join(BUILD_LOG);
+    let log = context.open_log(BUILD_LOG)?;
+    let mut cell = cells::builder(&env.place(&overlay.at))?;
     cells::show(&mut cell, &overlay.at, directory, SOURCES)?;
     // dpkg-source applies patches to the tree: to a copy.
     let script = "cp -R --preserve=mode,timestamps,links -- \"$1\" \"$2\"; dpkg-source -b \"$2\"";
     let argv = ["/bin/sh", "-ec", script, "sh", SOURCES, &named.tree()].map(str::to_owned);
-    let mut program = bench.program(argv.into());
-    program.directory = format!("{}/{BUILDING}", workshop.dist.builder.home);
+    let mut program = env.program(argv.into());
+    program.directory = format!("{}/{BUILDING}", context.dist.builder.home);
     let ended = cells::run(cell, &program, Streams::log(&log, &path)?, &mut || phase.tick())?;
     overlay.unmount()?;
     if ended.status == 0 {
@@ -109,11 +109,11 @@ fn make(bench: &Bench<'_>, directory: &Path, named: &Named) -> Result<(), Failur
     let remedy = "correct debian/; upstream's tarball must be beside the directory, all readable by \
                   everybody";
     let details = explain::last_lines(&read_log_end(&path));
-    Err(Failure::new(Cause::Source, what, remedy).with_details(details))
+    Err(Error::new(Cause::Source, what, remedy).with_details(details))
 }
 
 /// Upstream's tarballs, `NAME_UPSTREAM.orig*`, from beside the directory.
-fn copy_tarballs(directory: &Path, named: &Named, to: &Path) -> Result<(), Failure> {
+fn copy_tarballs(directory: &Path, named: &ChangelogHead, to: &Path) -> Result<(), Error> {
     let begin = format!("{}_{}.orig", named.name, named.upstream());
     for path in entries(directory.parent().unwrap_or(directory))? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -123,7 +123,7 @@ fn copy_tarballs(directory: &Path, named: &Named, to: &Path) -> Result<(), Failu
         }
         if !is_plain(&name) {
             let what = format!("{} has a name that no source may have", path.display());
-            return Err(Failure::new(Cause::Source, what, "letters, digits and ._+~^- only"));
+            return Err(Error::new(Cause::Source, what, "letters, digits and ._+~^- only"));
         }
         fs::copy(&path, to.join(&*name)).on("copy", &path)?;
     }
@@ -131,12 +131,12 @@ fn copy_tarballs(directory: &Path, named: &Named, to: &Path) -> Result<(), Failu
 }
 
 /// Whose source a directory is, by its `debian/changelog`.
-fn named(directory: &Path) -> Result<Named, Failure> {
+fn named(directory: &Path) -> Result<ChangelogHead, Error> {
     let path = directory.join("debian/changelog");
     let refuse = |why: &str| {
         let what =
             format!("{} is no Debian source: {}: {why}", directory.display(), path.display());
-        Failure::new(
+        Error::new(
             Cause::Usage,
             what,
             "give a directory with debian/ in it; a .dsc goes to 'mach rebuild'",
@@ -155,7 +155,7 @@ fn named(directory: &Path) -> Result<Named, Failure> {
 }
 
 /// `sed (4.9-1) unstable; urgency=medium`.
-fn parse(text: &str) -> Option<Named> {
+fn parse(text: &str) -> Option<ChangelogHead> {
     let line = text.lines().find(|line| !line.trim().is_empty())?;
     let (name, rest) = line.split_once(" (")?;
     let (version, _) = rest.split_once(')')?;
@@ -163,7 +163,7 @@ fn parse(text: &str) -> Option<Named> {
         return None;
     }
     let version = version.split_once(':').map_or(version, |(_, version)| version);
-    Some(Named { name: name.to_owned(), version: version.to_owned() })
+    Some(ChangelogHead { name: name.to_owned(), version: version.to_owned() })
 }
 
 #[cfg(test)]
@@ -193,7 +193,7 @@ mod tests {
         {
             fs::write(directory.path().join(name), name).unwrap();
         }
-        let named = Named { name: "sed".to_owned(), version: "4.9-1".to_owned() };
+        let named = ChangelogHead { name: "sed".to_owned(), version: "4.9-1".to_owned() };
         copy_tarballs(&tree, &named, &to).unwrap();
         assert_eq!(entries(&to).unwrap().len(), 2);
     }

@@ -1,7 +1,7 @@
 //! Compilers, linkers, make; what makes documents and translations.
 
 use super::{Rule, decisive};
-use crate::failure::Cause;
+use crate::error::Cause;
 
 pub const RULES: &[Rule] = &[
     decisive("{}internal compiler error: {}").is(Cause::Compile).with(0, 2),

@@ -1,7 +1,7 @@
 //! autoconf and its like, CMake, meson.
 
 use super::{Rule, decisive};
-use crate::failure::Cause;
+use crate::error::Cause;
 
 pub const RULES: &[Rule] = &[
     decisive("configure: error: Package requirements {}").is(Cause::Configure).surely().with(0, 3),

@@ -1,8 +1,8 @@
 //! What the lines of a build's log mean: tables of rules. Tested with logs of really broken packages
 //! (`logs/`) and with failures that each tool was provoked to (`corpus/`).
 
+use crate::error::Cause;
 use crate::explain::missing::Missing;
-use crate::failure::Cause;
 
 mod compilers;
 mod configure;

@@ -1,8 +1,8 @@
 //! Sources and patches, dependencies, what is installed, and what the list of files says.
 
 use super::{After, Rule, decisive};
+use crate::error::Cause;
 use crate::explain::missing::Missing::Directory;
-use crate::failure::Cause;
 
 pub const RULES: &[Rule] = &[
     // The source is for other machines.

@@ -1,8 +1,8 @@
 //! What a root has not: memory, room, macros, programs, headers, modules, a network.
 
 use super::{After, Place, Rule, decisive, error};
+use crate::error::Cause;
 use crate::explain::missing::Missing::*;
-use crate::failure::Cause;
 
 pub const RULES: &[Rule] = &[
     // No memory, no room, no processes.

@@ -17,7 +17,7 @@ const SPECIAL_BITS: u16 = 0o7000;
 
 /// What is known of the files once they are judged.
 #[derive(Debug)]
-pub struct Judged {
+pub struct SourceFiles {
     /// File name of the spec.
     pub spec: String,
     /// Names of sources and patches that the package does not hold (`NoSource`, `NoPatch`).
@@ -27,7 +27,7 @@ pub struct Judged {
 }
 
 /// Judges the file list of a source package's header.
-pub fn judge(preamble: &Preamble) -> Result<Judged, String> {
+pub fn judge(preamble: &Preamble) -> Result<SourceFiles, String> {
     let files = preamble.metadata.get_file_entries();
     let files = files.map_err(|error| format!("its list of files is malformed: {error}"))?;
     if files.len() > FILES_LIMIT {
@@ -48,7 +48,7 @@ pub fn judge(preamble: &Preamble) -> Result<Judged, String> {
     // rpmbuild marks what it keeps out of a package so.
     let is_kept_out = |file: &&FileEntry<'_>| file.flags().contains(FileFlags::GHOST);
     let kept_out = files.iter().filter(is_kept_out).map(|file| file.basename().to_owned());
-    Ok(Judged { kept_out: kept_out.collect(), spec: spec(&files)?, unpacked_bytes })
+    Ok(SourceFiles { kept_out: kept_out.collect(), spec: spec(&files)?, unpacked_bytes })
 }
 
 fn judge_one(file: &FileEntry<'_>) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 
 use mach_core::deb::dsc;
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 use mach_core::rpm::source;
 use rustix::fd::OwnedFd;
 
@@ -16,7 +16,7 @@ use crate::record::{FileKind, ResultFile};
 
 /// A line of `Checksums-Sha256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Listed {
+struct ChecksumLine {
     sha256: String,
     size_bytes: u64,
     name: String,
@@ -29,7 +29,7 @@ pub fn take(
     path: &Path,
     out: &Path,
     taken: &mut Vec<ResultFile>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let is_list = |file: &&ResultFile| matches!(file.kind, FileKind::Changes | FileKind::Dsc);
     let lists: Vec<String> = taken.iter().filter(is_list).map(|file| file.name.clone()).collect();
     let out_directory = File::open(out).on("open", out)?;
@@ -53,9 +53,9 @@ fn take_listed(
     place: &OwnedFd,
     path: &Path,
     list: &str,
-    listed: &Listed,
+    listed: &ChecksumLine,
     out: &File,
-) -> Result<ResultFile, Failure> {
+) -> Result<ResultFile, Error> {
     let name = &listed.name;
     if !source::is_plain_file(name) {
         let why = format!("names {name:?}, which no result may be called");
@@ -67,7 +67,12 @@ fn take_listed(
     })
 }
 
-fn compare(path: &Path, list: &str, listed: &Listed, taken: &[ResultFile]) -> Result<(), Failure> {
+fn compare(
+    path: &Path,
+    list: &str,
+    listed: &ChecksumLine,
+    taken: &[ResultFile],
+) -> Result<(), Error> {
     let is_it = |file: &&ResultFile| file.name == listed.name;
     match taken.iter().find(is_it) {
         Some(file) if (&file.sha256, file.size_bytes) == (&listed.sha256, listed.size_bytes) => {
@@ -82,7 +87,7 @@ fn compare(path: &Path, list: &str, listed: &Listed, taken: &[ResultFile]) -> Re
 }
 
 /// The lines of `Checksums-Sha256` of a list; none where it has no such field.
-fn read(text: &str) -> Result<Vec<Listed>, String> {
+fn read(text: &str) -> Result<Vec<ChecksumLine>, String> {
     let (text, _) = dsc::without_signature(text)?;
     let document: deb822_fast::Deb822 =
         text.parse().map_err(|error| format!("is not made of fields: {error}"))?;
@@ -93,12 +98,12 @@ fn read(text: &str) -> Result<Vec<Listed>, String> {
     lines.map(|line| parse(line).ok_or_else(|| format!("lists {line:?}"))).collect()
 }
 
-fn parse(line: &str) -> Option<Listed> {
+fn parse(line: &str) -> Option<ChecksumLine> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [sha256, size, name] = words[..] else { return None };
     let is_digest = sha256.len() == 64 && sha256.chars().all(|c| c.is_ascii_hexdigit());
     let size_bytes = size.parse().ok().filter(|_| is_digest)?;
-    Some(Listed { sha256: sha256.to_lowercase(), size_bytes, name: name.to_owned() })
+    Some(ChecksumLine { sha256: sha256.to_lowercase(), size_bytes, name: name.to_owned() })
 }
 
 #[cfg(test)]
@@ -111,7 +116,7 @@ mod tests {
         let digest = "ab".repeat(32);
         let text = format!("Format: 1.8\nSource: x\nChecksums-Sha256:\n {digest} 12 disk.iso\n");
         let name = "disk.iso".to_owned();
-        assert_eq!(read(&text).unwrap(), [Listed { sha256: digest, size_bytes: 12, name }]);
+        assert_eq!(read(&text).unwrap(), [ChecksumLine { sha256: digest, size_bytes: 12, name }]);
         assert_eq!(read("Format: 1.8\nSource: x\n").unwrap(), []);
         for line in ["abcd 12 x", "12 x"] {
             let text = format!("Format: 1.8\nChecksums-Sha256:\n {line}\n");

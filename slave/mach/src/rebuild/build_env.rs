@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use mach_core::distribution::macro_file;
 use mach_core::distribution::{Builder, Dist, Epoch, Family, Personality};
-use mach_core::failure::{Failure, OnPath};
+use mach_core::error::{Error, OnPath};
 use mach_core::options::Options;
-use mach_roots::context::Workshop;
+use mach_roots::context::Context;
 use mach_roots::root;
-use mach_run::cells::{self, Ended, Place, Program, Streams};
+use mach_run::cells::{self, CellPlace, Program, ProgramExit, Streams};
 use mach_run::overlay::Overlay;
 use mach_run::progress::Phase;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -24,10 +24,10 @@ use crate::variation::Variation;
 /// Below the builder's home: rpmbuild's `%_topdir`.
 pub const TOPDIR: &str = "build";
 
-/// The bench of one build.
-pub struct Bench<'a> {
+/// The build environment of one source.
+pub struct BuildEnv<'a> {
     /// What is at hand.
-    pub workshop: &'a Workshop<'a>,
+    pub context: &'a Context<'a>,
     /// What is asked of the build.
     pub options: &'a Options,
     /// What is changed, in the second build of `--verify`.
@@ -39,59 +39,59 @@ pub struct Bench<'a> {
     begun: Instant,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> BuildEnv<'a> {
     /// Makes the builder's home in the scratch of the run.
     pub fn prepare(
-        workshop: &'a Workshop<'a>,
+        context: &'a Context<'a>,
         options: &'a Options,
         variation: Option<&'a Variation>,
-    ) -> Result<Self, Failure> {
-        let home = workshop.run.directory("home")?;
-        let id = Some(workshop.dist.builder.uid);
+    ) -> Result<Self, Error> {
+        let home = context.run.directory("home")?;
+        let id = Some(context.dist.builder.uid);
         chown(&home, id, id).on("set the owner of", &home)?;
-        if workshop.dist.family() == Family::Rpm {
-            let topdir = workshop.run.directory(&format!("home/{TOPDIR}"))?;
+        if context.dist.family() == Family::Rpm {
+            let topdir = context.run.directory(&format!("home/{TOPDIR}"))?;
             chown(&topdir, id, id).on("set the owner of", &topdir)?;
             let macros = home.join(".rpmmacros");
-            fs::write(&macros, macro_file(&build_macros(workshop.dist))).on("write", &macros)?;
+            fs::write(&macros, macro_file(&build_macros(context.dist))).on("write", &macros)?;
             let rpmrc = home.join(".rpmrc");
-            fs::write(&rpmrc, self::rpmrc(workshop.dist)).on("write", &rpmrc)?;
+            fs::write(&rpmrc, self::rpmrc(context.dist)).on("write", &rpmrc)?;
         }
-        let limit = options.time_limit.or(workshop.dist.builder.time_limit);
-        Ok(Self { workshop, options, variation, home, limit, begun: Instant::now() })
+        let limit = options.time_limit.or(context.dist.builder.time_limit);
+        Ok(Self { context, options, variation, home, limit, begun: Instant::now() })
     }
 
     /// A path below `%_topdir` as the build sees it.
     pub fn inside(&self, path: &str) -> String {
-        format!("{}/{TOPDIR}/{path}", self.workshop.dist.builder.home)
+        format!("{}/{TOPDIR}/{path}", self.context.dist.builder.home)
     }
 
     /// Whether the build has the slave's network.
     pub fn network(&self) -> bool {
-        self.options.network || self.workshop.dist.builder.network
+        self.options.network || self.context.dist.builder.network
     }
 
     /// Lays a throw-away layer over `lower` (uppermost first) and puts into it what is fixed for
     /// every build of the dist: the names of hosts.
-    pub fn lay(&self, lower: &[PathBuf], name: &str) -> Result<Overlay, Failure> {
+    pub fn lay(&self, lower: &[PathBuf], name: &str) -> Result<Overlay, Error> {
         let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
-        let overlay = Overlay::mount(&lower, &self.workshop.run.path.join(name))?;
-        write_names(self.workshop.dist, self.network(), &overlay.at)?;
+        let overlay = Overlay::mount(&lower, &self.context.run.path.join(name))?;
+        write_names(self.context.dist, self.network(), &overlay.at)?;
         if self.variation.is_some() {
-            root::add_builder(&overlay.at, &self.workshop.dist.builder)?;
+            root::add_builder(&overlay.at, &self.context.dist.builder)?;
         }
         Ok(overlay)
     }
 
     /// Where the build takes place when its root is at `root`.
-    pub fn place<'b>(&'b self, root: &'b Path) -> Place<'b> {
-        let Builder { hostname, home, readonly_root, .. } = &self.workshop.dist.builder;
-        Place {
+    pub fn place<'b>(&'b self, root: &'b Path) -> CellPlace<'b> {
+        let Builder { hostname, home, readonly_root, .. } = &self.context.dist.builder;
+        CellPlace {
             root,
             hostname,
             directory: &self.home,
             home,
-            scratch: &self.workshop.run.path,
+            scratch: &self.context.run.path,
             read_only: *readonly_root,
             network: self.network(),
         }
@@ -104,31 +104,31 @@ impl<'a> Bench<'a> {
         argv: Vec<String>,
         log: &str,
         phase: &Phase<'_>,
-    ) -> Result<Ended, Failure> {
+    ) -> Result<ProgramExit, Error> {
         self.run_program(root, self.program(argv), log, phase)
     }
 
-    /// As [`Bench::run`], a program with an environment and a directory of its own.
+    /// As [`BuildEnv::run`], a program with an environment and a directory of its own.
     pub fn run_program(
         &self,
         root: &Path,
         mut program: Program,
         log: &str,
         phase: &Phase<'_>,
-    ) -> Result<Ended, Failure> {
-        let path = self.workshop.out.join(log);
-        let file = self.workshop.open_log(log)?;
+    ) -> Result<ProgramExit, Error> {
+        let path = self.context.out.join(log);
+        let file = self.context.open_log(log)?;
         phase.follow(&path);
         let mut cell = cells::builder(&self.place(root))?;
-        if self.workshop.dist.builder.nested_proc {
+        if self.context.dist.builder.nested_proc {
             cells::allow_nested_proc(&mut cell);
         }
         if self.options.ccache {
-            let cache = ccache::directory(self.workshop)?;
+            let cache = ccache::directory(self.context)?;
             cells::lend(&mut cell, root, &cache, ccache::AT)?;
-            let links = ccache::links(self.workshop)?;
+            let links = ccache::links(self.context)?;
             cells::show(&mut cell, root, &links, ccache::LINKS_AT)?;
-            program.environment.extend(ccache::environment(&program, self.workshop.dist));
+            program.environment.extend(ccache::environment(&program, self.context.dist));
         }
         if let Some(variation) = self.variation {
             variation.conditions.apply(&mut program);
@@ -148,7 +148,7 @@ impl<'a> Bench<'a> {
 
     /// A program of the builder.
     pub fn program(&self, argv: Vec<String>) -> Program {
-        program(self.workshop.dist, argv)
+        program(self.context.dist, argv)
     }
 }
 
@@ -211,7 +211,7 @@ fn rpmrc(dist: &Dist) -> String {
 }
 
 /// Writes `/etc/hosts` and `/etc/resolv.conf` of a root.
-fn write_names(dist: &Dist, network: bool, root: &Path) -> Result<(), Failure> {
+fn write_names(dist: &Dist, network: bool, root: &Path) -> Result<(), Error> {
     write_in(root, "hosts", &hosts(dist))?;
     let resolver = match (&dist.resolv_conf, network) {
         (Some(text), _) => text.clone(),
@@ -232,7 +232,7 @@ fn hosts(dist: &Dist) -> String {
 }
 
 /// Replaces `/etc/NAME` of a root, resolved as if the root were `/`: packages may put links anywhere.
-fn write_in(root: &Path, name: &str, text: &str) -> Result<(), Failure> {
+fn write_in(root: &Path, name: &str, text: &str) -> Result<(), Error> {
     let path = root.join("etc").join(name);
     let top = fs::File::open(root).on("open", root)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -243,7 +243,7 @@ fn write_in(root: &Path, name: &str, text: &str) -> Result<(), Failure> {
     };
     match rustix::fs::unlinkat(&etc, name, AtFlags::empty()) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-        Err(errno) => return Err(Failure::io("replace", &path, errno)),
+        Err(errno) => return Err(Error::io("replace", &path, errno)),
     }
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&etc, name, flags, Mode::from_raw_mode(0o644));

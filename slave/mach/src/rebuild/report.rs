@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 
 use crate::record::ResultFile;
 
 /// The end of rpmbuild's log, after the last script that the build could say something in.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Written<'a> {
+pub struct RpmbuildReport<'a> {
     /// Paths of packages, as the build saw them.
     paths: Vec<&'a str>,
     /// Whether there were packages to make: subpackages with a `%files`.
     has_files: bool,
 }
 
-impl<'a> Written<'a> {
+impl<'a> RpmbuildReport<'a> {
     /// Read of a log, or of its end.
     pub fn of_log(log: &'a str) -> Self {
         let after = log.rfind("\nExecuting(").map_or(log, |at| &log[at + 1..]);
@@ -30,10 +30,10 @@ impl<'a> Written<'a> {
     }
 
     /// Refuses results that lack something; whether there are any.
-    pub fn compare(&self, package: &str, taken: &[ResultFile]) -> Result<bool, Failure> {
+    pub fn compare(&self, package: &str, taken: &[ResultFile]) -> Result<bool, Error> {
         let remedy = "packages are taken from below %_topdir/RPMS: leave '_rpmdir' as it is, in the spec and \
                       in [macros.build] of the dist, and let names of packages end in .rpm";
-        let refuse = |what: String| Err(Failure::new(Cause::Compile, what, remedy));
+        let refuse = |what: String| Err(Error::new(Cause::Compile, what, remedy));
         let is_taken = |path: &str| {
             let name = Path::new(path).file_name().unwrap_or_default();
             taken.iter().any(|file| name == file.name.as_str())
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn what_rpmbuild_wrote_and_nobody_took_is_named() {
-        let written = Written::of_log(LOG);
+        let written = RpmbuildReport::of_log(LOG);
         let both = taken(&["gauge-2-3.noarch.rpm", "gauge-doc-2-3.noarch.rpm"]);
         assert!(written.compare("gauge-2-3", &both).is_ok_and(|any| any));
         let failure = written.compare("gauge-2-3", &both[..1]).map_err(|failure| failure.what);
@@ -90,12 +90,13 @@ mod tests {
 
     #[test]
     fn a_spec_without_files_makes_no_package_and_that_is_right() {
-        let none = Written::of_log("Executing(%build): sh\n+ exit 0\n");
+        let none = RpmbuildReport::of_log("Executing(%build): sh\n+ exit 0\n");
         assert_eq!(none.compare("x", &[]), Ok(false));
-        let some = Written::of_log("Executing(%install): sh\nProcessing files: x-1-1.noarch\n");
+        let some =
+            RpmbuildReport::of_log("Executing(%install): sh\nProcessing files: x-1-1.noarch\n");
         assert!(some.compare("x", &[]).is_err());
         // Neither of both runs a script.
-        let meta = Written::of_log(
+        let meta = RpmbuildReport::of_log(
             "Wrote: /builddir/build/REQUIRES/meta-1-1.src.rpm\nProcessing files: meta-1-1.noarch\n\
              Wrote: /builddir/build/RPMS/noarch/meta-1-1.noarch.rpm\n",
         );

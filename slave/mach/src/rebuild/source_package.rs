@@ -4,28 +4,28 @@ use std::path::{Path, PathBuf};
 
 use mach_core::deb::dsc::Dsc;
 use mach_core::distribution::{Dist, Epoch, Family};
-use mach_core::failure::{Cause, Failure};
+use mach_core::error::{Cause, Error};
 use mach_core::options::{Options, Parts};
 use mach_core::rpm::source::Source;
 use mach_run::area::Area;
 
-use super::bench;
+use super::build_env;
 use crate::fetch;
 use crate::rebuild::deb;
 use crate::record::About;
 
 /// A source package that was read and checked.
 #[derive(Debug, Clone)]
-pub enum Given {
+pub enum SourcePackage {
     /// An SRPM.
     Rpm(Box<Source>),
     /// A `.dsc` with its files.
     Deb(Box<Dsc>),
 }
 
-impl Given {
+impl SourcePackage {
     /// The source package that a path or a URL names, of the kind that `dist` builds.
-    pub fn read(area: &Area, dist: &Dist, options: &Options, given: &str) -> Result<Self, Failure> {
+    pub fn read(area: &Area, dist: &Dist, options: &Options, given: &str) -> Result<Self, Error> {
         let refuse = match dist.family() {
             Family::Deb => deb::build::refuse_what_has_no_meaning,
             Family::Rpm => refuse_what_is_for_debian,
@@ -83,7 +83,7 @@ impl Given {
     pub fn about(&self, dist: &Dist, options: &Options) -> About {
         match self {
             Self::Rpm(source) => {
-                let mut about = About::rpm(source, dist, options, bench::build_macros(dist));
+                let mut about = About::rpm(source, dist, options, build_env::build_macros(dist));
                 if dist.source_date_epoch == Epoch::Changelog {
                     about.source_date_epoch = source.changelog_time;
                 }
@@ -103,7 +103,7 @@ pub fn beside(path: &Path) -> &Path {
 }
 
 /// Options of Debian sources are refused for others: who gives one expects an effect.
-fn refuse_what_is_for_debian(options: &Options) -> Result<(), Failure> {
+fn refuse_what_is_for_debian(options: &Options) -> Result<(), Error> {
     let Options { only, binnmu, append_to_version, .. } = options;
     let given = [
         ("-A (--indep-only)", *only == Parts::Indep),
@@ -118,15 +118,15 @@ fn refuse_what_is_for_debian(options: &Options) -> Result<(), Failure> {
                 true => "leave it out: a spec says by BuildArch what it is for",
                 false => "leave it out; '--release TAG' appends to the Release",
             };
-            Err(Failure::new(Cause::Usage, what, remedy))
+            Err(Error::new(Cause::Usage, what, remedy))
         }
         None => Ok(()),
     }
 }
 
-fn other_kind(given: &str, dist: &Dist, wanted: &str) -> Failure {
+fn other_kind(given: &str, dist: &Dist, wanted: &str) -> Error {
     let what = format!("{given}: the dist {} builds {wanted}", dist.name);
-    Failure::new(Cause::Usage, what, "use another dist ('mach dists'), or give it such a file")
+    Error::new(Cause::Usage, what, "use another dist ('mach dists'), or give it such a file")
 }
 
 #[cfg(test)]
@@ -141,7 +141,8 @@ mod tests {
         let area = Area::open(directory.path()).unwrap();
         let refused = |dist: &str, given: &str| {
             let dist = mach_run::dists::find(dist).unwrap();
-            let failure = Given::read(&area, &dist, &Options::default(), given).unwrap_err();
+            let failure =
+                SourcePackage::read(&area, &dist, &Options::default(), given).unwrap_err();
             assert_eq!(failure.cause, Cause::Usage, "{failure}");
             failure.what
         };
@@ -155,7 +156,7 @@ mod tests {
         let area = Area::open(directory.path()).unwrap();
         let refused = |dist: &str, options: &Options| {
             let dist = mach_run::dists::find(dist).unwrap();
-            let failure = Given::read(&area, &dist, options, "/nonexistent").unwrap_err();
+            let failure = SourcePackage::read(&area, &dist, options, "/nonexistent").unwrap_err();
             assert_eq!(failure.cause, Cause::Usage, "{failure}");
             failure.what
         };
@@ -185,7 +186,7 @@ mod tests {
             }
             let sha256 = mach_core::digest::of_bytes;
             std::fs::write(&path, forge::package(&header, b"", sha256)).unwrap();
-            let given = Given::Rpm(Box::new(crate::source::rpm::read(&path).unwrap()));
+            let given = SourcePackage::Rpm(Box::new(crate::source::rpm::read(&path).unwrap()));
             let dist = given.dated(&dist);
             (dist.source_date_epoch, given.about(&dist, &Options::default()).source_date_epoch)
         };

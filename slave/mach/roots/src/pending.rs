@@ -8,13 +8,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mach_core::failure::{Cause, Failure, OnPath};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::rich::Rich;
 use mach_core::rpm::source::Needs;
 
 /// What one source will yield.
-pub type Coming = Vec<(Capability, String)>;
+pub type PendingProvides = Vec<(Capability, String)>;
 
 /// The file beside a view, which is a repository of its own.
 fn path(view: &Path) -> PathBuf {
@@ -25,22 +25,22 @@ fn path(view: &Path) -> PathBuf {
 pub fn write<'a>(
     view: &Path,
     all: impl Iterator<Item = (&'a str, &'a Capability)>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let text: String = all.map(|(source, one)| format!("{source}\t{one}\n")).collect();
     let path = path(view);
     fs::write(&path, text).on("write", &path)
 }
 
 /// What was left for the build that sees `view`.
-pub fn read(view: &Path) -> Result<Coming, Failure> {
+pub fn read(view: &Path) -> Result<PendingProvides, Error> {
     let path = path(view);
     match path.exists() {
         true => Ok(parse(&fs::read_to_string(&path).on("read", &path)?)),
-        false => Ok(Coming::new()),
+        false => Ok(PendingProvides::new()),
     }
 }
 
-fn parse(text: &str) -> Coming {
+fn parse(text: &str) -> PendingProvides {
     let one = |line: &str| {
         let (source, one) = line.split_once('\t')?;
         Some((Capability::parse(one)?, source.to_owned()))
@@ -49,7 +49,7 @@ fn parse(text: &str) -> Coming {
 }
 
 /// Refuses `needs` of `subject` that something of `coming` will meet.
-pub fn refuse(coming: &Coming, subject: &str, needs: &Needs) -> Result<(), Failure> {
+pub fn refuse(coming: &PendingProvides, subject: &str, needs: &Needs) -> Result<(), Error> {
     for requirement in &needs.requirements {
         let rich = Rich::of(requirement);
         let needed = rich.needed();
@@ -63,7 +63,7 @@ pub fn refuse(coming: &Coming, subject: &str, needs: &Needs) -> Result<(), Failu
             );
             let remedy = "it is tried again when the others are done; have the spec say it without \
                           macros or %generate_buildrequires, and they are built in this order";
-            return Err(Failure::new(Cause::Dependency, what, remedy));
+            return Err(Error::new(Cause::Dependency, what, remedy));
         }
     }
     Ok(())

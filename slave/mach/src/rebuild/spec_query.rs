@@ -13,18 +13,18 @@
 use std::path::Path;
 
 use mach_core::distribution::{Dist, Personality};
+use mach_core::error::{Cause, Error};
 use mach_core::explain;
-use mach_core::failure::{Cause, Failure};
 use mach_core::options::Options;
-use mach_core::rpm::source::{Declared, Needs, Source};
+use mach_core::rpm::source::{Needs, Source, SourceHeader};
 use mach_roots::context::BUILD_LOG;
 use mach_roots::family;
 use mach_roots::root::{Chain, Root, Set};
-use mach_run::layers::Kind;
+use mach_run::layers::LayerKind;
 use mach_run::log::read_log_end;
 
 use super::after::has;
-use super::bench::Bench;
+use super::build_env::BuildEnv;
 use super::requirements::{ROUNDS_LIMIT, and_ours, packages, set_aside, spec};
 use super::rpmbuild;
 use crate::source;
@@ -37,26 +37,26 @@ const MACROS: [&str; 2] = ["usr/lib/rpm", "etc/rpm"];
 const OTHER_ARCH: &str = "No compatible architectures found for build";
 
 /// What the spec of one source has said so far.
-pub struct Asked<'a> {
-    bench: &'a Bench<'a>,
+pub struct SpecQuery<'a> {
+    env: &'a BuildEnv<'a>,
     source: &'a Source,
     /// All that it requires, without what options of mach need.
     pub needs: Needs,
     /// How often it was asked.
     count: usize,
     /// Why it cannot be read in the root of the sets.
-    unreadable: Option<Failure>,
+    unreadable: Option<Error>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> SpecQuery<'a> {
     /// Nothing is asked yet.
-    pub fn new(bench: &'a Bench<'a>, source: &'a Source) -> Self {
-        Self { bench, source, needs: Needs::default(), count: 0, unreadable: None }
+    pub fn new(env: &'a BuildEnv<'a>, source: &'a Source) -> Self {
+        Self { env, source, needs: Needs::default(), count: 0, unreadable: None }
     }
 
     /// A root with all that the spec requires in that root.
-    pub fn settled_root(&mut self, chain: &mut Chain) -> Result<Root, Failure> {
-        let mut root = family::set(self.bench.workshop, Set::Build)?;
+    pub fn settled_root(&mut self, chain: &mut Chain) -> Result<Root, Error> {
+        let mut root = family::set(self.env.context, Set::Build)?;
         loop {
             let is_first = self.count == 0;
             let is_more = self.ask(&root)?;
@@ -71,9 +71,9 @@ impl<'a> Asked<'a> {
     }
 
     /// `root` with what is known and what options of mach need.
-    fn with_all(&self, root: Root, chain: &mut Chain) -> Result<Root, Failure> {
-        let needs = and_ours(self.needs.clone(), self.bench.options);
-        family::with_needs(self.bench.workshop, root, &needs, chain).map_err(|mut failure| {
+    fn with_all(&self, root: Root, chain: &mut Chain) -> Result<Root, Error> {
+        let needs = and_ours(self.needs.clone(), self.env.options);
+        family::with_needs(self.env.context, root, &needs, chain).map_err(|mut failure| {
             if let Some(unreadable) = &self.unreadable {
                 failure.details.push(format!("so its header says; {}", unreadable.what));
                 failure.details.extend(unreadable.details.last().cloned());
@@ -90,12 +90,12 @@ impl<'a> Asked<'a> {
 
     /// Asks in `root`, where rpmbuild found something to be missing: all that is known, if that is
     /// more than before.
-    pub fn again(&mut self, root: &Root) -> Result<Option<Needs>, Failure> {
+    pub fn again(&mut self, root: &Root) -> Result<Option<Needs>, Error> {
         Ok(self.ask(root)?.then(|| self.needs.clone()))
     }
 
     /// Whether the spec requires in `root` what was not known.
-    fn ask(&mut self, root: &Root) -> Result<bool, Failure> {
+    fn ask(&mut self, root: &Root) -> Result<bool, Error> {
         if self.count >= ROUNDS_LIMIT {
             return Err(endless(self.source));
         }
@@ -104,15 +104,15 @@ impl<'a> Asked<'a> {
         match self.declared(root) {
             Ok(declared) => {
                 self.unreadable = None;
-                refuse_other_machines(self.bench, self.source, &declared)?;
+                refuse_other_machines(self.env, self.source, &declared)?;
                 Ok(self.needs.add(declared.needs))
             }
             // What it requires may bring the macros that it is written with.
             Err(failure)
                 if is_first && failure.cause == Cause::Source && self.header_helps()? =>
             {
-                let workshop = self.bench.workshop;
-                workshop
+                let context = self.env.context;
+                context
                     .note(&format!("{}: what its header requires is installed", failure.what))?;
                 self.unreadable = Some(failure);
                 Ok(self.needs.add(Needs {
@@ -125,35 +125,35 @@ impl<'a> Asked<'a> {
     }
 
     /// Whether the header names requirements, and the spec at least is unpacked.
-    fn header_helps(&self) -> Result<bool, Failure> {
-        let path = self.bench.home.join(super::bench::TOPDIR).join(spec(self.source));
+    fn header_helps(&self) -> Result<bool, Error> {
+        let path = self.env.home.join(super::build_env::TOPDIR).join(spec(self.source));
         Ok(!self.source.requirements.is_empty() && path.symlink_metadata().is_ok())
     }
 
     /// What the spec declares in a throw-away layer over `root`; the first time it is unpacked.
-    fn declared(&self, root: &Root) -> Result<Declared, Failure> {
-        let Self { bench, source, count, .. } = self;
-        let overlay = bench.lay(&root.paths(), &format!("asking-{count}"))?;
-        let phase = bench.workshop.progress.phase(if *count == 1 { "unpack" } else { "spec" });
+    fn declared(&self, root: &Root) -> Result<SourceHeader, Error> {
+        let Self { env, source, count, .. } = self;
+        let overlay = env.lay(&root.paths(), &format!("asking-{count}"))?;
+        let phase = env.context.progress.phase(if *count == 1 { "unpack" } else { "spec" });
         let directory = format!("{DECLARED}-{count}");
-        let (spec, place) = (bench.inside(&spec(source)), bench.inside(&directory));
-        let file = format!("{}/{}", bench.workshop.dist.builder.home, source.file_name());
+        let (spec, place) = (env.inside(&spec(source)), env.inside(&directory));
+        let file = format!("{}/{}", env.context.dist.builder.home, source.file_name());
         let argv = match count {
-            1 => rpmbuild::unpack(bench.options, &file, &spec, &place),
-            _ => rpmbuild::declare(bench.options, &spec, &place),
+            1 => rpmbuild::unpack(env.options, &file, &spec, &place),
+            _ => rpmbuild::declare(env.options, &spec, &place),
         };
-        let ended = bench.run(&overlay.at, argv, BUILD_LOG, &phase);
+        let ended = env.run(&overlay.at, argv, BUILD_LOG, &phase);
         overlay.unmount()?;
         let status = ended?.status;
-        let found = packages(&bench.home, &directory)?;
+        let found = packages(&env.home, &directory)?;
         let [package] = &found[..] else {
             phase.end(format!("status {status}"));
-            return Err(unreadable(bench, source, status));
+            return Err(unreadable(env, source, status));
         };
-        check_release(bench.options, source, package)?;
+        check_release(env.options, source, package)?;
         let declared = source::rpm::declared_by(package)?;
         // No script of the build has run yet: the sources are those that were given.
-        set_aside(bench, &directory)?;
+        set_aside(env, &directory)?;
         phase.end(format!("{} BuildRequires", declared.needs.requirements.len()));
         Ok(declared)
     }
@@ -161,29 +161,25 @@ impl<'a> Asked<'a> {
 
 /// Whether a layer of what the source requires has files of rpm's macros.
 fn brings_macros(root: &Root) -> bool {
-    let layers = root.layers.iter().filter(|layer| layer.manifest.kind == Kind::Dependencies);
+    let layers = root.layers.iter().filter(|layer| layer.manifest.kind == LayerKind::Dependencies);
     layers
         .map(mach_run::layers::Layer::root)
         .any(|files| MACROS.iter().any(|name| has(&files, name)))
 }
 
-fn unreadable(bench: &Bench<'_>, source: &Source, status: i32) -> Failure {
-    let (dist, package) = (bench.workshop.dist, &source.package);
-    let log = read_log_end(&bench.workshop.out.join(BUILD_LOG));
+fn unreadable(env: &BuildEnv<'_>, source: &Source, status: i32) -> Error {
+    let (dist, package) = (env.context.dist, &source.package);
+    let log = read_log_end(&env.context.out.join(BUILD_LOG));
     if log.lines().rev().take(5).any(|line| line.ends_with(OTHER_ARCH)) {
-        return other_machine(
-            source,
-            &target_cpu(dist, bench.options),
-            "its BuildArch is of others",
-        );
+        return other_machine(source, &target_cpu(dist, env.options), "its BuildArch is of others");
     }
     let what = format!("{package}: its spec cannot be read in {} (status {status})", dist.name);
     let remedy = "correct the spec, or the macros that it is given";
-    Failure::new(Cause::Source, what, remedy).with_details(explain::last_lines(&log))
+    Error::new(Cause::Source, what, remedy).with_details(explain::last_lines(&log))
 }
 
 /// `--release` that had no effect would yield a package that is taken for another.
-fn check_release(options: &Options, source: &Source, package: &Path) -> Result<(), Failure> {
+fn check_release(options: &Options, source: &Source, package: &Path) -> Result<(), Error> {
     let Some(tag) = &options.release else { return Ok(()) };
     let name = package.file_name().unwrap_or_default().to_string_lossy();
     let end = rpmbuild::appended(tag);
@@ -192,24 +188,24 @@ fn check_release(options: &Options, source: &Source, package: &Path) -> Result<(
     }
     let what = format!("{}: --release {tag} has no effect, it makes {name}", source.package);
     let remedy = "give its spec a line 'Release: …' of its own, with nothing behind it";
-    Err(Failure::new(Cause::Usage, what, remedy))
+    Err(Error::new(Cause::Usage, what, remedy))
 }
 
 fn refuse_other_machines(
-    bench: &Bench<'_>,
+    env: &BuildEnv<'_>,
     source: &Source,
-    declared: &Declared,
-) -> Result<(), Failure> {
-    let cpu = target_cpu(bench.workshop.dist, bench.options);
+    declared: &SourceHeader,
+) -> Result<(), Error> {
+    let cpu = target_cpu(env.context.dist, env.options);
     match declared.platforms.refusal(&cpu) {
         Some(tag) => Err(other_machine(source, &cpu, &tag)),
         None => Ok(()),
     }
 }
 
-fn other_machine(source: &Source, cpu: &str, why: &str) -> Failure {
+fn other_machine(source: &Source, cpu: &str, why: &str) -> Error {
     let what = format!("{} is not for {cpu}: {why}", source.package);
-    Failure::new(Cause::Architecture, what, "build it on such a machine, or for one by --target")
+    Error::new(Cause::Architecture, what, "build it on such a machine, or for one by --target")
 }
 
 /// rpm's `%_target_cpu` in a build.
@@ -222,14 +218,14 @@ pub fn target_cpu(dist: &Dist, options: &Options) -> String {
     }
 }
 
-fn endless(source: &Source) -> Failure {
+fn endless(source: &Source) -> Error {
     let what = format!(
         "{}: its spec still requires more after it was asked {ROUNDS_LIMIT} times",
         source.package
     );
     let remedy =
         "its BuildRequires must settle: do macros of what it requires depend on time or chance?";
-    Failure::new(Cause::Dependency, what, remedy)
+    Error::new(Cause::Dependency, what, remedy)
 }
 
 #[cfg(test)]

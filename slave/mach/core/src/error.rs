@@ -99,7 +99,7 @@ impl Cause {
 
 /// A failure, as it is shown and recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct Error {
     /// Whose doing.
     pub cause: Cause,
     /// What failed, on what, and why; one line.
@@ -110,7 +110,7 @@ pub struct Failure {
     pub remedy: String,
 }
 
-impl Failure {
+impl Error {
     /// A failure without details.
     pub fn new(cause: Cause, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { cause, what: what.into(), details: Vec::new(), remedy: remedy.into() }
@@ -146,7 +146,7 @@ impl Failure {
 pub const DISK_FULL_REMEDY: &str =
     "free room with 'mach clean', remove old results, or give the slave a larger area";
 
-impl fmt::Display for Failure {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mach: {}", self.what)?;
         for line in &self.details {
@@ -162,13 +162,13 @@ impl fmt::Display for Failure {
 
 /// Names the step and the path of a failed call.
 pub trait OnPath<T> {
-    /// See [`Failure::io`].
-    fn on(self, step: &str, path: &Path) -> Result<T, Failure>;
+    /// See [`Error::io`].
+    fn on(self, step: &str, path: &Path) -> Result<T, Error>;
 }
 
 impl<T, E: Into<io::Error>> OnPath<T> for Result<T, E> {
-    fn on(self, step: &str, path: &Path) -> Result<T, Failure> {
-        self.map_err(|error| Failure::io(step, path, error))
+    fn on(self, step: &str, path: &Path) -> Result<T, Error> {
+        self.map_err(|error| Error::io(step, path, error))
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_named() {
         let error = io::Error::from_raw_os_error(28);
-        let failure = Failure::io("write", Path::new("/build/x"), error);
+        let failure = Error::io("write", Path::new("/build/x"), error);
         assert_eq!(failure.cause, Cause::Resource);
         assert!(failure.to_string().contains("ENOSPC"), "{failure}");
     }
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn three_parts_are_shown() {
-        let failure = Failure::new(Cause::Usage, "no dist \"x\"", "name one")
+        let failure = Error::new(Cause::Usage, "no dist \"x\"", "name one")
             .with_details(vec!["known: y".to_owned()]);
         let text = "mach: no dist \"x\"\n  known: y\n  to do: name one";
         assert_eq!(failure.to_string(), text);

@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use mach_core::failure::Failure;
+use mach_core::error::Error;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Expect;
@@ -24,30 +24,30 @@ const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why a file did not come.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum DownloadError {
     /// Nothing changes by trying again.
-    ForGood(Failure),
+    Permanent(Error),
     /// The next try may succeed; not before `wait`, where the server says so.
-    Passing { failure: Failure, wait: Option<Duration> },
+    Transient { failure: Error, wait: Option<Duration> },
 }
 
-impl Trouble {
+impl DownloadError {
     /// What to show of it.
-    pub(super) fn into_failure(self) -> Failure {
+    pub(super) fn into_failure(self) -> Error {
         match self {
-            Self::ForGood(failure) | Self::Passing { failure, .. } => failure,
+            Self::Permanent(failure) | Self::Transient { failure, .. } => failure,
         }
     }
 
     /// A trouble that may pass by itself.
-    pub(super) fn passing(failure: Failure) -> Self {
-        Self::Passing { failure, wait: None }
+    pub(super) fn transient(failure: Error) -> Self {
+        Self::Transient { failure, wait: None }
     }
 }
 
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Self::ForGood(failure)
+impl From<Error> for DownloadError {
+    fn from(failure: Error) -> Self {
+        Self::Permanent(failure)
     }
 }
 
@@ -55,16 +55,16 @@ impl From<Failure> for Trouble {
 pub(super) fn persist<T>(
     expect: &Expect,
     tick: &mut dyn FnMut(u64),
-    mut fetch: impl FnMut(&mut dyn FnMut(u64)) -> Result<T, Trouble>,
-) -> Result<T, Failure> {
+    mut fetch: impl FnMut(&mut dyn FnMut(u64)) -> Result<T, DownloadError>,
+) -> Result<T, Error> {
     let begun = Instant::now();
     let mut pause = expect.first_pause;
     let mut tries = 1;
     loop {
         let (failure, wait) = match fetch(tick) {
             Ok(done) => return Ok(done),
-            Err(Trouble::ForGood(failure)) => return Err(failure),
-            Err(Trouble::Passing { failure, wait }) => (failure, wait),
+            Err(DownloadError::Permanent(failure)) => return Err(failure),
+            Err(DownloadError::Transient { failure, wait }) => (failure, wait),
         };
         let next = wait.unwrap_or_default().max(pause);
         let is_late = begun.elapsed() + next > expect.time_limit;
@@ -77,7 +77,7 @@ pub(super) fn persist<T>(
     }
 }
 
-fn with_tries(mut failure: Failure, tries: u32, wait: Option<Duration>) -> Failure {
+fn with_tries(mut failure: Error, tries: u32, wait: Option<Duration>) -> Error {
     if tries > 1 {
         failure.what += &format!(" (tried {tries} times)");
     }
@@ -88,7 +88,7 @@ fn with_tries(mut failure: Failure, tries: u32, wait: Option<Duration>) -> Failu
 }
 
 /// Waits, but no longer than until a signal asks mach to end; `tick` keeps what is shown alive.
-fn rest(pause: Duration, tick: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+fn rest(pause: Duration, tick: &mut dyn FnMut(u64)) -> Result<(), Error> {
     const STEP: Duration = Duration::from_millis(200);
     let until = Instant::now() + pause;
     loop {
