@@ -35,7 +35,7 @@ const fn aim(row: Row, goal: Goal) -> Row {
 const FIRST: &str = "floor.first";
 const REAPED: &str = "floor.reaped";
 
-const ROWS: [Row; 31] = [
+const ROWS: [Row; 35] = [
     row("stamp.first", FIRST, "the stamp program alone: exec -> first instruction"),
     row("floor.first", FIRST, "floor: start -> first instruction"),
     row("floor.reaped", REAPED, "floor: start -> reaped"),
@@ -59,6 +59,13 @@ const ROWS: [Row; 31] = [
         row("hello.mach", "hello.bare", "hello: start-build ... mach rebuild, cached"),
         Goal::Ratio(1.15),
     ),
+    row("trivial.bare", "trivial.bare", "a trivial SRPM: bare rpmbuild in the same root"),
+    aim(
+        row("trivial.mach", "trivial.bare", "a trivial SRPM: start-build ... mach, from the host"),
+        Goal::Ratio(1.56),
+    ),
+    row("root.dnf", "root.dnf", "root from nothing: dnf --installroot on a tmpfs"),
+    aim(row("root.mach", "root.dnf", "root from nothing: mach setup"), Goal::Ratio(1.0)),
     row("deps.rpm", "deps.rpm", "new requirements: rpm alone, same packages, same root"),
     row("deps.known", "deps.rpm", "new requirements: mach, its solver's answer known"),
     row("deps.new", "deps.rpm", "new requirements: mach, all of it"),
