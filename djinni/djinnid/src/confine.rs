@@ -120,14 +120,12 @@ fn filter() -> std::result::Result<BpfProgram, seccompiler::BackendError> {
 
 /// The beginning of a filter that bars x32 (`seccomp(2)`, BPF on `struct seccomp_data`).
 fn no_x32() -> [sock_filter; 3] {
-    let instruction = |code, jf, k| sock_filter { code, jt: 0, jf, k };
+    let instruction = |code: u32, jf, k| sock_filter { code: code as u16, jt: 0, jf, k };
     [
-        // BPF_LD | BPF_W | BPF_ABS: the number, which comes first.
-        instruction(0x20, 0, 0),
-        // BPF_JMP | BPF_JGE | BPF_K: less than that passes over the next one.
-        instruction(0x35, 1, X32),
-        // BPF_RET | BPF_K
-        instruction(0x06, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        // The number, which comes first. Less than x32's passes over the refusal.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, X32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
     ]
 }
 

@@ -5,7 +5,8 @@
 //! attributes in one step with the clone, `clone3`, `close_range`, loop devices, actions of signals.
 //!
 //! Every function does one call (or one indivisible exchange), takes descriptors as [`AsFd`], and
-//! returns an [`Error`]. Nothing here decides anything.
+//! returns an [`Error`]. Nothing here decides anything. The one exception: [`remove`], which root and
+//! slaves have in common.
 //!
 //! Architecture invariant: this crate imports nothing of ours and knows no policy, no path and no
 //! protocol. Kernel structures are laid out by hand after the headers named beside them.
@@ -14,6 +15,7 @@
 pub mod error;
 pub mod files;
 pub mod process;
+pub mod remove;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

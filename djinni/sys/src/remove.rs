@@ -1,4 +1,4 @@
-//! Removing a tree that its owner may have made to hurt whoever removes it.
+//! Removing a slave's trees as the slave's own root, in the background.
 //!
 //! What is to go is renamed first (`.gone-N` beside it), which takes no time and leaves its name to
 //! whatever comes next. A child then removes all of such names, as root of the slave's own user
@@ -6,13 +6,12 @@
 //! may take `LIMIT`; what is left then, and what a killed djinni has left, goes the next time.
 
 use std::collections::VecDeque;
-use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use djinni_raw::Result;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use djinni_raw::remove::{each, entry};
 use rustix::io::Errno;
 
 use crate::child::{Child, Rights};
@@ -120,7 +119,7 @@ fn remove_gone(directory: BorrowedFd<'_>) -> Result<()> {
     let mut left = None;
     each(directory, |name| {
         if name.to_bytes().starts_with(GONE.as_bytes())
-            && let Err(error) = remove(directory, name)
+            && let Err(error) = entry(directory, name)
         {
             // One that cannot go must not keep the others.
             left = Some(error);
@@ -128,109 +127,6 @@ fn remove_gone(directory: BorrowedFd<'_>) -> Result<()> {
         Ok(())
     })?;
     left.map_or(Ok(()), Err)
-}
-
-fn remove(directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    if removed(directory, name)? {
-        return Ok(());
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = rustix::fs::openat(directory, name, flags, Mode::empty());
-    empty(top.map_err(failed("openat", shown(name)))?.as_fd())?;
-    removed(directory, name).map(drop)
-}
-
-/// What a directory must be for its entries to go: one that its owner made unreadable or sticky would
-/// keep those of other ids (a whiteout of overlayfs is the host's root's). `chmod(2)`, `unlink(2)`.
-const OPENED: Mode = Mode::RWXU;
-/// What the emptied directory itself is in the end, as if it had just been made.
-const EMPTIED: Mode = Mode::from_raw_mode(0o755);
-
-/// Empties a directory without ever being more than one level deep in it: subdirectories of a
-/// subdirectory are moved up first. So neither depth nor descriptors grow with what is there, and no
-/// path of more than one name is resolved.
-fn empty(top: BorrowedFd<'_>) -> Result<()> {
-    let mut moved = 0u64;
-    set_mode(top, EMPTIED)?;
-    // What is listed while it changes may be incomplete (readdir(3)): until there is nothing.
-    while each(top, |name| {
-        if !removed(top, name)? {
-            flatten(top, name, &mut moved)?;
-            removed(top, name)?;
-        }
-        Ok(())
-    })? {}
-    Ok(())
-}
-
-fn flatten(top: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> Result<()> {
-    // A single name that is no link: nothing is resolved that the tree's owner could turn elsewhere.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(top, name, flags, Mode::empty())
-        .map_err(failed("openat", shown(name)))?;
-    set_mode(directory.as_fd(), OPENED)?;
-    while each(directory.as_fd(), |inner| match removed(directory.as_fd(), inner)? {
-        true => Ok(()),
-        false => move_up(directory.as_fd(), inner, top, moved),
-    })? {}
-    Ok(())
-}
-
-/// Moves a directory to `top`, under a name that is not taken there: its owner may have used ours.
-fn move_up(from: BorrowedFd<'_>, name: &CStr, top: BorrowedFd<'_>, moved: &mut u64) -> Result<()> {
-    loop {
-        *moved += 1;
-        let outer = format!(".removing-{moved}");
-        // Not every file system knows RENAME_NOREPLACE; what this replaces is an empty directory.
-        match rustix::fs::renameat(from, name, top, &outer) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
-            Err(errno) => return Err(failed("renameat", outer)(errno)),
-        }
-    }
-}
-
-/// Removes an entry; `false` when it is a directory with something in it. An empty one needs no right
-/// to itself, such as overlayfs' own in a directory for its work.
-fn removed(directory: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
-    let unlink = |flags| rustix::fs::unlinkat(directory, name, flags);
-    let outcome = match unlink(AtFlags::empty()) {
-        Err(Errno::ISDIR) => unlink(AtFlags::REMOVEDIR),
-        other => other,
-    };
-    match outcome {
-        Ok(()) | Err(Errno::NOENT) => Ok(true),
-        // The two that POSIX allows; rmdir(2).
-        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-        Err(errno) => Err(failed("unlinkat", shown(name))(errno)),
-    }
-}
-
-/// A name for a message.
-fn shown(name: &CStr) -> String {
-    name.to_bytes().escape_ascii().to_string()
-}
-
-/// Where it is not ours to change, what is done next may succeed nevertheless, or tells more.
-fn set_mode(directory: BorrowedFd<'_>, mode: Mode) -> Result<()> {
-    match rustix::fs::fchmod(directory, mode) {
-        Ok(()) | Err(Errno::PERM) => Ok(()),
-        Err(errno) => Err(failed("fchmod", djinni_raw::describe_fd(directory))(errno)),
-    }
-}
-
-/// Calls `act` for each entry; whether there was one. One buffer of entries is held, however many
-/// there are.
-fn each(directory: BorrowedFd<'_>, mut act: impl FnMut(&CStr) -> Result<()>) -> Result<bool> {
-    let mut any = false;
-    for entry in Dir::read_from(directory).map_err(failed("getdents", ""))? {
-        let entry = entry.map_err(failed("getdents", ""))?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            any = true;
-            act(entry.file_name())?;
-        }
-    }
-    Ok(any)
 }
 
 #[cfg(test)]
@@ -241,45 +137,9 @@ mod tests {
     use std::process::Command;
 
     use djinni_plan::config::Ids;
-    use rustix::fs::{CWD, FileType, mknodat};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
-
-    #[test]
-    fn a_deep_tree_with_links_is_emptied_and_what_they_lead_to_stays() {
-        let base = std::env::temp_dir().join(format!("djinni-remove-{}", std::process::id()));
-        let outside = base.join("outside");
-        let top = base.join("top");
-        std::fs::create_dir_all(&outside).unwrap();
-        std::fs::write(outside.join("kept"), "x").unwrap();
-        let mut deep = top.clone();
-        for level in 0..300 {
-            deep = deep.join(format!("d{}", level % 3));
-        }
-        std::fs::create_dir_all(&deep).unwrap();
-        std::os::unix::fs::symlink(&outside, top.join("link")).unwrap();
-        std::fs::write(deep.join("file"), "x").unwrap();
-        let directory = std::fs::File::open(&top).unwrap();
-        empty(directory.as_fd()).unwrap();
-        assert_eq!(std::fs::read_dir(&top).unwrap().count(), 0);
-        assert!(outside.join("kept").exists());
-        std::fs::remove_dir_all(&base).unwrap();
-    }
-    #[test]
-    fn names_that_are_ours_may_be_taken() {
-        let base = std::env::temp_dir().join(format!("djinni-taken-{}", std::process::id()));
-        for number in 1..5 {
-            std::fs::create_dir_all(base.join(format!(".removing-{number}/a/b"))).unwrap();
-            std::fs::write(base.join(format!(".removing-{number}/a/file")), "").unwrap();
-        }
-        std::fs::create_dir_all(base.join("d/e/f")).unwrap();
-        std::fs::write(base.join(".removing-5"), "").unwrap();
-        for number in 0..3000 {
-            std::fs::write(base.join(format!("d/e/many-{number}")), "").unwrap();
-        }
-        empty(std::fs::File::open(&base).unwrap().as_fd()).unwrap();
-        std::fs::remove_dir(&base).unwrap();
-    }
 
     #[test]
     fn what_is_set_aside_goes_and_a_new_one_of_its_name_stays() {

@@ -18,6 +18,10 @@
 //! `seccompiler` is not used here: its filters kill every program of another architecture, which
 //! i386's are on x86-64, and it sets no-new-privileges.
 
+use slave_sys::bpf::{
+    ALLOW, ARGUMENT_BYTES, AUDIT, ERRNO, FIRST_ARGUMENT, JUMP_EQUAL, JUMP_GREATER_OR_EQUAL, LOAD,
+    NUMBER, RETURN,
+};
 use slave_sys::{self as raw, FilterInstruction};
 
 /// Families of sockets that a network namespace bounds and that programs use: `AF_UNIX`, `AF_INET`,
@@ -91,15 +95,7 @@ const INTERFACES: [Interface; 1] = [Interface {
     end: None,
 }];
 
-/// `struct seccomp_data` of `linux/seccomp.h`: where its parts are. All our machines are little-endian.
-const NUMBER: u32 = 0;
-const AUDIT: u32 = 4;
-const FIRST_ARGUMENT: u32 = 16;
-const ARGUMENT_BYTES: u32 = 8;
-
-/// Actions of `linux/seccomp.h`; the error is or'ed in.
-const ALLOW: u32 = 0x7fff_0000;
-const ERRNO: u32 = 0x0005_0000;
+/// Actions that fail.
 const ENOSYS: u32 = ERRNO | rustix::io::Errno::NOSYS.raw_os_error().cast_unsigned();
 const EAFNOSUPPORT: u32 = ERRNO | rustix::io::Errno::AFNOSUPPORT.raw_os_error().cast_unsigned();
 
@@ -198,11 +194,6 @@ fn when_null(argument: u32, action: u32) -> Vec<FilterInstruction> {
 fn low_half(argument: u32) -> u32 {
     FIRST_ARGUMENT + argument * ARGUMENT_BYTES
 }
-
-const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const JUMP_GREATER_OR_EQUAL: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 
 fn load(offset: u32) -> FilterInstruction {
     FilterInstruction { code: LOAD, jt: 0, jf: 0, k: offset }

@@ -4,11 +4,10 @@
 //! directory belongs, a tree of any depth. None of it may keep the next command from running.
 
 use crate::fault::Fault;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, mkdir, openat, renameat};
-use rustix::fs::{statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, mkdir, openat, statat, unlinkat};
 use rustix::io::{Errno, Result};
-use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use slave_sys::{Error, remove};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 const DIRECTORY: OFlags =
@@ -40,79 +39,22 @@ fn make_raw(path: &Path) -> Result<()> {
 /// Make sure that an empty directory is at `path`.
 pub fn make_empty(path: &Path) -> std::result::Result<(), Fault> {
     make(path)?;
-    empty(path).map_err(|errno| failed("empty", path, errno))
-}
-
-/// Empties a directory without ever being more than one level deep in it: what stands in a
-/// subdirectory's subdirectory is moved up first, so neither descriptors nor the stack grow with the tree.
-fn empty(path: &Path) -> Result<()> {
-    let top = openat(CWD, path, DIRECTORY, Mode::empty())?;
-    let mut moved = 0u64;
-    // What is listed while it changes may be incomplete (readdir(3)): until there is nothing.
-    while each(top.as_fd(), |name| match is_removed(top.as_fd(), name)? {
-        true => Ok(()),
-        false => flatten(top.as_fd(), name, &mut moved),
-    })? {}
-    Ok(())
-}
-
-/// Removes the subdirectory `name` of `top`; its own subdirectories that hold something move to `top`.
-fn flatten(top: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> Result<()> {
-    let inner = openat(top, name, DIRECTORY, Mode::empty())?;
-    let inner = inner.as_fd();
-    while each(inner, |below| match is_removed(inner, below)? {
-        true => Ok(()),
-        false => move_up(inner, below, top, moved),
-    })? {}
-    is_removed(top, name).map(drop)
-}
-
-/// Moves a directory to `top`, under a name that is not taken there.
-fn move_up(from: BorrowedFd<'_>, name: &CStr, top: BorrowedFd<'_>, moved: &mut u64) -> Result<()> {
-    loop {
-        *moved += 1;
-        match renameat(from, name, top, format!(".removing-{moved}")) {
-            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Removes an entry; `false` when it is a directory with something in it.
-fn is_removed(directory: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
-    let unlink = |flags| unlinkat(directory, name, flags);
-    let outcome = match unlink(AtFlags::empty()) {
-        Err(Errno::ISDIR) => unlink(AtFlags::REMOVEDIR),
-        other => other,
-    };
-    match outcome {
-        Ok(()) | Err(Errno::NOENT) => Ok(true),
-        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Calls `act` for each entry; whether there was one.
-fn each(directory: BorrowedFd<'_>, mut act: impl FnMut(&CStr) -> Result<()>) -> Result<bool> {
-    let mut any = false;
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            any = true;
-            act(entry.file_name())?;
-        }
-    }
-    Ok(any)
+    let top = openat(CWD, path, DIRECTORY, Mode::empty());
+    let top = top.map_err(|errno| failed("openat", path, errno))?;
+    remove::contents(top.as_fd()).map_err(fault)
 }
 
 /// A failed call in the working area, with what may help.
 pub fn failed(call: &'static str, path: &Path, errno: Errno) -> Fault {
-    let remedy = match errno {
+    fault(Error::new(call, format!("{path:?}"), errno))
+}
+
+fn fault(error: Error) -> Fault {
+    let remedy = match error.errno() {
         Errno::NOSPC | Errno::DQUOT => "the working area is full: free space, or reset the slave",
         Errno::ROFS => "the working area is read-only: see the slave's policy",
         _ => "reset the slave if its working area is spoilt",
     };
-    let error = slave_sys::Error::new(call, format!("{path:?}"), errno);
     Fault::Own(format!("{error}: {remedy}"))
 }
 

@@ -7,6 +7,7 @@
 //! Architecture invariant: `djinnid`, and whatever it links, does not import this crate.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod safe;
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};

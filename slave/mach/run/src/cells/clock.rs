@@ -21,6 +21,10 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid};
 use seccompiler::sock_filter;
+use slave_sys::bpf::{
+    ALLOW, AND, ARGUMENT_BYTES, AUDIT, AUDIT_ARCH_X86_64, FIRST_ARGUMENT, JUMP_ANY_BIT, JUMP_EQUAL,
+    LOAD, NUMBER, RETURN, TRACE,
+};
 use slave_sys::{self as raw, Resume};
 
 /// What a shell does first whose programs are to have another time: it waits until it is traced.
@@ -28,9 +32,6 @@ pub const WAIT: &str = "kill -STOP $$";
 /// Whether this module knows the machine.
 pub const IS_KNOWN_HERE: bool = cfg!(target_arch = "x86_64");
 
-const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-const RET_ALLOW: u32 = 0x7fff_0000;
-const RET_TRACE: u32 = 0x7ff0_0000;
 /// `__WALL` of `wait(2)`: threads, too.
 const ALL_TASKS: u32 = 0x4000_0000;
 
@@ -72,41 +73,33 @@ pub fn filter() -> io::Result<()> {
 
 /// The filter, in the instructions of BPF.
 fn program() -> Vec<sock_filter> {
-    const LOAD: u16 = 0x20;
-    const EQUAL: u16 = 0x15;
-    const ANY_BIT: u16 = 0x45;
-    const AND: u16 = 0x54;
-    const RETURN: u16 = 0x06;
-    const NUMBER: u32 = 0;
-    const ARCH: u32 = 4;
-    const ARGUMENTS: u32 = 16;
     /// `CLOCK_REALTIME`, `CLOCK_REALTIME_COARSE`, `CLOCK_TAI`.
     const CLOCKS: [u32; 3] = [0, 5, 11];
     let step = |code, k, jt, jf| sock_filter { code, jt, jf, k };
     vec![
-        step(LOAD, ARCH, 0, 0),
-        step(EQUAL, AUDIT_ARCH_X86_64, 0, 16),
+        step(LOAD, AUDIT, 0, 0),
+        step(JUMP_EQUAL, AUDIT_ARCH_X86_64, 0, 16),
         step(LOAD, NUMBER, 0, 0),
-        step(EQUAL, call::GETTIMEOFDAY, 15, 0),
-        step(EQUAL, call::TIME, 14, 0),
-        step(EQUAL, call::CLOCK_NANOSLEEP, 2, 0),
-        step(EQUAL, call::FUTEX, 6, 0),
-        step(EQUAL, call::CLOCK_GETTIME, 0, 10),
+        step(JUMP_EQUAL, call::GETTIMEOFDAY, 15, 0),
+        step(JUMP_EQUAL, call::TIME, 14, 0),
+        step(JUMP_EQUAL, call::CLOCK_NANOSLEEP, 2, 0),
+        step(JUMP_EQUAL, call::FUTEX, 6, 0),
+        step(JUMP_EQUAL, call::CLOCK_GETTIME, 0, 10),
         // 8: a clock
-        step(LOAD, ARGUMENTS, 0, 0),
-        step(EQUAL, CLOCKS[0], 9, 0),
-        step(EQUAL, CLOCKS[1], 8, 0),
-        step(EQUAL, CLOCKS[2], 7, 0),
-        step(RETURN, RET_ALLOW, 0, 0),
+        step(LOAD, FIRST_ARGUMENT, 0, 0),
+        step(JUMP_EQUAL, CLOCKS[0], 9, 0),
+        step(JUMP_EQUAL, CLOCKS[1], 8, 0),
+        step(JUMP_EQUAL, CLOCKS[2], 7, 0),
+        step(RETURN, ALLOW, 0, 0),
         // 13: an operation of a futex: with CLOCK_REALTIME, or LOCK_PI, which has no other
-        step(LOAD, ARGUMENTS + 8, 0, 0),
-        step(ANY_BIT, FUTEX_CLOCK_REALTIME, 4, 0),
+        step(LOAD, FIRST_ARGUMENT + ARGUMENT_BYTES, 0, 0),
+        step(JUMP_ANY_BIT, FUTEX_CLOCK_REALTIME, 4, 0),
         step(AND, FUTEX_COMMAND, 0, 0),
-        step(EQUAL, FUTEX_LOCK_PI, 2, 0),
-        step(RETURN, RET_ALLOW, 0, 0),
-        step(RETURN, RET_ALLOW, 0, 0),
+        step(JUMP_EQUAL, FUTEX_LOCK_PI, 2, 0),
+        step(RETURN, ALLOW, 0, 0),
+        step(RETURN, ALLOW, 0, 0),
         // 19
-        step(RETURN, RET_TRACE, 0, 0),
+        step(RETURN, TRACE, 0, 0),
     ]
 }
 
@@ -353,7 +346,7 @@ mod tests {
 
     #[test]
     fn calls_for_the_time_of_day_stop_and_no_others() {
-        let judged = |number, one, two| judged(AUDIT_ARCH_X86_64, number, one, two) == RET_TRACE;
+        let judged = |number, one, two| judged(AUDIT_ARCH_X86_64, number, one, two) == TRACE;
         for (number, one, two) in [
             (call::GETTIMEOFDAY, 0, 0),
             (call::TIME, 0, 0),
@@ -375,6 +368,6 @@ mod tests {
         ] {
             assert!(!judged(number, one, two), "{number} {one} {two}");
         }
-        assert_eq!(super::tests::judged(0x4000_0003, call::TIME, 0, 0), RET_ALLOW);
+        assert_eq!(super::tests::judged(0x4000_0003, call::TIME, 0, 0), ALLOW);
     }
 }
