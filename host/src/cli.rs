@@ -12,9 +12,9 @@ use djinni_plan::places::Places;
 
 use crate::archive;
 use crate::doctor::{self, Level};
+use crate::error::{Concerning, Error, Exit, Result};
 use crate::image::{self, Order, format::Format};
 use crate::master::{self, Start};
-use crate::problem::{Concerning, Exit, Problem, Result};
 
 mod report;
 
@@ -240,7 +240,7 @@ impl Bhost {
     fn places(&self) -> Result<Places> {
         let absolute = |path: &PathBuf| {
             std::path::absolute(path).map_err(|error| {
-                Problem::new(path.display(), error, "give an absolute path").exiting(Exit::Usage)
+                Error::new(path.display(), error, "give an absolute path").exiting(Exit::Usage)
             })
         };
         Ok(Places {
@@ -255,7 +255,7 @@ impl Bhost {
 fn only_roots(places: &Places) -> Result<()> {
     for directory in [&places.config, &places.state, &places.runtime] {
         only_root_may_change_directory(directory)
-            .map_err(|error| Problem::new(error.file.display(), error.reason, error.remedy))?;
+            .map_err(|error| Error::new(error.file.display(), error.reason, error.remedy))?;
     }
     Ok(())
 }
@@ -336,7 +336,7 @@ fn tell_djinnid(places: &Places) {
 fn must_be_root() -> Result<()> {
     match rustix::process::geteuid().is_root() {
         true => Ok(()),
-        false => Err(Problem::new("bhost", "this command changes the host", "run it as root")),
+        false => Err(Error::new("bhost", "this command changes the host", "run it as root")),
     }
 }
 

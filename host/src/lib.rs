@@ -19,9 +19,9 @@
 pub mod archive;
 pub mod cli;
 pub mod doctor;
+pub mod error;
 pub mod image;
 pub mod master;
 pub mod mounts;
-pub mod problem;
 pub mod progress;
 pub mod registry;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::problem::{Concerning, Result};
+use crate::error::{Concerning, Result};
 
 /// The mount table of this process, for [`djinni_plan::mounts::mounts`].
 pub fn table() -> Result<Vec<u8>> {

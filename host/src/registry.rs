@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
+use crate::error::{Concerning, Error, Result};
 use crate::image::format::Format;
-use crate::problem::{Concerning, Problem, Result};
 
 /// One `[image.NAME]` of a file that lies on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,52 +86,52 @@ fn read_or_empty(path: &Path) -> Result<String> {
 
 /// The text is not what `images.toml` must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Malformed {
+pub struct RegistryError {
     line: usize,
     reason: String,
 }
 
-impl Malformed {
-    fn at(self, path: &Path) -> Problem {
+impl RegistryError {
+    fn at(self, path: &Path) -> Error {
         let subject = match self.line {
             0 => path.display().to_string(),
             line => format!("{}:{line}", path.display()),
         };
-        Problem::new(subject, self.reason, "mend the file, or move it away to begin a new one")
+        Error::new(subject, self.reason, "mend the file, or move it away to begin a new one")
     }
 
     fn shape(reason: impl Into<String>) -> Self {
-        Malformed { line: 0, reason: reason.into() }
+        RegistryError { line: 0, reason: reason.into() }
     }
 }
 
-fn document(text: &str) -> std::result::Result<DocumentMut, Malformed> {
+fn document(text: &str) -> std::result::Result<DocumentMut, RegistryError> {
     text.parse::<DocumentMut>().map_err(|error| {
         let upto = error.span().map_or(0, |span| span.start.min(text.len()));
         let line = text.as_bytes()[..upto].iter().filter(|byte| **byte == b'\n').count() + 1;
-        Malformed { line, reason: error.message().to_owned() }
+        RegistryError { line, reason: error.message().to_owned() }
     })
 }
 
 /// The images of this host in `text`.
-pub fn entries(text: &str) -> std::result::Result<Vec<Entry>, Malformed> {
+pub fn entries(text: &str) -> std::result::Result<Vec<Entry>, RegistryError> {
     let document = document(text)?;
     let Some(images) = document.get("image") else { return Ok(Vec::new()) };
     let images =
-        images.as_table_like().ok_or_else(|| Malformed::shape("'image' is not a table"))?;
+        images.as_table_like().ok_or_else(|| RegistryError::shape("'image' is not a table"))?;
     images.iter().map(|(name, item)| entry(name, item)).collect()
 }
 
-fn entry(name: &str, item: &Item) -> std::result::Result<Entry, Malformed> {
+fn entry(name: &str, item: &Item) -> std::result::Result<Entry, RegistryError> {
     let word = |item: &Item, key: &str| item.get(key).and_then(Item::as_str).map(str::to_owned);
     let source = item
         .get("source")
-        .ok_or_else(|| Malformed::shape(format!("[image.{name}] has no 'source'")))?;
+        .ok_or_else(|| RegistryError::shape(format!("[image.{name}] has no 'source'")))?;
     let (file, format) = match (word(source, "erofs"), word(source, "loop")) {
         (Some(file), None) => (file, Some(Format::Erofs)),
         (None, Some(file)) => (file, word(source, "fs").as_deref().and_then(Format::named)),
         _ => {
-            return Err(Malformed::shape(format!(
+            return Err(RegistryError::shape(format!(
                 "[image.{name}] has a source that is not a file"
             )));
         }
@@ -140,18 +140,19 @@ fn entry(name: &str, item: &Item) -> std::result::Result<Entry, Malformed> {
 }
 
 /// `text` with `new` in it. Keys and comments of others, and other keys of its own, stay.
-pub fn with_image(text: &str, new: &Entry) -> std::result::Result<String, Malformed> {
+pub fn with_image(text: &str, new: &Entry) -> std::result::Result<String, RegistryError> {
     let mut document = document(text)?;
     let images = document.entry("image").or_insert_with(|| {
         let mut table = Table::new();
         table.set_implicit(true);
         Item::Table(table)
     });
-    let images = images.as_table_mut().ok_or_else(|| Malformed::shape("'image' is not a table"))?;
+    let images =
+        images.as_table_mut().ok_or_else(|| RegistryError::shape("'image' is not a table"))?;
     let table = images.entry(&new.name).or_insert(Item::Table(Table::new()));
     let table = table
         .as_table_mut()
-        .ok_or_else(|| Malformed::shape(format!("'image.{}' is not a table", new.name)))?;
+        .ok_or_else(|| RegistryError::shape(format!("'image.{}' is not a table", new.name)))?;
     table["source"] = value(source_of(new));
     match &new.digest {
         Some(digest) => table["digest"] = value(digest.as_str()),
@@ -174,7 +175,7 @@ fn source_of(entry: &Entry) -> InlineTable {
 }
 
 /// `text` without the image called `name`.
-pub fn without_image(text: &str, name: &str) -> std::result::Result<String, Malformed> {
+pub fn without_image(text: &str, name: &str) -> std::result::Result<String, RegistryError> {
     let mut document = document(text)?;
     if let Some(images) = document.get_mut("image").and_then(Item::as_table_like_mut) {
         images.remove(name);

@@ -25,7 +25,7 @@ use slave_sys as raw;
 use crate::door::{self, Door};
 use crate::session::{NETWORKS, SESSIONS};
 use children::{Child, Children};
-use waiting::{Became, Waiting};
+use waiting::{CallerState, Waiting};
 
 /// Most callers served at a time; more are told to try again.
 pub const SESSIONS_LIMIT: usize = 64;
@@ -180,20 +180,22 @@ impl Bmaster {
     }
 
     /// Serves a caller that has said what it wants, and refuses one that has not.
-    fn attend(&mut self, became: Became) {
+    fn attend(&mut self, became: CallerState) {
         match became {
-            Became::Silent(stream) => {
+            CallerState::Silent(stream) => {
                 let seconds = waiting::PATIENCE.as_secs();
                 let sentence = format!("nothing was asked in {seconds} s, or too many are silent");
                 turn_away(stream, "InvalidRequest", &sentence, attend::REFUSED);
             }
             // The administrator is never kept out by users.
-            Became::Caller(Door::Users, stream) if self.children.callers() >= SESSIONS_LIMIT => {
+            CallerState::Caller(Door::Users, stream)
+                if self.children.callers() >= SESSIONS_LIMIT =>
+            {
                 let sentence =
                     format!("{SESSIONS_LIMIT} callers are served: try again in a moment");
                 turn_away(stream, "MasterBusy", &sentence, 75);
             }
-            Became::Caller(door, stream) => {
+            CallerState::Caller(door, stream) => {
                 if let Err(error) = self.serve(door, stream) {
                     tracing::error!("cannot serve a caller: {error}");
                 }

@@ -18,7 +18,7 @@ use bmaster::{Djinni, Master, call, hear, heard_end};
 use choose::Test;
 use master::bmaster::SESSIONS_LIMIT;
 use rustix::process::Signal;
-use slave_api::door::{DoorCall, DoorReply, Open, Refused, Standing, VERSION};
+use slave_api::door::{DoorCall, DoorReply, MasterStatus, Open, Refused, VERSION};
 use slave_api::{FromSlave, Run, ToSlave};
 use slave_cell::Exit;
 
@@ -55,7 +55,7 @@ fn without_a_djinni() {
     let refused = refusal(call(master.users(), &open(VERSION)));
     assert_eq!((refused.code.as_str(), refused.exit), ("NoDjinni", 125));
     assert!(refused.sentence.contains("/run/djinni/socket"), "{}", refused.sentence);
-    let nobody = DoorReply::Standing(Standing { sessions: vec![] });
+    let nobody = DoorReply::MasterStatus(MasterStatus { sessions: vec![] });
     assert_eq!(call(master.admin(), &DoorCall::Status), Some(nobody));
     let refused = refusal(call(master.users(), &open(VERSION + 1)));
     assert!(refused.sentence.contains("version"), "{}", refused.sentence);

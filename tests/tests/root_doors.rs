@@ -87,7 +87,7 @@ fn root_users_may_ask_for_slaves_and_nothing_else() {
         assert_eq!((refused.code.as_str(), refused.exit), ("NotPermitted", 125), "{call:?}");
     }
     let standing = answer(&djinni, "admin", &bytes(&DoorCall::Status));
-    assert!(matches!(standing, Some(DoorReply::Standing(_))), "{standing:?}");
+    assert!(matches!(standing, Some(DoorReply::MasterStatus(_))), "{standing:?}");
     djinni.finish();
 }
 

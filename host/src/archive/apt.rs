@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Concerning, Error, Result};
 use crate::image::bootstrap::host_options;
 use crate::image::confined::Confined;
 use crate::image::interrupt::Interrupts;
 use crate::image::sources::Sources;
-use crate::image::workshop::Workshop;
-use crate::problem::{Concerning, Problem, Result};
+use crate::image::staging::Staging;
 
 /// What a program said, or why it failed: its last words.
 type Said = std::result::Result<Vec<String>, String>;
@@ -30,7 +30,7 @@ impl Stanza {
     }
 }
 
-/// apt, below a workshop of ours.
+/// apt with a configuration and state of its own in a staging directory.
 pub struct Apt<'a> {
     top: PathBuf,
     interrupts: &'a Interrupts,
@@ -45,8 +45,8 @@ struct SourceEntries {
 
 impl<'a> Apt<'a> {
     /// Writes its configuration.
-    pub fn new(workshop: &Workshop, sources: &Sources, interrupts: &'a Interrupts) -> Result<Self> {
-        let top = workshop.join("apt");
+    pub fn new(staging: &Staging, sources: &Sources, interrupts: &'a Interrupts) -> Result<Self> {
+        let top = staging.join("apt");
         for name in ["state/lists/partial", "cache/archives/partial", "sources"] {
             let path = top.join(name);
             fs::create_dir_all(&path).concerning("make", &path)?;
@@ -221,8 +221,8 @@ impl<'a> Apt<'a> {
     }
 }
 
-fn unreachable(why: &str) -> Problem {
-    Problem::new("the archive", why, "check that 'apt-get update' works on this host, or --sources")
+fn unreachable(why: &str) -> Error {
+    Error::new("the archive", why, "check that 'apt-get update' works on this host, or --sources")
 }
 
 /// `Inst NAME (VERSION SUITE …)` as NAME=VERSION.

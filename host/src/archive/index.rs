@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::apt::Apt;
-use crate::problem::{Concerning, Problem, Result};
+use crate::error::{Concerning, Error, Result};
 
-/// A `dists` that is complete in our workshop, and the repository of the share that it is for.
+/// A `dists` that is complete in the staging directory, and its repository in the share.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedIndex {
     path: PathBuf,
     repository: &'static str,
 }
@@ -22,12 +22,11 @@ pub fn repository_of(suite: &str) -> &'static str {
 }
 
 /// Brings the indexes of all suites below `to`.
-pub fn stage(apt: &Apt<'_>, to: &Path) -> Result<Vec<Staged>> {
+pub fn stage(apt: &Apt<'_>, to: &Path) -> Result<Vec<StagedIndex>> {
     let mut repositories = BTreeSet::new();
     for [suite, base, uri, kept] in apt.indexes()? {
-        let refuse = |why: &str| {
-            Problem::new(&suite, why, "is it an archive of Debian, signed by InRelease?")
-        };
+        let refuse =
+            |why: &str| Error::new(&suite, why, "is it an archive of Debian, signed by InRelease?");
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
         let relative = uri.strip_prefix(&base).filter(|path| is_clean(path));
         let (Some(relative), true) = (relative, suite.chars().all(plain) && is_clean(&suite))
@@ -50,15 +49,15 @@ pub fn stage(apt: &Apt<'_>, to: &Path) -> Result<Vec<Staged>> {
     }
     if repositories.is_empty() {
         let remedy = "check that 'apt-get update' works on this host";
-        return Err(Problem::new("the archive", "apt names no index", remedy));
+        return Err(Error::new("the archive", "apt names no index", remedy));
     }
-    let staged = |repository| Staged { path: to.join(repository).join("dists"), repository };
+    let staged = |repository| StagedIndex { path: to.join(repository).join("dists"), repository };
     Ok(repositories.into_iter().map(staged).collect())
 }
 
 /// Shows them: each `dists` at once, in exchange for the one before it.
-pub fn publish(staged: &[Staged], share: &Path) -> Result<()> {
-    for Staged { path, repository } in staged {
+pub fn publish(staged: &[StagedIndex], share: &Path) -> Result<()> {
+    for StagedIndex { path, repository } in staged {
         super::pool::open_to_slaves(path)?;
         let file = File::open(path).concerning("open", path)?;
         rustix::fs::syncfs(&file).concerning("write", path)?;

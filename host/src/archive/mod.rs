@@ -21,11 +21,11 @@ use djinni_plan::places::Places;
 use djinni_plan::{config, load};
 use serde::Serialize;
 
+use crate::error::{Concerning, Error, Exit, Result};
 use crate::image::BASES;
 use crate::image::interrupt::Interrupts;
 use crate::image::sources::Sources;
-use crate::image::workshop::{ImageDirectory, Workshop};
-use crate::problem::{Concerning, Exit, Problem, Result};
+use crate::image::staging::{ImageDirectory, Staging};
 use crate::progress::Progress;
 use apt::Apt;
 use pool::Pool;
@@ -50,7 +50,7 @@ pub struct Order {
 
 /// What has come of it.
 #[derive(Debug, Serialize)]
-pub struct Added {
+pub struct ArchiveUpdate {
     /// Where the share is.
     pub directory: PathBuf,
     /// Whose builds have all they need now.
@@ -84,38 +84,38 @@ pub struct FailedSource {
 /// Adds to a share what the builds of sources need. One source that cannot be had does not keep the
 /// others out; an error is what concerns all of them, and leaves the share as it was but for packages
 /// that no index of it names yet.
-pub fn add(places: &Places, order: &Order) -> Result<Added> {
+pub fn add(places: &Places, order: &Order) -> Result<ArchiveUpdate> {
     crate::image::checked_packages(&order.packages)?;
     order.sources.iter().try_for_each(|source| checked_source(source))?;
     let directory = directory(places, &order.share)?;
     load::only_root_may_change_directory(&directory).map_err(|error| {
-        Problem::new(directory.display(), error, "slaves believe what stands there")
+        Error::new(directory.display(), error, "slaves believe what stands there")
     })?;
     let suite = suite(&directory, order.base.as_deref())?;
     let interrupts = Interrupts::hold_back()?;
     let locked = ImageDirectory::lock(&directory)?;
-    let workshop = locked.workshop("archive")?;
+    let staging = locked.staging("archive")?;
     let mut progress = Progress::new();
     progress.step("read the archive's metadata");
     let sources = Sources::collect(suite, &order.apt_sources)?;
-    let apt = Apt::new(&workshop, &sources, &interrupts)?;
-    let mut adding = Adding { apt, pool: Pool::new(&directory, &workshop)?, progress };
-    let added = adding.all(order, &directory, &workshop);
+    let apt = Apt::new(&staging, &sources, &interrupts)?;
+    let mut adding = Update { apt, pool: Pool::new(&directory, &staging)?, progress };
+    let added = adding.all(order, &directory, &staging);
     adding.progress.finish();
-    workshop.close()?;
+    staging.close()?;
     added
 }
 
-struct Adding<'a> {
+struct Update<'a> {
     apt: Apt<'a>,
     pool: Pool,
     progress: Progress,
 }
 
-impl Adding<'_> {
-    fn all(&mut self, order: &Order, directory: &Path, workshop: &Workshop) -> Result<Added> {
+impl Update<'_> {
+    fn all(&mut self, order: &Order, directory: &Path, staging: &Staging) -> Result<ArchiveUpdate> {
         self.apt.update()?;
-        let indexes = index::stage(&self.apt, &workshop.join("indexes"))?;
+        let indexes = index::stage(&self.apt, &staging.join("indexes"))?;
         self.progress.step("find out what a root needs");
         let mut names = vec!["install".to_owned(), "?essential".to_owned()];
         names.extend(ROOT.map(str::to_owned).into_iter().chain(order.packages.iter().cloned()));
@@ -128,7 +128,7 @@ impl Adding<'_> {
         for dsc in dscs(&directory.join("sources")) {
             self.needs(&dsc)?.map_err(|why| {
                 let remedy = "remove that source from the share, or try again later";
-                Problem::new(
+                Error::new(
                     dsc.display(),
                     format!("its needs cannot be met any more: {why}"),
                     remedy,
@@ -138,7 +138,7 @@ impl Adding<'_> {
         let (mut sources, mut failed) = (Vec::new(), Vec::new());
         for source in &order.sources {
             self.progress.step(format!("add {source}"));
-            match self.one(source, &directory.join("sources"), workshop)? {
+            match self.one(source, &directory.join("sources"), staging)? {
                 Ok(dsc) => sources.push(AddedSource { source: source.clone(), dsc }),
                 Err(why) => failed.push(FailedSource { source: source.clone(), why }),
             }
@@ -146,7 +146,13 @@ impl Adding<'_> {
         self.progress.step("show the new index");
         index::publish(&indexes, directory)?;
         let Pool { packages_added, bytes_added, .. } = self.pool;
-        Ok(Added { directory: directory.to_owned(), sources, failed, packages_added, bytes_added })
+        Ok(ArchiveUpdate {
+            directory: directory.to_owned(),
+            sources,
+            failed,
+            packages_added,
+            bytes_added,
+        })
     }
 
     /// One source with all that its build needs; the name of its `.dsc`, or why it cannot be had.
@@ -154,9 +160,9 @@ impl Adding<'_> {
         &mut self,
         source: &str,
         to: &Path,
-        workshop: &Workshop,
+        staging: &Staging,
     ) -> Result<std::result::Result<String, String>> {
-        let from = workshop.join("source");
+        let from = staging.join("source");
         if from.exists() {
             fs::remove_dir_all(&from).concerning("remove", &from)?;
         }
@@ -184,8 +190,8 @@ impl Adding<'_> {
     }
 }
 
-fn root_failed(why: &str) -> Problem {
-    Problem::new("the root of a build", why, "check that 'apt-get update' works on this host")
+fn root_failed(why: &str) -> Error {
+    Error::new("the root of a build", why, "check that 'apt-get update' works on this host")
 }
 
 /// The `.dsc` files of a directory, sorted.
@@ -204,7 +210,7 @@ fn directory(places: &Places, share: &str) -> Result<PathBuf> {
         return Ok(PathBuf::from(share));
     }
     let config = config::load(&places.config).map_err(|error| {
-        Problem::new(places.config.display(), error, "run 'bhost check', or give the directory")
+        Error::new(places.config.display(), error, "run 'bhost check', or give the directory")
     })?;
     let all = config.masters.values().flat_map(|master| &master.shares);
     let named = all.filter(|(name, _)| name.as_str() == share);
@@ -215,11 +221,11 @@ fn directory(places: &Places, share: &str) -> Result<PathBuf> {
         (Some(path), true) => Ok(path),
         (None, _) => {
             let remedy = format!("add [share.{share}] to a master's policy, or give the directory");
-            Err(Problem::new(share, "no policy has a share of this name", remedy))
+            Err(Error::new(share, "no policy has a share of this name", remedy))
         }
         _ => {
             let what = "masters have different shares of this name";
-            Err(Problem::new(share, what, "give the directory instead"))
+            Err(Error::new(share, what, "give the directory instead"))
         }
     }
 }
@@ -231,19 +237,19 @@ fn suite(directory: &Path, base: Option<&str>) -> Result<&'static str> {
     let asked = base.map(|name| {
         BASES.iter().find(|base| base.name == name).ok_or_else(|| {
             let known: Vec<&str> = BASES.iter().map(|base| base.name).collect();
-            Problem::new(format!("--from {name}"), "no such base", known.join(", "))
+            Error::new(format!("--from {name}"), "no such base", known.join(", "))
                 .exiting(Exit::Usage)
         })
     });
     match (is_there, asked.transpose()?) {
         (Some(is), Some(asked)) if is != asked => {
             let remedy = "use another share: a share holds one release";
-            Err(Problem::new(directory.display(), format!("it holds {}", is.name), remedy))
+            Err(Error::new(directory.display(), format!("it holds {}", is.name), remedy))
         }
         (Some(base), _) | (None, Some(base)) => Ok(base.suite),
         (None, None) => {
             let remedy = "say which release it is to hold: --from debian-12";
-            Err(Problem::new(directory.display(), "it holds no archive yet", remedy)
+            Err(Error::new(directory.display(), "it holds no archive yet", remedy)
                 .exiting(Exit::Usage))
         }
     }
@@ -260,7 +266,7 @@ fn checked_source(source: &str) -> Result<()> {
         true => Ok(()),
         false => {
             let remedy = "give NAME, NAME=VERSION or the path of a .dsc";
-            Err(Problem::new(format!("{source:?}"), "not a Debian source", remedy)
+            Err(Error::new(format!("{source:?}"), "not a Debian source", remedy)
                 .exiting(Exit::Usage))
         }
     }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::apt::{Apt, Stanza};
 use super::index::is_clean;
+use crate::error::{Concerning, Error, Result};
 use crate::image::digest;
-use crate::image::workshop::Workshop;
-use crate::problem::{Concerning, Problem, Result};
+use crate::image::staging::Staging;
 use crate::progress::Progress;
 
 /// The pool of a share.
@@ -24,9 +24,9 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// That of the share; downloads go into the workshop.
-    pub fn new(share: &Path, workshop: &Workshop) -> Result<Self> {
-        let downloads = workshop.join("downloads");
+    /// That of the share; downloads go into the staging directory.
+    pub fn new(share: &Path, staging: &Staging) -> Result<Self> {
+        let downloads = staging.join("downloads");
         fs::create_dir(&downloads).concerning("make", &downloads)?;
         Ok(Pool { share: share.to_owned(), downloads, packages_added: 0, bytes_added: 0 })
     }
@@ -79,9 +79,9 @@ impl Pool {
     }
 }
 
-fn odd(stanza: &Stanza) -> Problem {
+fn odd(stanza: &Stanza) -> Error {
     let remedy = "is it an archive of Debian?";
-    Problem::new(stanza.get("Package"), "the index gives it no place or no digest", remedy)
+    Error::new(stanza.get("Package"), "the index gives it no place or no digest", remedy)
 }
 
 /// Where in a share a package belongs; the index is signed, but its words become a path.

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::archive::Added;
+use crate::archive::ArchiveUpdate;
 use crate::doctor::{Finding, Level};
-use crate::image::{Built, Listed, Verdict};
-use crate::master::Standing;
+use crate::image::{BuiltImage, ImageCheck, ImageEntry};
+use crate::master::MasterStatus;
 
 /// Prints `value` as JSON, or what `text` makes of it.
 fn print<T: Serialize + ?Sized>(value: &T, json: bool, text: impl FnOnce(&T) -> String) {
@@ -27,7 +27,7 @@ pub fn write(output: &[u8]) {
 }
 
 /// What was built.
-pub fn built(built: &Built, json: bool) {
+pub fn built(built: &BuiltImage, json: bool) {
     print(built, json, |built| {
         format!(
             "{}  {}  {}  {}\n",
@@ -40,7 +40,7 @@ pub fn built(built: &Built, json: bool) {
 }
 
 /// What was added to a share; what could not be goes to standard error too.
-pub fn added(added: &Added, json: bool) {
+pub fn added(added: &ArchiveUpdate, json: bool) {
     for one in &added.failed {
         eprintln!("bhost: {}: not added: {}", one.source, one.why);
     }
@@ -54,7 +54,7 @@ pub fn added(added: &Added, json: bool) {
 }
 
 /// All images.
-pub fn images(images: &[Listed], json: bool) {
+pub fn images(images: &[ImageEntry], json: bool) {
     print(images, json, |images| {
         let rows = images.iter().map(|image| {
             let users =
@@ -67,9 +67,9 @@ pub fn images(images: &[Listed], json: bool) {
 }
 
 /// What was found of each image.
-pub fn verdicts(verdicts: &[Verdict], json: bool) {
+pub fn verdicts(verdicts: &[ImageCheck], json: bool) {
     print(verdicts, json, |verdicts| {
-        let line = |verdict: &Verdict| {
+        let line = |verdict: &ImageCheck| {
             format!(
                 "{}: {}: {}\n",
                 verdict.name,
@@ -102,8 +102,8 @@ pub fn findings(findings: &[Finding], json: bool) {
     });
 }
 
-/// How a master stands.
-pub fn standing(standing: &Standing, json: bool) {
+/// The status of a master.
+pub fn standing(standing: &MasterStatus, json: bool) {
     print(standing, json, |standing| {
         let container = match (standing.running, standing.answers) {
             (false, _) => "not running",

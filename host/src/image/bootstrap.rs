@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::error::{Concerning, Error, Result};
 use crate::image::build::Site;
 use crate::image::confined::Confined;
 use crate::image::format::{BOOTSTRAP, Tool};
 use crate::image::sources::{Sources, inherited_options};
-use crate::image::workshop::Workshop;
-use crate::problem::{Concerning, Problem, Result};
+use crate::image::staging::Staging;
 
 /// What every image has besides Debian's minimal base (`Priority: required` and apt).
 const ALWAYS: [&str; 3] = ["ca-certificates", "procps", "xz-utils"];
@@ -24,19 +24,19 @@ const DPKG: [&str; 6] = [
     "path-include=/usr/share/doc/*/copyright",
 ];
 
-/// Makes the root of `suite` with `packages` in the site's workshop and returns where it is.
+/// Makes the root of `suite` with `packages` in the site's staging directory and returns where it is.
 pub fn bootstrap(
     site: &mut Site,
     suite: &str,
     packages: &[String],
     sources: &Sources,
 ) -> Result<PathBuf> {
-    let Site { workshop, interrupts, progress } = site;
-    let root = workshop.join("root");
+    let Site { staging, interrupts, progress } = site;
+    let root = staging.join("root");
     let mut arguments = options(packages);
     arguments.extend([suite.to_owned(), root.display().to_string()]);
-    arguments.extend(write_sources(workshop, sources)?);
-    let scratch = workshop.join("scratch");
+    arguments.extend(write_sources(staging, sources)?);
+    let scratch = staging.join("scratch");
     std::fs::create_dir(&scratch).concerning("make", &scratch)?;
     let confined = Confined {
         program: BOOTSTRAP.find()?,
@@ -62,7 +62,7 @@ fn options(packages: &[String]) -> Vec<String> {
         "--format=directory",
         "--skip=cleanup/apt/lists", // read for the image's age, removed with the rest
         "--aptopt=Acquire::Languages \"none\"",
-        // The workshop is closed to apt's own user; what is downloaded is checked before it is used.
+        // apt's own user cannot enter the staging directory; downloads are checked before use.
         "--aptopt=APT::Sandbox::User \"root\"",
     ]
     .map(str::to_owned)
@@ -74,11 +74,11 @@ fn options(packages: &[String]) -> Vec<String> {
     options
 }
 
-fn write_sources(workshop: &Workshop, sources: &Sources) -> Result<Vec<String>> {
+fn write_sources(staging: &Staging, sources: &Sources) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for (name, text) in [("apt.sources", &sources.stanzas), ("apt.list", &sources.lines)] {
         if !text.is_empty() {
-            let path = workshop.join(name);
+            let path = staging.join(name);
             std::fs::write(&path, text).concerning("write", &path)?;
             files.push(path.display().to_string());
         }
@@ -95,7 +95,7 @@ pub fn host_options() -> Vec<String> {
         .unwrap_or_default()
 }
 
-fn failure(status: i32, tail: &[String]) -> Problem {
+fn failure(status: i32, tail: &[String]) -> Error {
     const SAID_LINES: usize = 12;
     let telling: Vec<&String> = tail.iter().filter(|line| !line.starts_with("I: ")).collect();
     let last = telling.iter().skip(telling.len().saturating_sub(SAID_LINES));
@@ -113,7 +113,7 @@ fn failure(status: i32, tail: &[String]) -> Problem {
         }
         () => "mend what it says and build again; nothing was left behind",
     };
-    Problem::new(BOOTSTRAP.program, format!("ended with status {status}, saying{said}\n"), remedy)
+    Error::new(BOOTSTRAP.program, format!("ended with status {status}, saying{said}\n"), remedy)
 }
 
 /// Refuses what is no Debian package's name (Debian policy, 5.6.7): it becomes part of an argument.
@@ -127,8 +127,8 @@ pub fn checked_packages(packages: &[String]) -> Result<()> {
         None => Ok(()),
         Some(bad) => {
             let remedy = "separate Debian package names by commas: --include rpm,dnf";
-            Err(Problem::new(format!("--include {bad:?}"), "no name of a Debian package", remedy)
-                .exiting(crate::problem::Exit::Usage))
+            Err(Error::new(format!("--include {bad:?}"), "no name of a Debian package", remedy)
+                .exiting(crate::error::Exit::Usage))
         }
     }
 }

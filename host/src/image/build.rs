@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use djinni_api::ImageName;
 use djinni_plan::places::Places;
 
+use crate::error::{Concerning, Error, Exit, Result};
 use crate::image::confined::Confined;
 use crate::image::format::{BOOTSTRAP, Format};
 use crate::image::interrupt::Interrupts;
 use crate::image::sources::Sources;
+use crate::image::staging::{ImageDirectory, Staging};
 use crate::image::tree;
-use crate::image::workshop::{ImageDirectory, Workshop};
 use crate::image::{BASES, Base, age, bootstrap, digest, directory};
-use crate::problem::{Concerning, Exit, Problem, Result};
 use crate::progress::Progress;
 use crate::registry::{Entry, Registry};
 
@@ -36,7 +36,7 @@ pub struct Order {
 
 /// What was built.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Built {
+pub struct BuiltImage {
     /// The image's name.
     pub name: String,
     /// Its file.
@@ -52,7 +52,7 @@ pub struct Built {
 }
 
 /// Builds an image and registers it. On any error nothing of it is left.
-pub fn build(places: &Places, order: &Order) -> Result<Built> {
+pub fn build(places: &Places, order: &Order) -> Result<BuiltImage> {
     let base = base_named(&order.base)?;
     bootstrap::checked_packages(&order.packages)?;
     let old = existing(places, order)?;
@@ -63,18 +63,18 @@ pub fn build(places: &Places, order: &Order) -> Result<Built> {
     check_room(images.path())?;
     let mut site = Site {
         interrupts: Interrupts::hold_back()?,
-        workshop: images.workshop(order.name.as_str())?,
+        staging: images.staging(order.name.as_str())?,
         progress: Progress::new(),
     };
     let made = make(&mut site, base, order, &sources)?;
     let file = images.path().join(format!("{}.{}", order.name, order.format.name()));
     let entry = publish(places, order, &made, &file, &mut site.progress)?;
     forget_old(old, &entry, images.path())?;
-    let Site { workshop, mut progress, .. } = site;
-    workshop.close()?;
+    let Site { staging, mut progress, .. } = site;
+    staging.close()?;
     progress.finish();
     let size_bytes = std::fs::metadata(&file).concerning("look at", &file)?.len();
-    Ok(Built {
+    Ok(BuiltImage {
         name: entry.name,
         file,
         format: order.format.name(),
@@ -88,7 +88,7 @@ fn base_named(name: &str) -> Result<Base> {
     BASES.into_iter().find(|base| base.name == name).ok_or_else(|| {
         let known: Vec<&str> = BASES.iter().map(|base| base.name).collect();
         let remedy = format!("this version knows {}", known.join(", "));
-        Problem::new(format!("--from {name}"), "no such base", remedy).exiting(Exit::Usage)
+        Error::new(format!("--from {name}"), "no such base", remedy).exiting(Exit::Usage)
     })
 }
 
@@ -98,7 +98,7 @@ fn existing(places: &Places, order: &Order) -> Result<Option<Entry>> {
     match &old {
         Some(entry) if !order.replace => {
             let what = format!("there is such an image already ({})", entry.file.display());
-            Err(Problem::new(name, what, "add --replace, or choose another name"))
+            Err(Error::new(name, what, "add --replace, or choose another name"))
         }
         _ => Ok(old),
     }
@@ -113,27 +113,27 @@ fn check_room(images: &Path) -> Result<()> {
         return Ok(());
     }
     let what = format!("{} MiB are free; an image needs about 1024 to be made", free_bytes >> 20);
-    Err(Problem::new(images.display(), what, "make room there, or choose another --state"))
+    Err(Error::new(images.display(), what, "make room there, or choose another --state"))
 }
 
 /// Where one image is made.
 #[derive(Debug)]
 pub struct Site {
     /// Its private directory.
-    pub workshop: Workshop,
+    pub staging: Staging,
     /// What would end it before its time.
     pub interrupts: Interrupts,
     /// What is told of it.
     pub progress: Progress,
 }
 
-/// The image as a file in the workshop, with its digest.
-struct Made {
+/// The image as a file in the staging directory, with its digest.
+struct ImageFile {
     file: PathBuf,
     digest: String,
 }
 
-fn make(site: &mut Site, base: Base, order: &Order, sources: &Sources) -> Result<Made> {
+fn make(site: &mut Site, base: Base, order: &Order, sources: &Sources) -> Result<ImageFile> {
     let root = bootstrap::bootstrap(site, base.suite, &order.packages, sources)?;
     site.progress.step("clearing out what is this host's alone");
     let age = age::of_root(&root);
@@ -141,7 +141,7 @@ fn make(site: &mut Site, base: Base, order: &Order, sources: &Sources) -> Result
     let weight = tree::settle(&root, age)?;
     let (format, size_mib) = (order.format.name(), weight.size_bytes >> 20);
     site.progress.step(format!("making the {format} image ({size_mib} MiB)"));
-    let file = site.workshop.join("image");
+    let file = site.staging.join("image");
     let uuid = digest::uuid_of(&format!("{} {age} {}", base.name, order.packages.join(",")));
     if order.format == Format::Ext4 {
         let empty = File::create_new(&file).concerning("make", &file)?;
@@ -153,7 +153,7 @@ fn make(site: &mut Site, base: Base, order: &Order, sources: &Sources) -> Result
     site.progress.step("computing the digest");
     let digest = digest::of_file(&file, || site.progress.tick())?;
     site.interrupts.check()?;
-    Ok(Made { file, digest })
+    Ok(ImageFile { file, digest })
 }
 
 /// The program that makes `file` out of `root`.
@@ -173,7 +173,7 @@ fn make_file(site: &mut Site, mkfs: &Confined, format: Format, file: &Path) -> R
     mkfs.run_or_fail(file, interrupts, |_| progress.tick())?;
     match Format::of_file(file)? {
         Some(found) if found == format => Ok(()),
-        _ => Err(Problem::new(file.display(), "the file made is no image", "build it again")),
+        _ => Err(Error::new(file.display(), "the file made is no image", "build it again")),
     }
 }
 
@@ -181,7 +181,7 @@ fn make_file(site: &mut Site, mkfs: &Confined, format: Format, file: &Path) -> R
 fn publish(
     places: &Places,
     order: &Order,
-    made: &Made,
+    made: &ImageFile,
     file: &Path,
     progress: &mut Progress,
 ) -> Result<Entry> {

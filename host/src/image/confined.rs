@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use rustix::event::{PollFd, PollFlags, poll};
 use slave_sys::{Cloned, ns};
 
+use crate::error::{Concerning, Error, Result};
 use crate::image::format::SYSTEM_DIRECTORIES;
 use crate::image::interrupt::{Interrupts, interrupted};
-use crate::problem::{Concerning, Problem, Result};
 
 /// A program to be run: by path, with arguments, and with no more environment than is said here.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub struct Confined {
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct ProgramExit {
     /// As a shell shows it.
     pub status: i32,
     /// The last lines it wrote.
@@ -49,7 +49,7 @@ impl Confined {
         &self,
         interrupts: &Interrupts,
         mut on_line: impl FnMut(Option<&str>),
-    ) -> Result<Ended> {
+    ) -> Result<ProgramExit> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .concerning("make a pipe for", &self.program)?;
         let child = slave_sys::clone3(ns::MOUNT | ns::PID | ns::IPC, None)
@@ -72,10 +72,10 @@ impl Confined {
         if given_up {
             return Err(interrupted(&self.program.display().to_string()));
         }
-        Ok(Ended { status: slave_sys::shell_status(status), tail })
+        Ok(ProgramExit { status: slave_sys::shell_status(status), tail })
     }
 
-    /// [`Confined::run`], with a failure turned into a [`Problem`] about `subject`.
+    /// [`Confined::run`], with a failure turned into an [`Error`] about `subject`.
     pub fn run_or_fail(
         &self,
         subject: &Path,
@@ -93,7 +93,7 @@ impl Confined {
             false => "mend what it says and build again; nothing was left behind",
         };
         let what = format!("{program} ended with status {}, saying\n  {said}\n", ended.status);
-        Err(Problem::new(subject.display(), what, remedy))
+        Err(Error::new(subject.display(), what, remedy))
     }
 
     fn become_program(&self, output: &OwnedFd) -> ! {

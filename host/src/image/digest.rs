@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::problem::{Concerning, Result};
+use crate::error::{Concerning, Result};
 
 /// `sha256:HEX` of the file at `path`. `on_read` is told now and then that time passes.
 pub fn of_file(path: &Path, mut on_read: impl FnMut()) -> Result<String> {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::problem::{Concerning, Problem, Result};
+use crate::error::{Concerning, Error, Result};
 
 /// File system of an image file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -123,7 +123,7 @@ impl Tool {
             .map(|directory| Path::new(directory).join(self.program))
             .find(|path| path.is_file())
             .ok_or_else(|| {
-                Problem::new(
+                Error::new(
                     self.program,
                     "this program is not installed",
                     format!("apt-get install {}", self.package),

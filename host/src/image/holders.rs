@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::problem::{Concerning, Result};
+use crate::error::{Concerning, Result};
 
 /// The masters whose policy names the image, as `master` or `master (slave)`.
 ///

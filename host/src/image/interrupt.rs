@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::problem::{Problem, Result};
+use crate::error::{Error, Result};
 
 /// SIGINT, SIGTERM and SIGHUP, held back until they are asked for.
 #[derive(Debug)]
@@ -15,11 +15,7 @@ impl Interrupts {
         const SIGINT: i32 = 2;
         const SIGTERM: i32 = 15;
         slave_sys::signal_descriptor(&[SIGHUP, SIGINT, SIGTERM]).map(Interrupts).map_err(|error| {
-            Problem::new(
-                "signals",
-                error,
-                "see whether this process may open descriptors: ulimit -n",
-            )
+            Error::new("signals", error, "see whether this process may open descriptors: ulimit -n")
         })
     }
 
@@ -35,6 +31,6 @@ impl Interrupts {
 }
 
 /// What is told of something that was given up.
-pub fn interrupted(what: &str) -> Problem {
-    Problem::new(what, "interrupted", "start it again; nothing was left behind")
+pub fn interrupted(what: &str) -> Error {
+    Error::new(what, "interrupted", "start it again; nothing was left behind")
 }

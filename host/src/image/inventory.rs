@@ -6,16 +6,16 @@ use djinni_api::ImageName;
 use djinni_plan::places::Places;
 use serde::Serialize;
 
+use crate::error::{Concerning, Error, Exit, Result};
 use crate::image::format::Format;
-use crate::image::workshop::ImageDirectory;
+use crate::image::staging::ImageDirectory;
 use crate::image::{digest, directory, holders};
-use crate::problem::{Concerning, Exit, Problem, Result};
 use crate::progress::Progress;
 use crate::registry::{Entry, Registry};
 
 /// One image as `bhost image list` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Listed {
+pub struct ImageEntry {
     /// Its name.
     pub name: String,
     /// `erofs`, `ext4`, `squashfs`, or `unknown`.
@@ -32,7 +32,7 @@ pub struct Listed {
 
 /// What `bhost image verify` found of one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct ImageCheck {
     /// The image's name.
     pub name: String,
     /// Whether it is what it is said to be.
@@ -42,10 +42,10 @@ pub struct Verdict {
 }
 
 /// All images registered, by name.
-pub fn list(places: &Places) -> Result<Vec<Listed>> {
-    let mut images: Vec<Listed> = Registry::read(&places.config)?
+pub fn list(places: &Places) -> Result<Vec<ImageEntry>> {
+    let mut images: Vec<ImageEntry> = Registry::read(&places.config)?
         .into_iter()
-        .map(|entry| Listed {
+        .map(|entry| ImageEntry {
             format: entry.format.map_or("unknown", Format::name),
             size_bytes: std::fs::metadata(&entry.file).ok().map(|metadata| metadata.len()),
             used_by: holders::policies(&places.config, &entry.name),
@@ -59,7 +59,7 @@ pub fn list(places: &Places) -> Result<Vec<Listed>> {
 }
 
 /// Checks one image, or all.
-pub fn verify(places: &Places, name: Option<&ImageName>) -> Result<Vec<Verdict>> {
+pub fn verify(places: &Places, name: Option<&ImageName>) -> Result<Vec<ImageCheck>> {
     let mut entries = Registry::read(&places.config)?;
     if let Some(name) = name {
         entries.retain(|entry| entry.name == name.as_str());
@@ -73,18 +73,18 @@ pub fn verify(places: &Places, name: Option<&ImageName>) -> Result<Vec<Verdict>>
     Ok(verdicts)
 }
 
-fn verdict(entry: &Entry, progress: &mut Progress) -> Verdict {
+fn verdict(entry: &Entry, progress: &mut Progress) -> ImageCheck {
     progress.step(format!("checking {}", entry.name));
     let (good, finding) = match fault(entry, progress) {
         Err(problem) => (false, problem.to_string()),
         Ok(finding) => (true, finding),
     };
-    Verdict { name: entry.name.clone(), good, finding }
+    ImageCheck { name: entry.name.clone(), good, finding }
 }
 
 fn fault(entry: &Entry, progress: &mut Progress) -> Result<String> {
     let rebuild = format!("build it with 'bhost image build {} --replace'", entry.name);
-    let about = |what: String| Problem::new(entry.file.display(), what, &rebuild);
+    let about = |what: String| Error::new(entry.file.display(), what, &rebuild);
     if !entry.file.is_file() {
         return Err(about("no such file".to_owned()));
     }
@@ -103,8 +103,8 @@ fn fault(entry: &Entry, progress: &mut Progress) -> Result<String> {
     }
 }
 
-fn unknown(name: &str) -> Problem {
-    Problem::new(name, "there is no such image", "'bhost image list' shows what there is")
+fn unknown(name: &str) -> Error {
+    Error::new(name, "there is no such image", "'bhost image list' shows what there is")
 }
 
 /// Removes an image's file (one that `bhost` made) and its entry. Tells what it did.
@@ -119,7 +119,7 @@ pub fn remove(places: &Places, name: &ImageName) -> Result<String> {
     let users = holders::policies(&places.config, name.as_str());
     if !users.is_empty() {
         let what = format!("it is the image of {}", users.join(", "));
-        return Err(Problem::new(name, what, "give them another one first"));
+        return Err(Error::new(name, what, "give them another one first"));
     }
     let ours = entry.file.parent() == Some(images.path());
     if ours {
@@ -137,7 +137,7 @@ fn remove_file(name: &ImageName, file: &Path) -> Result<()> {
     if holders::is_busy(file)? {
         let what = format!("{} is in use by {}", file.display(), holders::of_file(file).join(", "));
         let remedy = "stop them ('bhost stop', 'djinni drop'), then try again";
-        return Err(Problem::new(name, what, remedy).exiting(Exit::TryAgain));
+        return Err(Error::new(name, what, remedy).exiting(Exit::TryAgain));
     }
     std::fs::remove_file(file).concerning("remove", file)
 }

@@ -10,12 +10,12 @@ mod holders;
 pub(crate) mod interrupt;
 mod inventory;
 pub(crate) mod sources;
+pub(crate) mod staging;
 mod tree;
-pub(crate) mod workshop;
 
 pub(crate) use bootstrap::checked_packages;
-pub use build::{Built, Order, build};
-pub use inventory::{Listed, Verdict, list, remove, verify};
+pub use build::{BuiltImage, Order, build};
+pub use inventory::{ImageCheck, ImageEntry, list, remove, verify};
 
 use std::path::PathBuf;
 

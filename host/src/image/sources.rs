@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::problem::{Concerning, Problem, Result};
+use crate::error::{Concerning, Error, Result};
 
 /// The apt sources of one release, in apt's two notations (`sources.list(5)`).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Sources {
         }
         match kept == Sources::default() {
             false => Ok(kept),
-            true => Err(Problem::new(
+            true => Err(Error::new(
                 suite,
                 "no apt source of this host offers this release (component main)",
                 format!(

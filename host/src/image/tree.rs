@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-use crate::problem::{Concerning, Problem, Result};
+use crate::error::{Concerning, Error, Result};
 
 /// Directories that a slave or a master mounts something on; a read-only image must have them.
 const MOUNT_POINTS: [&str; 13] = [
@@ -96,7 +96,7 @@ fn inside(root: &Path, name: &str) -> Result<PathBuf> {
         path.push(part);
         if path.is_symlink() {
             let what = "a link stands where every image has a directory";
-            return Err(Problem::new(path.display(), what, "leave out the package that made it"));
+            return Err(Error::new(path.display(), what, "leave out the package that made it"));
         }
     }
     Ok(path.join(parts[parts.len() - 1]))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::problem::{Concerning, Problem, Result};
+use crate::error::{Concerning, Error, Result};
 
 const GROUP: &str = "/etc/group";
 
@@ -21,7 +21,7 @@ pub fn group_id(name: &str) -> Result<u32> {
     let text = std::fs::read_to_string(path).concerning("read", path)?;
     groups(&text).find(|(found, _)| *found == name).map(|(_, id)| id).ok_or_else(|| {
         let remedy = format!("groupadd --system {name}, or correct 'users' in the master's file");
-        Problem::new(name, format!("{GROUP} has no such group"), remedy)
+        Error::new(name, format!("{GROUP} has no such group"), remedy)
     })
 }
 

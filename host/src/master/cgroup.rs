@@ -10,8 +10,8 @@ use djinni_api::MasterName;
 use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::error::{Concerning, Error, Result};
 use crate::mounts;
-use crate::problem::{Concerning, Problem, Result};
 
 /// A master's cgroup, by path in the host's cgroup v2 mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl MasterCgroup {
     pub fn find(places: &Places, name: &MasterName) -> Result<Option<Self>> {
         let Some(mount) = cgroup2_mount(&mounts::table()?) else {
             let remedy = "mount it: mount -t cgroup2 none /sys/fs/cgroup";
-            return Err(Problem::new("cgroup2", "it is not mounted", remedy));
+            return Err(Error::new("cgroup2", "it is not mounted", remedy));
         };
         let found = bases(places).into_iter().map(|base| mount.join(base).join(name.as_str()));
         Ok(found.into_iter().find(|path| path.join("init").is_dir()).map(MasterCgroup))
@@ -51,7 +51,7 @@ impl MasterCgroup {
             if Instant::now() >= deadline {
                 let what = "its processes do not end, though killed";
                 let remedy = "see what they wait for in the kernel: ps -o pid,stat,wchan,comm ax";
-                return Err(Problem::new(init.display(), what, remedy));
+                return Err(Error::new(init.display(), what, remedy));
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 use slave_api::FrameReader;
 use slave_api::door::{DoorCall, DoorReply};
 
-use crate::problem::{Concerning, Problem, Result};
+use crate::error::{Concerning, Error, Result};
 
 /// Binds a listening socket at `path`, in place of what a killed supervisor left there.
 /// Only root may connect until [`open_to`] says more.
@@ -89,7 +89,7 @@ fn answer(stream: &mut UnixStream, path: &Path, deadline: Instant) -> Result<Doo
         let room = reader.room();
         let end = room.len().min(1);
         match stream.read(&mut room[..end]) {
-            Ok(0) => return Err(Problem::new(path.display(), "bmaster hung up", SEE_LOG)),
+            Ok(0) => return Err(Error::new(path.display(), "bmaster hung up", SEE_LOG)),
             Ok(count) => reader.filled(count),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(silent(path)),
@@ -101,21 +101,21 @@ fn answer(stream: &mut UnixStream, path: &Path, deadline: Instant) -> Result<Doo
 const SENTENCE_LIMIT_CHARS: usize = 1000;
 const SEE_LOG: &str = "see its log ('bhost status' says where)";
 
-fn silent(path: &Path) -> Problem {
-    Problem::new(path.display(), "bmaster does not answer", SEE_LOG)
+fn silent(path: &Path) -> Error {
+    Error::new(path.display(), "bmaster does not answer", SEE_LOG)
 }
 
-fn confused(path: &Path, error: impl std::fmt::Display) -> Problem {
+fn confused(path: &Path, error: impl std::fmt::Display) -> Error {
     let remedy = "bhost and bmaster must be of one version: restart the master";
-    Problem::new(path.display(), format!("bmaster's answer is none ({error})"), remedy)
+    Error::new(path.display(), format!("bmaster's answer is none ({error})"), remedy)
 }
 
 /// What an answer means that is not the one hoped for.
-pub fn unexpected(path: &Path, reply: &DoorReply) -> Problem {
+pub fn unexpected(path: &Path, reply: &DoorReply) -> Error {
     match reply {
         DoorReply::Refused(refused) => {
             let sentence = slave_api::printable(&refused.sentence, SENTENCE_LIMIT_CHARS);
-            Problem::new(path.display(), "bmaster refuses", sentence)
+            Error::new(path.display(), "bmaster refuses", sentence)
         }
         other => confused(path, format!("{other:?}")),
     }

@@ -5,9 +5,9 @@ use djinni_api::MasterName;
 use djinni_plan::places::Places;
 use slave_api::Variable;
 
+use crate::error::{Error, Exit, Result};
 use crate::master::admin_socket;
 use crate::master::lock;
-use crate::problem::{Exit, Problem, Result};
 
 /// What passes from our environment to the shell.
 const PASSED_ON: [&str; 2] = ["LANG", "TERM"];
@@ -16,13 +16,13 @@ const PASSED_ON: [&str; 2] = ["LANG", "TERM"];
 /// A terminal of ours never gets in: it is proxied.
 pub fn enter(places: &Places, name: &MasterName, command: Vec<String>) -> Result<i32> {
     if !lock::is_running(&places.master(name))? {
-        let problem = Problem::new(name, "it does not run", format!("bhost start {name}"));
+        let problem = Error::new(name, "it does not run", format!("bhost start {name}"));
         return Err(problem.exiting(Exit::NoStatus));
     }
     let about = |error: ClientError| {
         let exit = if error.exit_status() == TRY_AGAIN { Exit::TryAgain } else { Exit::NoStatus };
         let remedy = format!("'bhost status {name}' shows how it stands");
-        Problem::new(name, error, remedy).exiting(exit)
+        Error::new(name, error, remedy).exiting(exit)
     };
     let tty = Tty::by_default(command.is_empty());
     let env = PASSED_ON.into_iter().filter_map(variable).collect();

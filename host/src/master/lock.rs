@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
-use crate::problem::{Concerning, Exit, Problem, Result};
+use crate::error::{Concerning, Error, Exit, Result};
 
 /// The lock's file in a master's runtime directory. Whoever can open a file can lock it (`flock(2)`):
 /// so it is root's alone, and out of reach of the master, which sees that directory.
@@ -48,7 +48,7 @@ impl Lock {
             }
             if Instant::now() >= deadline {
                 let remedy = "try again when 'bhost stop' has ended";
-                let problem = Problem::new(directory.display(), "it is being stopped", remedy);
+                let problem = Error::new(directory.display(), "it is being stopped", remedy);
                 return Err(problem.exiting(Exit::TryAgain));
             }
             std::thread::sleep(PAUSE);

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::problem::{Concerning, Result};
+use crate::error::{Concerning, Result};
 
 /// When a log file is this large it becomes the old one.
 const FILE_LIMIT_BYTES: u64 = 1 << 20;

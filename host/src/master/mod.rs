@@ -35,7 +35,7 @@ mod supervise;
 pub use accounts::groups;
 pub use enter::enter;
 pub use start::{Start, start};
-pub use status::{Standing, status};
+pub use status::{MasterStatus, status};
 pub use stop::stop;
 
 use std::path::PathBuf;

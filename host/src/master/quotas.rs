@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slave_sys as raw;
 
-use crate::problem::{Concerning, Result};
+use crate::error::{Concerning, Result};
 
 const LIMITS: &str = "/proc/sys/user";
 

@@ -15,8 +15,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use slave_sys::{self as raw, Change, FsContext, attr, cwd, ns};
 
+use crate::error::{Concerning, Result};
 use crate::master::start::PROGRAMS;
-use crate::problem::{Concerning, Result};
 
 /// In the copy: where the container's pieces are.
 #[derive(Debug)]

@@ -15,13 +15,13 @@ use djinni_plan::places::Places;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use slave_sys::Cloned;
 
+use crate::error::{Concerning, Error, Result};
 use crate::master::accounts;
 use crate::master::cgroup::MasterCgroup;
 use crate::master::lock::Lock;
 use crate::master::log::Log;
 use crate::master::quotas::Quotas;
 use crate::master::supervise::{Plan, supervise};
-use crate::problem::{Concerning, Problem, Result};
 
 /// How a master is to be started.
 #[derive(Debug, Clone)]
@@ -57,12 +57,12 @@ pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String
     let Some(lock) = Lock::take(&places.master(name))? else {
         return match order.foreground {
             false => Ok(format!("{name}: already running")),
-            true => Err(Problem::new(name, "it runs already", format!("bhost stop {name}"))),
+            true => Err(Error::new(name, "it runs already", format!("bhost stop {name}"))),
         };
     };
     let cgroup = MasterCgroup::find(places, name)?.ok_or_else(|| {
         let remedy = format!("djinni drop {name} --force; then start it again");
-        Problem::new(name, "djinnid has made no cgroup for it", remedy)
+        Error::new(name, "djinnid has made no cgroup for it", remedy)
     })?;
     cgroup.kill_init(REMAINS_PATIENCE)?;
     limit_core_dumps();
@@ -83,7 +83,7 @@ fn policy_of(places: &Places, name: &MasterName) -> Result<Master> {
             0 => error.file.display().to_string(),
             line => format!("{}:{line}", error.file.display()),
         };
-        Problem::new(subject, error.reason, error.remedy)
+        Error::new(subject, error.reason, error.remedy)
     })?;
     config.masters.remove(name).ok_or_else(|| {
         let file = places.config.join("masters").join(format!("{name}.toml"));
@@ -92,7 +92,7 @@ fn policy_of(places: &Places, name: &MasterName) -> Result<Master> {
             true => "write it".to_owned(),
             false => format!("write it; there is {}", known.join(", ")),
         };
-        Problem::new(
+        Error::new(
             name,
             format!("no master of this name is configured ({})", file.display()),
             remedy,
@@ -114,10 +114,10 @@ fn directory_of_programs(given: Option<&Path>) -> Result<PathBuf> {
         let remedy =
             "build or install all programs of djinni, or name their directory with --programs";
         let metadata = std::fs::metadata(&path)
-            .map_err(|_| Problem::new(path.display(), "this program is not there", remedy))?;
+            .map_err(|_| Error::new(path.display(), "this program is not there", remedy))?;
         if !metadata.is_file() || metadata.permissions().mode() & 0o005 != 0o005 {
             let remedy = format!("chmod 0755 {}", path.display());
-            return Err(Problem::new(path.display(), "not everybody can run it", remedy));
+            return Err(Error::new(path.display(), "not everybody can run it", remedy));
         }
     }
     Ok(directory)
@@ -127,15 +127,15 @@ fn directory_of_programs(given: Option<&Path>) -> Result<PathBuf> {
 fn have_made(places: &Places, name: &MasterName) -> Result<()> {
     let socket = places.host_socket();
     let mut djinnid = HostClient::connect(&socket).map_err(|error| {
-        Problem::new("djinnid", error, "or as a service: systemctl start djinnid")
+        Error::new("djinnid", error, "or as a service: systemctl start djinnid")
     })?;
     // One that is made already is no error: so there is nothing to ask beforehand.
     djinnid.new_master(name).map(drop).map_err(|error| refused(name, error))
 }
 
-fn refused(name: &MasterName, error: impl std::fmt::Display) -> Problem {
+fn refused(name: &MasterName, error: impl std::fmt::Display) -> Error {
     let remedy = "djinnid's log has the rest; 'djinni reload' after a change of configuration";
-    Problem::new(name, error, remedy)
+    Error::new(name, error, remedy)
 }
 
 /// Supervises in a process of its own; returns when the master is ready, or why it is not.
@@ -159,7 +159,7 @@ fn detach(plan: Plan<'_>) -> Result<String> {
     match verdict.as_str() {
         READY => Ok(format!("{name}: running; its log is {}", path.display())),
         other => Err(serde_json::from_str(other).unwrap_or_else(|_| {
-            Problem::new(name, "its supervisor ended without a word", "see the kernel's log: dmesg")
+            Error::new(name, "its supervisor ended without a word", "see the kernel's log: dmesg")
         })),
     }
 }

@@ -9,15 +9,15 @@ use djinni_plan::places::Places;
 use serde::Serialize;
 use slave_api::door::{DoorCall, DoorReply, SessionState};
 
+use crate::error::{Error, Result};
 use crate::master::cgroup::MasterCgroup;
 use crate::master::lock;
 use crate::master::start::log_path;
 use crate::master::{admin_socket, door};
-use crate::problem::{Problem, Result};
 
-/// How a master stands.
+/// The status of a master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Standing {
+pub struct MasterStatus {
     /// Its name.
     pub name: String,
     /// What djinnid says of it (`absent`, `ready`, `running`), or why it says nothing.
@@ -35,15 +35,15 @@ pub struct Standing {
 }
 
 /// How `name` stands. An error only when nobody knows such a master.
-pub fn status(places: &Places, name: &MasterName) -> Result<Standing> {
+pub fn status(places: &Places, name: &MasterName) -> Result<MasterStatus> {
     let (known, djinnid) = ask_djinnid(places, name);
     let directory = places.master(name);
     if !known && !directory.is_dir() {
-        return Err(Problem::new(name, djinnid, "'djinni list' shows the masters there are"));
+        return Err(Error::new(name, djinnid, "'djinni list' shows the masters there are"));
     }
     let running = lock::is_running(&directory)?;
     let sessions = if running { sessions(places, name) } else { None };
-    Ok(Standing {
+    Ok(MasterStatus {
         name: name.to_string(),
         djinnid,
         running,
@@ -68,7 +68,7 @@ fn ask_djinnid(places: &Places, name: &MasterName) -> (bool, String) {
 fn sessions(places: &Places, name: &MasterName) -> Option<Vec<SessionState>> {
     const PATIENCE: Duration = Duration::from_secs(5);
     match door::call(&admin_socket(places, name), &DoorCall::Status, PATIENCE) {
-        Ok((_, DoorReply::Standing(standing))) => Some(standing.sessions),
+        Ok((_, DoorReply::MasterStatus(standing))) => Some(standing.sessions),
         _ => None,
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use djinni_api::MasterName;
 use djinni_plan::places::Places;
 
+use crate::error::{Error, Result};
 use crate::master::admin_socket;
 use crate::master::cgroup::MasterCgroup;
 use crate::master::lock::Quiet;
 use crate::master::supervise::{STOP_PATIENCE, ask_to_stop};
-use crate::problem::{Problem, Result};
 
 /// How long a killed master may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub fn stop(places: &Places, name: &MasterName) -> Result<String> {
         Some(_) => Ok(format!("{name}: killed, as it did not stop when asked")),
         None => {
             let remedy = format!("fuser -v {}/lock shows who holds it", directory.display());
-            Err(Problem::new(name, "its supervisor does not end", remedy))
+            Err(Error::new(name, "its supervisor does not end", remedy))
         }
     }
 }

@@ -18,6 +18,7 @@ use slave_api::door::{DoorCall, DoorReply};
 use slave_cell::{Exit, Running};
 use slave_sys::{self as raw, cwd};
 
+use crate::error::{Concerning, Error, Result};
 use crate::master::cgroup::MasterCgroup;
 use crate::master::container::{self, Parts};
 use crate::master::lock::Lock;
@@ -26,7 +27,6 @@ use crate::master::quotas::Quotas;
 use crate::master::stage::{self, Stage};
 use crate::master::start::PROGRAMS;
 use crate::master::{admin_socket, door, users_socket};
-use crate::problem::{Concerning, Problem, Result};
 
 /// What is to be supervised; everything in it was checked.
 #[derive(Debug)]
@@ -90,11 +90,11 @@ fn told(name: &MasterName, exit: Exit) -> Result<String> {
         Exit::Code(0) => Ok(format!("{name}: stopped")),
         Exit::Signal(signal) => {
             let what = format!("its first process was killed by signal {signal}");
-            Err(Problem::new(name, what, format!("bhost start {name}")))
+            Err(Error::new(name, what, format!("bhost start {name}")))
         }
         Exit::Code(code) => {
             let what = format!("bmaster ended with status {code}");
-            Err(Problem::new(name, what, "its log says why"))
+            Err(Error::new(name, what, "its log says why"))
         }
     }
 }
@@ -138,7 +138,7 @@ fn spawn_on(
     });
     slave_cell::spawn(&cell, main).map_err(|error| {
         let what = format!("its container cannot be made: {error}");
-        Problem::new(plan.name, what, "'bhost check' looks at the host")
+        Error::new(plan.name, what, "'bhost check' looks at the host")
     })
 }
 
@@ -181,18 +181,13 @@ fn c_string(text: &str) -> CString {
 
 fn await_ready(admin: &Path) -> Result<()> {
     match door::call(admin, &DoorCall::Status, READY_PATIENCE)? {
-        (_, DoorReply::Standing(_)) => Ok(()),
+        (_, DoorReply::MasterStatus(_)) => Ok(()),
         (_, other) => Err(door::unexpected(admin, &other)),
     }
 }
 
 /// Ends a master that never answered, and tells what it said.
-fn failed_to_start(
-    name: &MasterName,
-    running: Running,
-    output: OwnedFd,
-    problem: Problem,
-) -> Problem {
+fn failed_to_start(name: &MasterName, running: Running, output: OwnedFd, problem: Error) -> Error {
     const SAID_LIMIT_BYTES: u64 = 4096;
     // It may have ended by itself, which is what is wanted.
     let _ = running.kill(Signal::KILL);
@@ -204,7 +199,7 @@ fn failed_to_start(
         "" => format!("bmaster does not come up ({problem}); its status is {ended}"),
         said => format!("bmaster does not come up (status {ended}), saying\n  {said}\n"),
     };
-    Problem::new(name, what, "mend what it says; 'bhost check' looks at the host")
+    Error::new(name, what, "mend what it says; 'bhost check' looks at the host")
 }
 
 /// Passes on what the master writes until it has ended; a signal to us ends it in order.

@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     slave_sys::outlive_reader();
     let status = match build(&arguments) {
         Ok(status) => status,
-        Err(Failure { sentence, exit }) => {
+        Err(Error { sentence, exit }) => {
             // Nobody is left to tell when standard error is closed; the status still says it.
             let _ = writeln!(std::io::stderr(), "start-build: {}", printable_lines(&sentence));
             exit
@@ -88,24 +88,24 @@ fn main() -> ExitCode {
 }
 
 /// Why there is no status of the command.
-struct Failure {
+struct Error {
     sentence: String,
     exit: i32,
 }
 
-impl From<ClientError> for Failure {
+impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
         Self { sentence: error.to_string(), exit: error.exit_status() }
     }
 }
 
-impl From<session::SessionError> for Failure {
+impl From<session::SessionError> for Error {
     fn from(error: session::SessionError) -> Self {
         Self { sentence: error.to_string(), exit: error.exit_status() }
     }
 }
 
-fn build(arguments: &Arguments) -> Result<i32, Failure> {
+fn build(arguments: &Arguments) -> Result<i32, Error> {
     let job = job(arguments)?;
     match Place::find(&arguments.runtime, arguments.master.as_ref())? {
         Place::Master => build_here(arguments, job),
@@ -117,10 +117,10 @@ fn build(arguments: &Arguments) -> Result<i32, Failure> {
 }
 
 /// In a master: the slave is ours as long as the session is.
-fn build_here(arguments: &Arguments, job: Job) -> Result<i32, Failure> {
+fn build_here(arguments: &Arguments, job: Job) -> Result<i32, Error> {
     let who = client::caller_name();
     let session = session::open(&arguments.slave, &who, &command_line(arguments))?;
-    let socket = session.socket.try_clone().map_err(|error| Failure {
+    let socket = session.socket.try_clone().map_err(|error| Error {
         sentence: format!("{}: dup = {error}: try again", arguments.slave),
         exit: OWN_FAILURE,
     })?;
@@ -129,7 +129,7 @@ fn build_here(arguments: &Arguments, job: Job) -> Result<i32, Failure> {
     let status = driven.map_err(|error| match (&error, &closed) {
         // Why the socket ended, the session knows better.
         (ClientError::Lost, Err(taken)) => {
-            Failure { sentence: taken.to_string(), exit: taken.exit_status() }
+            Error { sentence: taken.to_string(), exit: taken.exit_status() }
         }
         _ => of_slave(arguments, error),
     })?;
@@ -143,9 +143,9 @@ fn build_here(arguments: &Arguments, job: Job) -> Result<i32, Failure> {
     Ok(status)
 }
 
-fn of_slave(arguments: &Arguments, error: ClientError) -> Failure {
+fn of_slave(arguments: &Arguments, error: ClientError) -> Error {
     let exit = error.exit_status();
-    Failure { sentence: format!("{}: {error}", arguments.slave), exit }
+    Error { sentence: format!("{}: {error}", arguments.slave), exit }
 }
 
 /// All that can be wrong with the request itself is found here, before a slave is taken.

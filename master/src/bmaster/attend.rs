@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use djinni_api::SlaveName;
-use slave_api::door::{DoorCall, DoorReply, Open, Standing, VERSION};
+use slave_api::door::{DoorCall, DoorReply, MasterStatus, Open, VERSION};
 use slave_api::{FrameReader, FromSlave, SENTENCE_LIMIT_CHARS, printable};
 use slave_sys as raw;
 
@@ -35,8 +35,8 @@ pub(super) fn attend(mut stream: UnixStream, door: Door) -> i32 {
         DoorCall::Enter => enter(stream),
         DoorCall::Stop => finish(&mut stream, &DoorReply::Stopping, STOP),
         DoorCall::Status => {
-            let standing = Standing { sessions: session::holders() };
-            finish(&mut stream, &DoorReply::Standing(standing), 0)
+            let standing = MasterStatus { sessions: session::holders() };
+            finish(&mut stream, &DoorReply::MasterStatus(standing), 0)
         }
     }
 }

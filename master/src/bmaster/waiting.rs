@@ -27,7 +27,7 @@ const PART_PAUSE: Duration = Duration::from_millis(20);
 
 /// How much of a call has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Come {
+enum CallProgress {
     Nothing,
     Part,
     /// All of it, or something that is no call.
@@ -41,7 +41,7 @@ struct Waiter {
     door: Door,
     stream: UnixStream,
     until: Instant,
-    come: Come,
+    come: CallProgress,
 }
 
 /// All that are waited for, the longest first.
@@ -50,7 +50,7 @@ pub(super) struct Waiting(VecDeque<Waiter>);
 
 /// What became of a caller.
 #[derive(Debug)]
-pub(super) enum Became {
+pub(super) enum CallerState {
     /// It has said what it wants.
     Caller(Door, UnixStream),
     /// It has said nothing whole in time, or had to go for another.
@@ -59,39 +59,49 @@ pub(super) enum Became {
 
 impl Waiting {
     /// One more; who must go for it.
-    pub(super) fn admit(&mut self, door: Door, stream: UnixStream, now: Instant) -> Option<Became> {
+    pub(super) fn admit(
+        &mut self,
+        door: Door,
+        stream: UnixStream,
+        now: Instant,
+    ) -> Option<CallerState> {
         let alike = |waiter: &&Waiter| waiter.door == door;
         let is_full = self.0.iter().filter(alike).count() >= WAITING_LIMIT;
         let longest = is_full.then(|| self.0.iter().position(|waiter| waiter.door == door));
         let gone = longest.flatten().and_then(|at| self.0.remove(at));
-        self.0.push_back(Waiter { door, stream, until: now + PATIENCE, come: Come::Nothing });
-        gone.map(|waiter| Became::Silent(waiter.stream))
+        self.0.push_back(Waiter {
+            door,
+            stream,
+            until: now + PATIENCE,
+            come: CallProgress::Nothing,
+        });
+        gone.map(|waiter| CallerState::Silent(waiter.stream))
     }
 
     /// For poll: those of whom nothing has come. One of whom a part has would be ready all the time.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let silent = self.0.iter().filter(|waiter| waiter.come == Come::Nothing);
+        let silent = self.0.iter().filter(|waiter| waiter.come == CallProgress::Nothing);
         silent.map(|waiter| PollFd::from_borrowed_fd(waiter.stream.as_fd(), PollFlags::IN))
     }
 
     /// How long poll may wait before [`Waiting::sift`] has something to do.
     pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
         let left = |waiter: &Waiter| match waiter.come {
-            Come::Part => PART_PAUSE,
+            CallProgress::Part => PART_PAUSE,
             _ => waiter.until.saturating_duration_since(now),
         };
         self.0.iter().map(left).min()
     }
 
     /// Looks at each; those that are waited for no longer.
-    pub(super) fn sift(&mut self, now: Instant) -> Vec<Became> {
+    pub(super) fn sift(&mut self, now: Instant) -> Vec<CallerState> {
         let mut became = Vec::new();
         for mut waiter in std::mem::take(&mut self.0) {
             waiter.come = come(&waiter.stream);
             match waiter.come {
-                Come::Whole => became.push(Became::Caller(waiter.door, waiter.stream)),
-                Come::Gone => {}
-                _ if waiter.until <= now => became.push(Became::Silent(waiter.stream)),
+                CallProgress::Whole => became.push(CallerState::Caller(waiter.door, waiter.stream)),
+                CallProgress::Gone => {}
+                _ if waiter.until <= now => became.push(CallerState::Silent(waiter.stream)),
                 _ => self.0.push_back(waiter),
             }
         }
@@ -100,21 +110,21 @@ impl Waiting {
 }
 
 /// How much of a call stands in the socket, where it is left.
-fn come(stream: &UnixStream) -> Come {
+fn come(stream: &UnixStream) -> CallProgress {
     let mut header = [0; HEADER_BYTES];
     match recv(stream, &mut header, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Ok((_, 0)) => Come::Gone,
+        Ok((_, 0)) => CallProgress::Gone,
         Ok((_, HEADER_BYTES)) => {
             let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]) as usize;
             let there = rustix::io::ioctl_fionread(stream).unwrap_or(u64::MAX);
             match length > PAYLOAD_LIMIT_BYTES || there >= (HEADER_BYTES + length) as u64 {
-                true => Come::Whole,
-                false => Come::Part,
+                true => CallProgress::Whole,
+                false => CallProgress::Part,
             }
         }
-        Ok(_) => Come::Part,
-        Err(Errno::AGAIN | Errno::INTR) => Come::Nothing,
-        Err(_) => Come::Gone,
+        Ok(_) => CallProgress::Part,
+        Err(Errno::AGAIN | Errno::INTR) => CallProgress::Nothing,
+        Err(_) => CallProgress::Gone,
     }
 }
 
@@ -127,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    fn caller(waiting: &mut Waiting, now: Instant) -> (UnixStream, Option<Became>) {
+    fn caller(waiting: &mut Waiting, now: Instant) -> (UnixStream, Option<CallerState>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let gone = waiting.admit(Door::Users, ours, now);
         (theirs, gone)
@@ -143,11 +153,11 @@ mod tests {
             assert!(waiting.sift(now).is_empty());
             theirs.write_all(&[*byte]).unwrap();
         }
-        assert!(matches!(waiting.sift(now)[..], [Became::Caller(Door::Users, _)]));
+        assert!(matches!(waiting.sift(now)[..], [CallerState::Caller(Door::Users, _)]));
         // What is no call is a child's to refuse.
         let (mut theirs, _) = caller(&mut waiting, now);
         theirs.write_all(b"GET / HTTP/1.1").unwrap();
-        assert!(matches!(waiting.sift(now)[..], [Became::Caller(..)]));
+        assert!(matches!(waiting.sift(now)[..], [CallerState::Caller(..)]));
         let (theirs, _) = caller(&mut waiting, now);
         drop(theirs);
         assert!(waiting.sift(now).is_empty() && waiting.pause(now).is_none());
@@ -158,7 +168,7 @@ mod tests {
         let (mut waiting, now) = (Waiting::default(), Instant::now());
         let mut silent: Vec<_> = (0..WAITING_LIMIT).map(|_| caller(&mut waiting, now).0).collect();
         let (_another, gone) = caller(&mut waiting, now);
-        let Some(Became::Silent(mut stream)) = gone else { panic!("nobody went") };
+        let Some(CallerState::Silent(mut stream)) = gone else { panic!("nobody went") };
         stream.write_all(b"x").unwrap();
         silent[0].set_nonblocking(true).unwrap();
         assert_eq!(std::io::Read::read(&mut silent[0], &mut [0]).unwrap(), 1);

@@ -4,7 +4,7 @@
 //! caller:  Open                          -> Opened, then ToSlave / FromSlave  | Refused
 //! caller:  Enter   (admin socket only)   -> Opened, then ToSlave / FromSlave  | Refused
 //! caller:  Stop    (admin socket only)   -> Stopping; the socket ends when all has ended | Refused
-//! caller:  Status  (admin socket only)   -> Standing | Refused
+//! caller:  Status  (admin socket only)   -> MasterStatus | Refused
 //! ```
 //!
 //! One message each way; who the caller is, the master reads from the socket, not from here.
@@ -57,10 +57,10 @@ pub struct SessionState {
     pub since_seconds: u64,
 }
 
-/// How a master stands.
+/// The status of a master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Standing {
+pub struct MasterStatus {
     /// The slaves in use.
     pub sessions: Vec<SessionState>,
 }
@@ -88,7 +88,7 @@ pub enum DoorReply {
     /// The master is ending.
     Stopping,
     /// To [`DoorCall::Status`].
-    Standing(Standing),
+    MasterStatus(MasterStatus),
 }
 
 impl DoorCall {
@@ -124,7 +124,7 @@ impl DoorReply {
             Self::Opened => bare(b'P', out),
             Self::Refused(refused) => put_json(b'U', "Refused", refused, out),
             Self::Stopping => bare(b'G', out),
-            Self::Standing(standing) => put_json(b'A', "Standing", standing, out),
+            Self::MasterStatus(standing) => put_json(b'A', "MasterStatus", standing, out),
         }
     }
 
@@ -135,7 +135,7 @@ impl DoorReply {
             b'P' => no_payload("Opened", payload).map(|()| Self::Opened),
             b'U' => take_json("Refused", payload).map(Self::Refused),
             b'G' => no_payload("Stopping", payload).map(|()| Self::Stopping),
-            b'A' => take_json("Standing", payload).map(Self::Standing),
+            b'A' => take_json("MasterStatus", payload).map(Self::MasterStatus),
             kind => Err(FrameError::UnknownKind(kind)),
         }
     }
@@ -184,12 +184,12 @@ mod tests {
             command_line: "make".into(),
             since_seconds: 1,
         };
-        let standing = Standing { sessions: vec![session] };
+        let standing = MasterStatus { sessions: vec![session] };
         for reply in [
             DoorReply::Opened,
             DoorReply::Refused(refused),
             DoorReply::Stopping,
-            DoorReply::Standing(standing),
+            DoorReply::MasterStatus(standing),
         ] {
             let mut bytes = Vec::new();
             reply.encode(&mut bytes).unwrap();

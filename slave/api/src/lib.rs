@@ -27,5 +27,5 @@ mod text;
 pub use frame::{Frame, FrameError, FrameReader};
 pub use limits::*;
 pub use message::{FromSlave, OutputFile, Run, Signal, ToSlave, Variable, Winsize};
-pub use names::{FileName, NameFault, PathFault, PathReason, ResultPath, SlaveLabel};
+pub use names::{FileName, NameError, PathError, PathReason, ResultPath, SlaveLabel};
 pub use text::{printable, printable_json, printable_lines, steers};

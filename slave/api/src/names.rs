@@ -7,7 +7,7 @@ use std::fmt;
 
 /// What is wrong with one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameFault {
+pub enum NameError {
     /// It has no characters.
     Empty,
     /// It is longer than [`NAME_LIMIT_BYTES`].
@@ -28,7 +28,7 @@ pub enum NameFault {
     Alphabet,
 }
 
-impl fmt::Display for NameFault {
+impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "a name is empty",
@@ -45,7 +45,7 @@ impl fmt::Display for NameFault {
 
 /// A path or name that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathFault {
+pub struct PathError {
     /// What was given, made printable and short.
     pub given: String,
     /// Why it is refused.
@@ -56,21 +56,21 @@ pub struct PathFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathReason {
     /// One of its components is no name.
-    Name(NameFault),
+    Name(NameError),
     /// It begins with a `/`.
     Absolute,
     /// It has more than [`PATH_LIMIT_COMPONENTS`] components.
     Deep,
 }
 
-impl PathFault {
+impl PathError {
     fn new(given: &str, reason: PathReason) -> Self {
         let given = printable(given, 300);
         Self { given, reason }
     }
 }
 
-impl fmt::Display for PathFault {
+impl fmt::Display for PathError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\": ", self.given)?;
         match self.reason {
@@ -83,16 +83,16 @@ impl fmt::Display for PathFault {
     }
 }
 
-impl std::error::Error for PathFault {}
+impl std::error::Error for PathError {}
 
-fn check_name(name: &str) -> Result<(), NameFault> {
+fn check_name(name: &str) -> Result<(), NameError> {
     match name {
-        "" => Err(NameFault::Empty),
-        "." | ".." => Err(NameFault::Dots),
-        _ if name.len() > NAME_LIMIT_BYTES => Err(NameFault::TooLong),
-        _ if name.contains('/') => Err(NameFault::Slash),
-        _ if name.starts_with('-') => Err(NameFault::Dash),
-        _ if name.chars().any(steers) => Err(NameFault::Control),
+        "" => Err(NameError::Empty),
+        "." | ".." => Err(NameError::Dots),
+        _ if name.len() > NAME_LIMIT_BYTES => Err(NameError::TooLong),
+        _ if name.contains('/') => Err(NameError::Slash),
+        _ if name.starts_with('-') => Err(NameError::Dash),
+        _ if name.chars().any(steers) => Err(NameError::Control),
         _ => Ok(()),
     }
 }
@@ -111,11 +111,11 @@ impl FileName {
 }
 
 impl TryFrom<String> for FileName {
-    type Error = PathFault;
-    fn try_from(given: String) -> Result<Self, PathFault> {
+    type Error = PathError;
+    fn try_from(given: String) -> Result<Self, PathError> {
         match check_name(&given) {
             Ok(()) => Ok(Self(given)),
-            Err(fault) => Err(PathFault::new(&given, PathReason::Name(fault))),
+            Err(fault) => Err(PathError::new(&given, PathReason::Name(fault))),
         }
     }
 }
@@ -154,9 +154,9 @@ impl ResultPath {
 }
 
 impl TryFrom<String> for ResultPath {
-    type Error = PathFault;
-    fn try_from(given: String) -> Result<Self, PathFault> {
-        let refuse = |reason| Err(PathFault::new(&given, reason));
+    type Error = PathError;
+    fn try_from(given: String) -> Result<Self, PathError> {
+        let refuse = |reason| Err(PathError::new(&given, reason));
         if given.starts_with('/') {
             return refuse(PathReason::Absolute);
         }
@@ -168,7 +168,7 @@ impl TryFrom<String> for ResultPath {
                 return refuse(PathReason::Name(fault));
             }
             if name.starts_with('.') {
-                return refuse(PathReason::Name(NameFault::Hidden));
+                return refuse(PathReason::Name(NameError::Hidden));
             }
         }
         Ok(Self(given))
@@ -201,8 +201,8 @@ impl SlaveLabel {
 }
 
 impl TryFrom<String> for SlaveLabel {
-    type Error = PathFault;
-    fn try_from(given: String) -> Result<Self, PathFault> {
+    type Error = PathError;
+    fn try_from(given: String) -> Result<Self, PathError> {
         let first = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let other = |b: u8| first(b) || matches!(b, b'.' | b'_' | b'-');
         let bytes = given.as_bytes();
@@ -210,7 +210,7 @@ impl TryFrom<String> for SlaveLabel {
             if first(*head) && tail.len() < 64 && tail.iter().all(|b| other(*b)));
         match sound {
             true => Ok(Self(given)),
-            false => Err(PathFault::new(&given, PathReason::Name(NameFault::Alphabet))),
+            false => Err(PathError::new(&given, PathReason::Name(NameError::Alphabet))),
         }
     }
 }
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn nasty_paths_are_refused_with_their_reason() {
-        use NameFault::*;
+        use NameError::*;
         use PathReason::*;
         for (path, expected) in [
             ("", Name(Empty)),

@@ -194,7 +194,7 @@ impl Walk<'_> {
         changed >= (self.since.tv_sec, self.since.tv_nsec)
     }
 
-    fn skip_for(&mut self, fault: slave_api::PathFault) -> Result<(), Fault> {
+    fn skip_for(&mut self, fault: slave_api::PathError) -> Result<(), Fault> {
         self.refuse(format!("result {fault}: not sent"))
     }
 

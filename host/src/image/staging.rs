@@ -11,7 +11,7 @@ use std::time::Duration;
 use djinni_plan::mounts::mounts;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::problem::{Concerning, Exit, Problem, Result};
+use crate::error::{Concerning, Error, Exit, Result};
 
 /// What the name of every unfinished thing begins with.
 pub const UNFINISHED: &str = ".tmp-";
@@ -30,7 +30,7 @@ impl ImageDirectory {
         let lock = File::open(path).concerning("open", path)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             let what = "another bhost is at work here";
-            Problem::new(path.display(), what, "try again when it is done").exiting(Exit::TryAgain)
+            Error::new(path.display(), what, "try again when it is done").exiting(Exit::TryAgain)
         })?;
         let directory = ImageDirectory { path: path.to_owned(), _lock: lock };
         directory.sweep()?;
@@ -43,11 +43,11 @@ impl ImageDirectory {
     }
 
     /// A new private place in it, on the same file system.
-    pub fn workshop(&self, name: &str) -> Result<Workshop> {
+    pub fn staging(&self, name: &str) -> Result<Staging> {
         let path = self.path.join(format!("{UNFINISHED}{name}-{}", std::process::id()));
         // 0700: the root being made holds set-user-id programs that nobody may run meanwhile.
         DirBuilder::new().mode(0o700).create(&path).concerning("make", &path)?;
-        Ok(Workshop { path })
+        Ok(Staging { path })
     }
 
     fn sweep(&self) -> Result<()> {
@@ -63,11 +63,11 @@ impl ImageDirectory {
 
 /// A private directory that goes when it is closed, or dropped on the way out of an error.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct Staging {
     path: PathBuf,
 }
 
-impl Workshop {
+impl Staging {
     /// Something in it.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -79,7 +79,7 @@ impl Workshop {
     }
 }
 
-impl Drop for Workshop {
+impl Drop for Staging {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next build; the error under way matters more.
         let _ = remove(&self.path);
@@ -90,7 +90,7 @@ impl Drop for Workshop {
 fn remove(path: &Path) -> Result<()> {
     if let Some(found) = mount_below(&crate::mounts::table()?, path) {
         let remedy = format!("umount {}", found.display());
-        return Err(Problem::new(
+        return Err(Error::new(
             path.display(),
             "something is mounted in this unfinished image",
             remedy,
@@ -136,10 +136,10 @@ mod tests {
         assert!(!images.join(".tmp-old-1").exists());
         assert!(images.join("kept.erofs").exists());
         assert_eq!(ImageDirectory::lock(&images).unwrap_err().exit(), Exit::TryAgain);
-        let workshop = held.workshop("new").unwrap();
-        let path = workshop.join("");
+        let staging = held.staging("new").unwrap();
+        let path = staging.join("");
         assert!(path.exists());
-        drop(workshop);
+        drop(staging);
         assert!(!path.exists());
         drop(held);
         assert!(ImageDirectory::lock(&images).is_ok());

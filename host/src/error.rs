@@ -32,7 +32,7 @@ impl Exit {
 
 /// An error as a person reads it: `SUBJECT: FAILURE: REMEDY`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
+pub struct Error {
     subject: String,
     failure: String,
     remedy: String,
@@ -40,16 +40,16 @@ pub struct Problem {
 }
 
 /// What everything in this crate that can fail returns.
-pub type Result<T> = std::result::Result<T, Problem>;
+pub type Result<T> = std::result::Result<T, Error>;
 
-impl Problem {
+impl Error {
     /// `subject`: the name, path or number concerned. `remedy`: what the reader can do about it.
     pub fn new(
         subject: impl fmt::Display,
         failure: impl fmt::Display,
         remedy: impl fmt::Display,
     ) -> Self {
-        Problem {
+        Error {
             subject: subject.to_string(),
             failure: failure.to_string(),
             remedy: remedy.to_string(),
@@ -70,15 +70,15 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.subject, self.failure, self.remedy)
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for Error {}
 
-/// Turns an error of the operating system into a [`Problem`] by naming its subject.
+/// Turns an error of the operating system into an [`Error`] by naming its subject.
 pub trait Concerning<T> {
     /// `doing`: what was tried, as in `"read"`; the path is the subject; the remedy follows from errno.
     fn concerning(self, doing: &str, path: &Path) -> Result<T>;
@@ -90,7 +90,7 @@ impl<T> Concerning<T> for std::io::Result<T> {
             let text = error.to_string();
             let text = text.split(" (os error").next().unwrap_or_default();
             let remedy = remedy_for(error.kind());
-            Problem::new(path.display(), format!("cannot {doing}: {text}"), remedy)
+            Error::new(path.display(), format!("cannot {doing}: {text}"), remedy)
         })
     }
 }
@@ -105,7 +105,7 @@ impl<T> Concerning<T> for slave_sys::Result<T> {
     fn concerning(self, doing: &str, path: &Path) -> Result<T> {
         self.map_err(|error| {
             let kind = error.errno().kind();
-            Problem::new(path.display(), format!("cannot {doing}: {error}"), remedy_for(kind))
+            Error::new(path.display(), format!("cannot {doing}: {error}"), remedy_for(kind))
         })
     }
 }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_problem_has_three_parts_and_a_status() {
-        let problem = Problem::new("debian-12", "is not there", "build it").exiting(Exit::TryAgain);
+        let problem = Error::new("debian-12", "is not there", "build it").exiting(Exit::TryAgain);
         assert_eq!(problem.to_string(), "debian-12: is not there: build it");
         assert_eq!(problem.exit().code(), 75);
     }
