@@ -10,6 +10,7 @@
 //! from a corpus, with stable Rust and without a compiler's instrumentation.
 #![forbid(unsafe_code)]
 
+pub mod command;
 pub mod driver;
 pub mod mutate;
 pub mod targets;

@@ -3,6 +3,7 @@
 use crate::distribution::REPOSITORIES;
 use crate::error::{Cause, Error};
 use crate::package::Package;
+use crate::repo::sumfile::is_file_name;
 
 /// What a program said, and how it ended.
 #[derive(Debug)]
@@ -34,7 +35,10 @@ fn package(line: &str) -> Option<Package> {
     let location = location.strip_prefix("./").unwrap_or(&location).to_owned();
     let sha256 = digest.strip_prefix("SHA256:")?.to_owned();
     let is_hex = |c: char| c.is_ascii_hexdigit();
-    if sha256.len() != 64 || !sha256.chars().all(is_hex) || !is_clean(&location) {
+    if sha256.len() != 64 || !sha256.chars().all(is_hex) {
+        return None;
+    }
+    if !is_file_name(repository) || !is_clean(&location) {
         return None;
     }
     let nevra = unescaped(file.strip_suffix(".deb")?)?;
@@ -139,6 +143,8 @@ mod tests {
             "http://example.org/x",
             "file:/etc/passwd",
             "file:/repositories/bookworm/x%0ay",
+            "file:/repositories/../x",
+            "file:/repositories/\u{2}/x",
         ] {
             assert!(packages(&line(uri)).is_err(), "{uri}");
         }
