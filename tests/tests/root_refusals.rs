@@ -280,6 +280,26 @@ fn root_a_fault_of_ours_has_a_reference_that_the_log_knows() {
 }
 
 #[test]
+fn root_an_area_that_somebody_else_owns_by_now_is_left_alone_and_the_log_says_whose() {
+    let djinni = Djinni::started();
+    let area = djinni.srv().join("areas/erofs");
+    fs::create_dir_all(&area).unwrap();
+    std::os::unix::fs::chown(&area, Some(12345), Some(12345)).unwrap();
+    match refused(djinni.master().attach(&slave("erofs"), Hold::Master)) {
+        Refusal::Fault { reference, .. } => {
+            let log = djinni.log();
+            let line = log.lines().find(|line| line.contains(&reference)).unwrap();
+            for part in ["areas/erofs belongs to id 12345", "chown"] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(djinni.state("erofs"), "free");
+    djinni.finish();
+}
+
+#[test]
 fn root_an_unknown_master_is_no_such_master() {
     let djinni = Djinni::started();
     let name: djinni_api::MasterName = "nobody".parse().unwrap();

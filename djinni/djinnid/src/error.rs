@@ -9,8 +9,8 @@ use djinni_sys::stage::Failure;
 /// Why djinnid, or one of its workers, could not start or go on.
 #[derive(Debug)]
 pub enum Error {
-    /// A system call failed.
-    Call(djinni_raw::Error),
+    /// A system call, or another effect.
+    Effect(djinni_sys::error::Error),
     /// The same, while a worker entered its master's mount namespace.
     Namespace(djinni_raw::Error),
     /// The filter of system calls could not be made or set.
@@ -47,7 +47,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Call(error) => error.fmt(f),
+            Self::Effect(error) => error.fmt(f),
             Self::Namespace(error) => write!(f, "its namespace: {error}"),
             Self::Filter(error) => write!(f, "cannot confine myself: {error}"),
             Self::Config(error) => error.fmt(f),
@@ -77,7 +77,13 @@ impl std::error::Error for Error {}
 
 impl From<djinni_raw::Error> for Error {
     fn from(error: djinni_raw::Error) -> Self {
-        Self::Call(error)
+        Self::Effect(error.into())
+    }
+}
+
+impl From<djinni_sys::error::Error> for Error {
+    fn from(error: djinni_sys::error::Error) -> Self {
+        Self::Effect(error)
     }
 }
 

@@ -319,10 +319,9 @@ impl Worker {
 
     fn reload(&mut self) -> Answer {
         // What it names is looked at where the daemon has looked.
-        let loaded = self.stage.host().within(|| Ok(config::load(&self.places.config)));
-        let config = match loaded {
-            Ok(Ok(config)) => config,
-            Ok(Err(error)) => return Answer::Failed(error.to_string()),
+        let load = || config::load(&self.places.config).map_err(Error::Config);
+        let config = match self.stage.host().within(load) {
+            Ok(config) => config,
             Err(error) => return Answer::Failed(error.to_string()),
         };
         if let Some(master) = config.masters.get(&self.master.name) {
@@ -369,12 +368,12 @@ fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Result<()> 
 
 /// Takes a master down, in a child of the daemon: one that no policy names any more, or whose worker
 /// does not.
-pub fn dismantle(places: &Places, name: &MasterName, cgroup: &Cgroup) -> djinni_raw::Result<()> {
+pub fn dismantle(places: &Places, name: &MasterName, cgroup: &Cgroup) -> Result<()> {
     cgroup.kill(Path::new(""))?;
     let pin = places.pin(name);
     if !namespace::is_pinned(&pin) {
         return Ok(());
     }
     namespace::enter_pinned(&pin)?;
-    namespace::dismantle(places, name)
+    Ok(namespace::dismantle(places, name)?)
 }

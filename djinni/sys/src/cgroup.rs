@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::error;
 use crate::{failed, io_failed};
 
 /// How long killed processes may take to be gone.
@@ -77,7 +78,7 @@ impl Cgroup {
 
     /// Kills every process in the cgroup at `path` and below, and waits until they are gone.
     /// Linux 5.14. No error when the cgroup is not there.
-    pub fn kill(&self, path: &Path) -> Result<()> {
+    pub fn kill(&self, path: &Path) -> error::Result<()> {
         let Some(mut events) = self.events(path)? else { return Ok(()) };
         if !events.is_populated()? {
             return Ok(());
@@ -85,12 +86,13 @@ impl Cgroup {
         let name = || path.join("cgroup.kill").display().to_string();
         match self.file(path, "cgroup.kill", OFlags::WRONLY)? {
             Some(mut kill) => kill.write_all(b"1").map_err(io_failed("write", name()))?,
-            None => return Err(Error::new("openat2", name(), Errno::NOENT)),
+            None => return Err(Error::new("openat2", name(), Errno::NOENT).into()),
         }
         let deadline = Instant::now() + KILL_DEADLINE;
         while events.is_populated()? {
             if Instant::now() >= deadline {
-                return Err(Error::new("cgroup.kill", name(), Errno::TIMEDOUT));
+                let seconds = KILL_DEADLINE.as_secs();
+                return Err(error::Error::Alive(path.to_owned(), seconds));
             }
             events.wait(Duration::from_millis(20));
         }

@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 pub mod child;
+pub mod error;
 pub mod facts;
 pub mod idmap;
 pub mod image;

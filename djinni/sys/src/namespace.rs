@@ -139,7 +139,10 @@ impl Host {
     }
 
     /// Does `act` in the host's mount namespace.
-    pub fn within<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub fn within<T, E: From<djinni_raw::Error>>(
+        &self,
+        act: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
         setns(&self.namespace, ns::MOUNT)?;
         let outcome = act();
         if setns(&self.own, ns::MOUNT).is_err() {

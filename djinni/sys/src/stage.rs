@@ -11,14 +11,15 @@ use djinni_plan::config::{Ids, SLICE_IDS};
 use djinni_plan::plan::Plan;
 use djinni_plan::step::{Layer, Step, Upper};
 use djinni_raw::{
-    Change, Error, FsContext, Result, attr, cwd, mount_setattr, move_mount, open_dir_beneath,
-    open_tree, open_tree_attr, openat2, resolve, umount,
+    Change, FsContext, Result, attr, cwd, mount_setattr, move_mount, open_dir_beneath, open_tree,
+    open_tree_attr, openat2, resolve, umount,
 };
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use crate::cgroup::Cgroup;
+use crate::error::{self, Error};
 use crate::failed;
 use crate::idmap::user_namespace;
 use crate::namespace::Host;
@@ -32,7 +33,7 @@ pub const HELD_MARK: &str = "held";
 pub struct Failure {
     /// The step, as `explain` prints it.
     pub step: String,
-    /// The system call.
+    /// What failed.
     pub error: Error,
     /// What kind of failure it is to the client.
     pub kind: FailureKind,
@@ -132,7 +133,7 @@ impl Stage {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step, run: &mut Run) -> Result<()> {
+    fn step(&mut self, step: &Step, run: &mut Run) -> error::Result<()> {
         match step {
             Step::MakeCgroup { path, owner } => {
                 self.cgroup.make_child(path, *owner)?;
@@ -222,11 +223,11 @@ impl Stage {
         Ok(())
     }
 
-    fn clone_image(&mut self, image: &ImageName, ids: Ids, suid: bool) -> Result<OwnedFd> {
+    fn clone_image(&mut self, image: &ImageName, ids: Ids, suid: bool) -> error::Result<OwnedFd> {
         let namespace = self.namespace(ids)?.as_fd().try_clone_to_owned();
         let namespace = namespace.map_err(crate::io_failed("dup", "user namespace"))?;
         let Some(mount) = self.images.get(image) else {
-            return Err(Error::new("image", image.to_string(), Errno::NOENT));
+            return Err(Error::NoImage(image.clone()));
         };
         let change = Change {
             set: attr::RDONLY | attr::NODEV,
@@ -234,7 +235,7 @@ impl Stage {
             idmap: Some(namespace.as_fd()),
             private: false,
         };
-        open_tree_attr(mount, "", change)
+        Ok(open_tree_attr(mount, "", change)?)
     }
 
     fn namespace(&mut self, ids: Ids) -> Result<&OwnedFd> {
@@ -251,10 +252,8 @@ impl Stage {
     /// Unmounts by a single name in its parent directory, which is opened without following links:
     /// names further up are in trees that the slave or the master may have been able to rearrange.
     fn unmount(&self, at: &Path) -> Result<()> {
-        let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
-            return Err(Error::new("umount2", at.display().to_string(), Errno::INVAL));
-        };
-        let parent = open_dir_beneath(self.slaves()?, parent)?;
+        let name = at.file_name().unwrap_or_default();
+        let parent = open_dir_beneath(self.slaves()?, at.parent().unwrap_or(at))?;
         rustix::process::fchdir(&parent).map_err(failed("fchdir", at.display().to_string()))?;
         drop(parent);
         let outcome = umount_patiently(name);
@@ -301,22 +300,20 @@ impl Stage {
 }
 
 impl Run {
-    fn layer(&self, layer: &Layer) -> Result<&OwnedFd> {
-        let absent = || Error::new("layer", layer.to_string(), Errno::BADF);
-        self.layers.get(layer).ok_or_else(absent)
+    fn layer(&self, layer: &Layer) -> error::Result<&OwnedFd> {
+        self.layers.get(layer).ok_or_else(|| Error::NoLayer(layer.to_string()))
     }
 }
 
 fn kind(step: &Step, error: &Error) -> FailureKind {
     match (step, error.errno()) {
-        (Step::Graft { at, .. }, Errno::NOENT | Errno::NOTDIR) => {
+        (Step::Graft { at, .. }, Some(Errno::NOENT | Errno::NOTDIR)) => {
             FailureKind::NoMountPoint(at.clone())
         }
-        (Step::Overlay { .. }, Errno::NOENT) => FailureKind::NoMountPoint("var".into()),
-        (Step::Unmount { .. }, Errno::BUSY) | (Step::KillCgroup { .. }, Errno::TIMEDOUT) => {
-            FailureKind::Busy
-        }
+        (Step::Overlay { .. }, Some(Errno::NOENT)) => FailureKind::NoMountPoint("var".into()),
+        (Step::Unmount { .. }, Some(Errno::BUSY)) => FailureKind::Busy,
         (Step::Discard { .. }, _) => FailureKind::NotDiscarded,
+        _ if matches!(error, Error::Alive(..)) => FailureKind::Busy,
         _ => FailureKind::Fault,
     }
 }
@@ -382,7 +379,13 @@ fn scratch(size_bytes: u64, inodes: u64) -> Result<OwnedFd> {
     tmpfs.mount(attr::NODEV)
 }
 
-fn overlay(run: &Run, layer: &Layer, upper: &Upper, owner: u32, suid: bool) -> Result<OwnedFd> {
+fn overlay(
+    run: &Run,
+    layer: &Layer,
+    upper: &Upper,
+    owner: u32,
+    suid: bool,
+) -> error::Result<OwnedFd> {
     let root = run.layer(&Layer::Root)?;
     let lower = match layer {
         Layer::Root => None,
@@ -397,18 +400,14 @@ fn overlay(run: &Run, layer: &Layer, upper: &Upper, owner: u32, suid: bool) -> R
         }
         Upper::Kept(_) => &run.kept,
     };
-    let base = base.as_ref().ok_or_else(missing_base)?;
+    let base = base.as_ref().ok_or_else(|| Error::NoLayer(format!("{upper:?}")))?;
     let (upper, work) = upper_names(layer);
     make_owned(base, upper, 0o755, owner)?;
     make_owned(base, work, 0o755, owner)?;
     context.descriptor("lowerdir+", lower)?;
     context.descriptor("upperdir", open_dir_beneath(base, upper)?)?;
     context.descriptor("workdir", open_dir_beneath(base, work)?)?;
-    context.mount(attr::NODEV | if suid { attr::NONE } else { attr::NOSUID })
-}
-
-fn missing_base() -> Error {
-    Error::new("layer", "scratch or kept", Errno::BADF)
+    Ok(context.mount(attr::NODEV | if suid { attr::NONE } else { attr::NOSUID })?)
 }
 
 fn kept_directory(path: &Path) -> Result<OwnedFd> {
@@ -431,11 +430,11 @@ fn private_clone(fd: &OwnedFd, attributes: MountAttrFlags) -> Result<OwnedFd> {
     Ok(mount)
 }
 
-fn bind_directory(path: &Path, owner: u32) -> Result<OwnedFd> {
+fn bind_directory(path: &Path, owner: u32) -> error::Result<OwnedFd> {
     let fd = match open_absolute(path) {
         Err(error) if error.errno() == Errno::NOENT => {
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-                return Err(error);
+                return Err(error.into());
             };
             make_owned(open_absolute(parent)?, name, 0o755, owner)?;
             open_absolute(path)?
@@ -446,22 +445,22 @@ fn bind_directory(path: &Path, owner: u32) -> Result<OwnedFd> {
     if found.st_uid != owner {
         take_back(&fd, path, found.st_uid, owner)?;
     }
-    private_clone(&fd, attr::NODEV | attr::NOSUID)
+    Ok(private_clone(&fd, attr::NODEV | attr::NOSUID)?)
 }
 
 /// Gives a directory back to the slice's root, who may have given it to another id of the slice; or
 /// gives it for the first time, when we died before we could. Anybody else's is left alone.
-fn take_back(fd: &OwnedFd, path: &Path, found: u32, owner: u32) -> Result<()> {
+fn take_back(fd: &OwnedFd, path: &Path, found: u32, owner: u32) -> error::Result<()> {
     let own = Ids { first: owner, count: SLICE_IDS }.overlaps(Ids { first: found, count: 1 });
     let unfinished =
         || found == 0 && std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_none());
     if !own && !unfinished() {
-        let what = format!("{} of id {found}, not {owner}", path.display());
-        return Err(Error::new("fstat", what, Errno::PERM));
+        return Err(Error::Foreign { path: path.to_owned(), found, owner });
     }
     let (uid, gid) = owned_by(owner);
     rustix::fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)
-        .map_err(failed("fchownat", path.display().to_string()))
+        .map_err(failed("fchownat", path.display().to_string()))?;
+    Ok(())
 }
 
 fn shares<'a>(names: impl Iterator<Item = &'a str>, owner: u32) -> Result<OwnedFd> {

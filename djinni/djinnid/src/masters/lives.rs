@@ -12,7 +12,7 @@ use djinni_sys::child::{Child, Rights};
 use djinni_sys::namespace;
 
 use super::{Dropping, FORCE_PATIENCE, Known, Life, Masters, START_LIMIT};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::link::{Answer, Command};
 use crate::worker::{self, INIT_CGROUP};
@@ -110,7 +110,7 @@ impl Masters {
                 };
                 *serve = Some(number);
                 self.next += 1;
-                pinned.map_err(Error::Call).and_then(|()| {
+                pinned.map_err(Error::from).and_then(|()| {
                     let told = worker.tell(number, Command::Serve);
                     told.map_err(|_| Error::Died).map(|()| false)
                 })
@@ -279,17 +279,17 @@ impl Masters {
 
     /// Removes what is left of a master whose namespace has been dismantled.
     fn forget(&self, name: &MasterName) {
-        let note = |outcome: djinni_raw::Result<()>| {
-            if let Err(error) = outcome {
-                tracing::error!(master = %name, "{error}");
-            }
-        };
         let pin = self.places.pin(name);
-        if namespace::is_pinned(&pin) {
-            note(namespace::unpin(&pin));
+        let unpinned = if namespace::is_pinned(&pin) { namespace::unpin(&pin) } else { Ok(()) };
+        let removed = namespace::remove_master_directory(&self.places.master(name));
+        let outcomes = [
+            unpinned.map_err(Error::from),
+            removed.map_err(Error::from),
+            remove_cgroups(&self.cgroup, name.as_str()),
+        ];
+        for error in outcomes.into_iter().filter_map(Result::err) {
+            tracing::error!(master = %name, "{error}");
         }
-        note(namespace::remove_master_directory(&self.places.master(name)));
-        note(remove_cgroups(&self.cgroup, name.as_str()));
     }
 
     /// Removes the directory where masters' cgroups were, if it is empty.
@@ -307,7 +307,7 @@ fn pause(deaths: u32) -> Duration {
 }
 
 /// Kills and removes a master's cgroups: slaves, then their parent, then its own.
-fn remove_cgroups(base: &Path, name: &str) -> djinni_raw::Result<()> {
+fn remove_cgroups(base: &Path, name: &str) -> Result<()> {
     let path = base.join(name);
     if !path.exists() {
         return Ok(());
@@ -321,7 +321,7 @@ fn remove_cgroups(base: &Path, name: &str) -> djinni_raw::Result<()> {
     for child in ["slaves", INIT_CGROUP] {
         cgroup.remove(Path::new(child))?;
     }
-    Cgroup::open(base)?.remove(Path::new(name))
+    Ok(Cgroup::open(base)?.remove(Path::new(name))?)
 }
 
 #[cfg(test)]

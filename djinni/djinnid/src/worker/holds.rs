@@ -62,7 +62,7 @@ impl Worker {
         let slaves = self.places.slaves(&self.master.name);
         facts::slot(None, &slaves, slave).map_err(|error| {
             let step = format!("look at slot slaves/{slave}");
-            Failure { step, error, kind: FailureKind::Fault }
+            Failure { step, error: error.into(), kind: FailureKind::Fault }
         })
     }
 

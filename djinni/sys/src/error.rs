@@ -1,0 +1,73 @@
+//! Why an effect did not come about.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use djinni_api::ImageName;
+
+/// Why a step or another privileged effect failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// A system call failed.
+    Call(djinni_raw::Error),
+    /// The plan clones an image that was not fetched.
+    NoImage(ImageName),
+    /// The plan uses a layer, by name, that no step before has made.
+    NoLayer(String),
+    /// A directory of the policy belongs to an id that is not of the slice.
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        found: u32,
+        /// Who it should belong to.
+        owner: u32,
+    },
+    /// Processes of this cgroup were killed and have not ended after so many seconds.
+    Alive(PathBuf, u64),
+}
+
+/// A value, or why there is none.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The error number, where a system call failed.
+    pub fn errno(&self) -> Option<rustix::io::Errno> {
+        match self {
+            Self::Call(error) => Some(error.errno()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(error) => error.fmt(f),
+            Self::NoImage(image) => write!(f, "image {image} was not fetched before"),
+            Self::NoLayer(layer) => write!(f, "layer {layer} was not made before"),
+            Self::Foreign { path, found, owner } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} belongs to id {found}: 'chown {owner}:{owner} {path}', or name another directory"
+                )
+            }
+            Self::Alive(path, seconds) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "processes of cgroup {path} were killed and have not ended after {seconds} s"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<djinni_raw::Error> for Error {
+    fn from(error: djinni_raw::Error) -> Self {
+        Self::Call(error)
+    }
+}
