@@ -26,8 +26,8 @@ pub use outputs::Outputs;
 pub use place::{Place, caller_name};
 pub use terminal::Tty;
 
-use slave_api::{Run, Variable};
-use slave_init::link::Link;
+use slave_api::{FrameError, Run, ToSlave, Variable};
+use slave_init::link::{Link, Message};
 use std::os::fd::OwnedFd;
 
 /// What to run, and what goes in and out with it.
@@ -52,6 +52,21 @@ impl Job {
         Self { argv, env: vec![], tty: Tty::None, inputs, outputs: None }
     }
 
+    /// The frame that asks for it, for whoever can have it sent along with something else; then
+    /// [`follow`] is to be called.
+    ///
+    /// # Errors
+    /// A command line that does not fit.
+    pub fn request(&self) -> Result<Vec<u8>, ClientError> {
+        let mut frame = Vec::new();
+        ToSlave::Run(self.run()).encode(&mut frame).map_err(|error| {
+            ClientError::Here(format!(
+                "the command line: {error}: shorten it, or put it into a script and give that with --in"
+            ))
+        })?;
+        Ok(frame)
+    }
+
     fn run(&self) -> Run {
         Run {
             argv: self.argv.clone(),
@@ -73,6 +88,25 @@ pub fn drive(socket: OwnedFd, job: Job) -> Result<i32, ClientError> {
 }
 
 /// [`drive`] over a link that was spoken on before.
-pub fn drive_link(link: Link, job: Job) -> Result<i32, ClientError> {
+fn drive_link(mut link: Link, job: Job) -> Result<i32, ClientError> {
+    link.send(&Encoded(&job.request()?))?;
+    follow(link, job)
+}
+
+/// The rest of [`drive`], for a `job` whose request was sent.
+///
+/// # Errors
+/// As [`drive`].
+pub fn follow(link: Link, job: Job) -> Result<i32, ClientError> {
     carry::Carrier::start(link, job)?.run()
+}
+
+/// Whole frames.
+struct Encoded<'a>(&'a [u8]);
+
+impl Message for Encoded<'_> {
+    fn encode_to(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        out.extend_from_slice(self.0);
+        Ok(())
+    }
 }

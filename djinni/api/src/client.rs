@@ -70,9 +70,25 @@ impl Client {
         R: DeserializeOwned,
         T: DeserializeOwned,
     {
+        self.call_while(request, || ())
+    }
+
+    /// The same; `meanwhile` is run once the request is sent, before the reply is waited for.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn call_while<R, T>(
+        &mut self,
+        request: &impl Serialize,
+        meanwhile: impl FnOnce(),
+    ) -> Result<T, CallError<R>>
+    where
+        R: DeserializeOwned,
+        T: DeserializeOwned,
+    {
         let call = call_of(request, false);
         let deadline = Instant::now() + CALL_DEADLINE;
-        let outcome = self.exchange(&call, Some(deadline)).and_then(once);
+        let outcome = self.exchange(&call, Some(deadline), meanwhile).and_then(once);
         self.conclude(&call, outcome.and_then(decode))
     }
 
@@ -91,7 +107,7 @@ impl Client {
         T: DeserializeOwned,
     {
         let call = call_of(request, true);
-        let mut answer = self.exchange(&call, None);
+        let mut answer = self.exchange(&call, None, || ());
         loop {
             let continues = answer.as_ref().is_ok_and(|answer| answer.continues == Some(true));
             let taken = take(self.conclude(&call, answer.and_then(decode))?);
@@ -106,12 +122,20 @@ impl Client {
     }
 
     /// Sends a call and receives the first answer to it.
-    fn exchange(&mut self, call: &Call, deadline: Option<Instant>) -> Result<Answer, Trouble> {
+    fn exchange(
+        &mut self,
+        call: &Call,
+        deadline: Option<Instant>,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Answer, Trouble> {
         if !self.unread.is_empty() || self.framer.held_bytes() > 0 {
             return Err(Trouble::Malformed("an answer that nobody asked for".to_owned()));
         }
         match self.stream.write_all(&codec::encode_call(call)) {
-            Ok(()) => self.receive(deadline),
+            Ok(()) => {
+                meanwhile();
+                self.receive(deadline)
+            }
             // Whoever refuses a connection says why and closes it, perhaps before anything was sent.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.receive(deadline).map_err(|_| Trouble::Broken(error))

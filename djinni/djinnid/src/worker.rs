@@ -205,6 +205,7 @@ impl Worker {
     }
 
     fn on_time(&mut self, idle: bool) {
+        self.stage.let_go();
         let now = Instant::now();
         if idle && self.holds_for_master() && now >= self.silent_after {
             self.end_holds(Ending::Silence);

@@ -68,10 +68,12 @@ pub struct Stage {
     pub removals: Removals,
     images: BTreeMap<ImageName, OwnedFd>,
     namespaces: Vec<(Ids, OwnedFd)>,
+    /// What the last plan held.
+    held: Option<Run>,
 }
 
 /// What one plan holds while it runs; dropped, detached mounts vanish.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Run {
     layers: BTreeMap<Layer, OwnedFd>,
     scratch: Option<OwnedFd>,
@@ -84,7 +86,8 @@ impl Stage {
     /// policy names is looked for on `host`: its disks may have come after the master.
     pub fn new(directory: PathBuf, cgroup: Cgroup, host: Host) -> Self {
         let (images, namespaces) = (BTreeMap::new(), Vec::new());
-        Stage { directory, cgroup, host, removals: Removals::default(), images, namespaces }
+        let removals = Removals::default();
+        Stage { directory, cgroup, host, removals, images, namespaces, held: None }
     }
 
     /// The host's mounts, as they are now.
@@ -114,6 +117,21 @@ impl Stage {
 
     /// Runs a plan; when a step fails, what the plan made is undone in reverse.
     pub fn run(&mut self, plan: &Plan) -> std::result::Result<(), Failure> {
+        self.run_holding(plan)?;
+        self.let_go();
+        Ok(())
+    }
+
+    /// Lets go of what [`Stage::run_holding`] holds.
+    pub fn let_go(&mut self) {
+        self.held = None;
+    }
+
+    /// As [`Stage::run`], but what the plan has held stays open until [`Stage::let_go`] or the next plan.
+    /// The kernel takes its time to dissolve a detached mount (a grace period of RCU), which whoever waits
+    /// for an answer need not wait for. Mounts that are held so cannot be taken down.
+    pub fn run_holding(&mut self, plan: &Plan) -> std::result::Result<(), Failure> {
+        self.let_go();
         let mut run = Run::default();
         for step in plan.steps() {
             let began = Instant::now();
@@ -130,6 +148,7 @@ impl Stage {
                 return Err(Failure { step: step.to_string(), error, kind });
             }
         }
+        self.held = Some(run);
         Ok(())
     }
 

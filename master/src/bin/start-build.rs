@@ -12,6 +12,7 @@ use master::client::{self, ClientError, Inputs, Job, OWN_FAILURE, Outputs, Place
 use master::session;
 use slave_api::door::{DoorCall, Open, VERSION};
 use slave_api::{COMMAND_LINE_LIMIT_CHARS, Variable, printable, printable_lines};
+use slave_init::link::Link;
 
 /// What passes from our environment without being asked for.
 const PASSED_ON: [&str; 2] = ["LANG", "SOURCE_DATE_EPOCH"];
@@ -110,8 +111,8 @@ fn build(arguments: &Arguments) -> Result<i32, Error> {
     match Place::find(&arguments.runtime, arguments.master.as_ref())? {
         Place::Master => build_here(arguments, job),
         Place::Host(socket) => {
-            let link = client::open(&socket, &call(arguments)?)?;
-            client::drive_link(link, job).map_err(|error| of_slave(arguments, error))
+            let link = client::open(&socket, &call(arguments)?, &job.request()?)?;
+            client::follow(link, job).map_err(|error| of_slave(arguments, error))
         }
     }
 }
@@ -119,12 +120,14 @@ fn build(arguments: &Arguments) -> Result<i32, Error> {
 /// In a master: the slave is ours as long as the session is.
 fn build_here(arguments: &Arguments, job: Job) -> Result<i32, Error> {
     let who = client::caller_name();
-    let session = session::open(&arguments.slave, &who, &command_line(arguments))?;
+    let shown = command_line(arguments);
+    let session = session::open(&arguments.slave, &who, &shown, &job.request()?)?;
     let socket = session.socket.try_clone().map_err(|error| Error {
         sentence: format!("{}: dup = {error}: try again", arguments.slave),
         exit: OWN_FAILURE,
     })?;
-    let driven = client::drive(OwnedFd::from(socket), job);
+    let link = Link::new(OwnedFd::from(socket)).map_err(ClientError::from);
+    let driven = link.and_then(|link| client::follow(link, job));
     let closed = session.close();
     let status = driven.map_err(|error| match (&error, &closed) {
         // Why the socket ended, the session knows better.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use djinni_api::SlaveName;
 use slave_api::door::{DoorCall, DoorReply, MasterStatus, Open, VERSION};
-use slave_api::{FrameReader, FromSlave, SENTENCE_LIMIT_CHARS, printable};
+use slave_api::{FrameError, FrameReader, FromSlave, SENTENCE_LIMIT_CHARS, ToSlave, printable};
 use slave_sys as raw;
 
 use crate::door::{self, Door, DoorError, End, Ends};
@@ -77,7 +77,7 @@ fn enter(mut stream: UnixStream) -> i32 {
 }
 
 /// A command in a slave.
-fn serve(mut stream: UnixStream, reader: FrameReader, open: &Open) -> i32 {
+fn serve(mut stream: UnixStream, mut reader: FrameReader, open: &Open) -> i32 {
     let Ok(slave) = SlaveName::try_from(open.slave.as_str().to_owned()) else {
         return refuse(&mut stream, "InvalidRequest", "the slave's name is none");
     };
@@ -88,10 +88,14 @@ fn serve(mut stream: UnixStream, reader: FrameReader, open: &Open) -> i32 {
         );
         return refuse(&mut stream, "InvalidRequest", &sentence);
     }
+    let first = match heard(&mut reader) {
+        Ok(first) => first,
+        Err(error) => return turn_away(&mut stream, &DoorError::Malformed(error)),
+    };
     let user = printable(&open.user, 64);
     let _span = tracing::info_span!("session", %slave, user).entered();
     let began = Instant::now();
-    match session::open(&slave, &open.user, &open.command_line) {
+    match session::open(&slave, &open.user, &open.command_line, &first) {
         Ok(session) => {
             let us = began.elapsed().as_micros();
             tracing::info!(us, command = printable(&open.command_line, 200), "opened");
@@ -102,6 +106,16 @@ fn serve(mut stream: UnixStream, reader: FrameReader, open: &Open) -> i32 {
             finish(&mut stream, &DoorReply::Refused(error.to_refused()), 1)
         }
     }
+}
+
+/// The whole frames for the slave that its caller has sent behind its call.
+fn heard(reader: &mut FrameReader) -> Result<Vec<u8>, FrameError> {
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next_frame()? {
+        ToSlave::decode(frame)?;
+        frame.encode(&mut frames)?;
+    }
+    Ok(frames)
 }
 
 /// Passes frames on until the end, and gives the slave back.
@@ -170,4 +184,24 @@ fn say(stream: &mut UnixStream, word: &[u8]) -> io::Result<()> {
     // The write deadline of the door still stands.
     stream.set_nonblocking(false)?;
     stream.write_all(word)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_caller_sends_behind_its_call_is_whole_frames_of_the_protocol() {
+        let mut frames = Vec::new();
+        ToSlave::StdinEnd.encode(&mut frames).unwrap();
+        let mut reader = FrameReader::new();
+        reader.feed(&frames);
+        reader.feed(&frames[..1]);
+        assert_eq!(heard(&mut reader).unwrap(), frames);
+        assert!(reader.is_amid_frame(), "the rest is the relay's");
+        let mut reader = FrameReader::new();
+        reader.feed(b"?\0\0\0\0");
+        assert!(heard(&mut reader).is_err());
+    }
 }

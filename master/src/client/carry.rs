@@ -59,20 +59,13 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    /// Ask for the command.
-    pub fn start(mut link: Link, job: Job) -> Result<Self, ClientError> {
-        let run = job.run();
+    /// Carry for a command that was asked for over `link`.
+    pub fn start(link: Link, job: Job) -> Result<Self, ClientError> {
         let forwarded = Signal::FORWARDED.iter().map(|signal| signal.number());
         // Without a terminal of the slave's, stopping us is our own shell's business alone.
         let terminal = if job.tty.is_some() { &[SIGWINCH, SIGTSTP][..] } else { &[] };
         let signals: Vec<i32> = forwarded.chain(terminal.iter().copied()).collect();
         let signals = slave_sys::signal_descriptor(&signals)?;
-        link.send(&ToSlave::Run(run)).map_err(|error| match error {
-            LinkError::Frame(error) => ClientError::Here(format!(
-                "the command line: {error}: shorten it, or put it into a script and give that with --in"
-            )),
-            other => other.into(),
-        })?;
         Ok(Self {
             link,
             signals,

@@ -4,8 +4,9 @@ use super::{ClientError, Job, drive_link, place};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+use slave_api::FrameError;
 use slave_api::door::{DoorCall, DoorReply};
-use slave_init::link::{Link, LinkError};
+use slave_init::link::{Link, LinkError, Message};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,19 +17,31 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// (`djinni_api::client::CALL_DEADLINE`), so that its own reason is heard.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(180);
 
-/// Say `call` at the socket `path`; gives the answer, unless it is a refusal, and the link for what
-/// follows.
+/// Say `call` at the socket `path`, and the frames `behind` it, which count once it is granted; gives the
+/// answer, unless it is a refusal, and the link for what follows.
 ///
 /// # Errors
 /// A socket that is not there, is not ours to use, or that nobody serves; the master's refusal; no answer
 /// within [`ANSWER_DEADLINE`].
-pub fn ask(path: &Path, call: &DoorCall) -> Result<(DoorReply, Link), ClientError> {
-    ask_within(path, call, [CONNECT_DEADLINE, ANSWER_DEADLINE])
+fn ask(path: &Path, call: &DoorCall, behind: &[u8]) -> Result<(DoorReply, Link), ClientError> {
+    ask_within(path, call, behind, [CONNECT_DEADLINE, ANSWER_DEADLINE])
+}
+
+/// A call, and whole frames for the slave behind it: one piece, so that they arrive together.
+struct Asked<'a>(&'a DoorCall, &'a [u8]);
+
+impl Message for Asked<'_> {
+    fn encode_to(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        self.0.encode(out)?;
+        out.extend_from_slice(self.1);
+        Ok(())
+    }
 }
 
 fn ask_within(
     path: &Path,
     call: &DoorCall,
+    behind: &[u8],
     [to_connect, to_answer]: [Duration; 2],
 ) -> Result<(DoorReply, Link), ClientError> {
     let socket = connect(path, Instant::now() + to_connect)?;
@@ -38,7 +51,7 @@ fn ask_within(
         let why = "the master ended before it had answered: see its log, then 'bhost start NAME'";
         ClientError::Here(format!("{}: {why}", path.display()))
     };
-    match link.send(call).and_then(|()| link.flush()) {
+    match link.send(&Asked(call, behind)).and_then(|()| link.flush()) {
         // Refused before it was asked, for want of room: the answer is there all the same.
         Ok(()) | Err(LinkError::Ended) => {}
         Err(error) => return Err(error.into()),
@@ -97,12 +110,13 @@ fn await_more(link: &Link, deadline: Instant) -> Result<bool, ClientError> {
     }
 }
 
-/// Ask for what frames of a command follow on: `Open` or `Enter`.
+/// Ask for what frames of a command follow on, `Open` or `Enter`, and send the frames `behind` along.
 ///
 /// # Errors
-/// As `ask`, and an answer that belongs to something else.
-pub fn open(path: &Path, call: &DoorCall) -> Result<Link, ClientError> {
-    match ask(path, call)? {
+/// A socket that is not there, is not ours to use, or that nobody serves; the master's refusal; no answer
+/// within [`ANSWER_DEADLINE`]; an answer that belongs to something else.
+pub fn open(path: &Path, call: &DoorCall, behind: &[u8]) -> Result<Link, ClientError> {
+    match ask(path, call, behind)? {
         (DoorReply::Opened, link) => Ok(link),
         _ => Err(ClientError::Violation("an answer to something else".into())),
     }
@@ -113,7 +127,7 @@ pub fn open(path: &Path, call: &DoorCall) -> Result<Link, ClientError> {
 /// # Errors
 /// As [`open`] and [`super::drive`].
 pub fn enter(path: &Path, job: Job) -> Result<i32, ClientError> {
-    drive_link(open(path, &DoorCall::Enter)?, job)
+    drive_link(open(path, &DoorCall::Enter, b"")?, job)
 }
 
 fn unreachable(path: &Path, error: &std::io::Error) -> ClientError {
@@ -138,7 +152,7 @@ mod tests {
     const SHORT: [Duration; 2] = [Duration::from_millis(120); 2];
 
     fn failure(path: &Path) -> String {
-        ask_within(path, &DoorCall::Enter, SHORT).err().unwrap().to_string()
+        ask_within(path, &DoorCall::Enter, b"", SHORT).err().unwrap().to_string()
     }
 
     #[test]

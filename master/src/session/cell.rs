@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use djinni_api::SlaveName;
 use djinni_api::master::Attached;
 use slave_cell::{
-    Attr, Cell, CellError, IdMap, Mount, MountPoint, Network, Running, Source, Stdio, spawn,
+    Attr, Cell, CellError, IdMap, Mount, MountPoint, Network, Running, Source, Stdio, spawn_while,
 };
 
 /// Our static `mach`, which runs in any image.
@@ -18,25 +18,44 @@ const RUN: Source = Source::Tmpfs { mode: 0o755, size_bytes: 64 << 20, inodes: 1
 const TMP: Source = Source::Tmpfs { mode: 0o1777, size_bytes: 1 << 30, inodes: 256 << 10 };
 const BIN: Source = Source::Tmpfs { mode: 0o755, size_bytes: 64 << 10, inodes: 8 };
 
-/// The cell of an attached slave. An error is a sentence without its subject.
-pub(super) fn of(slave: &SlaveName, attached: &Attached) -> Result<Cell, String> {
-    Ok(Cell {
-        mounts: mounts(slave)?,
-        ids: Some(slice(attached, own_ids_first()?)?),
-        // The network was entered by the caller; a new one would be the slave's to change.
-        network: Network::Share,
-        cgroup: Some(open_directory(&attached.cgroup)?),
-        // The filter that the master was started under holds here too.
-        filtered: false,
-        stdio: Stdio::Null,
-        ..Cell::new(&attached.path, slave.as_str())
-    })
+/// What can be said of a slave's cell before the slave is attached.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    mounts: Vec<Mount>,
+    own_ids_first: u32,
 }
 
-/// Starts the cell; its first process is `bslave`, at the other end of `socket`.
-pub(super) fn start(mut cell: Cell, socket: OwnedFd) -> Result<Running, CellError> {
+impl Surroundings {
+    /// Those of a slave. An error is a sentence without its subject.
+    pub(super) fn of(slave: &SlaveName) -> Result<Self, String> {
+        Ok(Surroundings { mounts: mounts(slave)?, own_ids_first: own_ids_first()? })
+    }
+
+    /// The cell of the slave as it was attached.
+    pub(super) fn cell(self, slave: &SlaveName, attached: &Attached) -> Result<Cell, String> {
+        Ok(Cell {
+            mounts: self.mounts,
+            ids: Some(slice(attached, self.own_ids_first)?),
+            // The network was entered by the caller; a new one would be the slave's to change.
+            network: Network::Share,
+            cgroup: Some(open_directory(&attached.cgroup)?),
+            // The filter that the master was started under holds here too.
+            filtered: false,
+            stdio: Stdio::Null,
+            ..Cell::new(&attached.path, slave.as_str())
+        })
+    }
+}
+
+/// Starts the cell; its first process is `bslave`, at the other end of `socket`. `meanwhile` is run
+/// while that sets itself up.
+pub(super) fn start(
+    mut cell: Cell,
+    socket: OwnedFd,
+    meanwhile: impl FnOnce(),
+) -> Result<Running, CellError> {
     cell.keep_fds = vec![socket.as_raw_fd()];
-    spawn(&cell, || slave_init::run(socket))
+    spawn_while(&cell, || slave_init::run(socket), meanwhile)
 }
 
 fn mounts(slave: &SlaveName) -> Result<Vec<Mount>, String> {

@@ -61,6 +61,10 @@ impl Frame<'_> {
     }
 }
 
+/// Room that a reader begins with. Most readers never see a frame that is longer, and a page that is
+/// never touched costs nothing.
+const FIRST_ROOM_BYTES: usize = 4096;
+
 /// Turns bytes, in whatever pieces they arrive, into frames; holds one frame's limit and no more.
 ///
 /// Call [`FrameReader::next_frame`] until it gives `None`, then put more bytes in: read them
@@ -82,7 +86,7 @@ impl Default for FrameReader {
 impl FrameReader {
     /// A reader that holds nothing yet.
     pub fn new() -> Self {
-        let held = vec![0; FRAME_LIMIT_BYTES];
+        let held = vec![0; FIRST_ROOM_BYTES];
         Self { held, from: 0, to: 0 }
     }
 
@@ -93,6 +97,9 @@ impl FrameReader {
             self.held.copy_within(self.from..self.to, 0);
             self.to -= self.from;
             self.from = 0;
+        }
+        if self.to == self.held.len() && self.to < FRAME_LIMIT_BYTES {
+            self.held.resize(FRAME_LIMIT_BYTES, 0);
         }
         &mut self.held[self.to..]
     }

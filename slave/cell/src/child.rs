@@ -48,10 +48,8 @@ fn set_up(cell: &Cell, entry: Entry, channel: &OwnedFd) -> Result<(), Failure> {
     let kept = [cell.keep_fds.as_slice(), &[channel.as_raw_fd()]].concat();
     raw::close_all_but(&kept).step(Step::Descriptors)?;
     rustix::process::umask(Mode::empty());
-    if waits(cell) {
-        wait_for_go(channel)?;
-    }
     if entry == Entry::Moved {
+        wait_for_go(channel)?;
         raw::unshare(raw::ns::CGROUP).step(Step::Cgroup)?;
     }
     if cell.ids.is_none() {
@@ -60,6 +58,10 @@ fn set_up(cell: &Cell, entry: Entry, channel: &OwnedFd) -> Result<(), Failure> {
     }
     let taken = mounts::take_sources(cell)?;
     let root = take_root(cell)?;
+    if entry == Entry::AtBirth && waits(cell) {
+        // Not earlier: the parent writes the maps meanwhile.
+        wait_for_go(channel)?;
+    }
     become_root(cell)?;
     for (mount, taken) in cell.mounts.iter().zip(taken) {
         mounts::place(&root, mount, taken)?;

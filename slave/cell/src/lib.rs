@@ -40,4 +40,4 @@ pub use cell::{Attr, Cell, IdMap, Mount, MountPoint, Network, Source, Stdio};
 pub use error::{CellError, Step};
 pub use filter::FAMILIES;
 pub use running::{Exit, Running};
-pub use spawn::spawn;
+pub use spawn::{spawn, spawn_while};

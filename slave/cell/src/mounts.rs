@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use slave_sys as raw;
 
@@ -98,14 +98,19 @@ pub(crate) fn tmpfs(mode: u32, size_bytes: u64, inodes: u64, attr: Attr) -> raw:
 /// The mount point of `mount`, made if need be.
 fn mount_point(root: &OwnedFd, mount: &Mount) -> raw::Result<OwnedFd> {
     let path = mount.at.trim_matches('/');
-    match (resolve(root, path), mount.make) {
-        (Err(error), make @ (MountPoint::Directory(_) | MountPoint::File))
-            if error.errno() == ENOENT =>
-        {
+    match mount.make {
+        make @ (MountPoint::Directory(_) | MountPoint::File) if !is_there(root, path) => {
             make_point(root, path, make)
         }
-        (found, _) => found,
+        _ => resolve(root, path),
     }
+}
+
+/// `false` where nothing has that name; an error of any other kind is met again by whoever resolves it.
+fn is_there(root: &OwnedFd, path: &str) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = rustix::fs::openat2(root, path, flags, Mode::empty(), raw::resolve::STRICT);
+    !matches!(found, Err(ENOENT))
 }
 
 fn make_point(root: &OwnedFd, path: &str, make: MountPoint) -> raw::Result<OwnedFd> {
@@ -123,11 +128,9 @@ fn make_point(root: &OwnedFd, path: &str, make: MountPoint) -> raw::Result<Owned
 
 /// The directory `path` below `root`, made with those above it if need be.
 fn directory(root: &OwnedFd, path: &str) -> raw::Result<OwnedFd> {
-    match resolve(root, path) {
-        Err(error) if error.errno() == ENOENT => {
-            make_point(root, path, MountPoint::Directory(0o755))
-        }
-        found => found,
+    match is_there(root, path) {
+        true => resolve(root, path),
+        false => make_point(root, path, MountPoint::Directory(0o755)),
     }
 }
 
@@ -141,12 +144,12 @@ pub(crate) fn make_directory(dir: impl AsFd, name: &str, mode: u32) -> raw::Resu
         .map_err(|errno| raw_error("mkdirat", name, errno))
 }
 
-/// Makes an empty file to mount something over.
+/// Makes an empty file to mount something over. `mknod` of a regular file needs no privilege, and no
+/// descriptor (`mknod(2)`).
 pub(crate) fn make_file(dir: impl AsFd, name: &str) -> raw::Result<()> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(0o644))
-        .map(drop)
-        .map_err(|errno| raw_error("openat", name, errno))
+    let mode = Mode::from_raw_mode(0o644);
+    rustix::fs::mknodat(&dir, name, FileType::RegularFile, mode, 0)
+        .map_err(|errno| raw_error("mknodat", name, errno))
 }
 
 /// An error of `rustix` in the words of `raw`.

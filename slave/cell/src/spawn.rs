@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::Signal;
 use slave_sys::{self as raw, Cloned, ns};
@@ -32,16 +33,36 @@ pub fn spawn<F>(cell: &Cell, main: F) -> Result<Running, CellError>
 where
     F: FnOnce() -> i32,
 {
-    debug_assert_eq!(thread_count(), 1, "a cell is cloned from a process of one thread");
-    try_spawn(cell, main).map_err(|failure| CellError::new(&cell.root, failure))
+    spawn_while(cell, main, || ())
 }
 
-fn try_spawn<F: FnOnce() -> i32>(cell: &Cell, main: F) -> Result<Running, Failure> {
+/// The same; `meanwhile` is run in the caller while the child sets the cell up, at most once, whether
+/// or not that then fails.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_while<F, W>(cell: &Cell, main: F, meanwhile: W) -> Result<Running, CellError>
+where
+    F: FnOnce() -> i32,
+    W: FnOnce(),
+{
+    debug_assert_eq!(thread_count(), 1, "a cell is cloned from a process of one thread");
+    let mut meanwhile = Some(meanwhile);
+    let mut once = || meanwhile.take().map_or((), |meanwhile| meanwhile());
+    try_spawn(cell, main, &mut once).map_err(|failure| CellError::new(&cell.root, failure))
+}
+
+fn try_spawn<F: FnOnce() -> i32>(
+    cell: &Cell,
+    main: F,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<Running, Failure> {
     let mut main = Some(main);
-    match attempt(cell, Entry::AtBirth, &mut main) {
+    match attempt(cell, Entry::AtBirth, &mut main, meanwhile) {
         Err(Ending { failure, killed: true }) if cell.cgroup.is_some() => {
             // `main` is the child's, which had a copy of it.
-            attempt(cell, Entry::Moved, &mut main).map_err(|ending| match ending.killed {
+            let moved = attempt(cell, Entry::Moved, &mut main, meanwhile);
+            moved.map_err(|ending| match ending.killed {
                 true => failure,
                 false => ending.failure,
             })
@@ -79,6 +100,7 @@ fn attempt<F: FnOnce() -> i32>(
     cell: &Cell,
     entry: Entry,
     main: &mut Option<F>,
+    meanwhile: &mut dyn FnMut(),
 ) -> Result<Running, Ending> {
     let (ours, theirs) = channel().step(Step::Channel)?;
     match clone(cell, entry)? {
@@ -87,7 +109,7 @@ fn attempt<F: FnOnce() -> i32>(
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
             let running = Running::new(pid, pidfd);
-            match see_through(cell, entry, &running, &ours) {
+            match see_through(cell, entry, &running, &ours, meanwhile) {
                 Ok(()) => Ok(running),
                 Err(failure) => Err(end(running, failure)),
             }
@@ -171,31 +193,53 @@ fn see_through(
     entry: Entry,
     running: &Running,
     channel: &OwnedFd,
+    meanwhile: &mut dyn FnMut(),
 ) -> Result<(), Failure> {
     if let (Some(cgroup), Entry::Moved) = (&cell.cgroup, entry) {
         move_into(cgroup, running.pid()).step(Step::Cgroup)?;
     }
     if let Some(ids) = cell.ids {
-        write_maps(running.pid(), ids).step_on(Step::IdMaps, describe(ids))?;
+        let written = write_maps(running.pid(), ids).step_on(Step::IdMaps, describe(ids));
+        // A child that has failed meanwhile knows better why it has none.
+        written.map_err(|failure| reported(channel).unwrap_or(failure))?;
     }
     if child::waits(cell) {
         // A child that is dead already shows as a missing report.
         let _ = rustix::net::send(channel, READY, SendFlags::NOSIGNAL);
     }
+    meanwhile();
     let mut report = [0u8; REPORT_LIMIT_BYTES];
     loop {
-        let received = rustix::io::retry_on_intr(|| {
-            rustix::net::recv(channel, &mut report[..], RecvFlags::empty())
-        });
-        match received {
-            Ok((n, _)) if report.get(..n) == Some(READY) => return Ok(()),
-            Ok((n, _)) if cell.seal && report.get(..n) == Some(SEALED) => {
+        match hear(channel, &mut report, RecvFlags::empty()) {
+            Ok(n) if report.get(..n) == Some(READY) => return Ok(()),
+            Ok(n) if cell.seal && report.get(..n) == Some(SEALED) => {
                 write_same_maps(running.pid()).step(Step::IdMaps)?;
                 let _ = rustix::net::send(channel, READY, SendFlags::NOSIGNAL);
             }
-            Ok((n, _)) => return Err(Failure::decode(report.get(..n).unwrap_or_default())),
+            Ok(n) => return Err(Failure::decode(report.get(..n).unwrap_or_default())),
             Err(_) => return Err(Failure::lost()),
         }
+    }
+}
+
+/// Receives a report. A child that failed before it had read our word resets the channel, which is told
+/// once and first; its report comes after (`unix(7)`).
+fn hear(channel: &OwnedFd, report: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
+    loop {
+        match rustix::net::recv(channel, &mut *report, flags) {
+            Ok((n, _)) => return Ok(n),
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// What a child has said of its failure, if it has failed already.
+fn reported(channel: &OwnedFd) -> Option<Failure> {
+    let mut report = [0u8; REPORT_LIMIT_BYTES];
+    match hear(channel, &mut report, RecvFlags::DONTWAIT) {
+        Ok(n @ 1..) => report.get(..n).map(Failure::decode),
+        _ => None,
     }
 }
 

@@ -8,7 +8,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize as Size, tcsetwinsize};
 use slave_api::{Run, Winsize};
-use slave_sys::Cloned;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -35,7 +34,8 @@ pub struct Command {
     pub wires: Wires,
 }
 
-/// All that the child needs, prepared before the fork so that it does nothing but system calls.
+/// All that the child needs, prepared before it is made: until it execs it shares our memory, and we
+/// wait.
 struct Plan {
     programs: Vec<CString>,
     argv: Vec<CString>,
@@ -56,12 +56,8 @@ pub fn start(run: &Run, place: &Place) -> Result<Command, Fault> {
         let error = slave_sys::Error::new(call, "", errno);
         Fault::Own(format!("{error}: standard input and output for the command cannot be made"))
     })?;
-    match slave_sys::fork() {
-        Ok(Cloned::Child) => {
-            let status = plan.run(theirs);
-            slave_sys::exit_now(status)
-        }
-        Ok(Cloned::Parent { pid, .. }) => Ok(Command { pid, wires }),
+    match slave_sys::spawn_on_shared_memory(&mut || plan.run(&theirs)) {
+        Ok(pid) => Ok(Command { pid, wires }),
         Err(error) => Err(Fault::Own(format!("{error}: the slave's limit of tasks is reached?"))),
     }
 }
@@ -130,7 +126,7 @@ impl Plan {
     }
 
     /// In the child: become the command. Comes back only when that fails, with the exit status.
-    fn run(&self, theirs: [OwnedFd; 3]) -> i32 {
+    fn run(&self, theirs: &[OwnedFd; 3]) -> i32 {
         if let Err(sentence) = self.settle(theirs) {
             complain(&sentence);
             return 125;
@@ -141,18 +137,16 @@ impl Plan {
     }
 
     /// A session of its own, the standard three, the directory; nothing else of ours stays open.
-    fn settle(&self, theirs: [OwnedFd; 3]) -> Result<(), String> {
+    fn settle(&self, theirs: &[OwnedFd; 3]) -> Result<(), String> {
         let raw = |error: slave_sys::Error| error.to_string();
         rustix::process::setsid().map_err(|errno| format!("setsid() = {errno}"))?;
-        for (number, fd) in (0..).zip(&theirs) {
+        for (number, fd) in (0..).zip(theirs) {
             slave_sys::place_descriptor(fd, number).map_err(raw)?;
         }
         if self.tty {
             slave_sys::set_controlling_terminal(rustix::stdio::stdin()).map_err(raw)?;
         }
         slave_sys::close_all_but(&[]).map_err(raw)?;
-        // Their numbers are closed already; this process only execs or ends.
-        theirs.into_iter().for_each(std::mem::forget);
         slave_sys::reset_signals().map_err(raw)?;
         rustix::process::chdir(&self.directory)
             .map_err(|errno| format!("chdir({:?}) = {errno}", self.directory))

@@ -65,6 +65,8 @@ message!(ToSlave<'_>, FromSlave<'_>, DoorCall, DoorReply);
 
 /// Room for one data frame and the small messages that may stand behind it.
 const OUT_LIMIT_BYTES: usize = 2 * FRAME_LIMIT_BYTES;
+/// Room that a link begins with: whoever says little never touches more pages than these.
+const FIRST_OUT_BYTES: usize = 8192;
 
 /// A connected stream socket. Never holds more than a frame inwards and two outwards.
 pub struct Link {
@@ -80,7 +82,7 @@ impl Link {
     pub fn new(socket: OwnedFd) -> Result<Self, LinkError> {
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)
             .map_err(|errno| call("fcntl", errno))?;
-        let out = vec![0; OUT_LIMIT_BYTES];
+        let out = vec![0; FIRST_OUT_BYTES];
         Ok(Self { socket, reader: FrameReader::new(), out, from: 0, to: 0 })
     }
 
@@ -121,6 +123,9 @@ impl Link {
         let mut bytes = Vec::new();
         message.encode_to(&mut bytes)?;
         if self.out.len() - self.to < bytes.len() {
+            self.grow();
+        }
+        if self.out.len() - self.to < bytes.len() {
             self.flush()?;
         }
         self.out[self.to..self.to + bytes.len()].copy_from_slice(&bytes);
@@ -138,13 +143,27 @@ impl Link {
         most_bytes: usize,
     ) -> Result<usize, Errno> {
         let start = self.to + HEADER_BYTES;
+        if start >= self.out.len() {
+            self.grow();
+        }
         let end = (start + most_bytes.min(PAYLOAD_LIMIT_BYTES)).min(self.out.len());
         let count = rustix::io::read(source, &mut self.out[start..end])?;
         if let (true, Ok(header)) = (count > 0, Frame::header(kind, count)) {
             self.out[self.to..start].copy_from_slice(&header);
             self.to = start + count;
         }
+        if self.to == self.out.len() {
+            // The source had as much as there was room for, and will have more.
+            self.grow();
+        }
         Ok(count)
+    }
+
+    /// Makes room for all that may wait.
+    fn grow(&mut self) {
+        if self.out.len() < OUT_LIMIT_BYTES {
+            self.out.resize(OUT_LIMIT_BYTES, 0);
+        }
     }
 
     /// Send what goes without waiting.
@@ -185,5 +204,44 @@ impl AsFd for Link {
     /// The socket, for poll.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::io::{Seek, Write};
+
+    #[test]
+    fn a_link_has_room_for_whatever_may_be_said_over_it() {
+        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+        let (ours, theirs) = socketpair(family, SocketType::STREAM, flags, None).unwrap();
+        let (mut ours, mut theirs) = (Link::new(ours).unwrap(), Link::new(theirs).unwrap());
+        let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(3 * PAYLOAD_LIMIT_BYTES).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file.rewind().unwrap();
+        let (mut read, mut longest) = (Vec::new(), 0);
+        while ours.forward(FromSlave::STDOUT, &file, PAYLOAD_LIMIT_BYTES).unwrap() > 0 {
+            while !ours.is_idle() {
+                ours.flush_what_goes().unwrap();
+                theirs.receive_what_is_there().unwrap();
+                while let Some(frame) = theirs.next_frame().unwrap() {
+                    longest = longest.max(frame.payload.len());
+                    read.extend_from_slice(frame.payload);
+                }
+            }
+        }
+        while read.len() < bytes.len() {
+            theirs.receive().unwrap();
+            while let Some(frame) = theirs.next_frame().unwrap() {
+                longest = longest.max(frame.payload.len());
+                read.extend_from_slice(frame.payload);
+            }
+        }
+        assert!(read == bytes);
+        assert_eq!(longest, PAYLOAD_LIMIT_BYTES);
     }
 }

@@ -97,6 +97,38 @@ pub fn filter_system_calls(program: &[FilterInstruction]) -> Result<()> {
     number(result, "seccomp", || format!("SET_MODE_FILTER, {length} instructions")).map(drop)
 }
 
+// -------------------------------------------------------------------------------------- processes
+
+/// Room for the stack of a child that shares our memory.
+const CHILD_STACK_BYTES: usize = 256 << 10;
+
+/// Runs `child` in a new process that shares this one's memory, and suspends this one until the new one
+/// has replaced itself by another program or has ended (`vfork(2)`): no page is copied or faulted in for
+/// an exec that comes at once. Descriptors, signal actions and directories are the child's own. Returns
+/// its id; what `child` returns is its exit status.
+///
+/// What `child` changes in memory stays changed. So it must drop no owner of a descriptor: the number
+/// that it closes is its own, the owner would be ours. The caller must have one thread.
+pub fn spawn_on_shared_memory(child: &mut dyn FnMut() -> i32) -> Result<i32> {
+    extern "C" fn enter(argument: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: `argument` is the address of `child` below, whose frame stands until this process execs
+        // or ends, and which nobody else uses meanwhile.
+        let child = unsafe { &mut *argument.cast::<&mut dyn FnMut() -> i32>() };
+        child()
+    }
+    let mut child = child;
+    let mut stack = vec![0_u128; CHILD_STACK_BYTES / 16];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the new stack is ours, aligned to 16 bytes and used by nobody else until the child has left
+    // it, before this call returns; so is the memory that both share. The child ends in `_exit`, by
+    // clone(3), when `enter` returns.
+    let result = unsafe {
+        let top = stack.as_mut_ptr_range().end;
+        libc::clone(enter, top.cast(), flags, (&raw mut child).cast())
+    };
+    number(result.into(), "clone", || "VM | VFORK".into()).map(|pid| pid as i32)
+}
+
 // ------------------------------------------------------------------------------ signals, keyrings
 
 /// Sends `signal` to process `pid`; negative means its group, -1 all that may be signalled. `kill(2)`.

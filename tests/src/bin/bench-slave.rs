@@ -4,7 +4,7 @@
 //! `bench-slave SLAVE RUNS STAMP`: STAMP is a `bench-stamp` as the slave sees it. Prints samples:
 //!
 //! ```text
-//! request ── session::open ── Run sent ── Started ── first instruction ── Exited ── dead ── Detach done
+//! request ── session::open (Run sent) ── Started ── first instruction ── Exited ── dead ── Detach done
 //!  slave.first    ├─────────────────────────────────────────┤
 //!  slave.reaped   ├─────────────────────────────────────────────────────────────────┤
 //!  slave.detached ├───────────────────────────────────────────────────────────────────────────────┤
@@ -88,11 +88,13 @@ fn attach(slave: &SlaveName) -> Fallible<[u64; 4]> {
 /// One command, from the request to the slave's being free again.
 fn build(slave: &SlaveName, program: &str) -> Fallible<Moments> {
     let request = now_ns();
-    let session = session::open(slave, "bench", program)?;
+    let argv = vec![program.to_owned()];
+    let mut run = Vec::new();
+    ToSlave::Run(Run { argv, env: vec![], tty: None, collect: false, inputs: 0 })
+        .encode(&mut run)?;
+    let session = session::open(slave, "bench", program, &run)?;
     let opened = now_ns();
     let mut link = Link::new(OwnedFd::from(session.socket.try_clone()?))?;
-    let argv = vec![program.to_owned()];
-    link.send(&ToSlave::Run(Run { argv, env: vec![], tty: None, collect: false, inputs: 0 }))?;
     let mut printed = Vec::new();
     let mut started = 0;
     while step(&mut link, &mut printed, &mut started)?.is_none() {}

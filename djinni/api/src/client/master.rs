@@ -41,6 +41,16 @@ impl MasterClient {
         self.0.call(&master::Request::Attach { slave: slave.clone(), hold })
     }
 
+    /// The same; `meanwhile` is run while the djinni is at work.
+    pub fn attach_while(
+        &mut self,
+        slave: &SlaveName,
+        hold: master::Hold,
+        meanwhile: impl FnOnce(),
+    ) -> MasterResult<master::Attached> {
+        self.0.call_while(&master::Request::Attach { slave: slave.clone(), hold }, meanwhile)
+    }
+
     /// Has what runs in the slave killed and its tree taken down.
     pub fn detach(&mut self, slave: &SlaveName) -> MasterResult<()> {
         let Nothing {} = self.0.call(&master::Request::Detach { slave: slave.clone() })?;

@@ -30,7 +30,8 @@ impl Worker {
             return Err(wire::Refusal::ImageUnavailable { slave, image, reason });
         }
         let plan = plan::plan(grant, &self.master, &self.places, &Default::default());
-        self.stage.run(&plan).map_err(|failure| self.refusal(slave, failure))?;
+        // It is let go once the client has its answer.
+        self.stage.run_holding(&plan).map_err(|failure| self.refusal(slave, failure))?;
         if holder == Holder::Master && !self.holds_for_master() {
             self.silent_after = Instant::now() + self.master.lease;
         }
