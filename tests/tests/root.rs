@@ -28,5 +28,4 @@ mod root_mach_verbs;
 mod root_refusals;
 mod root_start_build;
 mod root_terminal;
-mod root_users;
 mod root_varlink;

@@ -241,6 +241,36 @@ fn root_metadata_that_nobody_signed_are_refused() {
     djinni.finish();
 }
 
+/// What is decompressed ahead of dpkg changes no byte of a layer, and a script that fails is told as it is without.
+#[test]
+fn root_a_layer_of_packages_is_the_one_that_dpkg_alone_makes() {
+    let djinni = builder();
+    let out = djinni.base().join("out");
+    let wants = made(&djinni, "wants", "Build-Depends: debhelper\n", "");
+    rebuild_given(&djinni, &[&wants], &out).done();
+    let twin = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/debian/twin.py");
+    let mut compare = djinni.start_build(&["builder", "--in", twin]);
+    let ran = run(compare.args(["--", "unshare", "-m", "python3", "twin.py"])).done();
+    let text = ran.text();
+    let compared = text.strip_prefix("0 of ").and_then(|rest| rest.strip_suffix(" differ\n"));
+    let compared: usize = compared.unwrap_or_else(|| panic!("{text}")).parse().unwrap();
+    assert!(compared > 1000, "{compared}");
+    let script = "mkdir -p debian/tmp/DEBIAN\n\
+        printf '#!/bin/sh\\ngrep -c /usr/bin/dpkg-deb /proc/mounts\\necho about to fail\\nexit 7\\n' >debian/tmp/DEBIAN/preinst\n\
+        chmod 755 debian/tmp/DEBIAN/preinst";
+    let fails = made(&djinni, "fails", "", script);
+    let after = made(&djinni, "after", "Build-Depends: fails\n", "");
+    let ran = rebuild_given(&djinni, &[&fails, &after], &out).ended_with(1);
+    ran.complains(&["dpkg does not install fails_1_all", "about to fail", "exit status 7"]);
+    // Once with the other dpkg-deb, and once more without.
+    let log = files(&out)
+        .into_iter()
+        .find(|file| file.starts_with("after") && file.ends_with("root.log"));
+    let log = fs::read_to_string(out.join(log.unwrap())).unwrap();
+    assert!(log.contains("\n1\nabout to fail\n") && log.contains("\n0\nabout to fail\n"), "{log}");
+    djinni.finish();
+}
+
 /// A share that is filled from the part of the archive, as if that were a mirror.
 #[test]
 fn root_a_share_grows_by_what_a_source_needs_and_shows_no_half() {

@@ -1,4 +1,5 @@
 //! The program `mach`: the command line is in [`cli`], the work in the library beside it.
+//! In a cell that dpkg runs in, mach has other names: see [`mach_roots::deb::ahead`].
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -6,5 +7,5 @@ use std::process::ExitCode;
 mod cli;
 
 fn main() -> ExitCode {
-    cli::main()
+    mach_roots::deb::ahead::called().unwrap_or_else(cli::main)
 }

@@ -1,5 +1,6 @@
 //! Formats of Debian: source packages, relations, indexes, the output of apt and dpkg.
 
+pub mod ar;
 pub mod dsc;
 pub mod output;
 pub mod relation;

@@ -12,7 +12,9 @@ use mach_core::error::{Cause, Error, OnPath};
 use mach_core::explain;
 use mach_run::cells::{self, LAYER, Program, Streams};
 use mach_run::log::read_log_end;
+use mach_run::remove;
 
+use super::ahead;
 use crate::context::Context;
 
 /// Where a cell has the packages: below a tmpfs, so never in the layer.
@@ -52,8 +54,7 @@ pub fn first(
         symlink(format!("usr/{name}"), root.join(name)).on("make a link in", root)?;
     }
     unpack(context, root, debs, tick)?;
-    let mut argv = dpkg(&["--force-depends", "--install"]);
-    argv.extend(debs.iter().map(Deb::shown));
+    let argv = with_files(dpkg(&["--force-depends", "--install"]), debs);
     if in_root(context, root, debs, &["/bin/sh", "-ec", BEGINNING], tick)? != 0
         || in_root(context, root, debs, &argv, tick)? != 0
     {
@@ -119,22 +120,56 @@ pub fn add(
         return Ok(());
     }
     let mut left = debs.to_vec();
-    for _ in 0..ROUNDS_LIMIT {
-        let mut argv = dpkg(&["--unpack"]);
-        argv.extend(left.iter().map(Deb::shown));
-        let unpacked = in_root(context, root, debs, &argv, tick)?;
+    for round in 0..ROUNDS_LIMIT {
+        let is_first = round == 0;
+        let unpacked = match is_first && may_decompress_ahead(debs) {
+            true => unpack_ahead(context, root, debs, tick)?,
+            false => in_root(context, root, debs, &with_files(dpkg(&["--unpack"]), &left), tick)?,
+        };
         let argv = dpkg(&["--configure", "--pending"]);
         let configured = in_root(context, root, debs, &argv, tick)?;
         let still = missing(context, root, debs)?;
         if still.is_empty() && unpacked == 0 && configured == 0 {
             return Ok(());
         }
-        if still.is_empty() || still.len() >= left.len() {
+        // What could not be unpacked with packages decompressed ahead is tried once without.
+        let is_stuck = still.len() >= left.len() && !(is_first && unpacked != 0);
+        if still.is_empty() || is_stuck {
             return Err(not_installed(context, &still));
         }
         left = still;
     }
     Err(not_installed(context, &left))
+}
+
+fn with_files(mut argv: Vec<String>, debs: &[Deb]) -> Vec<String> {
+    argv.extend(debs.iter().map(Deb::shown));
+    argv
+}
+
+/// A new dpkg cannot replace a dpkg-deb that ours is laid over.
+fn may_decompress_ahead(debs: &[Deb]) -> bool {
+    debs.iter().all(|deb| !deb.nevra.starts_with("dpkg_"))
+        && ahead::reads_all(debs.iter().map(|deb| deb.path.as_path()))
+}
+
+/// `dpkg --unpack`, with those packages that come later decompressed meanwhile.
+fn unpack_ahead(
+    context: &Context<'_>,
+    root: &Path,
+    debs: &[Deb],
+    tick: &mut dyn FnMut(),
+) -> Result<i32, Error> {
+    let stock = context.run.path.join("stock");
+    fs::create_dir(&stock).on("make the directory", &stock)?;
+    let mut cell = cells::inside(root, &context.dist.builder.hostname);
+    show(&mut cell, debs);
+    ahead::show(&mut cell, &stock)?;
+    let mut argv = vec![ahead::STARTER.to_owned()];
+    argv.extend(with_files(dpkg(&["--unpack"]), debs));
+    let status = run(context, cell, &program(context, argv), tick)?;
+    remove::tree(&stock)?;
+    Ok(status)
 }
 
 fn dpkg(words: &[&str]) -> Vec<String> {
@@ -178,13 +213,18 @@ fn in_root(
 ) -> Result<i32, Error> {
     let mut cell = cells::inside(root, &context.dist.builder.hostname);
     show(&mut cell, debs);
-    let argv: Vec<String> = argv.iter().map(|word| word.as_ref().to_owned()).collect();
+    let argv = argv.iter().map(|word| word.as_ref().to_owned()).collect();
+    run(context, cell, &program(context, argv), tick)
+}
+
+/// A program of the root that asks nobody.
+fn program(context: &Context<'_>, argv: Vec<String>) -> Program {
     let mut program = Program::as_root(argv, "/root").of(context.dist);
     let variables =
         [("DEBIAN_FRONTEND", "noninteractive"), ("DEBCONF_NONINTERACTIVE_SEEN", "true")];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     program.environment.extend(variables);
-    run(context, cell, &program, tick)
+    program
 }
 
 fn show(cell: &mut slave_cell::Cell, debs: &[Deb]) {

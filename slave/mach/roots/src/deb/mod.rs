@@ -9,6 +9,7 @@
 //! a cell without network. dpkg never runs on a root from outside, but for the first unpacking of a
 //! minimal one, where there is no dpkg yet.
 
+pub mod ahead;
 pub mod apt;
 pub mod archive;
 pub mod index;
