@@ -48,11 +48,11 @@ pub fn kept(name: &str) -> Kept {
     }
 }
 
-/// Rebuilds sources that the slave sees; results come into `out`.
-pub fn rebuild(djinni: &Djinni, dscs: &[&str], out: &Path) -> Ran {
+/// Rebuilds sources that the slave sees, with further words of a command line; results come into `out`.
+pub fn rebuild(djinni: &Djinni, words: &[&str], dscs: &[&str], out: &Path) -> Ran {
     let mut command = djinni.start_build(&["builder"]);
-    command.arg("--out").arg(out).args(["--", "mach", "-r", DIST, "rebuild"]).args(dscs);
-    run(&mut command)
+    command.arg("--out").arg(out).args(["--", "mach", "-r", DIST, "rebuild"]);
+    run(command.args(words).args(dscs))
 }
 
 /// Rebuilds sources of the host, each a `.dsc` with the files beside it that begin with its name.

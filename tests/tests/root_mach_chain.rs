@@ -289,8 +289,8 @@ fn root_a_chain_that_was_killed_goes_on_where_it_was() {
 fn root_real_sources_are_ordered_by_what_they_require() {
     let djinni = builder();
     let out = djinni.base().join("out");
-    // In the wrong order, both pairs.
-    let sources = ["cproto", "sdparm", "byacc", "sg3_utils"].map(source);
+    // In the wrong order. More of them are built by `root_every_sample_is_built_twice_alike`.
+    let sources = ["cproto", "byacc"].map(source);
     let ran = run(&mut chaining(&djinni, &sources, &out, &[])).done();
     let events = events(&ran);
     let place = |name: &str, state: &str| {
@@ -299,9 +299,7 @@ fn root_real_sources_are_ordered_by_what_they_require() {
                 && event["source"].as_str().is_some_and(|source| source.starts_with(name))
         })
     };
-    for [earlier, later] in [["byacc", "cproto"], ["sg3_utils", "sdparm"]] {
-        let (built, begun) = (place(earlier, "built").unwrap(), place(later, "building").unwrap());
-        assert!(built < begun, "{earlier} {later}");
-    }
+    let (built, begun) = (place("byacc", "built").unwrap(), place("cproto", "building").unwrap());
+    assert!(built < begun);
     djinni.finish();
 }

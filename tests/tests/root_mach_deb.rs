@@ -28,7 +28,8 @@ fn root_sources_of_the_archive_come_out_as_in_the_archive() {
     let out = djinni.base().join("out");
     let sources = ["sed", "xz-utils", "expat"].map(kept);
     let dscs: Vec<&str> = sources.iter().map(|source| source.dsc.as_str()).collect();
-    rebuild(&djinni, &dscs, &out).done();
+    // Their own tests change no package, and take a quarter of the time.
+    rebuild(&djinni, &["--nocheck"], &dscs, &out).done();
     let mut compared = 0;
     for source in &sources {
         assert!(!source.binaries.is_empty(), "{source:?}");
