@@ -6,13 +6,15 @@
 //! (poll)     └─ orphans: reaped
 //! ```
 //!
-//! It listens, forks and reaps; whatever may take time or fail is done by a child. A child that dies
-//! takes its session along, and nothing else.
+//! It forks and reaps; whatever may take time or fail is done by a child. A child that dies takes its
+//! session along, and nothing else. Administrators connect to it; users connect to the supervisor, which
+//! passes each on with the uid that this process could not see.
 
 mod attend;
 mod children;
 mod keeper;
 mod networks;
+mod places;
 mod waiting;
 
 use std::os::fd::OwnedFd;
@@ -20,15 +22,20 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use slave_sys as raw;
+use slave_sys::callers::{is_caller_channel, take_caller};
 
-use crate::door::{self, Door};
+use crate::door;
 use crate::session::{NETWORKS, SESSIONS};
 use children::{Child, Children};
+use places::Place;
 use waiting::{CallerState, Waiting};
 
-/// Most callers served at a time; more are told to try again.
-pub const SESSIONS_LIMIT: usize = 64;
+pub use places::SESSIONS_LIMIT;
+
+/// Most users that are taken from the supervisor in one turn.
+const TURN_CALLERS: usize = 16;
 /// How long sessions have to end before the rest is killed with the namespace.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a keeper that ended is waited for with the next.
@@ -41,7 +48,8 @@ const SIGCHLD: i32 = 17;
 /// The first process of a master.
 #[derive(Debug)]
 pub struct Bmaster {
-    users: UnixListener,
+    /// Where the supervisor passes users on; nothing when it has ended.
+    users: Option<OwnedFd>,
     admin: UnixListener,
     signals: OwnedFd,
     children: Children,
@@ -54,11 +62,19 @@ pub struct Bmaster {
 }
 
 impl Bmaster {
-    /// Prepares `/run/bmaster` and the slaves' networks. `users` and `admin` are listening sockets.
+    /// Prepares `/run/bmaster` and the slaves' networks. `users` is the taking end of a
+    /// [`caller_channel`](slave_sys::callers::caller_channel), `admin` a listening socket.
     ///
     /// # Errors
     /// A sentence: what could not be prepared. A djinni that does not answer is no error.
     pub fn new(users: OwnedFd, admin: OwnedFd) -> Result<Self, String> {
+        if !is_caller_channel(&users) {
+            return Err(
+                "--users-fd: what this is does not pass callers on: install bhost and bmaster of \
+                        one version"
+                    .into(),
+            );
+        }
         for directory in [NETWORKS, SESSIONS] {
             std::fs::create_dir_all(directory).map_err(|error| format!("{directory}: {error}"))?;
         }
@@ -68,7 +84,7 @@ impl Bmaster {
         }
         let signals = raw::signal_descriptor(&[SIGINT, SIGTERM, SIGCHLD]);
         Ok(Bmaster {
-            users: listener(users)?,
+            users: Some(users),
             admin: listener(admin)?,
             signals: signals.map_err(|error| error.to_string())?,
             children: Children::default(),
@@ -98,22 +114,20 @@ impl Bmaster {
         let timeout = timeout.and_then(|pause| Timespec::try_from(pause).ok());
         let mut fds = vec![
             PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::new(&self.users, PollFlags::IN),
             PollFd::new(&self.admin, PollFlags::IN),
         ];
+        fds.extend(self.users.iter().map(|users| PollFd::new(users, PollFlags::IN)));
         fds.extend(self.waiting.descriptors());
         rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))?;
-        let [signals, users, admin] = [0, 1, 2].map(|at| !fds[at].revents().is_empty());
+        let [signals, admin] = [0, 1].map(|at| !fds[at].revents().is_empty());
         drop(fds);
         if signals {
             self.take_signals();
         }
-        if users {
-            self.accept(Door::Users);
-        }
         if admin {
-            self.accept(Door::Admin);
+            self.accept_administrator();
         }
+        self.take_users();
         for became in self.waiting.sift(Instant::now()) {
             self.attend(became);
         }
@@ -143,7 +157,7 @@ impl Bmaster {
 
     fn forget(&mut self, pid: i32, status: i32) {
         match self.children.remove(pid) {
-            Some(Child::Caller(Some(administrator))) if status == attend::STOP => {
+            Some(Child::Caller(_, Some(administrator))) if status == attend::STOP => {
                 tracing::info!("the administrator asks to stop");
                 self.stoppers.push(administrator);
                 self.stopping = true;
@@ -166,15 +180,27 @@ impl Bmaster {
         }
     }
 
-    fn accept(&mut self, door: Door) {
-        let listener = match door {
-            Door::Users => &self.users,
-            Door::Admin => &self.admin,
-        };
-        let Ok((stream, _)) = listener.accept() else {
-            return; // gone again before it was accepted
-        };
-        if let Some(longest) = self.waiting.admit(door, stream, Instant::now()) {
+    fn accept_administrator(&mut self) {
+        // One that is gone again before it was accepted is an error.
+        if let Ok((stream, _)) = self.admin.accept() {
+            self.admit(Place::Administrator, stream);
+        }
+    }
+
+    fn take_users(&mut self) {
+        for _ in 0..TURN_CALLERS {
+            match self.users.as_ref().map(take_caller) {
+                Some(Ok(Some((stream, uid)))) => self.admit(Place::User(uid), stream.into()),
+                None | Some(Err(Errno::AGAIN)) => return,
+                Some(Err(error)) => tracing::error!("a caller is lost: {error}"),
+                // The supervisor has ended, which ends this process too.
+                Some(Ok(None)) => self.users = None,
+            }
+        }
+    }
+
+    fn admit(&mut self, place: Place, stream: UnixStream) {
+        if let Some(longest) = self.waiting.admit(place, stream, Instant::now()) {
             self.attend(longest);
         }
     }
@@ -182,45 +208,47 @@ impl Bmaster {
     /// Serves a caller that has said what it wants, and refuses one that has not.
     fn attend(&mut self, became: CallerState) {
         match became {
-            CallerState::Silent(stream) => {
+            CallerState::Silent(place, stream) => {
                 let seconds = waiting::PATIENCE.as_secs();
-                let sentence = format!("nothing was asked in {seconds} s, or too many are silent");
+                let sentence = format!(
+                    "nothing was asked in {seconds} s, or too many callers of {place} are silent"
+                );
                 turn_away(stream, "InvalidRequest", &sentence, attend::REFUSED);
             }
-            // The administrator is never kept out by users.
-            CallerState::Caller(Door::Users, stream)
-                if self.children.callers() >= SESSIONS_LIMIT =>
-            {
-                let sentence =
-                    format!("{SESSIONS_LIMIT} callers are served: try again in a moment");
-                turn_away(stream, "MasterBusy", &sentence, 75);
-            }
-            CallerState::Caller(door, stream) => {
-                if let Err(error) = self.serve(door, stream) {
-                    tracing::error!("cannot serve a caller: {error}");
+            CallerState::Caller(place, stream) => {
+                match places::admit(place, self.children.callers()) {
+                    Err(sentence) => turn_away(stream, "MasterBusy", &sentence, 75),
+                    Ok(()) => {
+                        if let Err(error) = self.serve(place, stream) {
+                            tracing::error!("cannot serve a caller: {error}");
+                        }
+                    }
                 }
             }
         }
     }
 
-    fn serve(&mut self, door: Door, stream: UnixStream) -> Result<(), String> {
+    fn serve(&mut self, place: Place, stream: UnixStream) -> Result<(), String> {
         stream.set_nonblocking(false).map_err(|error| error.to_string())?;
         // Ours stays open only for an administrator, who may ask for the end and wait for it.
-        let kept = match door {
-            Door::Users => None,
-            Door::Admin => Some(stream.try_clone().map_err(|error| error.to_string())?),
+        let kept = match place {
+            Place::User(_) => None,
+            Place::Administrator => Some(stream.try_clone().map_err(|error| error.to_string())?),
         };
+        let door = place.door();
         let life = |served: Option<UnixStream>| served.map_or(1, |it| attend::attend(it, door));
         self.children
-            .start(Child::Caller(kept), Some(stream), life)
+            .start(Child::Caller(place, kept), Some(stream), life)
             .map_err(|error| error.to_string())
     }
 
     /// Ends all sessions in order, then all that is left with the namespace.
     fn stop(mut self) -> i32 {
+        // Who comes now is refused by the supervisor; who was passed on and not taken sees the end.
+        self.users = None;
         self.children.signal_all(SIGTERM);
         let deadline = Instant::now() + STOP_DEADLINE;
-        while self.children.callers() > 0 && Instant::now() < deadline {
+        while self.children.callers().next().is_some() && Instant::now() < deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec::try_from(left).ok();
             let mut fds = [PollFd::new(&self.signals, PollFlags::IN)];

@@ -27,12 +27,16 @@ const TESTS: &[Test] = &[
     ("userns_users_may_not_ask_what_is_the_administrators", not_for_users),
     ("userns_what_is_no_call_is_refused", nonsense),
     ("userns_callers_that_say_nothing_keep_nobody_out", limit),
-    ("userns_sessions_beyond_the_limit_are_told_to_try_again", sessions_limit),
+    ("userns_silent_callers_of_one_user_cost_no_caller_of_another", silent_users),
+    ("userns_a_user_has_as_many_sessions_as_are_free_and_another_still_gets_one", sessions_limit),
     ("userns_an_administrator_enters", enter),
     ("userns_a_stop_is_heard_to_its_end", stop),
     ("userns_a_signal_stops_it", signal),
     ("userns_the_lamp_is_rubbed_also_by_a_djinni_that_was_restarted", rub),
 ];
+
+/// As many as may be silent.
+const WAITING: usize = 128;
 
 fn main() {
     choose::run(TESTS);
@@ -89,13 +93,20 @@ fn limit() {
         stream
     };
     let begun = Instant::now();
-    let mut silent: Vec<_> =
-        (0..SESSIONS_LIMIT * 2).map(|n| half(&b"O\x40\0\0\0{"[..n % 7])).collect();
+    let mut silent: Vec<_> = (0..WAITING).map(|n| half(&b"O\x40\0\0\0{"[..n % 7])).collect();
     assert_eq!(refusal(call(master.users(), &open(VERSION))).code, "NoDjinni");
     assert!(call(master.admin(), &DoorCall::Status).is_some());
     let refused = refusal(hear(silent.last_mut().unwrap()));
     assert_eq!((refused.code.as_str(), refused.exit), ("InvalidRequest", 125));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+fn silent_users() {
+    let master = Master::start(None);
+    let patient = master.user(1001);
+    let _silent: Vec<_> = (0..WAITING * 3).map(|_| master.user(1000)).collect();
+    assert_eq!(refusal(call(master.user(1002), &open(VERSION))).code, "NoDjinni");
+    assert_eq!(refusal(call(patient, &open(VERSION))).code, "NoDjinni");
 }
 
 fn sessions_limit() {
@@ -106,16 +117,29 @@ fn sessions_limit() {
     first.end();
     // Sessions wait for one that does not answer.
     let silent = djinni.listen();
-    let ask = || {
-        let mut stream = master.users();
+    let ask = |uid| {
+        let mut stream = master.user(uid);
         bmaster::say(&mut stream, &open(VERSION));
         stream
     };
-    let served: Vec<_> = (0..SESSIONS_LIMIT).map(|_| ask()).collect();
-    let refused = refusal(hear(&mut ask()));
-    assert_eq!((refused.code.as_str(), refused.exit), ("MasterBusy", 75));
+    // The first gets half of all, the next half of the rest.
+    let mut served = Vec::new();
+    for (uid, count) in [(1000, 64), (1001, 32), (1002, 16), (1003, 8), (1004, 4), (1005, 2)] {
+        served.extend((0..count).map(|_| ask(uid)));
+        let refused = refusal(hear(&mut ask(uid)));
+        assert_eq!((refused.code.as_str(), refused.exit), ("MasterBusy", 75));
+        let start = format!("uid {uid} has {count} sessions of this master and {count} of 128");
+        assert!(refused.sentence.starts_with(&start), "{}", refused.sentence);
+    }
+    served.extend([ask(1006), ask(1007)]);
+    assert_eq!(served.len(), SESSIONS_LIMIT);
+    let refused = refusal(hear(&mut ask(1008)));
+    assert!(refused.sentence.starts_with("all 128 sessions"), "{}", refused.sentence);
     assert!(call(master.admin(), &DoorCall::Status).is_some());
-    drop((served, silent));
+    // A place that is given back is for who has none.
+    drop(silent);
+    assert_eq!(refusal(hear(&mut served[0])).code, "NoDjinni");
+    assert_eq!(refusal(call(master.user(1008), &open(VERSION))).code, "NoDjinni");
 }
 
 fn enter() {

@@ -28,4 +28,5 @@ mod root_mach_verbs;
 mod root_refusals;
 mod root_start_build;
 mod root_terminal;
+mod root_users;
 mod root_varlink;

@@ -9,6 +9,7 @@
 //!              spawn the cell: bmaster is its process 1                  │
 //!              return to the host's namespace; the copy is gone          │
 //!              bmaster answers on `admin`: ready ──▶ `bhost start` ends  │
+//!              accept at `users`, pass each on to bmaster with its uid   │
 //!              relay what bmaster writes; wait; SIGTERM: stop in order   │
 //!   the master dies with its supervisor (PDEATHSIG), whatever ended it ◀─┘
 //! ```
@@ -18,6 +19,7 @@
 //!
 //! Architecture invariant: no process of ours runs in a container's namespaces but the cell's own.
 
+mod acceptor;
 mod accounts;
 mod cgroup;
 mod container;

@@ -1,4 +1,5 @@
-//! The process that a master hangs on: makes its container, relays what it writes, ends with it.
+//! The process that a master hangs on: makes its container, relays what it writes, passes callers on to
+//! it, ends with it.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -19,6 +20,7 @@ use slave_cell::{Exit, Running};
 use slave_sys::{self as raw, cwd};
 
 use crate::error::{Concerning, Error, Result};
+use crate::master::acceptor::Acceptor;
 use crate::master::cgroup::MasterCgroup;
 use crate::master::container::{self, Parts};
 use crate::master::lock::Lock;
@@ -64,14 +66,14 @@ pub fn supervise(plan: Plan<'_>, mut log: Log, ready: impl FnOnce()) -> Result<S
         .concerning("take signals for", &directory)?;
     let _span = tracing::info_span!("start", master = %plan.name).entered();
     let began = Instant::now();
-    let (output, running) = make(&plan)?;
+    let Made { output, running, mut acceptor } = make(&plan)?;
     tracing::debug!(us = began.elapsed().as_micros(), "the container is made");
     let admin = admin_socket(plan.places, plan.name);
     let outcome = match await_ready(&admin) {
         Ok(()) => {
             tracing::debug!(us = began.elapsed().as_micros(), "bmaster answers");
             ready();
-            let ended = relay(&running, output, &signals, &admin, &mut log);
+            let ended = relay(&running, output, &signals, &admin, &mut acceptor, &mut log);
             ended.concerning("watch the master of", &directory).map(|exit| told(plan.name, exit))
         }
         Err(problem) => Err(failed_to_start(plan.name, running, output, problem)),
@@ -99,24 +101,34 @@ fn told(name: &MasterName, exit: Exit) -> Result<String> {
     }
 }
 
-/// Makes the container; returns what it writes, and it.
-fn make(plan: &Plan<'_>) -> Result<(OwnedFd, Running)> {
+/// A master that was started.
+struct Made {
+    /// What it writes.
+    output: OwnedFd,
+    running: Running,
+    acceptor: Acceptor,
+}
+
+/// Makes the container.
+fn make(plan: &Plan<'_>) -> Result<Made> {
     let directory = plan.lock.directory();
     let users_path = users_socket(plan.places, plan.name);
-    let users = OwnedFd::from(door::bind(&users_path)?);
+    let users = door::bind(&users_path)?;
     if let Some(gid) = plan.users_gid {
         door::open_to(&users_path, gid)?;
     }
     let admin = OwnedFd::from(door::bind(&admin_socket(plan.places, plan.name))?);
+    let (ours, callers) = raw::callers::caller_channel().concerning("make a way to", directory)?;
+    let acceptor = Acceptor::new(users, ours).concerning("listen at", &users_path)?;
     let (output, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .concerning("make a pipe for", directory)?;
-    let keep = [&users, &admin, &writer].map(|fd| fd.as_raw_fd());
+    let keep = [&callers, &admin, &writer].map(|fd| fd.as_raw_fd());
     let stage = Stage::enter(plan.places, plan.name, &plan.programs)?;
     let made =
-        spawn_on(&stage, plan, keep.to_vec(), || become_bmaster(plan, &users, &admin, &writer));
+        spawn_on(&stage, plan, keep.to_vec(), || become_bmaster(plan, &callers, &admin, &writer));
     // The copy of the namespace would keep the master's root mounted; it is of no further use.
     stage.leave()?;
-    Ok((output, made?))
+    Ok(Made { output, running: made?, acceptor })
 }
 
 fn spawn_on(
@@ -143,7 +155,7 @@ fn spawn_on(
 }
 
 /// The container's first process, from here to bmaster.
-fn become_bmaster(plan: &Plan<'_>, users: &OwnedFd, admin: &OwnedFd, output: &OwnedFd) -> i32 {
+fn become_bmaster(plan: &Plan<'_>, callers: &OwnedFd, admin: &OwnedFd, output: &OwnedFd) -> i32 {
     let prepare = || {
         plan.quotas.apply()?;
         raw::reset_signals()?;
@@ -151,10 +163,10 @@ fn become_bmaster(plan: &Plan<'_>, users: &OwnedFd, admin: &OwnedFd, output: &Ow
         raw::place_descriptor(&null, 0)?;
         raw::place_descriptor(output, 1)?;
         raw::place_descriptor(output, 2)?;
-        [users, admin].into_iter().try_for_each(|fd| raw::place_descriptor(fd, fd.as_raw_fd()))
+        [callers, admin].into_iter().try_for_each(|fd| raw::place_descriptor(fd, fd.as_raw_fd()))
     };
     let path = format!("{}/{}", container::PROGRAMS, PROGRAMS[0]);
-    let numbers = [users, admin].map(|fd| fd.as_raw_fd().to_string());
+    let numbers = [callers, admin].map(|fd| fd.as_raw_fd().to_string());
     let filter = plan.filter.to_string();
     let arguments = [&path, "--users-fd", &numbers[0], "--admin-fd", &numbers[1], "--log", &filter]
         .map(c_string);
@@ -202,22 +214,28 @@ fn failed_to_start(name: &MasterName, running: Running, output: OwnedFd, problem
     Error::new(name, what, "mend what it says; 'bhost check' looks at the host")
 }
 
-/// Passes on what the master writes until it has ended; a signal to us ends it in order.
+/// Passes on what the master writes, and to it who calls, until it has ended; a signal to us ends it
+/// in order.
 fn relay(
     running: &Running,
     output: OwnedFd,
     signals: &OwnedFd,
     admin: &Path,
+    acceptor: &mut Acceptor,
     log: &mut Log,
 ) -> raw::Result<Exit> {
     let mut output = Some(File::from(output));
     let mut kill_at: Option<Instant> = None;
     loop {
+        let until = kill_at.into_iter().chain(acceptor.until()).min();
         let written = output.as_ref().map(File::as_fd);
-        let [signalled, ended, written] =
-            wait_for_any(signals.as_fd(), running.as_fd(), written, kill_at);
+        let [signalled, ended, called, written] =
+            wait_for_any(signals.as_fd(), running.as_fd(), acceptor.wanted(), written, until);
         if written {
             copy_piece(&mut output, log);
+        }
+        if called || acceptor.until().is_some() {
+            acceptor.turn(Instant::now());
         }
         if signalled && raw::next_signal(signals).is_some() {
             kill_at = Some(match kill_at {
@@ -240,20 +258,25 @@ fn relay(
 fn wait_for_any(
     signals: BorrowedFd<'_>,
     running: BorrowedFd<'_>,
+    (acceptor, wanted): (BorrowedFd<'_>, PollFlags),
     output: Option<BorrowedFd<'_>>,
     until: Option<Instant>,
-) -> [bool; 3] {
+) -> [bool; 4] {
     // Output that has ended is left out: it would be ready for ever.
-    let watched = if output.is_some() { 3 } else { 2 };
-    let mut entries = [signals, running, output.unwrap_or(signals)]
-        .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let watched = if output.is_some() { 4 } else { 3 };
+    let mut entries = [
+        PollFd::from_borrowed_fd(signals, PollFlags::IN),
+        PollFd::from_borrowed_fd(running, PollFlags::IN),
+        PollFd::from_borrowed_fd(acceptor, wanted),
+        PollFd::from_borrowed_fd(output.unwrap_or(signals), PollFlags::IN),
+    ];
     let left = until.map(|moment| moment.saturating_duration_since(Instant::now()));
     // At least a moment, so that a master that cannot be killed is not asked in a tight loop.
     let left = left.map(|left| left.max(Duration::from_millis(10)));
     let timeout = left.and_then(|left| rustix::time::Timespec::try_from(left).ok());
     match poll(&mut entries[..watched], timeout.as_ref()) {
         Ok(_) => entries.map(|entry| !entry.revents().is_empty()),
-        Err(_) => [false; 3], // interrupted: ask again
+        Err(_) => [false; 4], // interrupted: ask again
     }
 }
 
@@ -298,15 +321,16 @@ mod tests {
         let ready = |output: &Option<File>| {
             let until = Instant::now() + Duration::from_millis(50);
             let output = output.as_ref().map(File::as_fd);
-            wait_for_any(quiet.as_fd(), quiet.as_fd(), output, Some(until))
+            let nobody = (quiet.as_fd(), PollFlags::IN);
+            wait_for_any(quiet.as_fd(), quiet.as_fd(), nobody, output, Some(until))
         };
-        assert_eq!(ready(&output), [false, false, true]);
+        assert_eq!(ready(&output), [false, false, false, true]);
         assert!(copy_piece(&mut output, &mut log));
         assert!(!copy_piece(&mut output, &mut log));
         assert!(output.is_none());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "last words\n");
         let before = Instant::now();
-        assert_eq!(ready(&output), [false; 3]);
+        assert_eq!(ready(&output), [false; 4]);
         assert!(before.elapsed() >= Duration::from_millis(50), "it slept");
     }
 }

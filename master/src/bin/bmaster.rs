@@ -16,7 +16,7 @@ use master::bmaster::Bmaster;
 #[derive(Debug, Parser)]
 #[command(version, after_help = "Example: bmaster --users-fd 3 --admin-fd 4")]
 struct Arguments {
-    /// Listening socket where members of the policy's group ask for slaves
+    /// Socket by which 'bhost start' passes on members of the policy's group, who ask for slaves
     #[arg(long, value_name = "N")]
     users_fd: RawFd,
     /// Listening socket of the host's administrator

@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slave_sys::{self as raw, Cloned};
 
+use super::places::Place;
+
 const SIGPIPE: i32 = 13;
 /// Status of a child that panicked, as of any Rust program that does.
 const PANICKED: i32 = 101;
@@ -17,7 +19,7 @@ pub(super) enum Child {
     /// Rubs the lamp.
     Keeper,
     /// Serves one caller; of an administrator the connection is kept here too.
-    Caller(Option<UnixStream>),
+    Caller(Place, Option<UnixStream>),
 }
 
 /// The children by process id.
@@ -60,9 +62,12 @@ impl Children {
         self.0.values().any(|child| matches!(child, Child::Keeper))
     }
 
-    /// How many callers are served.
-    pub(super) fn callers(&self) -> usize {
-        self.0.values().filter(|child| matches!(child, Child::Caller(_))).count()
+    /// Whose callers are served.
+    pub(super) fn callers(&self) -> impl Iterator<Item = Place> + Clone {
+        self.0.values().filter_map(|child| match child {
+            Child::Caller(place, _) => Some(*place),
+            Child::Keeper => None,
+        })
     }
 
     pub(super) fn signal_all(&self, signal: i32) {

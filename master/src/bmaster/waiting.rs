@@ -1,12 +1,10 @@
 //! Callers that have not said yet what they want.
 //!
 //! They cost a descriptor and no process, and keep nobody out: only a whole call gets a child. Who says
-//! nothing whole in time is refused, and when too many are silent the one that has been longest goes.
-//!
-//! Callers of the host cannot be told apart by their uid: none is mapped in a master's user namespace, where
-//! the kernel shows 65534 for each.
+//! nothing whole in time is refused. When too many are silent, the account that most of them belong to
+//! loses the one that has been longest: no number of one account's takes the place of another's.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -16,11 +14,11 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use slave_api::{HEADER_BYTES, PAYLOAD_LIMIT_BYTES};
 
-use crate::door::Door;
+use super::places::Place;
 
 /// How long a caller has for its call.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Most callers of one door that are waited for.
+/// Most callers that are waited for: users, and administrators besides.
 pub const WAITING_LIMIT: usize = 128;
 /// How often a call that has come in part is looked at again.
 const PART_PAUSE: Duration = Duration::from_millis(20);
@@ -38,7 +36,7 @@ enum CallProgress {
 
 #[derive(Debug)]
 struct Waiter {
-    door: Door,
+    place: Place,
     stream: UnixStream,
     until: Instant,
     come: CallProgress,
@@ -52,30 +50,39 @@ pub(super) struct Waiting(VecDeque<Waiter>);
 #[derive(Debug)]
 pub(super) enum CallerState {
     /// It has said what it wants.
-    Caller(Door, UnixStream),
+    Caller(Place, UnixStream),
     /// It has said nothing whole in time, or had to go for another.
-    Silent(UnixStream),
+    Silent(Place, UnixStream),
 }
 
 impl Waiting {
     /// One more; who must go for it.
     pub(super) fn admit(
         &mut self,
-        door: Door,
+        place: Place,
         stream: UnixStream,
         now: Instant,
     ) -> Option<CallerState> {
-        let alike = |waiter: &&Waiter| waiter.door == door;
-        let is_full = self.0.iter().filter(alike).count() >= WAITING_LIMIT;
-        let longest = is_full.then(|| self.0.iter().position(|waiter| waiter.door == door));
-        let gone = longest.flatten().and_then(|at| self.0.remove(at));
         self.0.push_back(Waiter {
-            door,
+            place,
             stream,
             until: now + PATIENCE,
             come: CallProgress::Nothing,
         });
-        gone.map(|waiter| CallerState::Silent(waiter.stream))
+        let crowd = self.crowd(place)?;
+        let longest = self.0.iter().position(|waiter| waiter.place == crowd)?;
+        self.0.remove(longest).map(|waiter| CallerState::Silent(waiter.place, waiter.stream))
+    }
+
+    /// Who has most callers of those at the same door as `place`, if they are too many.
+    fn crowd(&self, place: Place) -> Option<Place> {
+        let mut counts = HashMap::new();
+        for waiter in self.0.iter().filter(|waiter| waiter.place.door() == place.door()) {
+            *counts.entry(waiter.place).or_insert(0_usize) += 1;
+        }
+        let too_many = counts.values().sum::<usize>() > WAITING_LIMIT;
+        let most = counts.into_iter().max_by_key(|(_, count)| *count);
+        most.filter(|_| too_many).map(|(place, _)| place)
     }
 
     /// For poll: those of whom nothing has come. One of whom a part has would be ready all the time.
@@ -99,9 +106,13 @@ impl Waiting {
         for mut waiter in std::mem::take(&mut self.0) {
             waiter.come = come(&waiter.stream);
             match waiter.come {
-                CallProgress::Whole => became.push(CallerState::Caller(waiter.door, waiter.stream)),
+                CallProgress::Whole => {
+                    became.push(CallerState::Caller(waiter.place, waiter.stream))
+                }
                 CallProgress::Gone => {}
-                _ if waiter.until <= now => became.push(CallerState::Silent(waiter.stream)),
+                _ if waiter.until <= now => {
+                    became.push(CallerState::Silent(waiter.place, waiter.stream))
+                }
                 _ => self.0.push_back(waiter),
             }
         }
@@ -137,9 +148,19 @@ mod tests {
 
     use super::*;
 
+    const ANNA: Place = Place::User(1000);
+
     fn caller(waiting: &mut Waiting, now: Instant) -> (UnixStream, Option<CallerState>) {
+        caller_of(waiting, ANNA, now)
+    }
+
+    fn caller_of(
+        waiting: &mut Waiting,
+        place: Place,
+        now: Instant,
+    ) -> (UnixStream, Option<CallerState>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let gone = waiting.admit(Door::Users, ours, now);
+        let gone = waiting.admit(place, ours, now);
         (theirs, gone)
     }
 
@@ -153,7 +174,7 @@ mod tests {
             assert!(waiting.sift(now).is_empty());
             theirs.write_all(&[*byte]).unwrap();
         }
-        assert!(matches!(waiting.sift(now)[..], [CallerState::Caller(Door::Users, _)]));
+        assert!(matches!(waiting.sift(now)[..], [CallerState::Caller(ANNA, _)]));
         // What is no call is a child's to refuse.
         let (mut theirs, _) = caller(&mut waiting, now);
         theirs.write_all(b"GET / HTTP/1.1").unwrap();
@@ -168,7 +189,7 @@ mod tests {
         let (mut waiting, now) = (Waiting::default(), Instant::now());
         let mut silent: Vec<_> = (0..WAITING_LIMIT).map(|_| caller(&mut waiting, now).0).collect();
         let (_another, gone) = caller(&mut waiting, now);
-        let Some(CallerState::Silent(mut stream)) = gone else { panic!("nobody went") };
+        let Some(CallerState::Silent(ANNA, mut stream)) = gone else { panic!("nobody went") };
         stream.write_all(b"x").unwrap();
         silent[0].set_nonblocking(true).unwrap();
         assert_eq!(std::io::Read::read(&mut silent[0], &mut [0]).unwrap(), 1);
@@ -178,5 +199,25 @@ mod tests {
         assert_eq!(waiting.descriptors().count(), WAITING_LIMIT - 1);
         // Bytes that come one by one win no time.
         assert_eq!(waiting.sift(now + PATIENCE).len(), WAITING_LIMIT);
+    }
+    #[test]
+    fn an_account_with_many_silent_callers_loses_its_own_for_those_of_others() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        let others: Vec<_> =
+            (1..40).map(|uid| caller_of(&mut waiting, Place::User(uid), now)).collect();
+        let administrator = caller_of(&mut waiting, Place::Administrator, now);
+        let mut own: VecDeque<_> = VecDeque::new();
+        for _ in 0..1000 {
+            let (theirs, gone) = caller(&mut waiting, now);
+            own.push_back(theirs);
+            assert!(matches!(gone, None | Some(CallerState::Silent(ANNA, _))), "{gone:?}");
+        }
+        assert_eq!(waiting.0.len(), WAITING_LIMIT + 1);
+        // One who comes then takes a place of theirs, too.
+        let (theirs, gone) = caller_of(&mut waiting, Place::User(40), now);
+        assert!(matches!(gone, Some(CallerState::Silent(ANNA, _))));
+        drop((others, administrator, theirs));
+        assert!(waiting.sift(now).is_empty());
+        assert_eq!(waiting.0.len(), WAITING_LIMIT - 40);
     }
 }

@@ -4,24 +4,27 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use djinni_api::codec::{Framer, parse_call};
 use djinni_api::master::{Description, Reply, Request, Root, Rubbed, Slave, SlaveState};
+use rustix::io::Errno;
 use rustix::process::Signal;
 use slave_api::FrameReader;
 use slave_api::door::{DoorCall, DoorReply};
 use slave_cell::{Attr, Exit, Mount, MountPoint, Running, Source, Stdio, spawn};
 use slave_sys as raw;
+use slave_sys::callers::{caller_channel, pass_caller};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A `bmaster`, process 1 of its cell; killed when this is dropped.
 pub struct Master {
     directory: tempfile::TempDir,
+    callers: OwnedFd,
     running: Running,
 }
 
@@ -42,10 +45,9 @@ impl Master {
         }
         // The root is made by its own user, who makes mount points in it.
         std::os::unix::fs::chown(&root, Some(100_000), Some(100_000)).unwrap();
-        let doors = ["users", "admin"].map(|name| {
-            let listener = UnixListener::bind(directory.path().join(name)).unwrap();
-            Box::new(listener)
-        });
+        let (callers, users) = caller_channel().unwrap();
+        let admin = UnixListener::bind(directory.path().join("admin")).unwrap();
+        let doors = [users, admin.into()].map(Box::new);
         let program = File::open(env!("CARGO_BIN_EXE_bmaster")).unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
         cell.stdio = Stdio::Inherit;
@@ -62,23 +64,31 @@ impl Master {
             let arguments = arguments.map(|text| CString::new(text).unwrap());
             panic!("{}", raw::execveat(&program, &arguments, &[]));
         });
-        Master { directory, running: running.unwrap() }
-    }
-
-    fn knock(&self, door: &str) -> UnixStream {
-        let stream = UnixStream::connect(self.directory.path().join(door)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+        Master { directory, callers, running: running.unwrap() }
     }
 
     /// A user's connection.
     pub fn users(&self) -> UnixStream {
-        self.knock("users")
+        self.user(1000)
+    }
+
+    /// The connection of the user `uid`, as the supervisor passes it on.
+    pub fn user(&self, uid: u32) -> UnixStream {
+        let (stream, theirs) = UnixStream::pair().unwrap();
+        // The queue is short, and the master may still be starting.
+        while let Err(errno) = pass_caller(&self.callers, &theirs, uid) {
+            assert_eq!(errno, Errno::AGAIN);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 
     /// The administrator's.
     pub fn admin(&self) -> UnixStream {
-        self.knock("admin")
+        let stream = UnixStream::connect(self.directory.path().join("admin")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 
     /// What it has logged.

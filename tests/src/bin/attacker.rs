@@ -8,6 +8,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat};
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use slave_sys::{self as raw, Change, FsContext, attr, cwd, ns};
 
 const MS_REMOUNT: u64 = 32;
@@ -32,6 +35,8 @@ const USAGE: &str = "usage: attacker VERB [ARGUMENT]...
   socket FAMILY                make a socket of the address family of this number
   hoard                        as a plain user in a further user namespace, take all inotify instances
                                there are, print how many, and keep them until standard input ends
+  callers send|close           take bmaster's copy of the channel by which callers come, and send a
+                               descriptor to the other end, or close it for both
   ids                          print its effective user id
 Example: attacker clear ro /";
 
@@ -56,6 +61,7 @@ fn main() {
         ["userns"] => raw::unshare(ns::USER),
         ["socket", family] => socket(family.parse().unwrap_or_default()),
         ["hoard"] => return hoard(),
+        ["callers", what] => abuse_channel(what),
         ["clock"] => told("clock_settime", set_clock()),
         ["ids"] => return println!("{}", rustix::process::geteuid().as_raw()),
         _ => {
@@ -69,6 +75,20 @@ fn main() {
             eprintln!("{error}");
             println!("{}", raw::errno_name(error.errno()));
         }
+    }
+}
+
+/// What root of a master can do with the socket by which the supervisor passes callers on.
+fn abuse_channel(what: &str) -> raw::Result<()> {
+    let failed = |call| move |errno| raw::Error::new(call, "1", errno);
+    let first = pidfd_open(Pid::INIT, PidfdFlags::empty()).map_err(failed("pidfd_open"))?;
+    let mut copies =
+        (3..64).filter_map(|number| pidfd_getfd(&first, number, PidfdGetfdFlags::empty()).ok());
+    let channel = copies.find(|fd| raw::callers::is_caller_channel(fd));
+    let channel = channel.ok_or_else(|| raw::Error::new("pidfd_getfd", "1", Errno::NOENT))?;
+    match what {
+        "send" => raw::callers::pass_caller(&channel, &first, 0).map_err(failed("sendmsg")),
+        _ => shutdown(&channel, Shutdown::Both).map_err(failed("shutdown")),
     }
 }
 
