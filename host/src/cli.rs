@@ -126,29 +126,38 @@ enum ImageCommand {
 
 #[derive(Debug, Subcommand)]
 enum ArchiveCommand {
-    /// Add Debian sources and their build dependencies to a share
-    #[command(
-        after_help = "Example:\n  bhost archive add debian hello sed=4.9-1 ./mine_1-1.dsc --from debian-12"
-    )]
+    /// Add sources and their build dependencies to a share: of Debian, or of RPM repositories
+    #[command(after_help = ADD_EXAMPLES)]
     Add(AddArguments),
 }
+
+const ADD_EXAMPLES: &str = "\
+Examples:
+  bhost archive add debian hello sed=4.9-1 ./mine_1-1.dsc --from debian-12
+  bhost archive add fedora ./mine-1-1.src.rpm --dist upstream.toml --image fedora-builder";
 
 #[derive(Debug, Args)]
 struct AddArguments {
     /// A share, as the masters' policies call it, or its directory
     share: String,
-    /// Sources of the archive (NAME, NAME=VERSION), or files (*.dsc)
+    /// Sources of Debian's archive (NAME, NAME=VERSION), or files (*.dsc); or source packages of RPM (*.src.rpm)
     #[arg(required = true, value_name = "SOURCE")]
     wanted: Vec<String>,
     /// Debian release, where the share is empty: debian-12, debian-13
     #[arg(long, value_name = "BASE")]
     from: Option<String>,
-    /// Debian packages that the roots of your dist have besides build-essential and fakeroot
+    /// Packages besides: for Debian those of your dist's sets, for RPM what a spec asks for while it is built
     #[arg(long, value_name = "PKG,...", value_delimiter = ',')]
     include: Vec<String>,
     /// Take apt sources from this file (*.sources or *.list) instead of the host's own; repeatable
     #[arg(long, value_name = "FILE")]
     sources: Vec<PathBuf>,
+    /// File of a dist of mach: its repositories, keys and checks, and the sets that its roots have (RPM)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "sources"])]
+    dist: Option<PathBuf>,
+    /// Image with rpm, dnf and createrepo-c, in which mach resolves and verifies (RPM)
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "sources"])]
+    image: Option<ImageName>,
 }
 
 #[derive(Debug, Args)]
@@ -290,8 +299,16 @@ impl ImageCommand {
 
 impl From<AddArguments> for archive::Order {
     fn from(arguments: AddArguments) -> Self {
-        let AddArguments { share, wanted, from, include, sources } = arguments;
-        Self { share, sources: wanted, base: from, packages: include, apt_sources: sources }
+        let AddArguments { share, wanted, from, include, sources, dist, image } = arguments;
+        Self {
+            share,
+            sources: wanted,
+            base: from,
+            packages: include,
+            apt_sources: sources,
+            dist,
+            image,
+        }
     }
 }
 

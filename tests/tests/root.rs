@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod root_abuse;
+mod root_archive;
 mod root_attacks;
 mod root_bounds;
 mod root_check;

@@ -1,4 +1,5 @@
-//! Parts of Debian's archive that slaves read as a share: what the builds of sources need is added.
+//! Parts of archives that slaves read as a share: what the builds of sources need is added. Here Debian's
+//! archive; RPM repositories in [`rpm`].
 //!
 //! ```text
 //!   SHARE/debian/{dists,pool}     the archive's signed indexes, whole, and a part of its packages
@@ -13,10 +14,12 @@
 mod apt;
 mod index;
 mod pool;
+mod rpm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use djinni_api::ImageName;
 use djinni_plan::places::Places;
 use djinni_plan::{config, load};
 use serde::Serialize;
@@ -46,6 +49,10 @@ pub struct Order {
     pub packages: Vec<String>,
     /// Files of apt sources; none: the host's own.
     pub apt_sources: Vec<PathBuf>,
+    /// For RPM: the file of a dist, whose repositories are fetched from.
+    pub dist: Option<PathBuf>,
+    /// For RPM: the image whose package manager resolves.
+    pub image: Option<ImageName>,
 }
 
 /// What has come of it.
@@ -68,8 +75,8 @@ pub struct ArchiveUpdate {
 pub struct AddedSource {
     /// As it was given.
     pub source: String,
-    /// The name of its `.dsc` in the share.
-    pub dsc: String,
+    /// The name of its `.dsc` or `.src.rpm` in the share.
+    pub file: String,
 }
 
 /// A source that was not.
@@ -85,22 +92,34 @@ pub struct FailedSource {
 /// others out; an error is what concerns all of them, and leaves the share as it was but for packages
 /// that no index of it names yet.
 pub fn add(places: &Places, order: &Order) -> Result<ArchiveUpdate> {
-    crate::image::checked_packages(&order.packages)?;
-    order.sources.iter().try_for_each(|source| checked_source(source))?;
     let directory = directory(places, &order.share)?;
     load::only_root_may_change_directory(&directory).map_err(|error| {
         Error::new(directory.display(), error, "slaves believe what stands there")
     })?;
-    let suite = suite(&directory, order.base.as_deref())?;
+    let is_rpm = order.dist.is_some() || order.sources.iter().any(|source| rpm::is_source(source));
+    match is_rpm {
+        true => rpm::add(places, order, &directory),
+        false => add_debian(order, &directory),
+    }
+}
+
+fn add_debian(order: &Order, directory: &Path) -> Result<ArchiveUpdate> {
+    crate::image::checked_packages(&order.packages)?;
+    order.sources.iter().try_for_each(|source| checked_source(source))?;
+    if directory.join("repodata").exists() {
+        let what = "it holds an RPM repository";
+        return Err(Error::new(directory.display(), what, "use another share for Debian"));
+    }
+    let suite = suite(directory, order.base.as_deref())?;
     let interrupts = Interrupts::hold_back()?;
-    let locked = ImageDirectory::lock(&directory)?;
+    let locked = ImageDirectory::lock(directory)?;
     let staging = locked.staging("archive")?;
     let mut progress = Progress::new();
     progress.step("read the archive's metadata");
     let sources = Sources::collect(suite, &order.apt_sources)?;
     let apt = Apt::new(&staging, &sources, &interrupts)?;
-    let mut adding = Update { apt, pool: Pool::new(&directory, &staging)?, progress };
-    let added = adding.all(order, &directory, &staging);
+    let mut adding = Update { apt, pool: Pool::new(directory, &staging)?, progress };
+    let added = adding.all(order, directory, &staging);
     adding.progress.finish();
     staging.close()?;
     added
@@ -139,7 +158,7 @@ impl Update<'_> {
         for source in &order.sources {
             self.progress.step(format!("add {source}"));
             match self.one(source, &directory.join("sources"), staging)? {
-                Ok(dsc) => sources.push(AddedSource { source: source.clone(), dsc }),
+                Ok(file) => sources.push(AddedSource { source: source.clone(), file }),
                 Err(why) => failed.push(FailedSource { source: source.clone(), why }),
             }
         }

@@ -47,7 +47,7 @@ pub fn added(added: &ArchiveUpdate, json: bool) {
     print(added, json, |added| {
         let mut text = String::new();
         for one in &added.sources {
-            text += &format!("{}\n", added.directory.join("sources").join(&one.dsc).display());
+            text += &format!("{}\n", added.directory.join("sources").join(&one.file).display());
         }
         text
     });

@@ -40,6 +40,8 @@ pub struct ProgramExit {
 const TAIL_LINES: usize = 40;
 const TICK_MS: i64 = 200;
 const SIGKILL: i32 = 9;
+/// As a shell's status where there is no such program.
+const NOT_STARTED: i32 = 127;
 
 impl Confined {
     /// Runs it to its end. `on_line` is told each line it writes (standard output and error alike)
@@ -48,31 +50,9 @@ impl Confined {
     pub fn run(
         &self,
         interrupts: &Interrupts,
-        mut on_line: impl FnMut(Option<&str>),
+        on_line: impl FnMut(Option<&str>),
     ) -> Result<ProgramExit> {
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .concerning("make a pipe for", &self.program)?;
-        let child = slave_sys::clone3(ns::MOUNT | ns::PID | ns::IPC, None)
-            .concerning("start", &self.program)?;
-        let pid = match child {
-            Cloned::Child => self.become_program(&writer),
-            Cloned::Parent { pid, .. } => pid,
-        };
-        drop(writer);
-        let mut given_up = false;
-        let tail = follow(reader, |line| {
-            if !given_up && interrupts.has_come() {
-                given_up = true;
-                // It may have ended by itself this moment; with it ends all that it started.
-                let _ = slave_sys::kill(pid, SIGKILL);
-            }
-            on_line(line);
-        });
-        let status = slave_sys::wait_for(pid).concerning("wait for", &self.program)?;
-        if given_up {
-            return Err(interrupted(&self.program.display().to_string()));
-        }
-        Ok(ProgramExit { status: slave_sys::shell_status(status), tail })
+        in_namespaces(&self.program, interrupts, on_line, || self.become_program())
     }
 
     /// [`Confined::run`], with a failure turned into an [`Error`] about `subject`.
@@ -96,38 +76,15 @@ impl Confined {
         Err(Error::new(subject.display(), what, remedy))
     }
 
-    fn become_program(&self, output: &OwnedFd) -> ! {
-        let error = match self.enter(output) {
-            Err(error) => error,
-            Ok((arguments, environment)) => {
-                let path = c_string(self.program.as_os_str().as_bytes());
-                slave_sys::execve(&path, &arguments, &environment)
-            }
-        };
-        // The pipe is where the parent listens; when even that fails the status has to do.
-        let _ = rustix::io::write(output, format!("{error}\n").as_bytes());
-        slave_sys::exit_now(127)
-    }
-
-    fn enter(&self, output: &OwnedFd) -> slave_sys::Result<(Vec<CString>, Vec<CString>)> {
-        slave_sys::set_parent_death_signal(rustix::process::Signal::KILL)?;
-        slave_sys::reset_signals()?;
-        let private = u64::from(
-            (rustix::mount::MountPropagationFlags::PRIVATE
-                | rustix::mount::MountPropagationFlags::REC)
-                .bits(),
-        );
-        slave_sys::mount("", "/", "", private, "")?;
-        slave_sys::mount("proc", "/proc", "proc", 0, "")?;
-        let null = File::open("/dev/null")
-            .map_err(|e| slave_sys::Error::from_io("open", "\"/dev/null\"", &e))?;
-        slave_sys::place_descriptor(&null, 0)?;
-        slave_sys::place_descriptor(output.as_fd(), 1)?;
-        slave_sys::place_descriptor(output.as_fd(), 2)?;
-        let name = self.program.as_os_str().as_bytes();
+    /// Its status, where it could not be started.
+    fn become_program(&self) -> i32 {
+        let path = c_string(self.program.as_os_str().as_bytes());
         let words = self.arguments.iter().map(|word| word.as_bytes());
-        let arguments = std::iter::once(name).chain(words).map(c_string).collect();
-        Ok((arguments, self.variables().iter().map(|text| c_string(text.as_bytes())).collect()))
+        let name = std::iter::once(self.program.as_os_str().as_bytes());
+        let arguments: Vec<CString> = name.chain(words).map(c_string).collect();
+        let environment: Vec<CString> =
+            self.variables().iter().map(|text| c_string(text.as_bytes())).collect();
+        said(&slave_sys::execve(&path, &arguments, &environment))
     }
 
     fn variables(&self) -> Vec<String> {
@@ -143,8 +100,72 @@ impl Confined {
     }
 }
 
+/// Runs `main` as process 1 of mount, process and IPC namespaces of its own, in which nothing is mounted
+/// for others to see; what it returns is the status. `on_line`, `interrupts` and the caller's threads: as
+/// for [`Confined::run`]. `name`: what errors call it.
+pub fn in_namespaces(
+    name: &Path,
+    interrupts: &Interrupts,
+    mut on_line: impl FnMut(Option<&str>),
+    main: impl FnOnce() -> i32,
+) -> Result<ProgramExit> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .concerning("make a pipe for", name)?;
+    let child = slave_sys::clone3(ns::MOUNT | ns::PID | ns::IPC, None).concerning("start", name)?;
+    let pid = match child {
+        Cloned::Child => match enter(&writer) {
+            Ok(()) => slave_sys::exit_now(main()),
+            Err(error) => {
+                // The pipe is where the parent listens; when even that fails the status has to do.
+                let _ = rustix::io::write(&writer, format!("{error}\n").as_bytes());
+                slave_sys::exit_now(NOT_STARTED)
+            }
+        },
+        Cloned::Parent { pid, .. } => pid,
+    };
+    drop(writer);
+    let mut given_up = false;
+    let tail = follow(reader, |line| {
+        if !given_up && interrupts.has_come() {
+            given_up = true;
+            // It may have ended by itself this moment; with it ends all that it started.
+            let _ = slave_sys::kill(pid, SIGKILL);
+        }
+        on_line(line);
+    });
+    let status = slave_sys::wait_for(pid).concerning("wait for", name)?;
+    if given_up {
+        return Err(interrupted(&name.display().to_string()));
+    }
+    Ok(ProgramExit { status: slave_sys::shell_status(status), tail })
+}
+
+/// The child's side of [`in_namespaces`], before its `main`.
+fn enter(output: &OwnedFd) -> slave_sys::Result<()> {
+    slave_sys::set_parent_death_signal(rustix::process::Signal::KILL)?;
+    slave_sys::reset_signals()?;
+    let private = u64::from(
+        (rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC)
+            .bits(),
+    );
+    slave_sys::mount("", "/", "", private, "")?;
+    slave_sys::mount("proc", "/proc", "proc", 0, "")?;
+    let null = File::open("/dev/null")
+        .map_err(|e| slave_sys::Error::from_io("open", "\"/dev/null\"", &e))?;
+    slave_sys::place_descriptor(&null, 0)?;
+    slave_sys::place_descriptor(output.as_fd(), 1)?;
+    slave_sys::place_descriptor(output.as_fd(), 2)?;
+    Ok(())
+}
+
+/// Tells the parent of [`in_namespaces`] why its child cannot go on; the child's status.
+pub fn said(error: &dyn std::fmt::Display) -> i32 {
+    let _ = rustix::io::write(rustix::stdio::stdout(), format!("{error}\n").as_bytes());
+    NOT_STARTED
+}
+
 /// Bytes up to the first NUL; none of ours holds one.
-fn c_string(bytes: &[u8]) -> CString {
+pub fn c_string(bytes: &[u8]) -> CString {
     CString::new(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).unwrap_or_default()
 }
 

@@ -12,6 +12,7 @@ pub mod attest;
 pub mod chain;
 pub mod chroot;
 pub mod clean;
+pub mod collect;
 pub mod dnf;
 pub mod fetch;
 pub mod rebuild;

@@ -35,6 +35,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "djinni-api",
             "djinni-log",
             "djinni-plan",
+            "mach-core",
             "master",
             "slave-api",
             "slave-cell",

@@ -266,6 +266,30 @@ pub enum Verb {
     Status,
     /// Bring the repository over the results of a dist up to date
     Repository,
+    /// Bring the packages that a collection lacks of the dist's sets and of what sources require
+    Collect {
+        /// The collection: a directory of packages; what it has does not come again
+        #[arg(long, value_name = "DIR")]
+        have: PathBuf,
+        /// Where the packages go
+        #[arg(long, value_name = "DIR")]
+        into: PathBuf,
+        /// Packages besides
+        #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
+        include: Vec<String>,
+        /// Source packages
+        #[arg(value_name = "FILE")]
+        sources: Vec<PathBuf>,
+    },
+    /// Make the index (repodata) of a collection
+    Index {
+        /// Where it goes
+        #[arg(long, value_name = "DIR")]
+        into: PathBuf,
+        /// The collection
+        #[arg(value_name = "DIR")]
+        collection: PathBuf,
+    },
     /// List the dists there are, or check these
     Dists {
         /// Names, or paths of files
@@ -321,6 +345,8 @@ impl Verb {
             | Self::Scrub { .. }
             | Self::Status
             | Self::Repository
+            | Self::Collect { .. }
+            | Self::Index { .. }
             | Self::Dists { .. }
             | Self::Provenance { .. }
             | Self::Sbom { .. }

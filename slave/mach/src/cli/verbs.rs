@@ -17,6 +17,7 @@ use mach::attest::{self, Format};
 use mach::chain::child::{self, Call};
 use mach::chroot::{self, Command, RootContents};
 use mach::clean::{self, Scope};
+use mach::collect;
 use mach::rebuild::deb;
 use mach::rebuild::source_package::{SourcePackage, beside};
 use mach::rebuild::{self, spec};
@@ -77,11 +78,10 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Error> {
             let (dist, area) = prepare(arguments)?;
             fetch::verb::fetch(&area, &dist, options, &call).map(|()| 0)
         }
-        Verb::Repository => {
-            let (dist, area) = prepare(arguments)?;
-            repository::update(&area, &dist).map(|()| 0)
-        }
-        Verb::Clean { .. }
+        Verb::Repository
+        | Verb::Collect { .. }
+        | Verb::Index { .. }
+        | Verb::Clean { .. }
         | Verb::Scrub { .. }
         | Verb::Status
         | Verb::Dists { .. }
@@ -89,14 +89,27 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Error> {
         | Verb::Sbom { .. }
         | Verb::Unlock
         | Verb::Completions { .. }
-        | Verb::Other(_) => run_without_dist(arguments),
+        | Verb::Other(_) => run_without_root(arguments, options),
     }
 }
 
 /// The verbs that make no root.
-fn run_without_dist(arguments: &Arguments) -> Result<u8, Error> {
+fn run_without_root(arguments: &Arguments, options: &Options) -> Result<u8, Error> {
     let area = || Area::open(&arguments.common.area);
     match &arguments.verb {
+        Verb::Collect { have, into, include, sources } => {
+            let (dist, area) = prepare(arguments)?;
+            let order = collect::Order { have, into, include, sources };
+            collect::collect(&area, &dist, options, &order).map(|()| 0)
+        }
+        Verb::Index { into, collection } => {
+            let (dist, area) = prepare(arguments)?;
+            collect::index(&area, &dist, collection, into).map(|()| 0)
+        }
+        Verb::Repository => {
+            let (dist, area) = prepare(arguments)?;
+            repository::update(&area, &dist).map(|()| 0)
+        }
         Verb::Clean { all } => clean::clean(&area()?, *all).map(|()| 0),
         Verb::Scrub { all: true } => clean::scrub(&area()?, Scope::All).map(|()| 0),
         Verb::Scrub { all: false } => {

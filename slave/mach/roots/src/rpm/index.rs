@@ -6,10 +6,13 @@ use std::path::Path;
 
 use mach_core::error::{Cause, Error, OnPath};
 use mach_core::explain;
+use mach_core::repo::repomd;
 use mach_core::rpm::source::is_plain;
 use mach_core::text;
 use mach_run::area::entries;
 use mach_run::cells::{self, Program, Streams};
+use mach_run::files::{copy_of, open_regular};
+use mach_run::remove;
 use rustix::fs::{AtFlags, CWD, FileType};
 use slave_cell::Cell;
 
@@ -47,6 +50,60 @@ pub fn rpms(context: &Context<'_>, aside: &Path, before: Option<&Path>) -> Resul
     let (from, to) = (out.join("repodata"), aside.join("repodata"));
     judge(&from)?;
     fs::rename(&from, &to).on("put in place", &to)
+}
+
+/// Makes in `into` the `repodata/` of all packages below `directory` that are not sources. Nothing is made,
+/// and the answer is false, where the index in `directory` says the same already.
+///
+/// The files of that index are in the new one too: whoever has read its `repomd.xml` finds what it names.
+pub fn collection(context: &Context<'_>, directory: &Path, into: &Path) -> Result<bool, Error> {
+    let to = into.join("repodata");
+    remove::tree(&to)?;
+    let skeleton = context.run.path.join("indexer");
+    cells::make_skeleton(&skeleton, &[])?;
+    let out = context.run.directory("index")?;
+    let cell = cells::solver(&skeleton, &[(PACKAGES.to_owned(), directory.to_owned())], &out, true);
+    let packages = format!("{}/{PACKAGES}", cells::REPOSITORIES);
+    let fixed = ["--no-database", "--excludes", "*.src.rpm", "--excludes", "*.nosrc.rpm"];
+    let mut argv: Vec<String> = fixed.map(str::to_owned).into();
+    argv.extend(["--outputdir".to_owned(), cells::STATE.to_owned()]);
+    let before = read_index(&directory.join("repodata"))?;
+    if before.is_some() {
+        let words = ["--update", "--keep-all-metadata", "--update-md-path", &packages];
+        argv.extend(words.map(str::to_owned));
+    }
+    argv.push(packages);
+    create(context, cell, argv, "the packages of this share")?;
+    let from = out.join("repodata");
+    judge(&from)?;
+    let before = before.unwrap_or_default();
+    if read_index(&from)?.as_ref() == Some(&before) {
+        return Ok(false);
+    }
+    for file in &before {
+        let (old, new) = (directory.join(&file.place), out.join(&file.place));
+        if !new.exists() && old.is_file() {
+            copy_of(&old, &new)?;
+        }
+    }
+    fs::create_dir_all(into).on("make the directory", into)?;
+    fs::rename(&from, &to).on("put in place", &to)?;
+    Ok(true)
+}
+
+/// The files that the index in `repodata` lists; `None` if there is none.
+fn read_index(repodata: &Path) -> Result<Option<Vec<repomd::MetadataEntry>>, Error> {
+    let path = repodata.join("repomd.xml");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let opened = open_regular(&path).map_err(std::io::Error::other).on("open", &path)?;
+    opened.take(SAID_LIMIT_BYTES).read_to_end(&mut bytes).on("read", &path)?;
+    repomd::listed(&bytes).map(Some).map_err(|why| {
+        let what = format!("{} cannot be used: {why}", path.display());
+        Error::new(Cause::Root, what, "remove that directory: the index is made anew")
+    })
 }
 
 /// Has createrepo_c make an index of `what` in `cell`, which leaves no package out.

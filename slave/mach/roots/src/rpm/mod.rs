@@ -1,5 +1,6 @@
 //! Roots of RPM packages: dnf resolves, rpm installs, createrepo_c makes indexes.
 
+pub mod collect;
 mod dnf;
 pub mod index;
 pub mod install;

@@ -1,0 +1,202 @@
+//! From the working area of a cell into a share: files judged by descriptor, copied, then named.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Dir, Mode, OFlags, RenameFlags, openat, renameat_with};
+
+use super::super::pool::open_to_slaves;
+use crate::error::{Concerning, Error, Result};
+
+const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+/// More packages or files of an index than any share has.
+const FILES_LIMIT: usize = 1 << 20;
+
+/// Whether `name` may be the name of a file in a share.
+pub fn is_plain(name: &str) -> bool {
+    name.len() <= 255
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._+~^-,:@=".contains(c))
+}
+
+/// The source packages of a share, sorted.
+pub fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let mut found: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "rpm")).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Copies a regular file of the host to `to`, readable for all.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = openat(CWD, from, flags, Mode::empty()).concerning("open", from)?;
+    write(&mut File::from(file), from, to).map(drop)
+}
+
+/// Copies what `file` has, if it is a regular one; its size.
+fn write(file: &mut File, name: &Path, to: &Path) -> Result<u64> {
+    if !file.metadata().concerning("look at", name)?.is_file() {
+        return Err(Error::new(name.display(), "not a regular file", "give the file itself"));
+    }
+    let mut copy = File::create(to).concerning("write", to)?;
+    let size_bytes = io::copy(file, &mut copy).concerning("copy to", to)?;
+    copy.set_permissions(fs::Permissions::from_mode(0o644)).concerning("open to slaves", to)?;
+    copy.sync_all().concerning("write", to)?;
+    Ok(size_bytes)
+}
+
+/// Gives the whole file `from` its name in `directory`.
+pub fn put(from: &Path, directory: &Path, name: &str) -> Result<()> {
+    if !directory.exists() {
+        fs::create_dir_all(directory).concerning("make", directory)?;
+        open_to_slaves(directory)?;
+    }
+    let to = directory.join(name);
+    fs::rename(from, &to).concerning("put in place", &to)?;
+    sync(directory)
+}
+
+/// Copies what a cell has collected in `from` to `packages`; how many there were, and their size. `scratch`: a
+/// name for a copy in the making.
+pub fn all(
+    from: &Path,
+    scratch: &Path,
+    packages: &Path,
+    mut on_package: impl FnMut(),
+) -> Result<(usize, u64)> {
+    let Some((directory, names)) = listed(from)? else { return Ok((0, 0)) };
+    let mut bytes = 0;
+    for name in &names {
+        on_package();
+        let path = from.join(name);
+        if !name.ends_with(".rpm") || packages.join(name).exists() {
+            return Err(odd(&path));
+        }
+        bytes += write(&mut open(&directory, &path, name)?, &path, scratch)?;
+        put(scratch, packages, name)?;
+    }
+    Ok((names.len(), bytes))
+}
+
+/// Exchanges the index of the share for that which a cell has made at `made`, if it has made one. `staged`: a
+/// name for the copy.
+pub fn publish(made: &Path, staged: &Path, share: &Path) -> Result<()> {
+    let Some((directory, names)) = listed(made)? else { return Ok(()) };
+    fs::create_dir(staged).concerning("make", staged)?;
+    for name in &names {
+        let path = made.join(name);
+        write(&mut open(&directory, &path, name)?, &path, &staged.join(name))?;
+    }
+    open_to_slaves(staged)?;
+    sync(staged)?;
+    let to = share.join("repodata");
+    let flags = if to.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+    renameat_with(CWD, staged, CWD, &to, flags).concerning("show", &to)?;
+    sync(share)
+}
+
+/// A directory that a cell may have made, and the names in it.
+fn listed(path: &Path) -> Result<Option<(OwnedFd, Vec<String>)>> {
+    let directory = match openat(CWD, path, READ | OFlags::DIRECTORY, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        opened => opened.concerning("open", path)?,
+    };
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&directory).concerning("list", path)? {
+        let name = entry.concerning("list", path)?.file_name().to_string_lossy().into_owned();
+        if name == "." || name == ".." {
+            continue;
+        }
+        if !is_plain(&name) || names.len() == FILES_LIMIT {
+            return Err(odd(&path.join(name)));
+        }
+        names.push(name);
+    }
+    names.sort();
+    Ok(Some((directory, names)))
+}
+
+/// A regular file of one name in `directory`.
+fn open(directory: &OwnedFd, path: &Path, name: &str) -> Result<File> {
+    let opened = openat(directory, name, READ | OFlags::NONBLOCK, Mode::empty());
+    let file = File::from(opened.map_err(|_| odd(path))?);
+    let about = file.metadata().concerning("look at", path)?;
+    if about.is_file() && about.nlink() == 1 { Ok(file) } else { Err(odd(path)) }
+}
+
+fn odd(path: &Path) -> Error {
+    let what = format!("the cell left {:?}, which it should not have made", path.display());
+    let remedy =
+        "remove its directory and try again; if it comes again, do not trust the source package";
+    Error::new("archive add", what, remedy)
+}
+
+fn sync(directory: &Path) -> Result<()> {
+    File::open(directory).and_then(|it| it.sync_all()).concerning("sync", directory)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    type Make<'a> = &'a dyn Fn(&Path);
+
+    #[test]
+    fn what_a_cell_left_besides_packages_never_comes_into_a_share() {
+        let directory = tempfile::tempdir().unwrap();
+        let [area, share] = ["area", "share"].map(|name| directory.path().join(name));
+        let secret = directory.path().join("secret");
+        fs::write(&secret, "secret").unwrap();
+        let scratch = directory.path().join("scratch");
+        let take = || all(&area, &scratch, &share, || ());
+        assert_eq!(take().unwrap(), (0, 0), "nothing was collected");
+        let odd: [(&str, Make<'_>); 5] = [
+            ("a.rpm", &|path| symlink(&secret, path).unwrap()),
+            ("a.rpm", &|path| fs::hard_link(&secret, path).unwrap()),
+            ("a.rpm", &|path| fs::create_dir(path).unwrap()),
+            ("a.txt", &|path| fs::write(path, "x").unwrap()),
+            (".a.rpm", &|path| fs::write(path, "x").unwrap()),
+        ];
+        for (name, make) in odd {
+            fs::create_dir(&area).unwrap();
+            make(&area.join(name));
+            assert!(take().unwrap_err().to_string().contains("should not have made"), "{name}");
+            fs::remove_dir_all(&area).unwrap();
+            assert!(!share.exists());
+        }
+        symlink(directory.path(), &area).unwrap();
+        take().unwrap_err();
+        fs::remove_file(&area).unwrap();
+        fs::create_dir(&area).unwrap();
+        fs::write(area.join("a-1-1.noarch.rpm"), "whole").unwrap();
+        assert_eq!(take().unwrap(), (1, 5));
+        assert_eq!(fs::read_to_string(share.join("a-1-1.noarch.rpm")).unwrap(), "whole");
+        // What is there is never replaced.
+        fs::write(area.join("a-1-1.noarch.rpm"), "other").unwrap();
+        take().unwrap_err();
+        assert_eq!(fs::read_to_string(share.join("a-1-1.noarch.rpm")).unwrap(), "whole");
+    }
+
+    #[test]
+    fn an_index_takes_the_place_of_the_one_before_in_one_step() {
+        let directory = tempfile::tempdir().unwrap();
+        let [made, share] = ["made", "share"].map(|name| directory.path().join(name));
+        fs::create_dir(&share).unwrap();
+        publish(&made, &directory.path().join("staged-0"), &share).unwrap();
+        for text in ["one", "two"] {
+            fs::create_dir_all(&made).unwrap();
+            fs::write(made.join("repomd.xml"), text).unwrap();
+            publish(&made, &directory.path().join(text), &share).unwrap();
+            assert_eq!(fs::read_to_string(share.join("repodata/repomd.xml")).unwrap(), text);
+        }
+    }
+}
