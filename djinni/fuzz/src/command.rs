@@ -51,8 +51,8 @@ pub fn holds(target: &Target, corpus: &Path) {
     let failure = outcome.failure.as_deref().map(String::from_utf8_lossy);
     assert!(failure.is_none(), "'tests/fuzz --seed {seed}' repeats it; input: {failure:?}");
     assert!(outcome.executions > 100, "{}: {outcome:?}", target.name);
-    // A corpus that nothing accepts shows nothing.
-    assert!(outcome.accepted * 100 > outcome.executions, "{}: {outcome:?}", target.name);
+    // Changed inputs that nothing accepts show nothing. How many are accepted is chance in so short a time.
+    assert!(outcome.accepted > accepted as u64, "{}: {outcome:?}", target.name);
 }
 
 fn fuzz(target: &Target, corpus: &Path, seconds: u64, seed: u64) -> Result<(), String> {
