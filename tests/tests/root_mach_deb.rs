@@ -215,7 +215,7 @@ fn failures(djinni: &Djinni) {
     // What no index can hold is told by the build that makes it.
     let latin = made(djinni, "latin", "", "printf ' \\374\\n' >>debian/control");
     let ran = rebuild_given(djinni, &[&latin], &out).ended_with(1);
-    ran.complains(&["latin_1_all.deb is no usable package: its fields are not UTF-8"]);
+    ran.complains(&["latin_1_all.deb is not a usable package: its fields are not UTF-8"]);
     let curious = "test $$(id -u) = 1000\ntest ! -e /mnt/shares\ntest ! -e /build/results\n\
                    ! touch /usr/x\n! grep -v -e Inter -e face -e lo: /proc/net/dev\ntest $$(umask) = 0022";
     let curious = made(djinni, "curious", "", curious);

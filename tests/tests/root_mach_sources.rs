@@ -290,7 +290,7 @@ fn a_source_package_is_rebuilt_from_a_url(djinni: &Djinni) {
     );
     let said = with_server(djinni, &[whole, spec], &script);
     for wanted in [
-        "nobody vouches for it",
+        "no digest vouches for it",
         "bare: 1\n",
         &format!("its sha256 is {right}, wanted was {zeros}"),
         "wrong: 1\n",

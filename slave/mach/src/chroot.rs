@@ -19,7 +19,7 @@ use crate::rebuild;
 use crate::rebuild::build_env::{self, BuildEnv};
 use crate::rebuild::spec_query::SpecQuery;
 
-/// What is to be run in a root.
+/// A command to run in a root.
 #[derive(Debug, Clone, Default)]
 pub struct Command {
     /// As the user who builds, under the conditions of a build; else as root of the slave.
@@ -44,12 +44,12 @@ pub fn run(
     })
 }
 
-/// What a root is to have beside the dist's sets.
+/// Contents of a root in addition to the dist's sets.
 #[derive(Debug)]
 pub enum RootContents<'a> {
-    /// What a person names.
+    /// Packages named by the user.
     Needs(&'a Needs),
-    /// What the spec of a source requires there, under the options of the call.
+    /// Build requirements of a source's spec, under the options of the call.
     RequiredBy(&'a Source),
 }
 

@@ -1,4 +1,4 @@
-//! `clean` and `scrub`: what a person wants gone. What somebody uses stays and is told.
+//! `clean` and `scrub` delete caches. Entries in use are kept and reported.
 //!
 //! | verb          | layers      | solvers' caches | kept root | downloads, ccache | results   |
 //! |---------------|-------------|-----------------|-----------|-------------------|-----------|
@@ -86,7 +86,7 @@ fn rootish(area: &Area, run: &Run, whose: Scope<'_>) -> Result<usize, Error> {
     }
     mach_run::remove::tree(&area.failed())?;
     for path in entries(&area.layers())? {
-        // One without a manifest that can be read is nobody's.
+        // A layer without a readable manifest belongs to no dist.
         if read_manifest(&path).is_none_or(|manifest| whose.has(&manifest.dist)) {
             let key = name_of(&path);
             removed += told(remove_layer(area, run, &key)?, &path);

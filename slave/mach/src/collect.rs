@@ -15,7 +15,7 @@ use mach_run::progress::Progress;
 
 use crate::source;
 
-/// What is to be collected.
+/// A request to collect packages.
 #[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
     /// The collection: what it has does not come again.

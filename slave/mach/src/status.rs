@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::repository;
 
-/// What `mach status --json` prints.
+/// Output of `mach status --json`.
 #[derive(Debug, Serialize)]
 struct Status {
     schema: u32,
@@ -23,7 +23,7 @@ struct Status {
     /// Sorted by last use, the latest first.
     layers: Vec<LayerStatus>,
     caches: Caches,
-    /// What the last failed or kept build left, if anything.
+    /// The kept root of the last failed or kept build, if any.
     kept_root: Option<String>,
     /// Runs that are under way.
     runs: Vec<String>,
@@ -44,7 +44,7 @@ struct LayerStatus {
     dist: String,
     parent: Option<String>,
     made: String,
-    /// What making it took.
+    /// Time to make it.
     seconds: f64,
     /// Packages of the root that ends with this layer.
     packages: usize,
@@ -57,16 +57,16 @@ struct LayerStatus {
     used: Option<SystemTime>,
 }
 
-/// What else is kept, in bytes.
+/// Sizes of the other caches, in bytes.
 #[derive(Debug, Serialize)]
 struct Caches {
-    /// What solvers keep, and their answers.
+    /// Caches of solvers, and their answers.
     solvers_bytes: u64,
     /// Metadata of repositories elsewhere.
     metadata_bytes: u64,
     /// Packages that were fetched.
     packages_bytes: u64,
-    /// What compilers have made.
+    /// The compiler cache.
     ccache_bytes: u64,
 }
 
@@ -142,7 +142,7 @@ fn layers_of(area: &Area) -> Result<Vec<LayerStatus>, Error> {
     Ok(found)
 }
 
-/// Whether somebody has the lock; asked only of what is there, as asking makes the lock's file.
+/// Whether a process holds the lock; asked only of what is there, as asking makes the lock's file.
 fn is_locked(area: &Area, name: &str) -> Result<bool, Error> {
     match area.lock(name, FlockOperation::NonBlockingLockExclusive) {
         Ok(_) => Ok(false),

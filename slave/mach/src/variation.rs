@@ -1,4 +1,4 @@
-//! What a second build changes: all that must not get into a package.
+//! Variation of a second build: conditions that must not influence a package.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -13,7 +13,7 @@ const AHEAD: Duration = Duration::from_secs(398 * 86_400);
 /// Printed where the clock could not be moved.
 pub const TIME_NOT_VARIED: &str = "time not varied";
 
-/// What the second build is given, as far as a slave without privileges can give it.
+/// Conditions of the second build, as far as an unprivileged slave can set them.
 ///
 /// Its programs are told a later time (`cells/clock.rs`); what the kernel writes itself, time stamps of
 /// files, is later by what the first build took, a second at least. Which order directories have is the
@@ -100,7 +100,7 @@ impl BuildConditions {
         program.argv = words.into_iter().map(str::to_owned).chain(argv).collect();
     }
 
-    /// What rpm notes of such a build in a source package, and what stands there after a build for
+    /// Values that rpm records of such a build in a source package, and those after a build for
     /// `dist` as it is.
     pub fn noted(&self, dist: &Dist) -> Names {
         Names(vec![(self.user.clone(), dist.builder.user.clone())])
@@ -137,7 +137,7 @@ impl BuildConditions {
 /// A second build: its conditions, and whether they could be met.
 #[derive(Debug)]
 pub struct Variation {
-    /// What is changed.
+    /// The varied conditions.
     pub conditions: BuildConditions,
     /// Whether every program had the clock that the conditions give it.
     pub clock_moved: Cell<bool>,

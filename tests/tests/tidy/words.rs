@@ -1,6 +1,6 @@
 //! What must stand in no file of ours: places of one machine, and hosts that packages come from.
 
-use crate::{below, files, none};
+use crate::{below, files, none, texts};
 
 /// Beginnings of paths that only one developer's machine has, put together so that this file does
 /// not hold them itself.
@@ -62,4 +62,45 @@ fn tidy_scripts_can_be_run() {
         }
     }
     none(odd, "scripts that are not executable, or the reverse");
+}
+
+/// Where all docstrings and messages are in plain words: a docstring does not begin with a relative clause, and
+/// a negation is "is not a".
+const PLAIN: &str = "slave/mach/";
+const RELATIVES: [&str; 6] = ["What", "Who", "Whose", "Whom", "Whoever", "Whatever"];
+/// The text of `--help`: the man page has the same words.
+const HELP: &str = "slave/mach/src/cli/arguments.rs";
+
+/// Whether `line` says of a thing that it "is no" other thing. "There is no" and "no longer" are good English.
+fn is_no(line: &str) -> bool {
+    let negates = |at: usize| {
+        let (before, after) = (&line[..at], &line[at + " is no ".len()..]);
+        !before.to_lowercase().ends_with("there") && !after.starts_with("longer")
+    };
+    line.match_indices(" is no ").any(|(at, _)| negates(at))
+}
+
+#[test]
+fn tidy_docstrings_and_messages_of_mach_are_in_plain_words() {
+    let mut odd = Vec::new();
+    for (path, text) in texts(".rs") {
+        let name = below(&path);
+        if !name.starts_with(PLAIN) {
+            continue;
+        }
+        let mut is_first = true;
+        for (at, line) in text.lines().enumerate() {
+            let doc = line.trim_start();
+            let doc = doc.strip_prefix("///").or_else(|| doc.strip_prefix("//!"));
+            let word = doc.and_then(|doc| doc.split_whitespace().next()).unwrap_or_default();
+            if is_first && name != HELP && RELATIVES.contains(&word) {
+                odd.push(format!("{name}:{}: begins with {word:?}: name the thing", at + 1));
+            }
+            if is_no(line) {
+                odd.push(format!("{name}:{}: \"is no\": write \"is not a\"", at + 1));
+            }
+            is_first = doc.is_none();
+        }
+    }
+    none(odd, "words that are not plain");
 }

@@ -1,10 +1,10 @@
-//! What mach says when it cannot go on: what failed and on what, why, what to do.
+//! Errors as shown to users: failure, subject, reason, remedy.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-/// What class of trouble ended the work; decides the exit status and stands in `record.json`.
+/// Class of an error; decides the exit status and is written to `record.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The command line, or a dist file.
@@ -33,7 +33,7 @@ pub enum Cause {
     Resource,
     /// It took longer than it may.
     Time,
-    /// Somebody else is at work on it, or what it needs is used up for a moment.
+    /// Another process uses it, or a resource is exhausted for a moment.
     Busy,
     /// The user ended it.
     Interrupted,
@@ -100,13 +100,13 @@ impl Cause {
 /// A failure, as it is shown and recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// Whose doing.
+    /// Its class.
     pub cause: Cause,
-    /// What failed, on what, and why; one line.
+    /// The failure, its subject and the reason; one line.
     pub what: String,
     /// Further lines: nearest names, last lines of a log.
     pub details: Vec<String>,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -142,7 +142,7 @@ impl Error {
     }
 }
 
-/// What to do when the working area is full.
+/// Remedy for a full working area.
 pub const DISK_FULL_REMEDY: &str =
     "free room with 'mach clean', remove old results, or give the slave a larger area";
 

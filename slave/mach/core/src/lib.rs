@@ -1,6 +1,6 @@
 //! mach's knowledge without its deeds: formats of packages and repositories, dists, options, what logs tell.
 //!
-//! Whatever parses bytes that a packager, a repository or a build has written is here, and takes them
+//! All parsers of bytes that a packager, a repository or a build has written are here, and take them
 //! from a slice, a string or a reader.
 //!
 //! Architecture invariant: nothing here opens a path, starts a process or asks for the time.

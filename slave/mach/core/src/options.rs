@@ -1,14 +1,14 @@
-//! What the command line asks of a build, whatever the verb and the kind of package.
+//! Build options from the command line, for all verbs and both package families.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Whether anything may be asked of the network (`--offline`). Files of the slave are no network.
+/// Whether anything may be asked of the network (`--offline`). Files of the slave do not count as network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// It may.
     Allowed,
-    /// What is not here already is an error.
+    /// A file that is not cached is an error.
     Offline,
 }
 
@@ -35,7 +35,7 @@ pub enum Parts {
     Arch,
 }
 
-/// What is asked of every build of one call. `default()` is a plain `mach rebuild`.
+/// Options of all builds of one call. `default()` is a plain `mach rebuild`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// `-k`: the root of the build is kept for `mach chroot --last`, also when it went well.

@@ -23,7 +23,7 @@ pub struct Package {
     pub size_bytes: u64,
 }
 
-/// What a resolver has found: every package of a root, sorted by NEVRA.
+/// Answer of a resolver: every package of a root, sorted by NEVRA.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resolution {
@@ -39,7 +39,7 @@ impl Resolution {
         Self { packages }
     }
 
-    /// What this set has and `base` lacks: what must be installed on top of `base`.
+    /// Packages of this set that `base` lacks; they must be installed on top of `base`.
     pub fn beyond(&self, base: &Resolution) -> Vec<&Package> {
         let is_new =
             |package: &&Package| base.packages.iter().all(|other| other.sha256 != package.sha256);

@@ -10,7 +10,7 @@ const BYTES: &[(char, u64)] = &[('T', 1 << 40), ('G', 1 << 30), ('M', 1 << 20), 
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let refuse = || format!("{text:?} is no duration: write it as 45s, 90m, 1h30m or 3h");
+    let refuse = || format!("{text:?} is not a duration: write it as 45s, 90m, 1h30m or 3h");
     if let Ok(seconds @ 1..) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
     }
@@ -34,7 +34,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn size_bytes(text: &str) -> Result<u64, String> {
-    let refuse = || format!("{text:?} is no size: write it as 20G, 512M or a number of bytes");
+    let refuse = || format!("{text:?} is not a size: write it as 20G, 512M or a number of bytes");
     let (digits, factor) = match text.chars().last().and_then(|c| scale(BYTES, c)) {
         Some(factor) => (&text[..text.len() - 1], factor),
         None => (text, 1),

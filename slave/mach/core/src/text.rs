@@ -1,6 +1,6 @@
 //! Text for a terminal: made harmless, cut to a width, coloured; the lines that people see.
 //!
-//! What a build prints was written by somebody nobody has to trust: nothing of it may steer a terminal.
+//! The output of a build is untrusted: none of it may reach a terminal as a control sequence.
 
 use std::time::Duration;
 
@@ -30,27 +30,27 @@ impl Style {
         }
     }
 
-    /// What is being worked on.
+    /// The subject of the work.
     pub fn strong(self, text: &str) -> String {
         self.paint("1", text)
     }
 
-    /// What may be overlooked.
+    /// Secondary text.
     pub fn faint(self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    /// What went well.
+    /// Success.
     pub fn good(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// What failed.
+    /// Failure.
     pub fn bad(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
-    /// What neither failed nor was done.
+    /// Neither success nor failure.
     pub fn doubtful(self, text: &str) -> String {
         self.paint("33", text)
     }
@@ -83,7 +83,7 @@ pub fn clean(line: &str) -> String {
     text
 }
 
-/// A text of ours as a person may see it, which may hold names that somebody else chose.
+/// Escapes a text of ours, which may hold untrusted names, for display.
 pub fn harmless(text: &str) -> String {
     printable_lines(&text.replace('\t', " "))
 }
@@ -173,10 +173,10 @@ pub fn ended(subject: &str, name: &str, time: Duration, note: &str, style: Style
     format!("{}: {name:<NAME_WIDTH$} {:>9}  {note}", style.strong(subject), elapsed(time))
 }
 
-/// What is known of a phase that goes on.
+/// State of a running phase.
 #[derive(Debug, Clone, Copy)]
 pub struct Running<'a> {
-    /// What is being worked on.
+    /// The subject of the work.
     pub subject: &'a str,
     /// The phase.
     pub name: &'a str,

@@ -1,4 +1,4 @@
-//! What packages say of themselves.
+//! Fuzz targets for the headers and control data of packages.
 
 use std::path::Path;
 

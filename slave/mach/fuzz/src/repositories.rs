@@ -1,4 +1,4 @@
-//! What repositories and other people's servers say.
+//! Fuzz targets for the metadata of repositories and the answers of servers.
 
 use mach_core::deb::output;
 use mach_core::repo::keyring::Keyring;
@@ -75,7 +75,7 @@ fn reads_as_itself(url: &Url) {
     }
 }
 
-/// What apt prints.
+/// Output of apt.
 pub fn apt(input: &[u8]) -> bool {
     let text = String::from_utf8_lossy(input);
     let _ = (output::versions(&text), output::installed(&text));

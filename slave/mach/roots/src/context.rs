@@ -1,4 +1,4 @@
-//! What the work on one source has at hand: the area, a run's scratch, the dist, its repositories.
+//! Context of one build: the area, a run's scratch, the dist, its repositories.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -46,15 +46,15 @@ pub struct RepositoryState {
 /// The question to a solver: what a root is to hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What the root has already, all of which it keeps (in a newer version where a chain has one).
+    /// Packages already in the root; it keeps all (in a newer version where a chain has one).
     pub base: &'a Resolution,
     /// Packages by name.
     pub names: &'a [String],
     /// Requirements, as a source states them.
     pub wanted: &'a [Capability],
-    /// What must not be there.
+    /// Conflicts: packages that must not be there.
     pub conflicts: &'a [Capability],
-    /// What this chain has built so far.
+    /// Repository of the packages that this chain has built so far.
     pub chain: Option<&'a RepositoryState>,
 }
 
@@ -84,7 +84,7 @@ pub struct Context<'a> {
     pub dist: &'a Dist,
     /// Its repositories.
     pub repositories: &'a [RepositoryState],
-    /// What goes to the person who waits.
+    /// Display for the user.
     pub progress: &'a Progress,
     /// Whether anything may be fetched.
     pub network: Network,

@@ -122,7 +122,7 @@ fn check(path: &Path, package: &Package) -> Result<(), Error> {
         );
         Error::new(Cause::Root, what, "make the repository's metadata anew, or fetch it again")
     };
-    // Whoever keeps the repository may have put a FIFO or a device there.
+    // The owner of the repository may have put a FIFO or a device there.
     let mut file = open_regular(path).map_err(refuse)?;
     let size_bytes = file.metadata().on("look at", path)?.len();
     if size_bytes != package.size_bytes {

@@ -1,8 +1,8 @@
-//! What others of a chain will yield that a source does not see when it is built.
+//! Provides of sources of a chain that are not built yet.
 //!
 //! Some requirements show only then: what macros of a required package bring, what
 //! `%generate_buildrequires` finds out. If another source yields one of them, the dist's package of that
-//! name would be taken in its place, and nobody would know: the build ends instead, lacking a
+//! name would silently be taken in its place: the build ends instead, lacking a
 //! dependency, and the chain tries it again when the others are done.
 
 use std::fs;
@@ -13,7 +13,7 @@ use mach_core::rpm::evr::Capability;
 use mach_core::rpm::rich::Rich;
 use mach_core::rpm::source::Needs;
 
-/// What one source will yield.
+/// Expected provides of one source.
 pub type PendingProvides = Vec<(Capability, String)>;
 
 /// The file beside a view, which is a repository of its own.
@@ -31,7 +31,7 @@ pub fn write<'a>(
     fs::write(&path, text).on("write", &path)
 }
 
-/// What was left for the build that sees `view`.
+/// Reads the file that the chain wrote for the build that sees `view`.
 pub fn read(view: &Path) -> Result<PendingProvides, Error> {
     let path = path(view);
     match path.exists() {
@@ -90,7 +90,7 @@ mod tests {
         let what = refused("(make and m4 >= 2)").unwrap_err();
         assert!(what.contains("m4 >= 2) is what m4-9-1 of this chain yields"), "{what}");
         assert!(refused("pkgconfig(x) > 1").is_err());
-        // Other versions; what is no need.
+        // Other versions, and lines that are not capabilities.
         for fine in ["make", "m4 < 2", "(m4 or flex)", "(flex if m4)"] {
             assert_eq!(refused(fine), Ok(()), "{fine}");
         }

@@ -1,4 +1,4 @@
-//! How a build root comes about: layer on layer, each resolved, obtained, installed, kept.
+//! Build roots: stacks of layers, each resolved, obtained, installed and cached.
 //!
 //! ```text
 //!   minimal ◀── base ◀── build ◀── dependencies        (each an overlay's lower directory)

@@ -28,7 +28,7 @@ fn path_of(store: Store<'_>, key: &str) -> PathBuf {
     store.area.resolutions().join(format!("{key}.json"))
 }
 
-/// What cannot be read is asked anew.
+/// An answer that cannot be read is a cache miss.
 fn remembered(store: Store<'_>, key: &str) -> Option<Resolution> {
     let path = path_of(store, key);
     let known = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
@@ -36,7 +36,7 @@ fn remembered(store: Store<'_>, key: &str) -> Option<Resolution> {
     Some(known)
 }
 
-/// By a rename, so that nobody reads half of it.
+/// By an atomic rename, so that no process reads half of it.
 fn remember(store: Store<'_>, key: &str, found: &Resolution) -> Result<(), Error> {
     let directory = store.area.resolutions();
     fs::create_dir_all(&directory).on("make the directory", &directory)?;

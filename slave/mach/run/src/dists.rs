@@ -51,7 +51,7 @@ fn unknown(given: &str) -> Error {
     )
 }
 
-/// A dist that `-r` would find, and whether it could be used.
+/// A dist that `-r` would find, and whether it is usable.
 #[derive(Debug, Serialize)]
 pub struct DistEntry {
     /// Its name: of the file, or of the built-in one.
@@ -62,7 +62,7 @@ pub struct DistEntry {
     pub manager: Option<Manager>,
     /// Its summary; none when it is wrong.
     pub summary: Option<String>,
-    /// What is wrong with it.
+    /// The error in it.
     pub trouble: Option<String>,
     /// Directories and keys that it names and this slave has not.
     pub lacks: Vec<String>,

@@ -3,7 +3,7 @@
 //! `http://`, `https://` and `file://`. A digest is compared while the bytes pass; what does not match
 //! never gets its name. Proxies and credentials are deliberately absent: no variable of the environment
 //! and no part of a URL steers mach. What a server may do better a moment later is tried again
-//! (`retry.rs`), whoever fetches.
+//! (`retry.rs`), for all callers.
 //!
 //! Architecture invariant: nothing here leaves a thread behind, as a process with threads makes no cell.
 
@@ -32,7 +32,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(3600);
 /// Before a file is asked for the second time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a file must be, and who is to blame when it is not.
+/// Expected properties of a file, and the cause to report if it differs.
 #[derive(Debug, Clone)]
 pub struct Expect {
     /// Each must match; several of one algorithm contradict each other unless equal.
@@ -131,7 +131,7 @@ fn broke_off(url: &dyn Display, after_bytes: u64, why: &str, expect: &Expect) ->
     DownloadError::transient(Error::new(expect.cause, what, remedy))
 }
 
-/// What is read from a server or a file.
+/// A response body or a file.
 struct Body {
     reader: Box<dyn Read>,
     /// Whether nothing but the end of the connection says where it ends.
@@ -229,7 +229,7 @@ fn copy(
 fn judge(url: &dyn Display, sums: Sums, expect: &Expect) -> Result<Fetched, Error> {
     let is_bytes = sums.size_bytes();
     let sha256 = sums.judge().map_err(|mismatch| {
-        let remedy = "somebody changed it, or the digest is of another version: trust neither until \
+        let remedy = "the file was changed, or the digest is of another version: trust neither until \
                       you know which";
         let what = format!("{url} is not what it must be: {mismatch}");
         Error::new(expect.cause, what, remedy)

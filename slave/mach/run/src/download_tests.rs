@@ -39,7 +39,7 @@ fn expect() -> Expect {
     Expect { first_pause: Duration::from_millis(5), ..Expect::new(Cause::Source, 1000) }
 }
 
-/// What comes of fetching this into an empty directory, and the names in it afterwards.
+/// Result of a download into an empty directory, and the names in it afterwards.
 fn fetch(url: &str, expect: &Expect) -> (Result<Fetched, Error>, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let to = directory.path().join("file");
@@ -156,7 +156,7 @@ fn refusals_of_servers_say_which_and_what_to_do() {
     let said = refused(&format!("http://{address}/x"), &expect());
     assert!(said.contains(&format!("{address} answers 404 Not Found")), "{said}");
     assert!(said.contains("is the URL right?"), "{said}");
-    // Nobody listens on a port that was just given back.
+    // No server listens on a port that was just closed.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let said = refused(&format!("http://{free}/x"), &expect());
     assert!(said.contains(&format!("no connection to {free}")), "{said}");

@@ -1,4 +1,4 @@
-//! Regular files that somebody else may have put there: opened without waiting, copied with their digest.
+//! Untrusted regular files: opened without waiting, copied with their digest.
 
 use std::fs::File;
 use std::io::Write;

@@ -28,12 +28,12 @@ pub fn watch() -> Result<(), Error> {
     Ok(())
 }
 
-/// Readable when such a signal has come; `None` where nobody watches.
+/// Readable when such a signal has come; `None` if signals are not watched.
 pub fn descriptor() -> Option<BorrowedFd<'static>> {
     SIGNALS.get().map(AsFd::as_fd)
 }
 
-/// The failure of whoever was interrupted, now or before.
+/// The error of an interrupted call.
 pub fn check() -> Result<(), Error> {
     if let Some(signal) = descriptor().and_then(raw::next_signal) {
         CAME.store(signal, Ordering::Relaxed);

@@ -24,11 +24,11 @@ use crate::time::rfc3339;
 pub const NAME: &str = "last";
 const MANIFEST: &str = "kept.json";
 
-/// What is known of a kept root.
+/// Manifest of a kept root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeptRoot {
-    /// What was built in it.
+    /// The package that was built in it.
     pub package: String,
     /// For which dist.
     pub dist: String,
@@ -87,7 +87,7 @@ pub fn path(area: &Area) -> PathBuf {
 /// Keeps what a build has left in the scratch of its run, in place of what was kept before.
 ///
 /// # Errors
-/// [`Cause::Busy`] when somebody is in the root that was kept before.
+/// [`Cause::Busy`] if the previous kept root is in use.
 pub fn keep(store: Store<'_>, kept: &KeptRoot, upper: &Path) -> Result<(), Error> {
     let Store { area, run, .. } = store;
     let _lock = area.lock(NAME, FlockOperation::NonBlockingLockExclusive)?;
@@ -114,7 +114,7 @@ pub fn keys(area: &Area) -> Vec<String> {
     read(area).map_or_else(Vec::new, |kept| kept.layers)
 }
 
-/// What is known of the kept root; `None` when there is none.
+/// Manifest of the kept root; `None` if there is no kept root.
 pub fn read(area: &Area) -> Option<KeptRoot> {
     serde_json::from_slice(&fs::read(path(area).join(MANIFEST)).ok()?).ok()
 }
@@ -122,11 +122,11 @@ pub fn read(area: &Area) -> Option<KeptRoot> {
 /// A kept root that is in use.
 #[derive(Debug)]
 pub struct LockedRoot {
-    /// What is known of it.
+    /// Its manifest.
     pub kept: KeptRoot,
     /// Its directory: `upper`, `home`, `tmp`, `var-tmp`.
     pub path: PathBuf,
-    /// What it stands on, uppermost first.
+    /// Its parent layers, uppermost first.
     pub lower: Vec<PathBuf>,
     _locks: Vec<Lock>,
 }
@@ -134,13 +134,13 @@ pub struct LockedRoot {
 /// Opens the kept root.
 ///
 /// # Errors
-/// There is none; somebody is in it; a layer that it stands on is gone.
+/// There is no kept root; it is in use; one of its parent layers was removed.
 pub fn open(area: &Area) -> Result<LockedRoot, Error> {
     let lock =
         area.lock(NAME, FlockOperation::NonBlockingLockExclusive).map_err(
             |failure| match failure.cause {
                 Cause::Busy => {
-                    let what = "another mach is in the root of the last build";
+                    let what = "another mach uses the root of the last build";
                     Error::new(Cause::Busy, what, "try again when it has ended")
                 }
                 _ => failure,
@@ -156,8 +156,12 @@ pub fn open(area: &Area) -> Result<LockedRoot, Error> {
         locks.push(area.lock(key, FlockOperation::LockShared)?);
         let layer = area.layers().join(key);
         if read_manifest(&layer).is_none() {
-            let what = format!("layer {key}, that the last root stands on, has been removed");
-            return Err(Error::new(Cause::Root, what, "build again, it is made anew"));
+            let what = format!("layer {key}, a parent of the kept root, was removed");
+            return Err(Error::new(
+                Cause::Root,
+                what,
+                "build again: mach then makes the layer again",
+            ));
         }
         lower.push(layer.join("root"));
     }

@@ -31,9 +31,9 @@ mod durable;
 
 pub use durable::settle;
 
-/// What layers may take when neither the dist nor the command line says.
+/// Default size limit of all layers.
 pub const LAYERS_SIZE_BYTES: u64 = 20 << 30;
-/// The name of the lock that is shared by whoever has packages installed that were fetched.
+/// Name of the lock that processes share while they install fetched packages.
 pub const PACKAGES_LOCK: &str = "packages";
 
 /// Changes whenever mach makes roots in another way, so that old layers are no longer found.
@@ -42,7 +42,7 @@ const KEY_LENGTH: usize = 24;
 /// The file in a layer's directory that describes it.
 const MANIFEST: &str = "layer.json";
 
-/// What a layer is for.
+/// Purpose of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LayerKind {
@@ -50,11 +50,11 @@ pub enum LayerKind {
     Bootstrap,
     /// A root with the dist's set `minimal`.
     Minimal,
-    /// What the set `base` adds to it.
+    /// Packages of the set `base`.
     Base,
-    /// What the set `build` adds to that.
+    /// Packages of the set `build`.
     Build,
-    /// What requirements of sources add to that.
+    /// Build requirements of sources.
     Dependencies,
 }
 
@@ -103,23 +103,23 @@ impl LayerKey {
     }
 }
 
-/// What is known of a layer.
+/// Manifest of a layer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The layer's key.
     pub key: String,
-    /// What it is for.
+    /// Its purpose.
     pub kind: LayerKind,
     /// The dist it belongs to.
     pub dist: String,
-    /// The key of the layer it stands on.
+    /// Key of the parent layer.
     pub parent: Option<String>,
     /// When it was made.
     pub made: String,
     /// How long that took.
     pub seconds: f64,
-    /// What it takes on the disk.
+    /// Its size on the disk.
     pub size_bytes: u64,
     /// Every package of the root that ends with this layer.
     pub root: Resolution,
@@ -133,7 +133,7 @@ pub struct Manifest {
 pub struct Layer {
     /// Its directory.
     pub path: PathBuf,
-    /// What is known of it.
+    /// Its manifest.
     pub manifest: Manifest,
     /// Whether it was there already.
     pub cached: bool,
@@ -198,11 +198,11 @@ pub fn read_manifest(layer: &Path) -> Option<Manifest> {
     serde_json::from_slice(&text).ok().filter(|manifest| durable::is_intact(layer, manifest))
 }
 
-/// What a new layer is made of.
+/// Plan of a new layer.
 pub struct LayerPlan<'a> {
     /// The name of the dist that it belongs to.
     pub dist: &'a str,
-    /// The layer it stands on.
+    /// The parent layer.
     pub parent: Option<&'a Layer>,
     /// Every package of the root that ends with it.
     pub root: &'a Resolution,
@@ -222,7 +222,7 @@ pub fn find_or_make(
     }
     let lock = area.lock(key.as_str(), FlockOperation::LockExclusive)?;
     if complete(&area.layers().join(key.as_str()), key).is_some() {
-        // Somebody made it while we waited for the lock.
+        // Another process made it while we waited for the lock.
         drop(lock);
         return open(area, key, true)?.ok_or_else(|| vanished(key.as_str()));
     }

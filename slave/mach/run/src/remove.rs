@@ -1,4 +1,4 @@
-//! Removing a tree that a build, or a package, may have made to hurt whoever removes it: what a killed
+//! Removing a tree that a build, or a package, may have made to attack the remover: what a killed
 //! run left is removed at every start, so one that cannot be removed would end the working area.
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use crate::area::{Area, Run};
 
-/// What layers, kept root, sweep and answers need of their caller.
+/// Context of layers, kept root, cache eviction and answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Store<'a> {
     /// The working area.

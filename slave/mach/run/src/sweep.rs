@@ -60,7 +60,7 @@ pub fn bound(store: Store<'_>) -> Result<Vec<String>, Error> {
         remove_locked(area, run, &path, &format!("repository-{name}"))?;
     }
     for path in surplus_by_count(&area.resolutions(), RESOLUTIONS)? {
-        // Somebody else may have been first; who reads it now has it open or asks anew.
+        // Another process may have been first; a reader has it open already or asks again.
         let _ = fs::remove_file(path);
     }
     Ok(removed)
@@ -129,7 +129,7 @@ fn least_recently_used_first(held: &[Candidate]) -> Vec<&Candidate> {
     order
 }
 
-/// Removes a layer, unless somebody uses it; whether it went.
+/// Removes a layer unless it is in use; returns whether it was removed.
 pub fn remove_layer(area: &Area, run: &Run, key: &str) -> Result<bool, Error> {
     let went = remove_locked(area, run, &area.layers().join(key), key)?;
     if went {
@@ -138,7 +138,7 @@ pub fn remove_layer(area: &Area, run: &Run, key: &str) -> Result<bool, Error> {
     Ok(went)
 }
 
-/// Removes what the lock `name` is for, unless somebody has it; whether it went.
+/// Removes the entry of the lock `name` unless the lock is held; returns whether it was removed.
 pub fn remove_locked(area: &Area, run: &Run, path: &Path, name: &str) -> Result<bool, Error> {
     let lock = match area.lock(name, FlockOperation::NonBlockingLockExclusive) {
         Ok(lock) => lock,
@@ -173,14 +173,14 @@ pub fn is_of_solver(path: &Path) -> bool {
     ["dnf-", "dnf5-", "apt-"].iter().any(|prefix| name_of(path).starts_with(prefix))
 }
 
-/// What a directory holds beyond the `keep` that were used last.
+/// Entries of a directory except the `keep` most recently used.
 fn surplus_by_count(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, Error> {
     let mut found = by_last_use(directory)?;
     found.truncate(found.len().saturating_sub(keep));
     Ok(found.into_iter().map(|(_, path, _)| path).collect())
 }
 
-/// What a directory holds: last use, path and size, least recently used first.
+/// Entries of a directory: last use, path and size, least recently used first.
 fn by_last_use(directory: &Path) -> Result<Vec<(SystemTime, PathBuf, u64)>, Error> {
     let found = entries(directory)?.into_iter().filter_map(|path| {
         let metadata = fs::symlink_metadata(&path).ok()?;
@@ -201,7 +201,7 @@ fn is_latest(copy: &Path) -> bool {
     last.is_ok_and(|sha256| sha256.starts_with(digits))
 }
 
-/// Metadata that nobody has used for a day, but for what is remembered as a repository's latest.
+/// Evicts metadata unused for a day, except a repository's latest.
 fn outdated(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let Some(yesterday) = SystemTime::now().checked_sub(METADATA_AGE) else {
         return Ok(Vec::new());

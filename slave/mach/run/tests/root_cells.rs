@@ -234,7 +234,7 @@ fn proc_is_masked(area: &Path) {
     overlay.unmount().unwrap();
 }
 
-/// What could take the cell's `/proc` off what lies below it, from a user namespace of one's own.
+/// System calls that could uncover the mount below the cell's `/proc`, from a user namespace of one's own.
 const UNCOVER: &str = r#"
 umount /proc && echo UNMOUNTED; umount -l /proc && echo DETACHED
 mkdir -p /tmp/a /tmp/b

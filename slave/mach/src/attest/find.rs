@@ -51,7 +51,7 @@ fn newest(area: &Area, name: &str) -> Result<(PathBuf, Record), Error> {
             continue;
         }
         for run in entries(&package)?.into_iter().rev() {
-            // What is no run, or was written by another version, is not what was asked for.
+            // Skip other directories, and records of another version.
             let Ok(record) = record::read(&run) else { continue };
             if !record.is_built() {
                 continue;
@@ -108,7 +108,7 @@ fn open(path: &Path) -> Result<File, Error> {
     };
     match file.metadata().on("look at", path)?.is_file() {
         true => Ok(file),
-        false => Err(changed(path, "is no regular file")),
+        false => Err(changed(path, "is not a regular file")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What mach tells of a build to those who were not there: where its packages come from, what is in them.
+//! Attestations of a build: provenance and bills of materials.
 //!
 //! ```text
 //! RUN-DIR | PACKAGE ──find──▶ record.json ──check──▶ Attested ──▶ provenance | SPDX | CycloneDX ──▶ JSON
@@ -31,7 +31,7 @@ use serde_json::Value;
 
 use crate::record::Record;
 
-/// What URIs of ours begin with; `etc/doc/PROVENANCE.md` says what each means.
+/// Prefix of our URIs; `etc/doc/PROVENANCE.md` defines each.
 const URI: &str = "urn:djinni:mach";
 
 /// A build record whose files were compared with their digests.
@@ -39,11 +39,11 @@ const URI: &str = "urn:djinni:mach";
 pub struct Attested {
     /// Its record.
     pub record: Record,
-    /// What its packages say of themselves, by file name.
+    /// Headers of its packages, by file name.
     pub headers: BTreeMap<String, Header>,
 }
 
-/// What a package says of itself.
+/// Header fields of a package.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
     /// One line.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Attested, URI, purl};
 use crate::record::{FileKind, InputFile, PackageRecord, Record, ResultFile};
 
-/// What was built from what, how, by what.
+/// The provenance statement: results, inputs, parameters, builder.
 pub fn statement(attested: &Attested, of_this_run: bool) -> Value {
     let record = &attested.record;
     json!({
@@ -33,7 +33,7 @@ fn subject(file: &ResultFile) -> Value {
     json!({"name": file.name, "digest": {"sha256": file.sha256}})
 }
 
-/// What whoever asked for the build has chosen.
+/// Parameters chosen by the caller of the build.
 fn external(record: &Record) -> Value {
     let sources: Vec<Value> = record.inputs.sources.iter().map(source).collect();
     json!({
@@ -51,7 +51,7 @@ fn source(file: &InputFile) -> Value {
     })
 }
 
-/// What follows from that and from the dist.
+/// Parameters derived from those and from the dist.
 fn internal(record: &Record) -> Value {
     json!({
         "arch": record.dist.arch,

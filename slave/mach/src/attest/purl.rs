@@ -37,7 +37,7 @@ pub fn parts(kind: Kind, nevra: &str) -> Option<Parts<'_>> {
     }
 }
 
-/// The package URL of a package of `dist`; `None` for a NEVRA that is none.
+/// The package URL of a package of `dist`; `None` if `nevra` is not a valid NEVRA.
 pub fn of(kind: Kind, nevra: &str, dist: &str) -> Option<String> {
     let Parts { name, epoch, version, arch } = parts(kind, nevra)?;
     // The vendor, as the types rpm and deb want it: the first word of the dist's name.

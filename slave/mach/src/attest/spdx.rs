@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Attested, Header, URI, license, purl};
 use crate::record::{FileKind, InputFile, PackageRecord, Record, ResultFile};
 
-/// What SPDX calls a fact that nobody has stated.
+/// SPDX's value for an unknown fact.
 const NO_ASSERTION: &str = "NOASSERTION";
 
 /// Results, their sources and the packages of the root, and how they hang together.
@@ -40,7 +40,7 @@ pub fn document(attested: &Attested) -> Value {
     document
 }
 
-/// Whether it is a thing that somebody takes; `.changes` and `.buildinfo` tell of one build.
+/// Whether the file is a deliverable; `.changes` and `.buildinfo` describe one build.
 fn is_described(file: &ResultFile) -> bool {
     !matches!(file.kind, FileKind::Changes | FileKind::Buildinfo)
 }
@@ -90,7 +90,7 @@ fn result(attested: &Attested, file: &ResultFile) -> Value {
     value
 }
 
-/// What the package says of itself.
+/// Fields from the package's header.
 fn describe(value: &mut Value, header: &Header) {
     if let Some(summary) = &header.summary {
         value["summary"] = summary.as_str().into();
@@ -105,7 +105,7 @@ fn describe(value: &mut Value, header: &Header) {
     }
 }
 
-/// Whether whoever made the package wrote an address there, and no more.
+/// Whether the field is an e-mail address and nothing else.
 pub fn is_web_address(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let fine = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#@!$&'()*+,;=%".contains(c);

@@ -21,14 +21,14 @@ const LINE_LIMIT_BYTES: usize = 1 << 20;
 const PIECE_BYTES: usize = 64 << 10;
 const SAID_LIMIT: usize = 15;
 
-/// What each child is told, whichever source it builds.
+/// Arguments that every child gets.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// The dist, as it was named.
     pub dist: String,
     /// The working area.
     pub area: PathBuf,
-    /// What is asked of every build.
+    /// Options of every build.
     pub options: Options,
 }
 
@@ -47,7 +47,7 @@ impl Call {
 
 /// The options of a build as words of a command line.
 fn options(options: &Options) -> Vec<String> {
-    // Destructured, so that a new option does not compile until somebody has thought of it here.
+    // Destructured, so that a new option does not compile until it is handled here.
     // How a chain goes on is the parent's business alone.
     let Options { keep, force, collect, release, defines, with, without, target, .. } = options;
     let Options { nocheck, short_circuit, offline, network, ccache, lint, verify, .. } = options;

@@ -105,7 +105,7 @@ struct Work {
     failure: Option<Error>,
 }
 
-/// What a chain has at hand while it goes on.
+/// State of a running chain.
 struct Driver<'a> {
     call: &'a Call,
     given: &'a [SourcePackage],
@@ -113,7 +113,7 @@ struct Driver<'a> {
     order: Order,
     schedule: Schedule,
     rows: Vec<Row>,
-    /// What each will yield, as far as its spec tells.
+    /// Expected packages of each source, as far as its spec tells.
     yields: Vec<Vec<Capability>>,
     /// The packages that each has yielded.
     packages: Vec<Vec<PathBuf>>,
@@ -219,7 +219,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Ends the children; what they were at is no failure of theirs.
+    /// Ends the children; their unfinished work is not a failure.
     fn interrupted(&mut self, failure: Error) -> Error {
         self.screen.show(&[]);
         self.works.iter().for_each(|work| work.running.interrupt());

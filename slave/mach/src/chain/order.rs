@@ -15,13 +15,13 @@ use mach_core::rpm::rich::Rich;
 /// A source, as far as order goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
-    /// What people call it: name, version, release.
+    /// Its display name: name, version, release.
     pub name: String,
     /// Its BuildRequires.
     pub requires: Vec<Capability>,
-    /// What its packages will provide.
+    /// Capabilities that its packages will provide.
     pub provides: Vec<Capability>,
-    /// What its packages will require where they are installed.
+    /// Runtime requirements of its packages.
     pub passes_on: Vec<Capability>,
     /// It is for other machines, so nothing comes of it.
     pub is_excluded: bool,
@@ -30,7 +30,7 @@ pub struct Node {
 /// Why one waits for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
-    /// Who waits.
+    /// The source that waits.
     pub later: usize,
     /// For whom.
     pub earlier: usize,
@@ -47,7 +47,7 @@ pub struct Order {
     pub sequence: Vec<usize>,
     /// For whom each waits, directly.
     pub waits_for: Vec<BTreeSet<usize>>,
-    /// Whose packages each sees: for whom it waits, directly or through others.
+    /// For each source, the sources whose packages it sees: its direct and indirect prerequisites.
     pub sees: Vec<BTreeSet<usize>>,
 }
 
@@ -95,7 +95,7 @@ pub fn order(nodes: &[Node]) -> Result<Order, Cycle> {
     Ok(Order { sequence, waits_for, sees })
 }
 
-/// Who provides what, by name.
+/// Providers of each capability, by name.
 struct Provided<'a> {
     by_name: BTreeMap<&'a str, Vec<(usize, &'a Capability)>>,
 }
@@ -128,7 +128,7 @@ impl<'a> Provided<'a> {
         requirements.iter().flat_map(of).collect()
     }
 
-    /// Who meets a requirement or a part of it, and whether it is needed for that.
+    /// Providers of a requirement or of a part of it, and whether each is necessary.
     fn met_by(&self, rich: &Rich) -> BTreeMap<usize, bool> {
         let mut found = BTreeMap::new();
         let mut add = |met: BTreeMap<usize, bool>, is_needed: bool| {
@@ -294,7 +294,7 @@ mod tests {
         let cycle = order(&nodes).unwrap_err();
         let text = "a needs b-devel >= 1 of b, b needs c of c, c needs a-libs of a";
         assert_eq!(cycle.to_string(), text);
-        // The compiler that compiles itself waits for nobody.
+        // A compiler that compiles itself waits for no other source.
         assert_eq!(names(&["gcc:gcc"]), ["gcc"]);
     }
 
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn any_order_given_is_a_good_order() {
-        // Layers of a pyramid in every rotation: whoever waits comes later.
+        // Layers of a pyramid in every rotation: a waiting source comes later.
         let lines: Vec<String> = (0..12)
             .map(|n| {
                 format!(

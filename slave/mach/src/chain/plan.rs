@@ -1,4 +1,4 @@
-//! What the sources of a chain require of each other, as far as it can be known before they are built.
+//! Requirements between the sources of a chain, as far as they are known before a build.
 //!
 //! An SRPM does not say what it will yield, and what it requires it says as its maker's macros had it:
 //! its spec is expanded by the dist's own `rpmspec` under the options of the call, in a cell in a root of
@@ -48,7 +48,7 @@ pub fn word(given: &SourcePackage) -> Result<String, Error> {
     Ok(path.display().to_string())
 }
 
-/// What each of `given` requires and will provide.
+/// Requirements and expected provides of each of `given`.
 pub fn nodes(
     context: &Context<'_>,
     options: &Options,
@@ -115,7 +115,7 @@ impl<'a> Asking<'a> {
         Ok(Self { context, options, overlay, _root: root })
     }
 
-    /// What `source` requires and will yield; its header and a guess, where its spec cannot be expanded.
+    /// Requirements and expected packages of `source`; from its header, if its spec cannot be expanded.
     fn node(&self, source: &Source, number: usize) -> Result<Node, Error> {
         let Yields { provides, requires, build_requires, platforms } = self.ask(source, number)?;
         let cpu = target_cpu(self.context.dist, self.options);
@@ -153,7 +153,9 @@ impl<'a> Asking<'a> {
         let mut yields = yields::read(&text);
         if yields.provides.is_empty() {
             let package = &source.package;
-            self.context.note(&format!("{package} does not tell what it yields: guessed"))?;
+            self.context.note(&format!(
+                "the expected packages of {package} are unknown: guessed from its name"
+            ))?;
             yields.provides = yields::guessed(package.name());
         }
         Ok(yields)

@@ -80,12 +80,12 @@ pub enum Outcome {
     },
 }
 
-/// What to start.
+/// A source to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     /// Which source.
     pub node: usize,
-    /// Whose packages it is to see.
+    /// The sources whose packages it may see.
     pub sees: BTreeSet<usize>,
 }
 
@@ -116,7 +116,7 @@ impl Schedule {
         self.states.iter().all(|state| state.is_over())
     }
 
-    /// What is to be started now; from now on it counts as running.
+    /// The sources to start now; from now on they count as running.
     pub fn start(&mut self) -> Vec<Start> {
         let mut started = Vec::new();
         while self.running() < self.jobs

@@ -1,4 +1,4 @@
-//! What a person sees of a chain: a table with a line per source, drawn again and again on a terminal,
+//! Display of a chain: a table with a line per source, drawn again and again on a terminal,
 //! and once at the end. Pure.
 
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ pub struct Row {
     pub section: Option<String>,
     /// The last line of its log.
     pub last: String,
-    /// What came of it.
+    /// Its result.
     pub note: String,
 }
 

@@ -1,5 +1,5 @@
-//! What a source will yield, and what it requires to be built, as far as its spec tells before that.
-//! Pure: the text of `rpmspec` goes in, which a spec from nobody we trust has shaped; nothing but order
+//! Expected packages and build requirements of a source, as far as its spec tells before the build.
+//! Pure: the text of `rpmspec` goes in, which an untrusted spec has shaped; nothing but order
 //! follows from it.
 
 use mach_core::rpm::evr::Capability;
@@ -18,7 +18,7 @@ pub const MARK: &str = "=== expanded spec ===";
 
 const LIMIT: usize = 10_000;
 
-/// What a spec says.
+/// Facts read from a spec.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Yields {
     /// Capabilities that its packages will provide, and names that rpm gives files of certain kinds.
@@ -71,7 +71,7 @@ pub fn read(text: &str) -> Yields {
     yields
 }
 
-/// What is to be expected of a source that could not be asked: its name and the usual others.
+/// Expected packages of a source whose spec could not be expanded: its name and the usual subpackages.
 pub fn guessed(name: &str) -> Vec<Capability> {
     let names = [name.to_owned(), format!("{name}-devel"), format!("{name}-libs")];
     let mut provides: Vec<Capability> = names.iter().map(|name| unversioned(name)).collect();
@@ -89,7 +89,7 @@ fn unversioned(name: &str) -> Capability {
     }
 }
 
-/// What rpm's generators find in packages of such names.
+/// Provides that rpm's generators find in packages with such names.
 fn implied(name: &str) -> Option<Capability> {
     if let Some(module) = name.strip_prefix("perl-") {
         return Some(unversioned(&format!("perl({})", module.replace('-', "::"))));
@@ -148,7 +148,7 @@ fn braces(path: &str) -> Vec<String> {
     }
 }
 
-/// What a file of a package provides: its path, and what rpm's generators make of it.
+/// Provides of a packaged file: its path, and those of rpm's generators.
 fn of_path(path: &str) -> Vec<Capability> {
     if path.contains(['*', '?', '[', '%']) {
         return Vec::new();

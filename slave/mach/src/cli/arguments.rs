@@ -1,4 +1,4 @@
-//! What may stand on the command line: one definition feeds help, completions and the manual's test.
+//! Command-line arguments: one definition for help, completions and the manual's test.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub struct Arguments {
     pub verb: Verb,
 }
 
-/// What every verb takes.
+/// Options of every verb.
 #[derive(Debug, Args)]
 pub struct Common {
     /// The dist: its name, or the path of its file
@@ -45,7 +45,7 @@ pub struct Common {
     pub json: bool,
 }
 
-/// What the verbs that build take, before or after the verb.
+/// Options of the verbs that build, before or after the verb.
 #[derive(Debug, Args)]
 #[command(next_help_heading = BUILD_HEADING)]
 pub struct Build {

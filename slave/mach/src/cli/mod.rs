@@ -14,7 +14,7 @@ use mach_run::progress::{self, Mode};
 
 use arguments::{Arguments, BUILD_HEADING};
 
-/// The exit status of a program whose output nobody reads any more (128 + SIGPIPE).
+/// The exit status of a program whose output has no reader left (128 + SIGPIPE).
 const PIPE_CLOSED: u8 = 141;
 
 /// From the words to the exit status.
@@ -36,7 +36,7 @@ fn run() -> Result<u8, Error> {
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     progress::set_mode(mode(&arguments));
     if !arguments.verb.only_tells() {
-        // Work is carried to its end; the status tells then that nobody read of it.
+        // Finish the work; the status then tells that the output had no reader.
         slave_sys::outlive_reader();
     }
     if !arguments.verb.builds() {

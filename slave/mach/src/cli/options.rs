@@ -8,7 +8,7 @@ use super::arguments::{Build, Stage};
 
 /// The options of a build, each judged.
 pub fn options(build: &Build) -> Result<Options, Error> {
-    // Destructured, so that a new flag does not compile until somebody has judged it.
+    // Destructured, so that a new flag does not compile until it is judged here.
     let Build { keep, force, collect, release, define, with, without, target, .. } = build;
     let Build { nocheck, short_circuit, offline, network, ccache, lint, verify, .. } = build;
     let Build { go_on, jobs, time_limit, layers_size, chain: _, parent: _, .. } = build;
@@ -62,7 +62,7 @@ fn usage(what: String) -> Error {
     Error::new(Cause::Usage, what, "correct the option; 'man mach' explains it")
 }
 
-/// What becomes a word of rpmbuild's command line or of a Release.
+/// Accepts text for a word of rpmbuild's command line or a Release tag.
 fn plain(flag: &str, value: &str) -> Result<(), Error> {
     let fine = |c: char| c.is_ascii_alphanumeric() || "._+~^-".contains(c);
     let begins_well = value.starts_with(|c: char| c.is_ascii_alphanumeric() || "._".contains(c));
@@ -72,7 +72,7 @@ fn plain(flag: &str, value: &str) -> Result<(), Error> {
     Err(usage(format!("{flag} is {value:?}: letters, digits and ._+~^- only")))
 }
 
-/// What may stand at the end of a Debian version (Policy 5.6.12): a `-` would begin a revision.
+/// Accepts a suffix of a Debian version (Policy 5.6.12): a `-` would begin a revision.
 fn part_of_version(text: &str) -> Result<(), Error> {
     let fine = |c: char| c.is_ascii_alphanumeric() || ".+~".contains(c);
     if !text.is_empty() && text.len() <= 64 && text.chars().all(fine) {

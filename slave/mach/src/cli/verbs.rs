@@ -138,7 +138,11 @@ fn run_without_root(arguments: &Arguments, options: &Options) -> Result<u8, Erro
             Ok(0)
         }
         Verb::Other(words) => Err(other_verb(words.first().map_or("", String::as_str))),
-        _ => Err(Error::new(Cause::Internal, "a verb that nobody does", "report this defect")),
+        _ => Err(Error::new(
+            Cause::Internal,
+            "a verb without an implementation",
+            "report this defect",
+        )),
     }
 }
 
@@ -215,7 +219,7 @@ fn shown(status: i32) -> u8 {
     u8::try_from(status).unwrap_or(1)
 }
 
-/// What `--sha256 NAME=HEX` says of sources.
+/// Digests of sources from `--sha256 NAME=HEX`.
 fn digests(given: &[String]) -> Result<Vec<(String, Checksum)>, Error> {
     let digests = given.iter().map(|text| fetch::verb::parse_given(text));
     digests.collect::<Result<_, _>>().map_err(|why| {
@@ -313,7 +317,7 @@ fn prepare(arguments: &Arguments) -> Result<(Dist, Area), Error> {
 fn dist_of(arguments: &Arguments) -> Result<Dist, Error> {
     let dist = arguments.common.dist.as_deref().ok_or_else(|| {
         let remedy = "name it: mach -r debian-12-rpm …";
-        Error::new(Cause::Usage, "no dist was given, so nobody knows which root to make", remedy)
+        Error::new(Cause::Usage, "no dist was given, and there is no default", remedy)
     })?;
     mach_run::dists::find(dist)
 }

@@ -19,12 +19,12 @@ use mach_run::cells::{self, CellPlace, Program, Streams};
 
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 const TEXT_LIMIT_BYTES: u64 = 32 << 20;
-/// What a spec may include from beside it: macro files, lists; never a tarball.
+/// Files beside a spec that it may include: macro files, lists; never a tarball.
 const COMPANION_LIMIT_BYTES: u64 = 1 << 20;
 const COMPANIONS_LIMIT: usize = 1000;
 const ERRORS_SHOWN: usize = 10;
 
-/// What `rpmspec -P` makes of `spec` in `root`.
+/// Output of `rpmspec -P` for `spec` in `root`.
 pub fn expand(
     context: &Context<'_>,
     root: &Root,
@@ -71,7 +71,7 @@ pub fn expand(
 /// Puts the spec and what it may include into the builder's home; the spec's name there.
 fn lay_out(spec: &Path, home: &Path) -> Result<String, Error> {
     let refuse = |why: &str| {
-        let what = format!("{} is no spec: {why}", spec.display());
+        let what = format!("{} is not a spec: {why}", spec.display());
         Error::new(Cause::Source, what, "give the path of a .spec file")
     };
     let name = spec.file_name().and_then(|name| name.to_str()).unwrap_or_default();

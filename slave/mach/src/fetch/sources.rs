@@ -1,6 +1,6 @@
-//! `mach fetch`: the sources of a spec, brought where they belong once somebody vouches for them.
+//! `mach fetch`: downloads the sources of a spec and moves them into place once a digest or signature vouches for them.
 //!
-//! What is fetched waits in a directory of its own until all is checked: digests first (while the bytes
+//! Fetched files wait in a directory of its own until all is checked: digests first (while the bytes
 //! pass), then signatures. One doubt, and nothing of it gets its name.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ const LIMIT_BYTES: u64 = 8 << 30;
 const LISTED_LIMIT_BYTES: u64 = 4 << 20;
 const SIGNATURE_SUFFIXES: [&str; 3] = [".asc", ".sig", ".sign"];
 
-/// What is to be fetched.
+/// A request to fetch the sources of one spec.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
     /// The spec.
@@ -42,7 +42,7 @@ pub struct Call<'a> {
 /// Verifies: signed file, signature, trusted keys.
 pub type Verify<'a> = dyn Fn(&Path, &Path, &[Keyring]) -> Result<Signer, Error> + 'a;
 
-/// What needs a root or a cell, and is somebody else's to make.
+/// Operations that need a root or a cell; the caller supplies them.
 pub struct Tools<'a> {
     /// The spec's text after macro expansion: `rpmspec -P` in a root of the dist.
     pub expand: &'a dyn Fn() -> Result<String, Error>,
@@ -59,7 +59,7 @@ pub struct FetchedSource {
     pub sha256: String,
     /// Whether it came just now.
     pub is_new: bool,
-    /// Who vouches for it: digests as they were given, keys; empty when nobody does.
+    /// Digests (as given) and keys that vouch for it; empty if none does.
     pub vouched: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ fn read_listed(path: &Path) -> Result<Sumfile, Error> {
             fs::read_to_string(path).on("read", path)?
         }
         Ok(_) => {
-            let what = format!("{} is no list of digests", path.display());
+            let what = format!("{} is not a list of digests", path.display());
             return Err(Error::new(Cause::Source, what, "make it one, or remove it"));
         }
     };
@@ -250,7 +250,7 @@ impl Work<'_> {
                 continue;
             };
             if source.brought.is_new && source.brought.vouched.is_empty() {
-                let note = "came just now and nobody vouches for it: its keys are not trusted";
+                let note = "was downloaded just now, and its keys are not trusted";
                 self.progress.say(&format!("{name} {note}"));
                 continue;
             }
@@ -262,7 +262,7 @@ impl Work<'_> {
     /// Refuses what came in a way that anybody could have changed, and what only MD5 vouches for.
     fn demand_vouching(&self, sources: &Sources) -> Result<(), Error> {
         let unvouched = sources.iter().filter(|(_, one)| one.brought.vouched.is_empty());
-        // A signature is no part of what is built.
+        // A signature is not an input of the build.
         for (key, source) in unvouched.filter(|(key, _)| signed_by(key, sources).is_none()) {
             let name = key.1.as_str();
             let sha256 = &source.brought.sha256;
@@ -280,10 +280,12 @@ impl Work<'_> {
                 continue;
             };
             if url.file_path().is_none() && !url.is_https() {
-                let what = format!("{url} came over http, and nobody vouches for it");
+                let what =
+                    format!("{url} came over http, and no digest or signature vouches for it");
                 return Err(Error::new(Cause::Source, what, remedy));
             }
-            self.progress.say(&format!("nobody vouches for {name}: its sha256 is {sha256}"));
+            self.progress
+                .say(&format!("no digest or signature vouches for {name}: its sha256 is {sha256}"));
         }
         Ok(())
     }
@@ -329,7 +331,7 @@ impl Stage {
         Ok(Self { path, _lock: lock })
     }
 
-    /// Gives everything new its name, which nobody must have taken meanwhile.
+    /// Renames each new file into place; fails if the name was taken meanwhile.
     fn move_to(&self, into: &Path, sources: &mut Sources) -> Result<(), Error> {
         for source in sources.values_mut().filter(|source| source.brought.is_new) {
             let cwd = rustix::fs::CWD;

@@ -176,7 +176,7 @@ fn a_key_that_comes_along_with_what_it_signed_proves_nothing() {
 fn a_list_that_is_none_is_named_with_its_line() {
     let fixture = Fixture::new().remote("a.tar", b"a").local("sources", "# x\nhello\n");
     let said = fixture.bring().unwrap_err().to_string();
-    assert!(said.contains("sources, line 2: \"hello\" is no digest"), "{said}");
+    assert!(said.contains("sources, line 2: \"hello\" is not a digest"), "{said}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn bring(context: &Context<'_>, options: &Options, arguments: &Arguments) -> Res
 
 /// A source package by its path or its URL (`URL#sha256:HEX`), read and checked.
 ///
-/// What comes from a URL is kept in the area's cache. It is taken from there when its digest is given
+/// Files fetched from a URL are kept in the area's cache. It is taken from there when its digest is given
 /// or nothing may be fetched; otherwise the server is asked again, as it may have another by now.
 pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Source, Error> {
     if !is_url(given) {
@@ -110,12 +110,12 @@ pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Sou
     Ok(source)
 }
 
-/// What anybody on the way can change is taken only where a digest is given.
+/// A file from an unauthenticated URL is accepted only with a digest.
 fn demand_lock(url: &Url, expect: &Expect) -> Result<(), Error> {
     if url.is_https() || url.file_path().is_some() || !expect.checksums.is_empty() {
         return Ok(());
     }
-    let what = format!("{url} would come over http, and nobody vouches for it");
+    let what = format!("{url} would come over http, and no digest vouches for it");
     let remedy = "give its digest (URL#sha256:HEX), or an https URL";
     Err(Error::new(Cause::Source, what, remedy))
 }

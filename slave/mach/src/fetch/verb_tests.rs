@@ -64,7 +64,7 @@ fn http_needs_a_digest() {
     let (_directory, area, _) = bench();
     let said = source_package(&area, &Options::default(), "http://127.0.0.1:9/x.src.rpm");
     let said = said.unwrap_err().to_string();
-    assert!(said.contains("nobody vouches") && said.contains("URL#sha256:HEX"), "{said}");
+    assert!(said.contains("no digest vouches") && said.contains("URL#sha256:HEX"), "{said}");
     for (url, wanted) in [("ftp://a.example/x", "not ftp"), ("https://a.example/", "does not end")]
     {
         let failure = source_package(&area, &Options::default(), url).unwrap_err();

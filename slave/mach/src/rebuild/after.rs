@@ -1,4 +1,4 @@
-//! What comes after a build: the dist's hooks, and the lint that the root has.
+//! Steps after a build: the dist's hooks and the linter of the root.
 
 use std::fs;
 use std::path::{Path, PathBuf};

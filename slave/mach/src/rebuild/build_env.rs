@@ -1,4 +1,4 @@
-//! What a build has of its own: a home, temporary directories, an environment, its time.
+//! Environment of one build: home, temporary directories, variables, clock.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,11 +26,11 @@ pub const TOPDIR: &str = "build";
 
 /// The build environment of one source.
 pub struct BuildEnv<'a> {
-    /// What is at hand.
+    /// Context of the build.
     pub context: &'a Context<'a>,
-    /// What is asked of the build.
+    /// Options of the build.
     pub options: &'a Options,
-    /// What is changed, in the second build of `--verify`.
+    /// Variation, in the second build of `--verify`.
     pub variation: Option<&'a Variation>,
     /// The builder's home on disk.
     pub home: PathBuf,
@@ -238,7 +238,7 @@ fn write_in(root: &Path, name: &str, text: &str) -> Result<(), Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let etc = rustix::fs::openat2(&top, "etc", flags, Mode::empty(), ResolveFlags::IN_ROOT);
     let Ok(etc) = etc else {
-        // A root without /etc has nobody who would look there.
+        // In a root without /etc no program reads it.
         return Ok(());
     };
     match rustix::fs::unlinkat(&etc, name, AtFlags::empty()) {

@@ -12,7 +12,7 @@ use mach_core::error::{Error, OnPath};
 use mach_roots::context::Context;
 use mach_run::cells::Program;
 
-/// What is installed for it.
+/// The package to install for it.
 pub const PACKAGE: &str = "ccache";
 /// Where a build has it.
 pub const AT: &str = "/ccache";
@@ -44,7 +44,7 @@ pub fn links(context: &Context<'_>) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// What turns it on for `program`.
+/// Settings that enable it for `program`.
 pub fn environment(program: &Program, dist: &Dist) -> Vec<(String, String)> {
     let path = program.environment.iter().find(|(name, _)| name == "PATH");
     let path = path.map_or("/usr/bin:/usr/sbin:/bin:/sbin", |(_, path)| path);

@@ -6,7 +6,7 @@
 //!                                                    └── %generate_buildrequires ─┘ at most ten times
 //! ```
 //!
-//! Whatever comes of it, logs and record are published; the root of a failed build is kept for
+//! Logs and record are published even after a failure; the root of a failed build is kept for
 //! `mach chroot --last`.
 
 mod after;
@@ -95,7 +95,7 @@ fn seen(directory: &Path) -> Result<Chain, Error> {
     Ok(Chain { repository, digests, indexed: false, coming: pending::read(directory)? })
 }
 
-/// What a build has yielded.
+/// Published results of a build.
 #[derive(Debug)]
 pub struct Built {
     /// The directory of its results.
@@ -104,16 +104,16 @@ pub struct Built {
     pub files: Vec<record::ResultFile>,
 }
 
-/// What a build leaves, however it ends.
+/// Outcome of a build, successful or not.
 #[derive(Debug, Default)]
 pub struct BuildOutcome {
-    /// What the record is to tell.
+    /// Facts for the record.
     pub facts: BuildFacts,
     /// The root it was built in, locked as long as this lives.
     pub root: Option<Root>,
-    /// What was written into the root.
+    /// The upper directory of the root's overlay.
     pub upper: Option<PathBuf>,
-    /// What decides, beside the root, whether an earlier run is as good; `None` where none is.
+    /// Inputs, apart from the root, that an earlier run must share to be reused; `None` if no run may be.
     pub reusable: Option<About>,
     /// Such a run: nothing was built.
     pub earlier: Option<Earlier>,
@@ -277,7 +277,7 @@ fn rpmbuild(
     }
     phase.end(format!("failed, status {status}"));
     // What came into the root may have changed what the spec requires. Once %prep has run, the sources may be
-    // others, and nobody asks.
+    // others, so the spec is not expanded again.
     if status == requirements::MISSING
         && !rounds.is_prepared()
         && let Some(more) = query.again(root)?

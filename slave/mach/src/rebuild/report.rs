@@ -1,4 +1,4 @@
-//! What rpmbuild says it has written, held against what was taken.
+//! Compares the packages that rpmbuild reports with the collected files.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What a source requires while it is built: as its `%generate_buildrequires` finds out.
+//! Dynamic build requirements, from a source's `%generate_buildrequires`.
 
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ impl Rounds {
         self.count > 0
     }
 
-    /// What rpmbuild, that ended with `status`, found to be missing: all that it requires now.
+    /// All requirements after a run of rpmbuild that ended with `status` and found some missing.
     /// `None` when it did not end for that reason.
     pub fn found(
         &mut self,
@@ -132,7 +132,7 @@ fn endless(source: &Source, mut new: Vec<String>) -> Error {
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A directory below `%_topdir`, if it is one: whoever builds may have put a link in its place.
+/// A directory below `%_topdir`, if it is one: the build may have put a link in its place.
 fn directory(home: &Path, name: &str) -> Result<Option<rustix::fd::OwnedFd>, Error> {
     let top = std::fs::File::open(home).on("open", home)?;
     let path = format!("{TOPDIR}/{name}");
@@ -144,7 +144,7 @@ fn directory(home: &Path, name: &str) -> Result<Option<rustix::fd::OwnedFd>, Err
     }
 }
 
-/// The packages in a directory below `%_topdir`; a name that could mislead somebody is refused.
+/// The packages in a directory below `%_topdir`; a misleading name is refused.
 pub fn packages(home: &Path, name: &str) -> Result<Vec<PathBuf>, Error> {
     let path = home.join(TOPDIR).join(name);
     let Some(directory) = directory(home, name)? else {

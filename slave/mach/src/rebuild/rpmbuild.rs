@@ -13,7 +13,7 @@ const UNPACK: &str = "set -e\n\
     shift 3\n\
     exec \"$@\"\n";
 
-/// What every call for a source says.
+/// Arguments of every rpmbuild call for a source.
 fn options(options: &Options) -> Vec<String> {
     let mut words = Vec::new();
     let mut pair = |flag: &str, value: &str| words.extend([flag.to_owned(), value.to_owned()]);

@@ -1,4 +1,4 @@
-//! What is to be built: a source package, of either kind.
+//! A source package of either family.
 
 use std::path::{Path, PathBuf};
 
@@ -79,7 +79,7 @@ impl SourcePackage {
         dist
     }
 
-    /// What a record says of it.
+    /// Its part of a record.
     pub fn about(&self, dist: &Dist, options: &Options) -> About {
         match self {
             Self::Rpm(source) => {

@@ -39,7 +39,8 @@ pub fn find(given: &Path) -> Result<PathBuf, Error> {
         return match is_spec(&path) {
             true => Ok(path),
             false => {
-                let what = format!("{} is no spec: its name does not end in .spec", path.display());
+                let what =
+                    format!("{} is not a spec: its name does not end in .spec", path.display());
                 Err(usage(what, "a source package is built by 'mach rebuild'"))
             }
         };
@@ -96,7 +97,7 @@ fn make(env: &BuildEnv<'_>, spec: &Path) -> Result<(), Error> {
     let (directory, name) = (spec.parent().unwrap_or(Path::new("/")), spec.file_name());
     let name = name.unwrap_or_default().to_string_lossy().into_owned();
     if !is_plain(&name) {
-        let what = format!("{name:?} is no name for a spec");
+        let what = format!("{name:?} is not a valid name of a spec");
         return Err(Error::new(Cause::Usage, what, "letters, digits and ._+- only"));
     }
     sources::check_listed(directory)?;

@@ -1,4 +1,4 @@
-//! What a spec requires in the dist: it is asked in a root of the dist, and again where what it requires
+//! Build requirements of a spec: expanded in a root of the dist, and again where what it requires
 //! may have changed its answer.
 //!
 //! ```text
@@ -36,7 +36,7 @@ const MACROS: [&str; 2] = ["usr/lib/rpm", "etc/rpm"];
 /// rpmbuild says so of a spec whose `BuildArch` is of other machines alone.
 const OTHER_ARCH: &str = "No compatible architectures found for build";
 
-/// What the spec of one source has said so far.
+/// Requirements of one source's spec, as found so far.
 pub struct SpecQuery<'a> {
     env: &'a BuildEnv<'a>,
     source: &'a Source,
@@ -130,7 +130,7 @@ impl<'a> SpecQuery<'a> {
         Ok(!self.source.requirements.is_empty() && path.symlink_metadata().is_ok())
     }
 
-    /// What the spec declares in a throw-away layer over `root`; the first time it is unpacked.
+    /// Expands the spec in a throw-away layer over `root`; unpacks it the first time.
     fn declared(&self, root: &Root) -> Result<SourceHeader, Error> {
         let Self { env, source, count, .. } = self;
         let overlay = env.lay(&root.paths(), &format!("asking-{count}"))?;

@@ -1,4 +1,4 @@
-//! What is known of a build before anything is made: who wants to know whether it must be done asks here.
+//! Facts about a build that are known before it starts; they decide whether an earlier run can be reused.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::types::{InputFile, Kind, Options, Role};
 /// Changes when the same inputs would be built in another way.
 const LAYOUT: &str = "mach inputs 3";
 
-/// What is to be built, and how.
+/// The source to build, and the options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
     /// Which kind of package.
@@ -23,9 +23,9 @@ pub struct About {
     pub package: String,
     /// The files that were given, and those they name.
     pub sources: Vec<InputFile>,
-    /// What the source wants in its root, in the words of its kind.
+    /// Build requirements of the source, in the syntax of its package family.
     pub requirements: Vec<String>,
-    /// What it does not want there.
+    /// Build conflicts of the source.
     pub conflicts: Vec<String>,
     /// Options that may change what comes out.
     pub options: Options,
@@ -106,9 +106,9 @@ fn fixed(dist: &Dist) -> Option<u64> {
 }
 
 impl Options {
-    /// What of `options` and `dist` may change what comes out.
+    /// The parts of `options` and `dist` that can change the results.
     pub fn of(options: &options::Options, dist: &Dist) -> Self {
-        // Destructured to the last, so that a new option does not compile until somebody has thought
+        // Destructured to the last, so that a new option does not compile until a developer has thought
         // of it.
         #[rustfmt::skip]
         let options::Options {

@@ -34,15 +34,15 @@ pub struct BuildFacts {
     pub layers: Vec<LayerRecord>,
     /// Every package of the root.
     pub root: Resolution,
-    /// What the source requires here, where it says other than its package does.
+    /// Requirements of the source in this dist, if they differ from those in its package.
     pub needs: Option<Needs>,
-    /// What rpmbuild or dpkg-buildpackage ended with.
+    /// Exit status of rpmbuild or dpkg-buildpackage.
     pub status: Option<i32>,
     /// The section, or the step, that failed.
     pub section: Option<String>,
-    /// What came out.
+    /// Result files.
     pub results: Vec<ResultFile>,
-    /// What a second build has shown.
+    /// Result of the second build.
     pub verified: Option<Verified>,
 }
 
@@ -182,7 +182,7 @@ impl Record {
 pub fn read(at: &Path) -> Result<Record, Error> {
     let path = if at.is_dir() { at.join(FILE_NAME) } else { at.to_owned() };
     let refuse = |why: String| {
-        let what = format!("{} is no record of this mach: {why}", path.display());
+        let what = format!("{} is not a record of this mach: {why}", path.display());
         Error::new(Cause::Usage, what, "name the directory of a run below /build/results")
     };
     let text = read_capped(&path).map_err(|error| refuse(error.to_string()))?;
@@ -191,7 +191,7 @@ pub fn read(at: &Path) -> Result<Record, Error> {
 
 fn read_capped(path: &Path) -> std::io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is no file"));
+        return Err(std::io::Error::other("it is not a regular file"));
     }
     let mut text = Vec::new();
     let count = File::open(path)?.take(SIZE_LIMIT_BYTES + 1).read_to_end(&mut text)?;

@@ -1,4 +1,4 @@
-//! What stands in `record.json`, field by field. `etc/doc/record.schema.json` describes each to others.
+//! The fields of `record.json`. `etc/doc/record.schema.json` describes each to others.
 //!
 //! Types of their own, not those mach works with: a field that changes there must not change what
 //! was written to disks. A record is read back by chains, `provenance`, `sbom` and `status`; one that
@@ -31,7 +31,7 @@ pub struct Record {
     pub finished: String,
     /// From start to finish.
     pub seconds: f64,
-    /// What was to be built, and how.
+    /// The source and the options of the build.
     pub inputs: Inputs,
     /// For which dist.
     pub dist: DistRecord,
@@ -45,13 +45,13 @@ pub struct Record {
     pub layers: Vec<LayerRecord>,
     /// Every package of the root, sorted by NEVRA.
     pub packages: Vec<PackageRecord>,
-    /// What was done, in order.
+    /// Phases, in order.
     pub phases: Vec<PhaseRecord>,
     /// How it ended.
     pub exit: ExitRecord,
-    /// What came out, sorted by name.
+    /// Result files, sorted by name.
     pub results: Vec<ResultFile>,
-    /// What a second build has shown, where one was asked for.
+    /// Result of the second build of `--verify`.
     pub verified: Option<Verified>,
 }
 
@@ -76,7 +76,7 @@ impl Kind {
     }
 }
 
-/// What was to be built, and how.
+/// The source and the options of the build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
@@ -84,9 +84,9 @@ pub struct Inputs {
     pub digest: String,
     /// The files that were given, and those they name.
     pub sources: Vec<InputFile>,
-    /// What the source wants in its root.
+    /// Build requirements of the source.
     pub requirements: Vec<String>,
-    /// What it does not want there.
+    /// Build conflicts of the source.
     pub conflicts: Vec<String>,
     /// Options that may change what comes out.
     pub options: Options,
@@ -96,7 +96,7 @@ pub struct Inputs {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputFile {
-    /// What it is.
+    /// Its kind.
     pub role: Role,
     /// Its name, without directories.
     pub name: String,
@@ -106,7 +106,7 @@ pub struct InputFile {
     pub size_bytes: u64,
 }
 
-/// What a file is to a build.
+/// The role of a file in a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -210,7 +210,7 @@ pub struct PhaseRecord {
     pub begin_seconds: f64,
     /// How long it took.
     pub seconds: f64,
-    /// What came of it.
+    /// Its result.
     pub note: String,
     /// Processor time in user mode, where it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,7 +221,7 @@ pub struct PhaseRecord {
     /// The most memory at any time, where it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
-    /// What was fetched.
+    /// Fetched bytes and files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetched_bytes: Option<u64>,
 }
@@ -232,7 +232,7 @@ pub struct PhaseRecord {
 pub struct ExitRecord {
     /// [`BUILT`], or the word of a [`mach_core::error::Cause`].
     pub cause: String,
-    /// What rpmbuild or dpkg-buildpackage ended with, where it ran.
+    /// Exit status of rpmbuild or dpkg-buildpackage, if it ran.
     pub status: Option<i32>,
     /// The section of the spec, or the step, that failed.
     pub section: Option<String>,
@@ -240,7 +240,7 @@ pub struct ExitRecord {
     pub message: Option<String>,
     /// The decisive lines of the log, or what else the user saw.
     pub lines: Vec<String>,
-    /// What to try.
+    /// A remedy.
     pub remedy: Option<String>,
 }
 
@@ -251,7 +251,7 @@ pub const BUILT: &str = "built";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResultFile {
-    /// What it is.
+    /// Its kind.
     pub kind: FileKind,
     /// Its name in the directory of the results.
     pub name: String,
@@ -278,13 +278,13 @@ pub enum FileKind {
     Udeb,
     /// A Debian package of debug symbols.
     Ddeb,
-    /// What dpkg-genchanges wrote.
+    /// Written by dpkg-genchanges.
     Changes,
-    /// What dpkg-genbuildinfo wrote.
+    /// Written by dpkg-genbuildinfo.
     Buildinfo,
     /// A source package of Debian.
     Dsc,
-    /// What a `.dsc` names.
+    /// A file that a `.dsc` names.
     Tarball,
     /// A signature of one of these.
     Signature,
@@ -303,15 +303,15 @@ impl FileKind {
     }
 }
 
-/// What a second build under other conditions has shown.
+/// Result of a second build under other conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verified {
     /// Whether every package was the same, bit for bit.
     pub identical: bool,
-    /// What was varied.
+    /// The conditions that were varied.
     pub conditions: Vec<String>,
-    /// What differed.
+    /// The differences.
     pub differences: Vec<Difference>,
 }
 
@@ -323,6 +323,6 @@ pub struct Difference {
     pub file: String,
     /// Where in it: a header's tag, a file.
     pub place: String,
-    /// What differs, shortened.
+    /// The difference, truncated.
     pub what: String,
 }

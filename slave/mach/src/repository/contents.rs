@@ -1,4 +1,4 @@
-//! What is, or shall be, in a repository: files of results, each with its digest.
+//! Contents of a repository: result files, each with its digest.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::results;
 /// Its name in the repository; no package manager looks at it.
 pub const NAME: &str = "contents.json";
 
-/// What a repository holds.
+/// The packages of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contents {
@@ -38,7 +38,7 @@ pub struct Entry {
 }
 
 impl Contents {
-    /// Those of the repository at `place`; `None` when there is no whole one.
+    /// Contents of the repository at `place`; `None` if there is no complete one.
     pub fn read(place: &Path) -> Option<Self> {
         let is_indexed =
             ["repodata/repomd.xml", "Packages"].map(|index| place.join(index).exists());
@@ -72,7 +72,7 @@ impl Entry {
             Err(Error::new(Cause::Source, what, remedy))
         };
         if !metadata.is_file() {
-            return refuse("is no regular file, its record says it is a package");
+            return refuse("is not a regular file, its record says it is a package");
         }
         let mut file = fs::File::open(path).on("open", path)?;
         let (sha256, _) = digest::of_reader(&mut file).on("read", path)?;
@@ -83,7 +83,7 @@ impl Entry {
     }
 }
 
-/// What the repository of the dist called `dist` shall hold: of each package the newest run that ended
+/// Contents of a new repository for the dist `dist`: of each package the newest run that ended
 /// well. Of two files of one name the newer is taken; the lines say so.
 pub fn gather(area: &Area, dist: &str) -> Result<(Contents, Vec<String>), Error> {
     let mut found: BTreeMap<String, (String, Entry)> = BTreeMap::new();
@@ -101,7 +101,7 @@ pub fn gather(area: &Area, dist: &str) -> Result<(Contents, Vec<String>), Error>
                     path.display(),
                     file.name
                 );
-                let remedy = "somebody has changed its record: remove that run, or build anew";
+                let remedy = "its record was changed: remove that run, or build anew";
                 return Err(Error::new(Cause::Source, what, remedy));
             }
             let (name, sha256) = (file.name.clone(), file.sha256.clone());

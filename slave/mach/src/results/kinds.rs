@@ -1,6 +1,6 @@
-//! What may come out of a build: a table of names' endings, each with the judge of what is behind them.
+//! Kinds of build results: a table of file name suffixes, each with a check of the content.
 //!
-//! A judge reads as little as tells the file is what its name says; nobody is to trust what is in it.
+//! A check reads only enough to compare the file with its name; the content stays untrusted.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -25,10 +25,10 @@ const fn row(end: &'static str, kind: FileKind, judge: Judge) -> Row {
     Row { end, kind, judge }
 }
 
-/// What rpmbuild leaves. Which of the two an `.rpm` is, its header says.
+/// Results of rpmbuild. The header of an `.rpm` tells whether it is source or binary.
 const RPM: &[Row] = &[row(".rpm", FileKind::Rpm, rpm)];
 
-/// What dpkg-buildpackage leaves.
+/// Results of dpkg-buildpackage.
 const DEBIAN: &[Row] = &[
     row(".deb", FileKind::Deb, deb),
     row(".udeb", FileKind::Udeb, deb),
@@ -45,10 +45,10 @@ const DEBIAN: &[Row] = &[
     row(".diff.gz", FileKind::Tarball, |file, _| begins(file, b"\x1f\x8b")),
 ];
 
-/// What a `.changes` or `.dsc` names beside these: its digest stands there, nothing else is known of it.
+/// Other files that a `.changes` or `.dsc` names; only their digests are known.
 pub const LISTED: &Row = &row("", FileKind::Other, |_, _| Ok(String::new()));
 
-/// The row for a file called `name` that a build of `kind` left; `None`: it is no result.
+/// The row for a file `name` of a build of `kind`; `None` if the file is not a result.
 pub fn of(kind: Kind, name: &str) -> Option<&'static Row> {
     let rows = match kind {
         Kind::Rpm => RPM,
@@ -58,7 +58,7 @@ pub fn of(kind: Kind, name: &str) -> Option<&'static Row> {
 }
 
 impl Row {
-    /// What the file is: its kind, and the package's name, version, release and architecture.
+    /// Kind of the file, and the package's name, version, release and architecture.
     pub fn judge(&self, file: &mut File, name: &str) -> Result<(FileKind, String), String> {
         let nevra = (self.judge)(file, name)?;
         let is_source = self.kind == FileKind::Rpm && nevra.ends_with(".src");
@@ -67,13 +67,13 @@ impl Row {
 }
 
 fn rpm(file: &mut File, _: &str) -> Result<String, String> {
-    source::nevra_of(file).map_err(|why| format!("is no package: {why}"))
+    source::nevra_of(file).map_err(|why| format!("is not a package: {why}"))
 }
 
 /// A Debian package (deb(5)) whose members are those it must have, in their order, and fill the file.
-/// Who it is, its name says: what it says of itself is compressed, and dpkg-deb's business.
+/// Takes the package from the file name: its control file is compressed, and only dpkg-deb reads it.
 fn deb(file: &mut File, name: &str) -> Result<String, String> {
-    let not = |why: &str| format!("is no Debian package: {why}");
+    let not = |why: &str| format!("is not a Debian package: {why}");
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let parts: Vec<&str> = stem.split('_').collect();
     if parts.len() != 3 || parts.iter().any(|part| part.is_empty()) {
@@ -128,7 +128,7 @@ fn control(file: &mut File, _: &str) -> Result<String, String> {
     let mut text = String::new();
     file.take(CONTROL_LIMIT_BYTES + 1)
         .read_to_string(&mut text)
-        .map_err(|error| format!("is no text: {error}"))?;
+        .map_err(|error| format!("is not text: {error}"))?;
     if text.len() as u64 > CONTROL_LIMIT_BYTES {
         return Err("is larger than any file of its kind".to_owned());
     }
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(judged("x.changes", good).unwrap(), (FileKind::Changes, String::new()));
         assert_eq!(judged("x.buildinfo", good).unwrap().0, FileKind::Buildinfo);
         assert!(judged("x.dsc", b"Source: sed\n").is_err());
-        assert!(judged("x.dsc", b"\xff\xfe").unwrap_err().contains("no text"));
+        assert!(judged("x.dsc", b"\xff\xfe").unwrap_err().contains("is not text"));
         assert!(judged("x.dsc", b"hello").is_err());
         let twice = [&good[..], b"\n", good].concat();
         assert!(judged("x.dsc", &twice).is_err());

@@ -56,7 +56,7 @@ pub fn take_sources(topdir: &Path, name: &str, out: &Path) -> Result<Vec<ResultF
     let place = open_directory(&top, name, topdir)?.map(|place| (place, path.clone()));
     let taken = take_all(Kind::Rpm, place.into_iter().collect(), out)?;
     match taken.iter().find(|file| file.kind != FileKind::SourceRpm) {
-        Some(file) => Err(refuse(&path.join(&file.name), "is no source package")),
+        Some(file) => Err(refuse(&path.join(&file.name), "is not a source package")),
         None => Ok(taken),
     }
 }
@@ -156,7 +156,7 @@ fn open_directory(
     }
 }
 
-/// The names in a directory, sorted. Whoever takes one judges it; one that is not UTF-8 is shown as far as it is.
+/// The names in a directory, sorted and unchecked; one that is not UTF-8 is shown as far as it is.
 fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory).on("read the directory", path)? {
@@ -188,7 +188,7 @@ fn take_one(
         .map_err(|errno| refuse(&format!("cannot be opened as a file: {errno}")))?;
     let stat = rustix::fs::fstat(&file).on("look at", &path)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
-        return Err(refuse("is no regular file with one name"));
+        return Err(refuse("is not a regular file with one name"));
     }
     let mut file = File::from(file);
     let (kind, nevra) = row.judge(&mut file, name).map_err(|why| refuse(&why))?;

@@ -94,7 +94,7 @@ fn put(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-/// A copy under a name of its own first: nobody finds half a file under the right one.
+/// Copies to a temporary name and renames it, so that no reader finds half a file.
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     // Not made of the name: that may be as long as names can be.
     let partial = to.with_file_name(format!(".mach-{}", std::process::id()));

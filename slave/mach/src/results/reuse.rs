@@ -1,4 +1,4 @@
-//! What was built before from the same inputs need not be built again.
+//! Reuse of an earlier run with the same inputs.
 //!
 //! "The same" is the digest of the inputs in a run's record: source, options, dist and every package
 //! of the root, those of the chain among them. A source that generates requirements while it is built
@@ -22,7 +22,7 @@ pub struct Earlier {
     pub path: PathBuf,
     /// Its name.
     pub run: String,
-    /// What it yielded.
+    /// Its result files.
     pub files: Vec<ResultFile>,
 }
 

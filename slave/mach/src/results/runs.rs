@@ -18,7 +18,7 @@ pub fn runs(area: &Area, package: &str) -> Result<Vec<PathBuf>, Error> {
 
 /// The newest run of `package` that went well for the dist called `dist`, with its record.
 ///
-/// Runs whose records this mach cannot read (another schema, a file that somebody has changed) are
+/// Runs whose records this mach cannot read (another schema, a changed file) are
 /// passed over: they tell nothing.
 pub fn newest_good(
     area: &Area,

@@ -70,7 +70,7 @@ fn root_a_package_that_cannot_be_taken_is_named() {
     fs::create_dir(top.join("SRPMS")).unwrap();
     fs::write(top.join("SRPMS/s-1-1.src.rpm"), package("s")).unwrap();
     let failure = take_sources(&top, "SRPMS", &out).unwrap_err();
-    assert!(failure.what.contains("s-1-1.src.rpm, which is no source package"), "{failure}");
+    assert!(failure.what.contains("s-1-1.src.rpm, which is not a source package"), "{failure}");
     fs::write(top.join("RPMS/s-1-1.src.rpm"), source).unwrap();
     assert!(take(&top, &out).is_err());
 }
@@ -126,7 +126,7 @@ fn fifos_in_place_of_packages_and_directories_make_nobody_wait() {
     rustix::fs::mkfifoat(cwd, top.join("RPMS/i386"), Mode::RUSR).unwrap();
     assert!(take(&top, &out).unwrap().is_empty());
     rustix::fs::mkfifoat(cwd, top.join("RPMS/noarch/a.rpm"), Mode::RUSR).unwrap();
-    assert!(take(&top, &out).unwrap_err().what.contains("no regular file"));
+    assert!(take(&top, &out).unwrap_err().what.contains("not a regular file"));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn root_debian_results_are_taken_from_one_directory() {
     assert!(take_debian(&top, &out).unwrap_err().what.contains("y_1_all.deb"));
     fs::remove_file(top.join("y_1_all.deb")).unwrap();
     fs::write(top.join("y_1_all.deb"), package("y")).unwrap();
-    assert!(take_debian(&top, &out).unwrap_err().what.contains("no Debian package"));
+    assert!(take_debian(&top, &out).unwrap_err().what.contains("not a Debian package"));
 }
 
 #[test]
@@ -192,10 +192,10 @@ fn root_whatever_a_changes_file_lists_is_taken_as_it_lists_it() {
 fn what_is_no_package_is_refused() {
     let (_directory, top, out) = build();
     fs::write(top.join("RPMS/noarch/a.rpm"), "hello").unwrap();
-    assert!(take(&top, &out).unwrap_err().what.contains("no package"));
+    assert!(take(&top, &out).unwrap_err().what.contains("not a package"));
     fs::remove_file(top.join("RPMS/noarch/a.rpm")).unwrap();
     fs::create_dir(top.join("RPMS/noarch/a.rpm")).unwrap();
-    assert!(take(&top, &out).unwrap_err().what.contains("no regular file"));
+    assert!(take(&top, &out).unwrap_err().what.contains("not a regular file"));
 }
 
 #[test]

@@ -74,14 +74,15 @@ pub fn take_along(names: &[String], from: &Path, to: &Path) -> Result<(), Error>
     names.iter().try_for_each(|name| copy_of(&from.join(name), &to.join(name)).map(drop))
 }
 
-/// What a source package that a build has written says: what `rpmbuild -bs` leaves, or the
+/// Header of a source package that a build has written: what `rpmbuild -bs` leaves, or the
 /// `*.buildreqs.nosrc.rpm` of `rpmbuild -br`.
 ///
 /// Only the header is read. No link is followed on the way to it: the build may have put them there.
 pub fn declared_by(path: &Path) -> Result<SourceHeader, Error> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let refuse = |why: String| {
-        let what = format!("the build left {}, which is no source package: {why}", path.display());
+        let what =
+            format!("the build left {}, which is not a source package: {why}", path.display());
         Error::new(Cause::Source, what, "mend the spec: only rpmbuild may write there")
     };
     let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);

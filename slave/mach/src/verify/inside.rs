@@ -15,7 +15,7 @@ use mach_core::text::{clean, cut};
 use mach_roots::context::Context;
 use mach_run::cells::{self, Program, STATE, Streams};
 
-/// Nobody waits longer for the explanation of a difference.
+/// Time limit for the explanation of a difference.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 const OUTPUT_LIMIT_BYTES: u64 = 4 << 20;
 const TEXT_LIMIT: usize = 200;
@@ -101,7 +101,7 @@ impl<'a> Pair<'a> {
         (at("first"), at("second"))
     }
 
-    /// What `words` print in a cell that has both directories to read and the scratch to write.
+    /// Output of `words` in a cell that has both directories to read and the scratch to write.
     fn say<const COUNT: usize>(&self, words: [&str; COUNT]) -> Result<String, Error> {
         let shown = [("first", self.first), ("second", self.second)]
             .map(|(name, path)| (name.to_owned(), path.to_owned()));
@@ -130,7 +130,7 @@ fn read_capped(path: &Path) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What stands in one list or both for a path.
+/// The entries of a path in either list.
 #[derive(Default)]
 struct Entry {
     first: Option<String>,
@@ -138,7 +138,7 @@ struct Entry {
     content: Option<String>,
 }
 
-/// The script's lines, by path; a line that is none is passed over.
+/// The script's lines, by path; invalid lines are skipped.
 fn parse(text: &str) -> Vec<(String, String)> {
     let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
     for line in text.lines() {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The second build has a run of its own, and a copy of the dist with another builder: the same layers,
-//! so nothing is made twice but the packages. A difference is no failure: the packages are what the
+//! so nothing is made twice but the packages. A difference is not a failure: the packages are what the
 //! source yields; the record and a line for people say what they depend on besides.
 
 use std::fs::{self, File};
@@ -37,7 +37,7 @@ const DIFFOSCOPE_FILE: &str = "diffoscope.txt";
 /// the results in `context.out`.
 ///
 /// # Errors
-/// The machinery's own, and [`Cause::Interrupted`]. That the second build failed is no error but a
+/// The machinery's own, and [`Cause::Interrupted`]. That the second build failed is not an error but a
 /// difference.
 pub fn again(
     context: &Context<'_>,
@@ -101,7 +101,7 @@ fn in_second_run(
     Ok(Verified { identical: differences.is_empty(), conditions, differences })
 }
 
-/// Time stamps of files have seconds, and nobody moves them.
+/// Time stamps of files have seconds, and mach does not vary them.
 fn wait_for_another_second() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let begun = Duration::from_nanos(now.subsec_nanos().into());
@@ -241,7 +241,7 @@ fn open(directory: &Path, file: &ResultFile) -> Result<File, Error> {
     File::open(&path).on("open", &path)
 }
 
-/// What differs in two packages whose bytes differ; at least one line.
+/// Differences between two packages whose bytes differ; at least one line.
 fn look_into(
     pair: &Pair<'_>,
     file: &ResultFile,

@@ -1,6 +1,6 @@
 //! The outer form of a binary package: an `ar` archive with three members (deb(5)).
 
-/// What an `ar` archive begins with.
+/// Magic bytes of an `ar` archive.
 pub const MAGIC: &[u8; 8] = b"!<arch>\n";
 /// Bytes of the header before each member.
 pub const HEADER_BYTES: usize = 60;

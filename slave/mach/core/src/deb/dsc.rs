@@ -46,7 +46,7 @@ pub struct Dsc {
     pub architectures: Vec<String>,
     /// The source packages' binaries.
     pub binaries: Vec<String>,
-    /// What it is made of.
+    /// Its files.
     pub files: Vec<SourceFile>,
     /// SHA-256 of the `.dsc`, hex.
     pub sha256: String,
@@ -99,12 +99,12 @@ impl Dsc {
         Some(Error::new(Cause::Architecture, what, remedy))
     }
 
-    /// What it needs for the packages that are to be built.
+    /// Build dependencies for the packages that are to be built.
     pub fn depends(&self, conditions: &RelationConditions) -> Result<Relations, Error> {
         relations(&self.depends, conditions).map_err(|why| self.odd_relation(&why))
     }
 
-    /// What must not be there when it is built.
+    /// Build conflicts.
     pub fn conflicts(&self, conditions: &RelationConditions) -> Result<Relations, Error> {
         relations(&self.conflicts, conditions).map_err(|why| self.odd_relation(&why))
     }
@@ -126,7 +126,7 @@ fn relations(fields: &[String; 3], conditions: &RelationConditions) -> Result<Re
     Relations::parse(&counted.join(", "), conditions)
 }
 
-/// What the bytes of a `.dsc` at `path` say; the files it names are not looked at.
+/// Parses the bytes of a `.dsc` at `path`; does not read the files that it names.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Dsc, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
     let (body, is_signed) = without_signature(text)?;
@@ -190,7 +190,7 @@ fn only_paragraph(text: &str) -> Result<Paragraph, String> {
 
 /// The message of a clear-signed text (RFC 9580, 7), or the text itself; whether it was signed.
 ///
-/// What stands outside of the message would be read by some and not by others: it is refused.
+/// Refuses text outside of the signed message, which only some programs would read.
 pub fn without_signature(text: &str) -> Result<(String, bool), String> {
     const BEGIN: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
     const SIGNATURE: &str = "-----BEGIN PGP SIGNATURE-----";
@@ -253,7 +253,7 @@ fn files(text: &str, source: &str) -> Result<Vec<SourceFile>, String> {
     }
 }
 
-/// A name beside the `.dsc`, of this source, that is no `.dsc` itself.
+/// A name beside the `.dsc`, of this source, that is not a `.dsc` itself.
 fn is_file_name(name: &str, source: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);
     name.len() <= 255

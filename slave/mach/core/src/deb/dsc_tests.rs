@@ -127,7 +127,7 @@ fn what_is_missing_or_unknown_is_named() {
 }
 
 proptest::proptest! {
-    // A source comes from nobody we trust: whatever it holds, reading ends with a verdict.
+    // A source is untrusted: reading any content ends with a verdict.
     #[test]
     fn nothing_makes_the_reader_fail(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
         let _ = parse(&bytes, Path::new("x"));

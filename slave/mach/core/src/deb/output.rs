@@ -1,11 +1,11 @@
-//! What apt and dpkg print, read.
+//! Parsers for the output of apt and dpkg.
 
 use crate::distribution::REPOSITORIES;
 use crate::error::{Cause, Error};
 use crate::package::Package;
 use crate::repo::sumfile::is_file_name;
 
-/// What a program said, and how it ended.
+/// Output and exit status of a program.
 #[derive(Debug)]
 pub struct ProgramOutput {
     /// As a shell shows it.
@@ -53,7 +53,7 @@ fn package(line: &str) -> Option<Package> {
     })
 }
 
-/// `%3a` and its like made characters; `None` for what is no text then.
+/// `%3a` and its like made characters; `None` if the result is not text.
 fn unescaped(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();

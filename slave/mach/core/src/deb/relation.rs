@@ -54,7 +54,7 @@ impl Relations {
         Self { groups: names.iter().map(|name| vec![name.clone()]).collect() }
     }
 
-    /// What a person asks for on the command line, in the words of RPMs: `zlib1g-dev >= 1.2`.
+    /// From capabilities in RPM's syntax, as given on the command line: `zlib1g-dev >= 1.2`.
     pub fn of_capabilities(wanted: &[Capability]) -> Self {
         let group = |one: &Capability| {
             let text = one.to_string();
@@ -94,7 +94,7 @@ impl fmt::Display for Relations {
 
 /// One alternative in canonical form; `None` when the conditions exclude it.
 fn parse_one(text: &str, conditions: &RelationConditions) -> Result<Option<String>, String> {
-    let odd = || format!("{text:?} is no relation between packages");
+    let odd = || format!("{text:?} is not a relation between packages");
     let end_of_name = text.find(|c: char| c.is_whitespace() || "([<".contains(c));
     let (name, mut rest) = text.split_at(end_of_name.unwrap_or(text.len()));
     if !is_name(name) {

@@ -1,6 +1,6 @@
 //! From a dist's file to a [`Dist`]: nothing is taken as it stands.
 //!
-//! A dist is written by somebody the slave's owner trusts, but what stands in it becomes arguments
+//! The slave's owner trusts the author of a dist, but its text becomes arguments
 //! of programs, lines of their configuration and parts of paths: each value is held to what it is for.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
 /// The dist that `file` describes; `sha256` is the file's. An error is a sentence about a key.
 pub(super) fn judge(file: DistFile, sha256: String) -> Result<Dist, String> {
-    // Destructured, so that a new key does not compile until somebody has judged it.
+    // Destructured, so that a new key does not compile until it is judged here.
     let DistFile {
         name,
         summary,
@@ -210,7 +210,7 @@ fn judge_address(given: &str) -> Result<Address, String> {
     }
 }
 
-/// What may stand in a URL unescaped, without a query and without what would hide a password.
+/// Characters allowed unescaped in a URL, without query and user information.
 fn is_of_url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~/:%+[]".contains(&byte)
 }
@@ -316,14 +316,14 @@ fn judge_hooks(table: HooksTable) -> Result<Hooks, String> {
 fn judge_hosts(table: BTreeMap<String, Vec<String>>) -> Result<Vec<(IpAddr, Vec<String>)>, String> {
     let judge = |(address, names): (String, Vec<String>)| {
         let parsed: IpAddr =
-            address.parse().map_err(|_| format!("hosts: {address:?} is no address"))?;
+            address.parse().map_err(|_| format!("hosts: {address:?} is not an address"))?;
         names.iter().try_for_each(|name| plain("a name of hosts", name))?;
         Ok((parsed, names))
     };
     table.into_iter().map(judge).collect()
 }
 
-/// What becomes part of a path, an option of a program or a line of its configuration.
+/// Accepts a word that becomes part of a path, an option or a line of a configuration file.
 fn plain(key: &str, value: &str) -> Result<(), String> {
     let fine = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
     let begins_well = value.starts_with(|c: char| c.is_ascii_alphanumeric());

@@ -19,7 +19,7 @@ use crate::error::{Cause, Error};
 /// The name of the repository that holds what a chain has built so far.
 pub const CHAIN: &str = "mach-chain";
 
-/// What packages that were fetched are shown as, beside the repositories by name.
+/// Directory name of fetched packages, beside the repositories.
 pub const FETCHED: &str = "fetched";
 
 /// Where an installer cell has the repositories.
@@ -40,7 +40,7 @@ pub struct Dist {
     pub summary: String,
     /// Which program resolves requirements, and so which kind of package this is about.
     pub manager: Manager,
-    /// What rpm and the kernel call the machine.
+    /// Architecture, in the spelling of rpm and the kernel.
     pub arch: String,
     /// dnf's `$releasever`.
     pub releasever: String,
@@ -48,11 +48,11 @@ pub struct Dist {
     pub rpm: String,
     /// The machine a build believes to run on, if not the one it runs on.
     pub personality: Option<Personality>,
-    /// What roots hold.
+    /// Package sets of its roots.
     pub sets: Sets,
     /// Where packages come from, in order.
     pub repositories: Vec<Repository>,
-    /// Who builds, and how.
+    /// The builder's user and environment.
     pub builder: Builder,
     /// Further variables of a build's environment.
     pub environment: BTreeMap<String, String>,
@@ -62,7 +62,7 @@ pub struct Dist {
     pub build_macros: BTreeMap<String, String>,
     /// Which time a package carries.
     pub source_date_epoch: Epoch,
-    /// What runs after a build.
+    /// Hooks after a build.
     pub hooks: Hooks,
     /// Lines of `/etc/hosts`, beside localhost.
     pub hosts: Vec<(IpAddr, Vec<String>)>,
@@ -114,7 +114,7 @@ impl Manager {
     }
 }
 
-/// What a build believes to run on (`personality(2)`, as `setarch` sets it).
+/// Machine that a build sees (`personality(2)`, as `setarch` sets it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Personality {
     /// A 32-bit machine.
@@ -128,11 +128,11 @@ pub enum Personality {
 pub struct Sets {
     /// A root that runs and that packages can be installed in.
     pub minimal: Vec<String>,
-    /// What a person at work in a root expects.
+    /// Packages for interactive work in a root.
     pub base: Vec<String>,
-    /// What every source may take for granted.
+    /// Packages that every source may assume.
     pub build: Vec<String>,
-    /// What many sources require, never installed unasked: where a source requires one of these, it
+    /// Packages that many sources require, installed only on request: where a source requires one of these, it
     /// and its dependencies are a layer of their own, which other sources use again. Of apt's dists.
     pub shared: Vec<String>,
 }

@@ -78,7 +78,7 @@ fn a_slash_at_the_end_of_an_address_says_nothing() {
 fn shared_packages_are_of_apt_only() {
     let debian = built_in("debian-12").unwrap().unwrap();
     assert_eq!(debian.sets.shared, ["debhelper"]);
-    // Whether it is required or not: it is in no root that nobody asks for it.
+    // Required or not, it is not in a root that does not ask for it.
     assert!(!debian.packages().contains(&"debhelper".to_owned()));
     let what = refusal(|text| text.replace("[sets]\n", "[sets]\nshared = [\"gcc\"]\n"));
     assert!(what.contains("sets.shared is for apt"), "{what}");

@@ -10,7 +10,7 @@ use crate::explain::{holes, rules};
 
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/explain/corpus");
 
-/// What a case expects.
+/// Expectations of a case.
 #[derive(Debug, Default)]
 struct Case {
     name: String,
@@ -90,7 +90,7 @@ fn judge(case: &Case, log: &str) -> Verdict {
     verdict
 }
 
-/// What builds and tests print that go well.
+/// Output of successful builds and tests.
 const NOISE: [&str; 26] = [
     "checking for nosuch.h... no",
     "cc -O2 -Werror=format-security -c error.c -o error.o",

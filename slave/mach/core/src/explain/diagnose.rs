@@ -29,9 +29,9 @@ pub struct Diagnosis {
     pub section: Option<String>,
     /// The decisive lines, clean; the last ones where none decides.
     pub lines: Vec<String>,
-    /// What was missing in the root: the requirement that would bring it.
+    /// The requirement that would bring what was missing in the root.
     pub requirement: Option<String>,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -171,7 +171,7 @@ fn outvotes(default: Cause, said: Cause, sure: bool) -> bool {
     }
 }
 
-/// What class of trouble a section is for.
+/// Failure class of a section.
 fn of_section(section: &str) -> Cause {
     match section {
         "%prep" | "dpkg-source" => Cause::Source,

@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// What a log must come to: its name and text; class; section; a decisive line; the requirement.
+/// Expected diagnosis of a log: its name and text; class; section; a decisive line; the requirement.
 type Case = (&'static str, &'static str, Cause, &'static str, &'static str, &'static str);
 
 macro_rules! case {
@@ -126,7 +126,7 @@ fn remedies_name_what_is_meant() {
     assert!(remedy("nolib").contains("libnosuch.so"));
 }
 
-/// What is said of a few lines in a section: cause, requirement, remedy.
+/// Diagnosis of a few lines in a section: cause, requirement, remedy.
 fn told(section: &str, lines: &str, kind: PackageKind) -> (Cause, String, String) {
     let log = match kind {
         PackageKind::Rpm => format!("Executing({section}): /bin/sh -e x\n{lines}\n"),

@@ -134,7 +134,7 @@ fn name_at<'a>(
     }
 }
 
-/// What a makefile ignores, what a test expects to fail, a count of none, and a shell's trace, which says what is called
+/// Errors that a makefile ignores, expected test failures, a count of zero, and a shell's trace, which says what is called
 /// and not what came of it.
 fn is_harmless(line: &str) -> bool {
     line.ends_with("(ignored)")

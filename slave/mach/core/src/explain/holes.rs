@@ -1,7 +1,7 @@
 //! Patterns with holes: `{}: fatal error: {}: No such file or directory`; `{#}` takes digits, at least
 //! one, `{_}` blanks, or none.
 
-/// What stands in the holes of `pattern` when all of `line` fits it; a `{}` as short as possible, but
+/// Texts in the holes of `pattern` if all of `line` matches it; a `{}` as short as possible, but
 /// the last text of a pattern stands at the line's end. There is no going back, so the time is that of
 /// the line's length.
 pub fn fit<'a>(pattern: &str, line: &'a str) -> Option<Vec<&'a str>> {

@@ -3,7 +3,7 @@
 /// The shortest name that is taken for a macro's: shorter ones are formats (`%s`, `%02d`).
 const NAME_MIN: usize = 3;
 
-/// What specs say with a per cent sign, and is not a macro.
+/// Words after a per cent sign in specs that are not macros.
 const OF_SPECS: [&str; 33] = [
     "attr",
     "build",

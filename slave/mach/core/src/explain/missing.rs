@@ -1,9 +1,9 @@
-//! What a build looked for and did not find, and the requirement that would bring it.
+//! Files and programs that a build did not find, and the requirements that would bring them.
 
 use crate::error::Cause;
 use crate::explain::macros;
 
-/// What kind of thing.
+/// Kind of the missing item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// A header of C.
@@ -77,7 +77,7 @@ impl Missing {
     }
 }
 
-/// What `text`, found where a name should stand, names; `None` if it can be no such name.
+/// Parses `text` as a name; `None` if it is not a valid name.
 pub fn named(missing: Missing, text: &str) -> Option<(Missing, &str)> {
     let word = first_word(text);
     let name = match missing {
@@ -159,7 +159,7 @@ pub fn requirement(missing: Missing, name: &str, kind: PackageKind) -> Option<St
     }
 }
 
-/// What to do about it; a sentence.
+/// The remedy, a sentence.
 pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: PackageKind) -> String {
     match missing {
         Missing::Header if is_own => format!(

@@ -6,7 +6,7 @@ const NEAREST: usize = 3;
 pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let core = core_of(wanted);
     let mut scored: Vec<(usize, &str)> = names
-        // Sonames and files are no names a person would have meant.
+        // A user did not mean sonames and files.
         .filter(|name| !name.starts_with('/') && !name.contains(".so"))
         .filter_map(|name| score(wanted, core, name).map(|score| (score, name)))
         .collect();

@@ -1,4 +1,4 @@
-//! Digests that somebody vouches with, as users and `sources` files write them.
+//! Digests as users and `sources` files write them.
 
 use std::fmt;
 
@@ -22,7 +22,9 @@ impl Algorithm {
             weak @ ("md5" | "sha1") => {
                 Err(format!("{weak} vouches for nothing any more: give sha256 or sha512"))
             }
-            other => Err(format!("{other:?} is no digest that mach knows: give sha256 or sha512")),
+            other => {
+                Err(format!("{other:?} is not a digest that mach knows: give sha256 or sha512"))
+            }
         }
     }
 
@@ -56,7 +58,7 @@ impl Checksum {
         let (wanted, is) = (algorithm.hex_digits(), hex.len());
         if is != wanted || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let name = algorithm.as_str();
-            return Err(format!("{hex:?} is no {name}: it has {wanted} hexadecimal digits"));
+            return Err(format!("{hex:?} is not a {name}: it has {wanted} hexadecimal digits"));
         }
         Ok(Self { algorithm, hex })
     }
@@ -65,7 +67,7 @@ impl Checksum {
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some((name, hex)) => Self::new(Algorithm::named(name)?, hex),
-            None => Err(format!("{text:?} is no digest: write it as sha256:HEX")),
+            None => Err(format!("{text:?} is not a digest: write it as sha256:HEX")),
         }
     }
 

@@ -21,7 +21,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Of the bytes of a file; `None` when they are no public keys.
+    /// Parses the bytes of a file; `None` if they are not public keys.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let binary = match std::str::from_utf8(bytes) {
             Ok(text) if text.contains(ARMOR_BEGIN) => dearmor(text)?,

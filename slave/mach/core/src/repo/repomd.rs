@@ -5,7 +5,7 @@ use quick_xml::events::{BytesStart, Event};
 use super::checksum::{Algorithm, Checksum};
 
 const FILES_LIMIT: usize = 256;
-/// What a solver reads; the rest of what a repository offers is left where it is.
+/// Metadata that a solver reads; other files of a repository are not fetched.
 const KINDS: &[&str] = &["primary", "filelists", "group", "modules"];
 
 /// A file that `repomd.xml` names.
@@ -87,7 +87,7 @@ fn judge(mut file: MetadataEntry) -> Result<MetadataEntry, String> {
             checksum.map_err(|why| format!("{name}: {why}"))?.hex().clone_into(&mut file.sha256);
             Ok(file)
         }
-        _ => Err(format!("{:?} is no place below repodata/", file.place)),
+        _ => Err(format!("{:?} is not a path below repodata/", file.place)),
     }
 }
 

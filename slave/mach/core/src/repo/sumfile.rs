@@ -14,7 +14,7 @@ use super::checksum::{Algorithm, Checksum};
 
 const LINES_LIMIT: usize = 10_000;
 
-/// What such a file says.
+/// Contents of such a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sumfile {
     strong: BTreeMap<String, Vec<Checksum>>,
@@ -36,10 +36,11 @@ impl Sumfile {
     }
 
     fn add(&mut self, line: &str) -> Result<(), String> {
-        let (algorithm, hex, name) =
-            tagged(line).or_else(|| plain(line)).ok_or_else(|| format!("{line:?} is no digest"))?;
+        let (algorithm, hex, name) = tagged(line)
+            .or_else(|| plain(line))
+            .ok_or_else(|| format!("{line:?} is not a digest"))?;
         if !is_file_name(name) {
-            return Err(format!("{name:?} is no name of a file"));
+            return Err(format!("{name:?} is not a file name"));
         }
         let weak = ["md5", "sha1"].into_iter().find(|weak| algorithm.eq_ignore_ascii_case(weak));
         if let Some(weak) = weak {
@@ -56,7 +57,7 @@ impl Sumfile {
         self.strong.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Every file that somebody vouches for, and the digests.
+    /// Every file with a strong digest, and the digests.
     pub fn all(&self) -> impl Iterator<Item = (&str, &[Checksum])> {
         self.strong.iter().map(|(name, checksums)| (name.as_str(), checksums.as_slice()))
     }
@@ -134,12 +135,12 @@ mod tests {
     fn what_is_no_digest_is_named_with_its_line() {
         let sha256 = "a".repeat(64);
         for (line, wanted) in [
-            ("hello", "is no digest"),
+            ("hello", "is not a digest"),
             ("SHA512 (x) = 12", "128 hexadecimal"),
             ("CRC32 (x) = 12", "no digest that mach knows"),
             (&format!("{sha256}  ../x"), "no name of a file"),
             (&format!("SHA256 (/etc/passwd) = {sha256}"), "no name of a file"),
-            (&"é".repeat(40), "is no digest"),
+            (&"é".repeat(40), "is not a digest"),
         ] {
             let said = Sumfile::parse(&format!("\n{line}\n")).unwrap_err();
             assert!(said.starts_with("line 2: ") && said.contains(wanted), "{said}");

@@ -36,13 +36,14 @@ impl Url {
     /// specs, the name to give the file (`#/NAME`). Errors say what is amiss.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > LONGEST || !text.chars().all(|c| c.is_ascii_graphic()) {
-            return Err(format!("{text:?} is no URL: one holds printing ASCII characters only"));
+            return Err(format!("{text:?} is not a URL: one holds printing ASCII characters only"));
         }
         let (bare, fragment) = match text.split_once('#') {
             Some((bare, fragment)) => (bare, Some(fragment)),
             None => (text, None),
         };
-        let (scheme, rest) = bare.split_once("://").ok_or_else(|| format!("{text:?} is no URL"))?;
+        let (scheme, rest) =
+            bare.split_once("://").ok_or_else(|| format!("{text:?} is not a URL"))?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "file" => Scheme::File,
             "http" => Scheme::Http,
@@ -74,7 +75,7 @@ impl Url {
         (!["", ".", ".."].contains(&name)).then_some(name)
     }
 
-    /// What it says that the file is.
+    /// The digest in its fragment.
     pub fn checksum(&self) -> Option<&Checksum> {
         self.checksum.as_ref()
     }
@@ -85,7 +86,7 @@ impl Url {
         (self.scheme == Scheme::File).then(|| Path::new(path))
     }
 
-    /// Whether nobody on the way can read or change it.
+    /// Whether the transport is encrypted and authenticated.
     pub fn is_https(&self) -> bool {
         self.scheme == Scheme::Https
     }
@@ -210,7 +211,7 @@ mod tests {
             ("https://a.example/x\n", "printing ASCII"),
             ("file://host/x", "a file has no host"),
             ("file:///a/../b", "without . and .."),
-            ("x.src.rpm", "is no URL"),
+            ("x.src.rpm", "is not a URL"),
             ("https://a.example/x#md5:00", "vouches for nothing"),
             ("https://a.example/x#sha256:00", "64 hexadecimal"),
         ] {

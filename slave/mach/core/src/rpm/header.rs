@@ -1,6 +1,6 @@
-//! What stands before the payload of an RPM file: read with caps, judged, then parsed by the crate `rpm`.
+//! Lead, signature and header of an RPM file: read with limits, checked, then parsed by the crate `rpm`.
 //!
-//! Everything here was written by somebody nobody has to trust, and the crate trusts the index of a
+//! All input here is untrusted, and the crate trusts the index of a
 //! header: an offset beyond the data makes it panic, a count of four milliards makes it ask for 64 GiB,
 //! entries that all claim the same data make it scan that data 65,536 times. So nothing reaches it that
 //! rpm itself would refuse (`hdrblobVerifyInfo()` of rpm 4.18): entries stand in the order of their
@@ -45,7 +45,7 @@ impl std::fmt::Display for HeaderError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Truncated(part) => write!(f, "it is truncated: it ends within its {part}"),
-            Self::NoLead => write!(f, "it is no RPM file: its first bytes are not an RPM lead"),
+            Self::NoLead => write!(f, "it is not an RPM file: its first bytes are not an RPM lead"),
             Self::Malformed(part, how) => write!(f, "its {part} is malformed: {how}"),
             Self::TooLarge(part) => write!(f, "its {part} claims to be larger than any package's"),
             Self::Refused(error) => write!(f, "its header is malformed: {error}"),
@@ -54,7 +54,7 @@ impl std::fmt::Display for HeaderError {
     }
 }
 
-/// What precedes the payload of an RPM file.
+/// Lead, signature and header of an RPM file.
 #[derive(Debug)]
 pub struct Preamble {
     /// Lead, signature header and header, parsed.

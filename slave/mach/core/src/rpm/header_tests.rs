@@ -41,7 +41,7 @@ fn every_truncation_is_an_error_and_no_panic() {
     }
 }
 
-/// What is said of a header in whose entry number `entry` the word number `word` is `value`.
+/// Error for a header in whose entry number `entry` the word number `word` is `value`.
 fn bent(entry: usize, word: usize, value: u32) -> String {
     let mut bytes = header(&named());
     let at = INTRO_SIZE_BYTES + ENTRY_SIZE_BYTES * entry + 4 * word;

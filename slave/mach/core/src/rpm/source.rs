@@ -31,7 +31,7 @@ pub enum DigestCheck {
     NotYet,
 }
 
-/// What must and must not be in the root of a build.
+/// Requirements and conflicts of a build root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
     /// BuildRequires, sorted, without rpm's own.
@@ -59,10 +59,10 @@ impl Needs {
     }
 }
 
-/// What a source package that a build has written says of its spec.
+/// Header facts of a source package that a build has written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceHeader {
-    /// What must and must not be in its root.
+    /// Requirements and conflicts of its build root.
     pub needs: Needs,
     /// For which machines it is.
     pub platforms: Platforms,
@@ -87,7 +87,7 @@ pub struct Source {
     pub kept_out: Vec<String>,
     /// Those, as they were found beside it.
     pub beside: Vec<ExcludedSource>,
-    /// What its files take when unpacked, as its header says.
+    /// Unpacked size of its files, from its header.
     pub unpacked_bytes: u64,
     /// The time of its newest changelog entry, as rpmbuild takes it for SOURCE_DATE_EPOCH.
     pub changelog_time: Option<u64>,
@@ -226,10 +226,10 @@ fn not_yet(preamble: &Preamble) -> Result<DigestCheck, String> {
     if signature.entry_is_present(IndexSignatureTag::RPMSIGTAG_MD5) {
         return Ok(DigestCheck::NotYet);
     }
-    Err("it carries no digest of its payload, so nobody can tell whether it is whole".to_owned())
+    Err("it carries no digest of its payload, so mach cannot verify it".to_owned())
 }
 
-/// What a source package that a build has written says of its spec. Only the header is read.
+/// Header facts of a source package that a build has written. Only the header is read.
 pub fn declared(file: &mut impl Read) -> Result<SourceHeader, String> {
     let preamble = header::read_preamble(file).map_err(|error| error.to_string())?;
     if !is_source(&preamble) {
@@ -304,7 +304,7 @@ fn is_requirement(requirement: &Capability) -> bool {
         && requirement.version.len() <= 256
 }
 
-/// What mach wants to know of a binary package: its NEVRA, or why it is none.
+/// NEVRA of a binary package, or the reason why it is not one.
 pub fn nevra_of(file: &mut impl Read) -> Result<String, String> {
     nevra(&header::read_preamble(file).map_err(|error| error.to_string())?)
 }

@@ -1,4 +1,4 @@
-//! Whatever stands in a package, reading it ends soon, with an answer.
+//! Reading an arbitrary package ends soon, with an answer.
 //!
 //! `PROPTEST_CASES=1000000 cargo test -p mach properties` looks longer.
 
@@ -86,7 +86,7 @@ proptest! {
         }
     }
 
-    /// What is no package at all behind the right first bytes.
+    /// Arbitrary bytes behind a valid lead.
     #[test]
     fn noise_never_breaks_the_reader(noise in prop::collection::vec(any::<u8>(), 0..2_000)) {
         let mut bytes = forge::lead(true);

@@ -24,7 +24,7 @@ fn read(bytes: &[u8]) -> Result<Source, String> {
     super::read(&mut &bytes[..], Path::new("x.src.rpm"))
 }
 
-/// Where the header begins in a forged package; before it stands what nobody vouches for.
+/// Offset of the header in a forged package; no digest covers the bytes before it.
 fn header_at(bytes: &[u8]) -> usize {
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
     (96 + 16 + 16 * number(104) + number(108)).next_multiple_of(8)
@@ -102,12 +102,12 @@ fn names_that_leave_the_directory_are_refused() {
 fn files_that_are_not_plain_are_refused_by_name() {
     let spec = FILES[0];
     for (name, mode, link, wanted) in [
-        ("../../etc/passwd", 0o100644, "", "is no path"),
-        ("..", 0o100644, "", "is no path"),
-        ("/etc/passwd", 0o100644, "", "is no path"),
-        ("a/b", 0o100644, "", "is no path"),
-        ("a\nb", 0o100644, "", "is no path"),
-        ("", 0o100644, "", "is no path"),
+        ("../../etc/passwd", 0o100644, "", "is not a path"),
+        ("..", 0o100644, "", "is not a path"),
+        ("/etc/passwd", 0o100644, "", "is not a path"),
+        ("a/b", 0o100644, "", "is not a path"),
+        ("a\nb", 0o100644, "", "is not a path"),
+        ("", 0o100644, "", "is not a path"),
         ("link", 0o120777, "/etc/passwd", "symboliclink"),
         ("link", 0o100644, "/etc/passwd", "no regular file"),
         ("device", 0o060600, "", "blockdevice"),

@@ -17,7 +17,7 @@ pub struct SpecSource {
     pub url: Option<Result<Url, String>>,
 }
 
-/// What an expanded spec declares, each name once; errors name what cannot be a source.
+/// Sources and patches of an expanded spec, each name once; errors name an invalid source.
 pub fn declared(expanded: &str) -> Result<Vec<SpecSource>, String> {
     let mut found: Vec<SpecSource> = Vec::new();
     let mut section = Section::Preamble;
@@ -40,7 +40,7 @@ pub fn declared(expanded: &str) -> Result<Vec<SpecSource>, String> {
     Ok(found)
 }
 
-/// What kind of lines stand in a part of a spec.
+/// Kind of the lines in a section of a spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     /// Tags: at the top, and behind `%package`.

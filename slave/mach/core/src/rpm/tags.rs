@@ -53,7 +53,7 @@ const NAMES: &[(IndexTag, &str)] = &[
     (IndexTag::RPMTAG_CLASSDICT, "CLASSDICT"),
 ];
 
-/// What rpm itself notes of a build, by name, in source packages: its user, as the owner of each file.
+/// Names that rpm records of a build in source packages: its user, as the owner of each file.
 /// The second build's names, and those of the first that they stand for.
 #[derive(Debug, Clone, Default)]
 pub struct Names(pub Vec<(String, String)>);

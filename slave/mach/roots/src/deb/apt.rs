@@ -150,7 +150,7 @@ impl<'a> Apt<'a> {
         }
     }
 
-    /// What a root needs that holds all Essential packages and `names`.
+    /// Resolves a root with all Essential packages and `names`.
     pub fn root(&self, names: &[String]) -> Result<Resolution, Error> {
         let mut argv = question("install");
         argv.push("?essential".to_owned());
@@ -163,7 +163,7 @@ impl<'a> Apt<'a> {
         Err(unmet::failure(self, &wanted, &Relations::default(), &said.text))
     }
 
-    /// What a root needs that holds all of `base` and meets `depends` without `conflicts`.
+    /// Resolves a root with all of `base` that meets `depends` and has none of `conflicts`.
     pub fn beyond(
         &self,
         base: &Resolution,
@@ -198,13 +198,13 @@ impl<'a> Apt<'a> {
         Ok(output::versions(&said.text))
     }
 
-    /// What is asked of, for people: repositories and their places.
+    /// Repositories and their addresses, for error texts.
     pub fn places(&self) -> String {
         let place = |(name, path): &(String, PathBuf)| format!("{name} ({})", path.display());
         self.repositories.iter().map(place).collect::<Vec<_>>().join(", ")
     }
 
-    /// Who is being built, and for which dist.
+    /// The source and the dist, for error texts.
     pub fn subject(&self) -> (&str, &str) {
         (self.context.progress.subject(), &self.context.dist.name)
     }
@@ -266,7 +266,7 @@ fn metadata_failed(dist: &str, complaints: Vec<String>) -> Error {
     Error::new(Cause::Root, what, remedy).with_details(complaints)
 }
 
-/// What a solver's cell has as its root: apt's configuration, its sources, their keys.
+/// Root directory of a solver's cell: apt's configuration, sources and keys.
 fn make_questions(
     skeleton: &Path,
     architecture: &str,
@@ -335,7 +335,7 @@ fn configuration(architecture: &str) -> String {
     )
 }
 
-/// What a chain has built comes before what the dist offers under the same name.
+/// Pins a chain's packages above those of the dist with the same name.
 fn preferences() -> String {
     format!("Package: *\nPin: release o={CHAIN}\nPin-Priority: 1001\n")
 }

@@ -49,7 +49,7 @@ fn key(key: &distribution::TrustedKey) -> Result<KeyFile, Error> {
         distribution::TrustedKey::File(path) => {
             let metadata = fs::metadata(path).on("look at the key", path)?;
             if !metadata.is_file() || metadata.len() > KEY_LIMIT_BYTES {
-                let what = format!("{} is no file of OpenPGP keys", path.display());
+                let what = format!("{} is not a file of OpenPGP keys", path.display());
                 return Err(Error::new(Cause::Usage, what, "correct 'keys' in the dist"));
             }
             fs::read(path).map(KeyFile).on("read the key", path)

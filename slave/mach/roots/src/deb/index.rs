@@ -18,7 +18,7 @@ const OURS: [&str; 5] = ["Filename", "Size", "SHA256", "MD5sum", "Status"];
 
 /// Writes the index of all packages in `repository`, a directory of a chain.
 ///
-/// What a package says of itself is read in a cell: a build has made it.
+/// Reads a package's control data in a cell, as a build has made it.
 pub fn make(context: &Context<'_>, repository: &Path) -> Result<(), Error> {
     let mut text = String::new();
     for path in entries(repository)? {
@@ -51,7 +51,7 @@ fn stanza(context: &Context<'_>, path: &Path) -> Result<String, Error> {
 pub fn fields(context: &Context<'_>, path: &Path) -> Result<String, Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let refuse = |why: &str| {
-        let what = format!("{name} is no usable package: {why}");
+        let what = format!("{name} is not a usable package: {why}");
         Error::new(Cause::Install, what, "mend debian/rules and debian/control; read root.log")
     };
     let skeleton = context.run.path.join("reader");

@@ -68,7 +68,7 @@ pub fn first(
 
 /// Answers debconf beforehand so that man-db keeps no index of manual pages: nothing in a build looks
 /// one up, and making it takes a fifth of the time of a usual layer. Debian's builders do the same
-/// (Debian bug 554914). Without debconf the index is made, and the layer is no worse for it.
+/// (Debian bug 554914). Without debconf the index is made, and the layer is complete all the same.
 fn spare_triggers(context: &Context<'_>, root: &Path, tick: &mut dyn FnMut()) -> Result<(), Error> {
     const SCRIPT: &str = "command -v debconf-set-selections >/dev/null || exit 0\n\
         echo 'man-db man-db/auto-update boolean false' | debconf-set-selections\n";
@@ -78,7 +78,7 @@ fn spare_triggers(context: &Context<'_>, root: &Path, tick: &mut dyn FnMut()) ->
     }
 }
 
-/// What a root has before its first package: a database for dpkg, and a word to those who would
+/// Contents of a root before its first package: a database for dpkg, and a policy for those who would
 /// start daemons (invoke-rc.d(8)).
 const BEGINNING: &str = "touch /var/lib/dpkg/status /var/lib/dpkg/available\n\
     printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d\nchmod 755 /usr/sbin/policy-rc.d\n";
@@ -173,7 +173,7 @@ fn unpack_ahead(
 }
 
 fn dpkg(words: &[&str]) -> Vec<String> {
-    // Nobody is there to answer questions; a layer is synced as a whole when it is complete.
+    // No user can answer questions; a layer is synced as a whole when it is complete.
     let always = ["/usr/bin/dpkg", "--force-unsafe-io", "--force-confdef", "--force-confold"];
     always.iter().chain(words).map(|word| (*word).to_owned()).collect()
 }

@@ -14,7 +14,7 @@ const LINES_LIMIT: usize = 20;
 /// Why one relation does not hold, as apt says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Complaint {
-    /// Who needs it; `None`: the source that is built.
+    /// The package that needs it; `None`: the source itself.
     package: Option<String>,
     /// `Depends`, `Conflicts`, …
     kind: String,

@@ -23,12 +23,12 @@ const NOT_PACKAGES: [&str; 2] = ["repodata", "sources"];
 /// How deep below a collection packages may lie: `Packages/g/…`.
 const DEPTH_LIMIT: usize = 4;
 
-/// What is collected, and where.
+/// A request to collect packages, and its target directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
     /// Packages by name, besides the dist's sets.
     pub names: &'a [String],
-    /// What a source requires.
+    /// Requirements of a source.
     pub needs: &'a Needs,
     /// The collection: what it has does not come again.
     pub have: &'a Path,
@@ -107,7 +107,7 @@ fn add_sizes(
     Ok(())
 }
 
-/// What `wanted` has and `there` lacks.
+/// Packages of `wanted` that `there` lacks.
 fn lacking<'a>(
     wanted: &'a Resolution,
     there: &BTreeMap<String, u64>,
@@ -140,7 +140,7 @@ fn file_name(package: &Package) -> Result<&str, Error> {
         true => Ok(name),
         false => {
             let what = format!(
-                "repository {}: {} has the place {:?}, which is no name of a package",
+                "repository {}: {} has the place {:?}, which is not a package file name",
                 package.repository, package.nevra, package.location
             );
             Err(Error::new(Cause::Root, what, "is it an RPM repository? tell its keeper"))

@@ -55,7 +55,7 @@ struct Exclusion<'a> {
     repository: &'a str,
 }
 
-/// What the script prints.
+/// Output of the script.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Answer {
@@ -66,7 +66,7 @@ pub(super) struct Answer {
     pub problems: Vec<Vec<String>>,
     /// BuildConflicts and the packages of the base that they mean.
     pub conflicting: Vec<(String, String)>,
-    /// What is provided, and by which repository; told only with a failure.
+    /// Provides and their repositories; filled only on a failure.
     pub provides: Vec<(String, String)>,
     pub error: Option<String>,
 }
@@ -96,7 +96,7 @@ pub(super) fn solve(context: &Context<'_>, request: &Request<'_>) -> Result<Reso
     answer.packages.into_iter().map(judge).collect::<Result<_, _>>().map(Resolution::new)
 }
 
-/// Metadata are written by whoever runs the repository: what becomes part of a path is looked at.
+/// Metadata are untrusted: a name that becomes part of a path is checked.
 fn judge(found: ResolvedPackage) -> Result<Package, Error> {
     let ResolvedPackage { nevra, name, repository, location, digest_kind, sha256, size_bytes } =
         found;
@@ -161,7 +161,7 @@ fn script(manager: Manager) -> &'static str {
     }
 }
 
-/// What the cell has as its root, with script and question; a new one for each question.
+/// Root directory of the cell, with script and question; a new one for each question.
 fn skeleton(context: &Context<'_>, request: &Request<'_>) -> Result<PathBuf, Error> {
     let path = context.run.path.join("solver");
     if path.exists() {

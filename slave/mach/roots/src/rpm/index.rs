@@ -159,7 +159,7 @@ fn judge(repodata: &Path) -> Result<(), Error> {
         Ok::<_, Error>((FileType::from_raw_mode(stat.st_mode), stat.st_nlink))
     };
     let refuse = |path: &Path| {
-        let what = format!("createrepo_c left {}, which is no file of an index", path.display());
+        let what = format!("createrepo_c left {}, which is not a file of an index", path.display());
         Err(Error::new(
             Cause::Internal,
             what,

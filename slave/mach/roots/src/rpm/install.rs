@@ -1,4 +1,4 @@
-//! Installing: rpm, and nothing else, puts checked files into a root.
+//! Installs verified packages with rpm.
 //!
 //! | who installs               | into           | its cell                                     |
 //! |----------------------------|----------------|----------------------------------------------|

@@ -1,4 +1,4 @@
-//! Roots of RPM packages: layer on layer, each resolved, obtained, installed, kept.
+//! Roots of RPM packages: one layer per set, each resolved, obtained, installed and cached.
 //!
 //! ```text
 //!   minimal ◀── base ◀── build ◀── dependencies        (each an overlay's lower directory)

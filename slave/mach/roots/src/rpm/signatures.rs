@@ -24,7 +24,7 @@ for key in "$keys"/*.asc; do rpmkeys --dbpath /tmp/keys --import "$key" || exit 
 exec rpmkeys --dbpath /tmp/keys --define '_pkgverify_level all' --checksig -v -- "$@""#;
 const NO_KEYS: i32 = 3;
 
-/// What is said of one package.
+/// Verdict of `rpmkeys` on one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
     /// A good signature by one of the keys.
@@ -86,7 +86,7 @@ fn check_of(
     }
 }
 
-/// What `rpmkeys` says, and its exit status.
+/// Output and exit status of `rpmkeys`.
 fn ask(
     context: &Context<'_>,
     scratch: &Path,
@@ -117,7 +117,7 @@ fn ask(
     Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// What stands of the package at `place` in what `rpmkeys --checksig -v` said.
+/// Verdict on the package at `place` in the output of `rpmkeys --checksig -v`.
 ///
 /// Its lines are those of rpm 4 (`Header V4 EdDSA/SHA256 Signature, key ID d629b714: OK`) and of rpm 6
 /// (`… signature, key fingerprint: 51b4…: OK`).

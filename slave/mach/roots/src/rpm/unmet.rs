@@ -1,4 +1,4 @@
-//! Why a request has no answer, for people: which requirement, what is near, who excludes whom.
+//! Explains an unsatisfiable request: missing or conflicting requirements and near matches.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::context::Request;
 
 const PROBLEMS_LIMIT: usize = 20;
 
-/// What is provided, by name: the capability and the repository that has it.
+/// Provides by name: the capability and its repository.
 struct Index<'a>(HashMap<&'a str, Vec<(&'a Capability, &'a str)>>);
 
 impl<'a> Index<'a> {

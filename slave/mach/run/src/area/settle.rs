@@ -1,4 +1,4 @@
-//! The directories of the area, whatever somebody has left where they belong.
+//! Makes the directories of the area, and repairs or refuses other entries in their places.
 //!
 //! The working area outlives commands and may be everybody's who uses the slave. A file, a link or a FIFO
 //! of a name that mach uses must not end all later builds, nor make one wait for a writer.
@@ -11,7 +11,7 @@ use mach_core::error::{Error, OnPath};
 
 use crate::remove;
 
-/// What the entries of a directory are.
+/// Type of the entries of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entries {
     Directories,

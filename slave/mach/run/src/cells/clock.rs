@@ -10,7 +10,7 @@
 //! moves it for dynamic programs of one C library alone. Tracing moves it for static ones, too. What the
 //! kernel itself writes keeps the machine's time: time stamps of files, above all.
 //!
-//! Of a program that is traced nobody can trace anything: debuggers fail here.
+//! A traced program cannot be traced again: debuggers fail here.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,7 +27,7 @@ use slave_sys::bpf::{
 };
 use slave_sys::{self as raw, Resume};
 
-/// What a shell does first whose programs are to have another time: it waits until it is traced.
+/// First command of a shell whose programs see another time: it waits until it is traced.
 pub const WAIT: &str = "kill -STOP $$";
 /// Whether this module knows the machine.
 pub const IS_KNOWN_HERE: bool = cfg!(target_arch = "x86_64");
@@ -58,7 +58,7 @@ mod register {
 
 /// Whether this machine lets anybody trace: without a tracer the filter would make the calls fail.
 pub fn is_possible() -> bool {
-    /// `kernel.yama.ptrace_scope`: nobody.
+    /// `kernel.yama.ptrace_scope`: no process may trace.
     const NOBODY: &str = "3";
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     // There is no such task, which only who may trace is told.
@@ -114,7 +114,7 @@ pub struct Tracer {
     waiting: HashMap<i32, (usize, u64)>,
 }
 
-/// What came of a wait.
+/// Result of a wait.
 pub enum WaitEvent {
     /// This process has ended, with this status of `wait(2)`.
     Ended(i32, i32),
@@ -201,7 +201,7 @@ impl Tracer {
     }
 
     /// Lets the kernel wait until a time that is `ahead` earlier: the task's time stands where `register`
-    /// says; a copy goes below its stack, where nobody looks.
+    /// says; a copy goes below its stack, which the program does not read.
     fn put_back(&mut self, pid: i32, register: usize) -> Option<Resume> {
         const BELOW_STACK: u64 = 256;
         let place = raw::register(pid, register).ok().filter(|place| *place != 0)?;

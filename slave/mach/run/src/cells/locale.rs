@@ -1,4 +1,4 @@
-//! The locale that programs of a root get where nobody asks for one.
+//! The default locale of programs in a root.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ fn usr(cell: &Cell) -> PathBuf {
     shown.map_or_else(|| cell.root.join("usr"), Path::to_owned)
 }
 
-/// What of an environment chooses a locale. `locale(7)`.
+/// Variables that choose a locale. `locale(7)`.
 pub fn is_choice(name: &str) -> bool {
     name == "LANG" || name.starts_with("LC_")
 }

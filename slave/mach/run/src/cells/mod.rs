@@ -52,7 +52,7 @@ fn tmpfs(at: &str, mode: u32, size_bytes: u64) -> Mount {
     mount(Source::Tmpfs { mode, size_bytes, inodes: 65_536 }, at, Attr::SCRATCH)
 }
 
-/// What every cell has: its own processes, devices and an empty `/run`, below `prefix`.
+/// Base of every cell: its own processes, devices and an empty `/run`, below `prefix`.
 fn essentials(prefix: &str) -> Vec<Mount> {
     let mut mounts = vec![mount(Source::Proc, &format!("{prefix}/proc"), Attr::INERT)];
     mounts.extend(masks(&format!("{prefix}/proc")));
@@ -82,7 +82,7 @@ const MASKED_DIRECTORIES: &[&str] = &["acpi", "asound", "scsi"];
 /// Directories that may be read.
 const READ_ONLY_DIRECTORIES: &[&str] = &["bus", "fs", "irq", "sys"];
 
-/// What is laid over parts of the `/proc` at `proc`; a kernel need not have all of them.
+/// Masks parts of the `/proc` at `proc`; a kernel need not have all of them.
 fn masks(proc: &str) -> Vec<Mount> {
     let over = |source: Source, name: &str| Mount {
         source,

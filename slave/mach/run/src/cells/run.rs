@@ -1,4 +1,4 @@
-//! A program in a cell: from its start to its end, whoever ends it.
+//! Runs a program in a cell from its start to its end.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -28,9 +28,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// A pipe in which little was found is left alone so long: a build that prints line by line would wake
 /// us for each.
 const REST: Duration = Duration::from_millis(5);
-/// What is carried at a time.
+/// Buffer size of one copy.
 const BUFFER_BYTES: usize = 256 << 10;
-/// What process 1 tells of what its descendants used, and whether their clock was moved: four numbers.
+/// Report of process 1: resource usage of its descendants, and whether their clock was moved; four numbers.
 const USAGE_BYTES: usize = 32;
 
 /// A program and whose rights it has.
@@ -151,7 +151,7 @@ enum Outlet {
     Terminal(OwnedFd, Option<Winsize>),
 }
 
-/// What we attend to while a cell runs.
+/// Descriptors that we poll while a cell runs.
 enum OurSide {
     Channel(OwnedFd),
     Pumps(Vec<Pump>),
@@ -338,7 +338,7 @@ fn command(program: &Program, default_locale: &str) -> Command {
     command
 }
 
-/// What process 1 and all it starts must not do, or do otherwise.
+/// System call filters of process 1 and its descendants.
 fn restrict(program: &Program) -> std::io::Result<()> {
     let from = |error: raw::Error| std::io::Error::from(error.errno());
     raw::reset_signals().map_err(from)?;

@@ -22,9 +22,9 @@ use crate::interrupts;
 
 /// The most that a log may take when the dist does not say.
 pub const LOG_LIMIT_BYTES: u64 = 512 << 20;
-/// What a pipe is asked to hold: `/proc/sys/fs/pipe-max-size` as the kernel sets it. `pipe(7)`.
+/// Requested pipe capacity: the kernel's default of `/proc/sys/fs/pipe-max-size`. `pipe(7)`.
 const PIPE_BYTES: usize = 1 << 20;
-/// What is written at a time to an output of ours whose reader may be slow: that much fits into a pipe that
+/// Size of one write to an output of ours whose reader may be slow: that much fits into a pipe that
 /// poll calls writable (`PIPE_BUF`).
 const PIECE_BYTES: usize = 4096;
 /// The f_type of a pipe that has no name. `statfs(2)`.
@@ -68,7 +68,7 @@ impl Streams {
     }
 }
 
-/// What takes the output of a pipe.
+/// Destination of a pipe's output.
 #[derive(Debug)]
 enum Target {
     File { file: File, name: String, limit_bytes: u64, left_bytes: u64 },
@@ -78,13 +78,13 @@ enum Target {
 /// A pipe whose other end a program writes to.
 #[derive(Debug)]
 pub struct Pump {
-    /// `None` once nobody writes any more, or nobody reads what is written.
+    /// `None` once the pipe has no writer, or its output no reader.
     pipe: Option<OwnedFd>,
     capacity_bytes: usize,
     target: Target,
 }
 
-/// What one look at a pipe has brought.
+/// Amount that one read of a pipe returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PipeActivity {
     /// Nothing for the moment, or nothing any more.
@@ -164,7 +164,7 @@ fn pipe(target: Target, user: Option<u32>) -> Result<(Pump, OwnedFd), Error> {
         rustix::fs::fchown(&theirs, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
             .map_err(failed("fchown"))?;
     }
-    // Whoever the program becomes (a daemon's user in a scriptlet) may write to its output too.
+    // Any user that the program becomes (a daemon's user in a scriptlet) may write to its output too.
     rustix::fs::fchmod(&theirs, Mode::from_raw_mode(0o622)).map_err(failed("fchmod"))?;
     Ok((Pump { pipe: Some(ours), capacity_bytes, target }, theirs))
 }

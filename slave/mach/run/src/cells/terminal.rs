@@ -224,7 +224,7 @@ impl Carrier {
                     match rustix::io::write(stdout(), left) {
                         Ok(count) => left = &left[count..],
                         Err(Errno::INTR) => {}
-                        // Nobody looks any more.
+                        // The terminal has no reader any more.
                         Err(_) => break,
                     }
                 }

@@ -20,7 +20,7 @@ const PROGRAM: &str = "/usr/bin/gpgv";
 const USER: u32 = 65_534;
 const SAID_LIMIT_BYTES: usize = 64 << 10;
 
-/// Who signed.
+/// The signer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer {
     /// Fingerprint of the primary key, upper case hex.
@@ -75,7 +75,7 @@ pub fn verify(
     judge(&outcome?).map_err(|doubt| failure(&doubt, signed, signature, keyrings, cause))
 }
 
-/// What `gpgv` reports.
+/// Parses the status lines of `gpgv`.
 fn ask(
     signed: &Path,
     signature: &Path,
@@ -168,7 +168,7 @@ fn failure(
     let (why, remedy) = match doubt {
         SignatureError::Bad(key) => (
             format!("{signature} is a BAD signature: key {key} made it for other bytes"),
-            "somebody changed one of the two: trust neither until you know which",
+            "one of the two was changed: trust neither until you know which",
         ),
         SignatureError::UnknownKey(key) => (
             format!("{signature} was made by key {key}, which is not among the trusted ones"),

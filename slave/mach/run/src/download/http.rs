@@ -144,13 +144,13 @@ fn agent(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Agent, Error> 
 fn encryption(url: &Url, cause: Cause, bundles: &[&Path]) -> Result<TlsConfig, Error> {
     let bundle = bundles.iter().find_map(|path| fs::read(path).ok()).ok_or_else(|| {
         let what = format!(
-            "cannot fetch {url}: the slave has no certificates ({}), so nobody vouches for {}",
+            "cannot fetch {url}: the slave has no certificates ({}), so it cannot verify {}",
             BUNDLES[0],
             url.host()
         );
         Error::new(cause, what, "use an image with the package ca-certificates")
     })?;
-    // What is no certificate in a bundle is passed over, as everybody does.
+    // As other programs do, skip entries of a bundle that are not certificates.
     let certificate = |item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,

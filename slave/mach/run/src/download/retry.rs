@@ -1,4 +1,4 @@
-//! Trying again: what a server may do better a moment later is asked for anew, after growing pauses.
+//! Retries transient download errors, with exponential backoff.
 //!
 //! | tried again                                         | for good                                |
 //! |-----------------------------------------------------|-----------------------------------------|
@@ -22,24 +22,24 @@ const GROWTH: u32 = 3;
 /// The longest that a server may ask to be left alone; with a longer one nothing is tried again.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Why a file did not come.
+/// Why a download failed.
 #[derive(Debug)]
 pub(super) enum DownloadError {
-    /// Nothing changes by trying again.
+    /// A retry cannot succeed.
     Permanent(Error),
     /// The next try may succeed; not before `wait`, where the server says so.
     Transient { failure: Error, wait: Option<Duration> },
 }
 
 impl DownloadError {
-    /// What to show of it.
+    /// The error to show.
     pub(super) fn into_failure(self) -> Error {
         match self {
             Self::Permanent(failure) | Self::Transient { failure, .. } => failure,
         }
     }
 
-    /// A trouble that may pass by itself.
+    /// A transient error without a delay from the server.
     pub(super) fn transient(failure: Error) -> Self {
         Self::Transient { failure, wait: None }
     }
@@ -51,7 +51,7 @@ impl From<Error> for DownloadError {
     }
 }
 
-/// What `fetch` yields, tried again while its trouble may pass and `expect` leaves time.
+/// Calls `fetch`, and retries transient errors while `expect` leaves time.
 pub(super) fn persist<T>(
     expect: &Expect,
     tick: &mut dyn FnMut(u64),

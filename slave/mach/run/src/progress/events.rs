@@ -1,4 +1,4 @@
-//! What `--json` prints: one event a line on standard output, for programs. mach(1) documents them.
+//! Events of `--json`: one a line on standard output, for programs. mach(1) documents them.
 
 use std::sync::Once;
 
@@ -47,7 +47,7 @@ pub enum Event {
         phase: String,
         /// How long it took.
         seconds: f64,
-        /// What came of it.
+        /// Its result.
         note: String,
     },
     /// A sentence for people.
@@ -72,7 +72,7 @@ pub enum Event {
         state: String,
         /// How long it took, where it was built.
         seconds: Option<f64>,
-        /// What came of it.
+        /// Its result.
         note: String,
     },
     /// The work failed; the last event of its stream, but for those that name a source of a chain.
@@ -82,11 +82,11 @@ pub enum Event {
         source: Option<String>,
         /// The class of the cause, as in `record.json`.
         cause: String,
-        /// What failed, on what.
+        /// The failure and its subject.
         what: String,
         /// The decisive lines, where the log is.
         details: Vec<String>,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
 }

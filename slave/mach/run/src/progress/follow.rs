@@ -58,7 +58,7 @@ impl Lines {
 pub struct Follower {
     path: PathBuf,
     offset: u64,
-    /// What is known of it so far.
+    /// Its state so far.
     pub lines: Lines,
 }
 

@@ -1,4 +1,4 @@
-//! What a person sees while mach works, and what a program reads.
+//! Progress: display for users, events for programs.
 //!
 //! | mode  | standard error                                      | standard output          |
 //! |-------|-----------------------------------------------------|--------------------------|
@@ -37,7 +37,7 @@ pub enum Mode {
     Human,
     /// A person who wants to see the logs grow (`-d`).
     Debug,
-    /// Who wants results and failures only (`-q`).
+    /// Results and failures only (`-q`).
     Quiet,
     /// A program (`--json`).
     Json,
@@ -57,13 +57,13 @@ pub fn mode() -> Mode {
 
 static UNREAD: AtomicBool = AtomicBool::new(false);
 
-/// Whether somebody has closed an output of ours before we had written all of it.
+/// Whether a reader closed an output of ours before we had written all of it.
 pub fn was_unread() -> bool {
     UNREAD.load(Ordering::Relaxed)
 }
 
-/// Remembers that `written` met a pipe that nobody reads. Otherwise what is told is lost silently: a full
-/// disk under a log of ours is no reason to end a build.
+/// Remembers that `written` met a pipe without a reader. Other write errors are ignored: a full
+/// disk under a log does not end a build.
 fn note_reader(written: std::io::Result<()>) {
     if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
         UNREAD.store(true, Ordering::Relaxed);
@@ -145,14 +145,14 @@ pub struct PhaseRecord {
     pub begin_seconds: f64,
     /// How long, in seconds.
     pub seconds: f64,
-    /// What came of it.
+    /// Its result.
     pub note: String,
-    /// What its cells used.
+    /// Resources that its cells used.
     #[serde(flatten)]
     pub usage: Usage,
 }
 
-/// What cells have used, as far as it was measured.
+/// Measured resource usage of cells.
 #[derive(Debug, Clone, Copy, Default, Serialize, PartialEq, Eq)]
 pub struct Usage {
     /// Processor time in user mode, milliseconds.
@@ -164,7 +164,7 @@ pub struct Usage {
     /// The most memory at any time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
-    /// What was fetched.
+    /// Fetched bytes and files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetched_bytes: Option<u64>,
 }
@@ -226,7 +226,7 @@ impl Progress {
         }
     }
 
-    /// What is being worked on.
+    /// The subject of the work.
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -259,7 +259,7 @@ impl Progress {
         self.begun.elapsed()
     }
 
-    /// A line that is no phase.
+    /// A line outside of a phase.
     pub fn say(&self, line: &str) {
         match self.mode {
             Mode::Json => {
@@ -391,7 +391,7 @@ impl Phase<'_> {
 }
 
 impl Drop for Phase<'_> {
-    /// A phase that nobody ended is one that failed.
+    /// A phase that was not ended has failed.
     fn drop(&mut self) {
         if !self.ended {
             self.conclude("failed".to_owned());

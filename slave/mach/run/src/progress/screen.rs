@@ -19,7 +19,7 @@ pub struct Screen {
 impl Screen {
     /// Of standard error; only a terminal that understands escape sequences gets any.
     pub fn of_standard_error() -> Self {
-        // TERM says what stands at the other end; it is no wish of the user's.
+        // TERM says what stands at the other end; it is not a user's choice.
         let understands = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         let on_terminal = understands && std::io::stderr().is_terminal();
         Self { on_terminal, shown: Cell::new(0) }
@@ -71,12 +71,12 @@ impl Screen {
     }
 }
 
-/// A standard error that is closed is no reason to end a build.
+/// A closed standard error does not end a build.
 fn write(text: &str) {
     super::note_reader(std::io::stderr().write_all(text.as_bytes()));
 }
 
-/// What brings a terminal from `shown` lines of status to `lines`, with `above` left over them.
+/// Escape sequences that replace `shown` status lines of a terminal with `lines`, with `above` printed over them.
 fn redraw(shown: usize, above: Option<&str>, lines: &[String]) -> String {
     let mut text = String::from("\r");
     if shown > 1 {

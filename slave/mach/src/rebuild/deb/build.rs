@@ -22,7 +22,7 @@ use crate::rebuild::{BuildOutcome, out_of_time};
 use crate::record::{About, FileKind, LayerRecord, ResultFile};
 use crate::results;
 
-/// What a record says of the build of `dsc`.
+/// The part of a record about `dsc`.
 pub fn about(dsc: &Dsc, dist: &Dist, options: &Options) -> About {
     let environment: BTreeMap<String, String> =
         pack::environment(dist, options).into_iter().collect();
@@ -106,7 +106,7 @@ fn build(
     Err(failure)
 }
 
-/// What the build has left, and beside it the source it was made of.
+/// Collects the results of the build and adds its source package.
 fn take(env: &BuildEnv<'_>, dsc: &Dsc, outcome: &mut BuildOutcome) -> Result<(), Error> {
     let BuildEnv { context, home, .. } = env;
     let phase = context.progress.phase("results");

@@ -55,12 +55,12 @@ pub fn source_package(area: &Area, options: &Options, given: &str) -> Result<Dsc
     source::deb::read(&path)
 }
 
-/// What anybody on the way can change is taken only where a digest is given.
+/// A file from an unauthenticated URL is accepted only with a digest.
 fn demand_digest(url: &Url, expect: &Expect) -> Result<(), Error> {
     if url.is_https() || url.file_path().is_some() || !expect.checksums.is_empty() {
         return Ok(());
     }
-    let what = format!("{url} would come over http, and nobody vouches for it");
+    let what = format!("{url} would come over http, and no digest vouches for it");
     let remedy = "give its digest (URL#sha256:HEX), or an https URL";
     Err(Error::new(Cause::Source, what, remedy))
 }
@@ -122,6 +122,6 @@ mod tests {
         fs::remove_file(&tar).unwrap();
         assert_eq!(read().unwrap().name, "hello");
         let plain = source_package(&area, &Options::default(), "http://127.0.0.1:1/hello_1.dsc");
-        assert!(plain.unwrap_err().what.contains("nobody vouches"));
+        assert!(plain.unwrap_err().what.contains("no digest vouches"));
     }
 }

@@ -21,7 +21,7 @@ use crate::source;
 /// builders have the same path, since packages are to come out the same.
 pub const BUILDING: &str = "reproducible-path";
 
-/// What decides which relations hold: the dist's architecture, the profiles that are asked for.
+/// Conditions of relations: the dist's architecture, the active build profiles.
 pub fn conditions(dist: &Dist, options: &Options) -> RelationConditions {
     let mut profiles = options.with.clone();
     profiles.extend(options.without.iter().map(|name| format!("no{name}")));
@@ -57,7 +57,7 @@ const CHANGELOG: &str = "suffix=$1 seconds=$2 who=$3 arch=$4\n\
     cat ../changelog.new >debian/changelog\n\
     rm ../changelog.new";
 
-/// What is run to build `dsc`, one after the other, by name.
+/// Commands that build `dsc`, in order, with their names.
 pub fn programs(dist: &Dist, options: &Options, dsc: &Dsc) -> Vec<(&'static str, Program)> {
     let place = format!("{}/{BUILDING}", dist.builder.home);
     let (file, tree) = (dsc.file_name(), tree(dsc));

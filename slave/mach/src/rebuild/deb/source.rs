@@ -130,12 +130,12 @@ fn copy_tarballs(directory: &Path, named: &ChangelogHead, to: &Path) -> Result<(
     Ok(())
 }
 
-/// Whose source a directory is, by its `debian/changelog`.
+/// Name and version of the source in a directory, from its `debian/changelog`.
 fn named(directory: &Path) -> Result<ChangelogHead, Error> {
     let path = directory.join("debian/changelog");
     let refuse = |why: &str| {
         let what =
-            format!("{} is no Debian source: {}: {why}", directory.display(), path.display());
+            format!("{} is not a Debian source: {}: {why}", directory.display(), path.display());
         Error::new(
             Cause::Usage,
             what,
@@ -145,7 +145,7 @@ fn named(directory: &Path) -> Result<ChangelogHead, Error> {
     // Metadata first: opening a FIFO would wait for a writer.
     let metadata = fs::metadata(&path).map_err(|error| refuse(&error.to_string()))?;
     if !metadata.is_file() {
-        return Err(refuse("it is no file"));
+        return Err(refuse("it is not a regular file"));
     }
     let mut head = Vec::new();
     let file = fs::File::open(&path).on("open", &path)?;

@@ -1,4 +1,4 @@
-//! What the lines of a build's log mean: tables of rules. Tested with logs of really broken packages
+//! Rules that interpret lines of a build's log. Tested with logs of really broken packages
 //! (`logs/`) and with failures that each tool was provoked to (`corpus/`).
 
 use crate::error::Cause;
@@ -18,7 +18,7 @@ pub enum Rank {
     Symptom,
     /// An error, as far as its wording goes.
     Error,
-    /// What went wrong.
+    /// The failure class.
     Decisive,
 }
 
@@ -80,7 +80,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
     tables.into_iter().flatten()
 }
 
-/// What a script that autoconf made says, whatever its name, when it gives up.
+/// Last message of a failing script that autoconf made, under any name.
 pub static CONFIGURE_GAVE_UP: Rule =
     decisive("{}: error: {}").is(Cause::Configure).surely().with(3, 3);
 

@@ -1,4 +1,4 @@
-//! What a root has not: memory, room, macros, programs, headers, modules, a network.
+//! Things a root lacks: memory, disk space, macros, programs, headers, modules, a network.
 
 use super::{After, Place, Rule, decisive, error};
 use crate::error::Cause;

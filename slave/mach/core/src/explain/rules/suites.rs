@@ -1,4 +1,4 @@
-//! What suites of tests say of those that fail.
+//! Messages of test suites about failed tests.
 
 use super::{After, Rule, decisive, failed, verdict};
 

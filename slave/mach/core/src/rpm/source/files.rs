@@ -1,7 +1,7 @@
 //! The files that a source package says it holds: plain files with plain names, one of them the spec.
 //!
 //! rpm unpacks them in a cell as the builder, so nothing of ours is at stake; but what has a name that
-//! leads elsewhere, or is a link, was made by somebody with a purpose, and is refused by its name.
+//! leads elsewhere, or is a link, is an attack, and is refused by its name.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ const FILES_LIMIT: usize = 100_000;
 const UNPACKED_LIMIT_BYTES: u64 = 32 << 30;
 const SPECIAL_BITS: u16 = 0o7000;
 
-/// What is known of the files once they are judged.
+/// Facts about the checked files.
 #[derive(Debug)]
 pub struct SourceFiles {
     /// File name of the spec.
@@ -54,11 +54,11 @@ pub fn judge(preamble: &Preamble) -> Result<SourceFiles, String> {
 fn judge_one(file: &FileEntry<'_>) -> Result<(), String> {
     let shown = format!("{}{}", file.dirname(), file.basename());
     if !file.dirname().is_empty() || !is_plain_name(file.basename()) {
-        return Err(format!("it holds a file {shown:?}: a source's name is no path"));
+        return Err(format!("it holds a file {shown:?}: a source's name is not a path"));
     }
     if file.file_type() != FileType::Regular || !file.linkto().unwrap_or_default().is_empty() {
         let kind = format!("{:?}", file.file_type()).to_lowercase();
-        return Err(format!("{shown:?} in it is no regular file but of type {kind}"));
+        return Err(format!("{shown:?} in it is not a regular file but of type {kind}"));
     }
     match file.permissions() & SPECIAL_BITS {
         0 => Ok(()),

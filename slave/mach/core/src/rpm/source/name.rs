@@ -62,9 +62,9 @@ impl std::fmt::Display for PackageName {
     }
 }
 
-/// Whether `text` may be a file name, or stand in one: a source package comes from nobody we trust.
+/// Whether `text` is a valid file name or part of one: a source package is untrusted.
 ///
-/// Who meets another name refuses it aloud. What is passed over silently is lost.
+/// Callers report other names as errors: a name skipped silently is lost.
 pub fn is_plain(text: &str) -> bool {
     is_made_of(text, "._+~^-")
 }

@@ -10,7 +10,7 @@ use crate::rpm::header::Preamble;
 /// The only operating system that slaves run on, as rpm calls it.
 const OS: &str = "linux";
 
-/// What a source says of the machines it is for.
+/// Architectures that a source restricts itself to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Platforms {
     /// `ExclusiveArch`: these alone; empty for any.

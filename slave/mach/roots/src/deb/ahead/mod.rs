@@ -34,7 +34,7 @@ use stock::Stock;
 
 /// Starts decompressors and becomes the program that its arguments name.
 pub const STARTER: &str = "/run/mach/dpkg-ahead";
-/// What dpkg runs, twice for each package.
+/// The program that dpkg runs, twice for each package.
 const DPKG_DEB: &str = "/usr/bin/dpkg-deb";
 /// Where the cell has what is decompressed.
 const STOCK: &str = "/run/mach/stock";

@@ -7,7 +7,7 @@ use std::path::Path;
 use liblzma::bufread::XzDecoder;
 use mach_core::deb::ar::{HEADER_BYTES, Header, MAGIC};
 
-/// What is read or written at a time.
+/// Size of one read or write.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// An open package.
