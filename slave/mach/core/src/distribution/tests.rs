@@ -118,7 +118,7 @@ fn values_that_would_steer_a_program_are_refused() {
         assert!(said.contains("build.log_limit"), "{said}");
     }
     let hosts = "[hosts]\n\"nowhere\" = [\"x\"]\n";
-    assert!(refusal(|text| text.replace("[hosts]\n", hosts)).contains("no address"));
+    assert!(refusal(|text| text.replace("[hosts]\n", hosts)).contains("not an address"));
     let variable = "[environment]\n\"A B\" = \"x\"\n";
     assert!(refusal(|text| text.replace("[environment]\n", variable)).contains("environment"));
     assert!(refusal(|text| text.replace("on_success = []", "on_success = [[]]")).contains("hook"));

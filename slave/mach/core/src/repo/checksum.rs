@@ -155,7 +155,7 @@ mod tests {
         for (text, wanted) in [
             ("md5:d41d8cd98f00b204e9800998ecf8427e", "vouches for nothing"),
             ("sha1:da39a3ee", "vouches for nothing"),
-            ("crc32:0", "no digest that mach knows"),
+            ("crc32:0", "not a digest that mach knows"),
             ("sha256:12", "64 hexadecimal digits"),
             (EMPTY, "write it as sha256:HEX"),
         ] {

@@ -137,9 +137,9 @@ mod tests {
         for (line, wanted) in [
             ("hello", "is not a digest"),
             ("SHA512 (x) = 12", "128 hexadecimal"),
-            ("CRC32 (x) = 12", "no digest that mach knows"),
-            (&format!("{sha256}  ../x"), "no name of a file"),
-            (&format!("SHA256 (/etc/passwd) = {sha256}"), "no name of a file"),
+            ("CRC32 (x) = 12", "not a digest that mach knows"),
+            (&format!("{sha256}  ../x"), "not a file name"),
+            (&format!("SHA256 (/etc/passwd) = {sha256}"), "not a file name"),
             (&"é".repeat(40), "is not a digest"),
         ] {
             let said = Sumfile::parse(&format!("\n{line}\n")).unwrap_err();

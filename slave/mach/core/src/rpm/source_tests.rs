@@ -109,7 +109,7 @@ fn files_that_are_not_plain_are_refused_by_name() {
         ("a\nb", 0o100644, "", "is not a path"),
         ("", 0o100644, "", "is not a path"),
         ("link", 0o120777, "/etc/passwd", "symboliclink"),
-        ("link", 0o100644, "/etc/passwd", "no regular file"),
+        ("link", 0o100644, "/etc/passwd", "not a regular file"),
         ("device", 0o060600, "", "blockdevice"),
         ("fifo", 0o010600, "", "fifo"),
         ("directory", 0o040755, "", "dir"),
