@@ -61,12 +61,12 @@ enum Command {
     Start(StartArguments),
     /// Stop a master's container; its namespace and socket stay
     Stop {
-        /// Which master
+        /// Name of the master
         name: MasterName,
     },
     /// Show the state of a master
     Status {
-        /// Which master
+        /// Name of the master
         name: MasterName,
     },
     /// Print a completion script
@@ -80,7 +80,7 @@ enum Command {
     /// Run a login shell, or a command, in a master
     #[command(after_help = "Example:\n  bhost enter bmaster -- djinni describe")]
     Enter {
-        /// Which master
+        /// Name of the master
         name: MasterName,
         /// The command and its arguments; default: a login shell
         #[arg(last = true, value_name = "COMMAND")]
@@ -90,7 +90,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct StartArguments {
-    /// Which master
+    /// Name of the master
     name: MasterName,
     /// Stay until it ends and write its log to standard error, as a service manager wants it
     #[arg(long)]
@@ -114,12 +114,12 @@ enum ImageCommand {
     List,
     /// Check the file, file system and digest of one image, or of all
     Verify {
-        /// Which image; all of them when left out
+        /// Name of the image; default: all images
         name: Option<ImageName>,
     },
     /// Delete an image that is neither in a policy nor mounted
     Remove {
-        /// Which image
+        /// Name of the image
         name: ImageName,
     },
 }
@@ -162,7 +162,7 @@ struct AddArguments {
 
 #[derive(Debug, Args)]
 struct BuildArguments {
-    /// What the image is to be called
+    /// Name of the new image
     name: ImageName,
     /// Debian release to make it from: debian-12, debian-13
     #[arg(long, value_name = "BASE")]

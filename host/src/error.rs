@@ -1,4 +1,4 @@
-//! What went wrong, told in three parts: on what, what failed, what to do.
+//! Errors in three parts: the object, the failure, the remedy.
 
 use std::fmt;
 use std::path::Path;
@@ -39,7 +39,7 @@ pub struct Error {
     exit: Exit,
 }
 
-/// What everything in this crate that can fail returns.
+/// Result of all fallible functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

@@ -1,4 +1,4 @@
-//! What an administrator does with `bhost`: build images, start and stop masters, look after the host.
+//! Library of `bhost`: builds images, starts and stops masters, checks the host.
 //!
 //! | module       | what stands there |
 //! |--------------|-------------------|

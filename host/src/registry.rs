@@ -18,7 +18,7 @@ pub struct Entry {
     pub name: String,
     /// Its file.
     pub file: PathBuf,
-    /// What the file is said to hold.
+    /// File system of the file.
     pub format: Option<Format>,
     /// `sha256:HEX`, where it is set.
     pub digest: Option<String>,
@@ -33,12 +33,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Where it is below a configuration directory.
+    /// Its path below a configuration directory.
     pub fn path_in(config: &Path) -> PathBuf {
         config.join("images.toml")
     }
 
-    /// What is registered; nothing when there is no file yet.
+    /// Registered images; empty if the file does not exist.
     pub fn read(config: &Path) -> Result<Vec<Entry>> {
         let path = Self::path_in(config);
         entries(&read_or_empty(&path)?).map_err(|error| error.at(&path))

@@ -48,7 +48,7 @@ const SIGCHLD: i32 = 17;
 /// The first process of a master.
 #[derive(Debug)]
 pub struct Bmaster {
-    /// Where the supervisor passes users on; nothing when it has ended.
+    /// Channel on which the supervisor passes users on; `None` when the supervisor has ended.
     users: Option<OwnedFd>,
     admin: UnixListener,
     signals: OwnedFd,

@@ -30,18 +30,18 @@ use slave_api::{FrameError, Run, ToSlave, Variable};
 use slave_init::link::{Link, Message};
 use std::os::fd::OwnedFd;
 
-/// What to run, and what goes in and out with it.
+/// The command, its inputs and its results.
 #[derive(Debug)]
 pub struct Job {
     /// The command; empty for a login shell.
     pub argv: Vec<String>,
-    /// What is added to the slave's environment.
+    /// Variables for the slave's environment.
     pub env: Vec<Variable>,
     /// Whether the command gets a terminal.
     pub tty: Tty,
     /// Files that go in.
     pub inputs: Inputs,
-    /// Where results go, if they are wanted.
+    /// Directory for results, if they are wanted.
     pub outputs: Option<Outputs>,
 }
 

@@ -1,4 +1,4 @@
-//! What callers say at a master's sockets, on the master's side.
+//! The master's side of the protocol at its sockets.
 //!
 //! The socket is the identity: what comes by the administrator's is root on the host, what comes by
 //! the users' is a member of the group that may build. Names in a message are for show.
@@ -18,7 +18,7 @@ pub use relay::{End, Ends, relay};
 /// How long a caller has to say what it wants, and to take an answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Which of the two sockets a caller came by.
+/// The socket that a caller used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
     /// Members of the policy's group: they may ask for slaves.
@@ -44,7 +44,7 @@ pub enum DoorError {
     Gone,
     /// It said nothing whole in time.
     Deadline,
-    /// What it said is no call.
+    /// Its message is not a valid call.
     Malformed(FrameError),
     /// The socket failed.
     Broken(io::Error),

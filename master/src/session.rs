@@ -37,9 +37,9 @@ use record::Record;
 
 /// The socket of this master's djinni.
 pub const DJINNI_SOCKET: &str = "/run/djinni/socket";
-/// Where `bmaster` pins one network namespace per slave.
+/// Directory in which `bmaster` pins one network namespace per slave.
 pub const NETWORKS: &str = "/run/bmaster/net";
-/// Where it is written who uses a slave.
+/// Directory of the records of users of slaves.
 pub const SESSIONS: &str = "/run/bmaster/sessions";
 
 /// A slave in use. Dropped without [`Session::close`], it is killed and released by the djinni when
@@ -71,7 +71,7 @@ pub fn open(
 ) -> Result<Session, SessionError> {
     let mut djinni =
         MasterClient::connect(Path::new(DJINNI_SOCKET)).map_err(SessionError::Unreachable)?;
-    // What does not depend on the answer is done while the djinni is at work.
+    // Work that does not depend on the answer overlaps with the djinni's.
     let mut prepared = None;
     let attached = djinni
         .attach_while(slave, Hold::Connection, || prepared = Some(Prepared::make(slave)))
@@ -98,7 +98,7 @@ pub fn open(
     }
 }
 
-/// What a session needs beside the slave itself.
+/// Resources of a session besides the slave.
 struct Prepared {
     socket: UnixStream,
     theirs: UnixStream,

@@ -136,7 +136,7 @@ impl Client {
                 meanwhile();
                 self.receive(deadline)
             }
-            // Whoever refuses a connection says why and closes it, perhaps before anything was sent.
+            // A server that refuses a connection sends an error and closes it, perhaps before we sent anything.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.receive(deadline).map_err(|_| Trouble::Broken(error))
             }
@@ -177,7 +177,7 @@ impl Client {
         Ok(())
     }
 
-    /// What a call gives its caller. Closes the connection on trouble, not on a refusal.
+    /// Result of a call. A connection error closes the connection, a refusal does not.
     fn conclude<R, T>(
         &self,
         call: &Call,

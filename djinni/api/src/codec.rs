@@ -16,7 +16,7 @@ pub const MESSAGE_LIMIT_BYTES: usize = 64 * 1024;
 pub enum CodecError {
     /// More than [`MESSAGE_LIMIT_BYTES`] came without a NUL.
     TooLong,
-    /// What came is no Varlink call, or no Varlink reply.
+    /// The message is not a valid Varlink call or reply.
     Malformed(String),
     /// The call wants to upgrade the connection to another protocol.
     Upgrade,

@@ -35,7 +35,7 @@ impl FromStr for Explained {
     }
 }
 
-/// What an administrator asks.
+/// Request of an administrator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "method", content = "parameters")]
 pub enum Request {
@@ -113,11 +113,11 @@ pub struct MasterState {
 pub struct Step {
     /// Counts from 1.
     pub number: u32,
-    /// What is done.
+    /// The action.
     pub text: String,
 }
 
-/// What `NewMaster` answers.
+/// Reply of `NewMaster`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewMaster {
     /// The master's Varlink socket on the host.
@@ -126,28 +126,28 @@ pub struct NewMaster {
     pub namespace: String,
 }
 
-/// What `List` answers.
+/// Reply of `List`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Masters {
     /// All masters.
     pub masters: Vec<MasterState>,
 }
 
-/// What `Status` answers.
+/// Reply of `Status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The master asked about.
     pub master: MasterState,
 }
 
-/// What `Explain` answers.
+/// Reply of `Explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
-/// What djinnid answers when it has done what was asked.
+/// Successful reply of djinnid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Reply {
@@ -173,7 +173,7 @@ impl Reply {
     }
 }
 
-/// What djinnid will not do, and why: theirs to change. `Fault` alone is ours.
+/// Error replies of djinnid. `Fault` is an error of djinnid, all others concern the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "error", content = "parameters")]
 pub enum Refusal {
@@ -235,7 +235,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What is said instead of an answer that is longer than a message may be.
+/// Reply instead of one that exceeds the limit of a message.
 fn oversized(size_bytes: usize) -> Vec<u8> {
     let step = format!(
         "sending an answer of {size_bytes} bytes, of at most {}",

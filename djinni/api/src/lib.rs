@@ -1,4 +1,4 @@
-//! What the djinni and its clients say to each other: Varlink over a unix stream socket.
+//! Messages between the djinni and its clients: Varlink over a unix stream socket.
 //!
 //! | module      | what stands there |
 //! |-------------|-------------------|

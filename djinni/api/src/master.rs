@@ -35,7 +35,7 @@ impl FromStr for Hold {
     }
 }
 
-/// What a master asks.
+/// Request of a master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "method", content = "parameters")]
 pub enum Request {
@@ -90,7 +90,7 @@ impl Request {
     }
 }
 
-/// What a slave's root is.
+/// Mode of a slave's root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Root {
@@ -100,7 +100,7 @@ pub enum Root {
     Throwaway,
 }
 
-/// Where a slave stands.
+/// State of a slave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlaveState {
@@ -121,13 +121,13 @@ pub struct Slave {
     pub name: SlaveName,
     /// The image its root is.
     pub image: ImageName,
-    /// Which 65,536 ids of the master's are its own.
+    /// Number of its slice: 65,536 ids of the master's range.
     pub slice: u32,
-    /// What its root is.
+    /// Mode of its root.
     pub root: Root,
-    /// Where it stands.
+    /// Its state.
     pub state: SlaveState,
-    /// Who holds it or keeps it from being free, for people to read.
+    /// Its holder, or the processes that keep it busy, for people.
     pub held_by: Option<String>,
     /// Its network address, where it has one.
     pub address: Option<String>,
@@ -135,7 +135,7 @@ pub struct Slave {
     pub since: Option<String>,
 }
 
-/// What `Describe` answers.
+/// Reply of `Describe`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// The master whose socket this is.
@@ -150,7 +150,7 @@ pub struct Description {
     pub slaves: Vec<Slave>,
 }
 
-/// Where what was mounted for a slave is, as paths inside it.
+/// Mount points of a slave, as paths inside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounts {
     /// The image, read-only or below a throw-away layer.
@@ -163,7 +163,7 @@ pub struct Mounts {
     pub shares: Vec<ShareName>,
 }
 
-/// What `Attach` answers.
+/// Reply of `Attach`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
     /// The slave's root as its master sees it: `/mnt/slaves/NAME/root`.
@@ -174,13 +174,13 @@ pub struct Attached {
     pub id_count: u32,
     /// Its cgroup as its master sees it.
     pub cgroup: String,
-    /// What was mounted.
+    /// Its mount points.
     pub mounts: Mounts,
     /// Counts the attaches of this slave since its djinni began to serve this master.
     pub generation: u64,
 }
 
-/// What `Rub` answers.
+/// Reply of `Rub`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rubbed {
     /// How long this renewal lasts, in seconds.
@@ -198,7 +198,7 @@ pub struct Event {
     pub detail: String,
 }
 
-/// What the djinni answers when it has done what was asked.
+/// Successful reply of the djinni.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Reply {
@@ -224,7 +224,7 @@ impl Reply {
     }
 }
 
-/// What the djinni will not do, and why: theirs to change. `Fault` alone is ours.
+/// Error replies of the djinni. `Fault` is an error of the djinni, all others concern the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "error", content = "parameters")]
 pub enum Refusal {
@@ -318,7 +318,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What is said instead of an answer that is longer than a message may be.
+/// Reply instead of one that exceeds the limit of a message.
 fn oversized(size_bytes: usize) -> Vec<u8> {
     let step = format!(
         "sending an answer of {size_bytes} bytes, of at most {}",

@@ -31,15 +31,15 @@ const CGROUP_FILE_PREFIXES: [&str; 12] = [
 /// A text that is no name: of what kind, the text, and why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameError {
-    /// What it should have named: `master`, `slave`, `image` or `share`.
+    /// Kind of the name: `master`, `slave`, `image` or `share`.
     pub kind: &'static str,
-    /// What was given, shortened to what a name may be long.
+    /// The given text, shortened to the maximum length of a name.
     pub given: String,
-    /// What is wrong with it.
+    /// Its defect.
     pub reason: NameProblem,
 }
 
-/// What is wrong with a name.
+/// Defect of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameProblem {
     /// Nothing was given.
@@ -86,7 +86,7 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-/// What is wrong with `text` as a name of any kind, or nothing.
+/// Defect of `text` as a name of any kind; `None` if it is valid.
 fn problem(text: &str) -> Option<NameProblem> {
     let first = match text.chars().next() {
         None => return Some(NameProblem::Empty),

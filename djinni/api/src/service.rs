@@ -29,7 +29,7 @@ pub enum ServiceError {
     /// A parameter is unknown, missing, of another type, or none of the values it may have.
     #[serde(rename = "org.varlink.service.InvalidParameter")]
     InvalidParameter { parameter: String },
-    /// Who asks may not ask this here.
+    /// The caller is not permitted to make this call here.
     #[serde(rename = "org.varlink.service.PermissionDenied")]
     PermissionDenied {},
     /// The method answers more than once: call it with `"more": true`.
@@ -178,7 +178,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// That no such method is in the interface.
+    /// The interface has no such method.
     pub(crate) fn no_such_method(&self) -> ServiceError {
         ServiceError::MethodNotFound { method: self.method.to_owned() }
     }

@@ -23,7 +23,7 @@ pub struct Config {
     pub masters: BTreeMap<MasterName, Master>,
     /// Images by name, from `images.toml`.
     pub images: BTreeMap<ImageName, Image>,
-    /// What was accepted although this version does not enforce it (`strict = false`).
+    /// Keys that this version accepts without enforcing them (`strict = false`).
     pub warnings: Vec<ConfigError>,
 }
 
@@ -55,13 +55,13 @@ pub struct Slave {
     pub name: SlaveName,
     /// The image of its root.
     pub image: ImageName,
-    /// Which slice of the master's ids it has, from 1 (0 is the master's own).
+    /// Number of its slice of the master's ids, from 1 (0 is the master's own).
     pub slice: u32,
     /// Host ids of the slice.
     pub ids: Ids,
     /// Whether its root can be written.
     pub root: RootMode,
-    /// What becomes of its `/var`.
+    /// Lifetime of its `/var`.
     pub var: VarMode,
     /// Whether set-user-id programs of the image work in it.
     pub suid: bool,
@@ -104,7 +104,7 @@ pub enum RootMode {
     ThrowAway,
 }
 
-/// What becomes of a slave's `/var`.
+/// Lifetime of a slave's `/var`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VarMode {
     /// The image's own at each attach.
@@ -118,9 +118,9 @@ pub enum VarMode {
 pub struct Image {
     /// Its name.
     pub name: ImageName,
-    /// Where it is and what it is.
+    /// Its path and file system.
     pub source: ImageSource,
-    /// What the file must hash to, if the administrator says so.
+    /// Expected digest of the file, if the administrator configured one.
     pub digest: Option<Sha256>,
 }
 
@@ -215,9 +215,9 @@ pub struct ConfigError {
     pub file: PathBuf,
     /// The line in it, from 1; 0 when it is about the file as a whole.
     pub line: usize,
-    /// What is wrong.
+    /// The error.
     pub reason: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
 }
 

@@ -7,7 +7,7 @@ use djinni_api::SlaveName;
 
 use crate::mounts::mounts;
 
-/// What the mount table of the pinned namespace says about one slave's slot.
+/// One slave's slot in the mount table of the pinned namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlotFacts {
     /// Mount points in the slot, relative to the slaves directory, parents before

@@ -1,4 +1,4 @@
-//! What the djinni decides, as pure functions: configuration, judgement, plans of steps.
+//! Decisions of the djinni as pure functions: configuration, judgement, plans of steps.
 //!
 //! `request → judge → Grant → plan → Plan`: a [`policy::Grant`] can only be made by
 //! [`policy::judge`], a [`plan::Plan`] only from a grant, and the executor (`djinni-sys`) takes

@@ -16,14 +16,14 @@ use djinni_api::SlaveName;
 /// A connection's number, unique while the djinni runs.
 pub type ConnectionId = u64;
 
-/// Who keeps a slave attached.
+/// Holder of an attached slave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// A connection: released when it ends.
     Connection {
-        /// Which one.
+        /// Id of the connection.
         id: ConnectionId,
-        /// Who is at its other end, for people.
+        /// Its peer, for people.
         who: String,
     },
     /// The master: released by Detach, by its silence or by its end.
@@ -39,7 +39,7 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// What state a slave is in.
+/// State of a slave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum State {
     /// Nothing of it is mounted.
@@ -47,7 +47,7 @@ pub enum State {
     Free,
     /// Its tree is up.
     Attached {
-        /// Who holds it.
+        /// Its holder.
         holder: Holder,
         /// Since when, in seconds since 1970 (UTC).
         since_seconds: u64,

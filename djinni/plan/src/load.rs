@@ -161,7 +161,7 @@ impl Access {
     }
 }
 
-/// Who other than root may change a file with this access; `None` if nobody.
+/// The user or group other than root that can change a file with this access; `None` if only root can.
 fn other_writer(access: Access) -> Option<String> {
     let Access { uid, gid, mode, is_symlink } = access;
     if uid != 0 {

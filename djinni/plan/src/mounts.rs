@@ -17,7 +17,7 @@ pub struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// Where it is mounted, as the process whose table this is sees it.
+    /// Its mount point, in the view of the process that owns the table.
     pub fn point(&self) -> PathBuf {
         PathBuf::from(OsString::from_vec(unescape(self.point)))
     }

@@ -1,4 +1,4 @@
-//! Where things are on the host, as a function of the directories djinnid was started with.
+//! Paths on the host, as a function of djinnid's directories.
 
 use std::ffi::OsString;
 use std::path::{Component, PathBuf};
@@ -12,7 +12,7 @@ use crate::mounts::mounts;
 pub struct Places {
     /// Configuration, normally `/etc/djinni`.
     pub config: PathBuf,
-    /// What is kept over a reboot, normally `/var/lib/djinni`.
+    /// Directory of data that survives a reboot, normally `/var/lib/djinni`.
     pub state: PathBuf,
     /// Sockets and pinned namespaces, normally `/run/djinni`.
     pub runtime: PathBuf,
@@ -37,7 +37,7 @@ impl Places {
         self.master(name).join("socket")
     }
 
-    /// Where the master's mount namespace is pinned.
+    /// Pin of the master's mount namespace.
     pub fn pin(&self, name: &MasterName) -> PathBuf {
         self.master(name).join("ns")
     }
@@ -52,7 +52,7 @@ impl Places {
         self.master(name).join("root")
     }
 
-    /// Where the upper layer of a slave's kept `/var` lives.
+    /// Upper layer of a slave's kept `/var`.
     pub fn kept_var(&self, master: &MasterName, slave: &SlaveName) -> PathBuf {
         self.state.join("var").join(master.as_str()).join(slave.as_str())
     }

@@ -9,7 +9,7 @@ use djinni_api::{MasterName, SlaveName, host};
 use crate::config::{Config, Ids, Master, Slave};
 use crate::lifecycle::{ConnectionId, Holder, State, Statuses};
 
-/// Who is at the other end of a connection; the socket it came by says so.
+/// Peer of a connection; the socket identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The connection.
@@ -20,7 +20,7 @@ pub struct Peer {
     pub who: String,
 }
 
-/// What was granted to a master's client.
+/// Grant for a client of a master.
 #[must_use = "a grant that is not acted on was not needed"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant(Granted);
@@ -53,7 +53,7 @@ pub enum Act<'a> {
 }
 
 impl Grant {
-    /// What to do.
+    /// The action.
     pub fn act(&self) -> Act<'_> {
         match &self.0 {
             Granted::Describe => Act::Describe,
@@ -132,19 +132,19 @@ fn attach(slave: &Slave, statuses: &Statuses, peer: &Peer, hold: Hold) -> Result
     Ok(Granted::Attach { slave: slave.clone(), holder })
 }
 
-/// What was granted to an administrator.
+/// Grant for an administrator.
 #[must_use = "a grant that is not acted on was not needed"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostGrant(HostAct);
 
-/// What an administrator's grant allows.
+/// Action of an administrator's grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostAct {
     /// Make this master's namespace, cgroup and socket, unless they are there.
     NewMaster(Box<Master>),
     /// Take a master down.
     DropMaster {
-        /// Which one.
+        /// Name of the master.
         name: MasterName,
         /// Even while it runs or holds slaves.
         force: bool,
@@ -159,7 +159,7 @@ pub enum HostAct {
     Explain {
         /// Of this master.
         master: MasterName,
-        /// Which request.
+        /// The request.
         request: host::Explained,
         /// About this slave.
         slave: SlaveName,
@@ -167,7 +167,7 @@ pub enum HostAct {
 }
 
 impl HostGrant {
-    /// What to do.
+    /// The action.
     pub fn act(&self) -> &HostAct {
         &self.0
     }

@@ -15,7 +15,7 @@ use crate::config::{AbsolutePath, Ids};
 pub enum Layer {
     /// The root of the tree.
     Root,
-    /// What goes onto `/var`.
+    /// Mount on `/var`.
     Var,
     /// The working area.
     Area,
@@ -25,7 +25,7 @@ pub enum Layer {
     Share(ShareName),
 }
 
-/// Where an overlay keeps what is written.
+/// Upper layer of an overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upper {
     /// In memory, gone with the attach.

@@ -11,7 +11,7 @@ use crate::image::interrupt::Interrupts;
 use crate::image::sources::Sources;
 use crate::image::staging::Staging;
 
-/// What a program said, or why it failed: its last words.
+/// Output of a program, or the end of its error output if it failed.
 type Said = std::result::Result<Vec<String>, String>;
 
 /// The fields of a package in an index.
@@ -233,7 +233,7 @@ fn planned(line: &str) -> Option<String> {
     Some(format!("{name}={version}"))
 }
 
-/// What `apt-cache show` prints, taken apart.
+/// Parsed output of `apt-cache show`.
 fn stanzas(lines: &[String]) -> Vec<Stanza> {
     let mut found: Vec<Stanza> = Vec::new();
     for block in lines.split(|line| line.is_empty()) {

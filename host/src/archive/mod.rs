@@ -33,10 +33,10 @@ use crate::progress::Progress;
 use apt::Apt;
 use pool::Pool;
 
-/// What a root for builds has besides what is Essential, as the dists of mach have it.
+/// Packages of a root for builds besides Essential ones, as in the dists of mach.
 const ROOT: [&str; 3] = ["usr-is-merged", "build-essential", "fakeroot"];
 
-/// What is to be added to which share.
+/// Sources to add, and the share.
 #[derive(Debug, Clone)]
 pub struct Order {
     /// The name of a share, as policies have it, or its directory.
@@ -55,12 +55,12 @@ pub struct Order {
     pub image: Option<ImageName>,
 }
 
-/// What has come of it.
+/// Result.
 #[derive(Debug, Serialize)]
 pub struct ArchiveUpdate {
-    /// Where the share is.
+    /// Path of the share.
     pub directory: PathBuf,
-    /// Whose builds have all they need now.
+    /// Sources whose builds have all packages now.
     pub sources: Vec<AddedSource>,
     /// Sources that could not be added.
     pub failed: Vec<FailedSource>,

@@ -84,7 +84,7 @@ fn odd(stanza: &Stanza) -> Error {
     Error::new(stanza.get("Package"), "the index gives it no place or no digest", remedy)
 }
 
-/// Where in a share a package belongs; the index is signed, but its words become a path.
+/// Path of a package in a share; the index is signed, but its fields become a path.
 fn place(stanza: &Stanza) -> Option<PathBuf> {
     let name = stanza.get("Filename");
     let is_sound = is_clean(name)

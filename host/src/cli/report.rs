@@ -26,7 +26,7 @@ pub fn write(output: &[u8]) {
     let _ = std::io::stdout().write_all(output);
 }
 
-/// What was built.
+/// Result of an image build.
 pub fn built(built: &BuiltImage, json: bool) {
     print(built, json, |built| {
         format!(
@@ -66,7 +66,7 @@ pub fn images(images: &[ImageEntry], json: bool) {
     });
 }
 
-/// What was found of each image.
+/// Results of a verification.
 pub fn verdicts(verdicts: &[ImageCheck], json: bool) {
     print(verdicts, json, |verdicts| {
         let line = |verdict: &ImageCheck| {
@@ -81,7 +81,7 @@ pub fn verdicts(verdicts: &[ImageCheck], json: bool) {
     });
 }
 
-/// What `bhost check` found.
+/// Findings of `bhost check`.
 pub fn findings(findings: &[Finding], json: bool) {
     print(findings, json, |findings| {
         let line = |finding: &Finding| {

@@ -7,7 +7,7 @@ use djinni_plan::config::{Ids, Master};
 use crate::doctor::Finding;
 use crate::master::groups;
 
-/// What is known of the ids of this system.
+/// Ids in use on this system.
 #[derive(Debug, Default)]
 pub struct Accounts {
     /// `/etc/passwd` (`passwd(5)`).
@@ -75,7 +75,7 @@ fn taken(ids: Ids, accounts: &Accounts) -> Vec<String> {
         .collect()
 }
 
-/// Where `useradd` takes subordinate ids from.
+/// Range from which `useradd` takes subordinate ids.
 fn subordinate_range(login_defs: &str) -> Ids {
     const DEFAULT_MIN: u32 = 100_000;
     const DEFAULT_MAX: u32 = 600_100_000;

@@ -1,4 +1,4 @@
-//! What the running kernel can do: asked of the kernel itself, not read off its version.
+//! Features of the running kernel, found by system calls and not by its version.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -310,7 +310,7 @@ mod tests {
         assert!(is_shared(&line("master:4 shared:1 "), "/"));
         assert!(!is_shared(&line("master:4 "), "/"));
         assert!(!is_shared(&line(""), "/"));
-        // What was mounted over it last is what counts.
+        // The last mount on a mount point is the visible one.
         assert!(!is_shared(&(line("shared:1 ") + &line("")), "/"));
         assert!(!is_shared("20 1 8:1 / /srv rw shared:1 - ext4 /dev/x rw\n", "/"));
     }

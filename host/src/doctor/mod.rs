@@ -27,11 +27,11 @@ pub enum Level {
 pub struct Finding {
     /// How much it matters.
     pub level: Level,
-    /// What was looked at.
+    /// Subject of the check.
     pub subject: String,
-    /// What was found.
+    /// Result of the check.
     pub found: String,
-    /// What to do; none where it is as it should be.
+    /// Remedy; empty if there is no problem.
     pub remedy: Option<String>,
 }
 

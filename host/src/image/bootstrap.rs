@@ -10,7 +10,7 @@ use crate::image::format::{BOOTSTRAP, Tool};
 use crate::image::sources::{Sources, inherited_options};
 use crate::image::staging::Staging;
 
-/// What every image has besides Debian's minimal base (`Priority: required` and apt).
+/// Packages of every image besides Debian's minimal base (`Priority: required` and apt).
 const ALWAYS: [&str; 3] = ["ca-certificates", "procps", "xz-utils"];
 
 /// What dpkg leaves out: a slave is no place to read manuals. Licences stay. Nor does it wait for the
@@ -54,7 +54,7 @@ pub fn bootstrap(
     }
 }
 
-/// What mmdebstrap is told besides what to make, where, and from which sources.
+/// Options of mmdebstrap besides release, target and sources.
 fn options(packages: &[String]) -> Vec<String> {
     let mut options: Vec<String> = [
         "--mode=root",

@@ -17,12 +17,12 @@ use crate::image::{BASES, Base, age, bootstrap, digest, directory};
 use crate::progress::Progress;
 use crate::registry::{Entry, Registry};
 
-/// What is to be built.
+/// Parameters of a build.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// What the image is to be called.
+    /// Name of the image.
     pub name: ImageName,
-    /// Which release it is made from (`--from`).
+    /// Its Debian release (`--from`).
     pub base: String,
     /// Debian packages besides the minimal base.
     pub packages: Vec<String>,
@@ -34,7 +34,7 @@ pub struct Order {
     pub replace: bool,
 }
 
-/// What was built.
+/// Result of a build.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct BuiltImage {
     /// The image's name.
@@ -116,14 +116,14 @@ fn check_room(images: &Path) -> Result<()> {
     Err(Error::new(images.display(), what, "make room there, or choose another --state"))
 }
 
-/// Where one image is made.
+/// Environment of one build.
 #[derive(Debug)]
 pub struct Site {
     /// Its private directory.
     pub staging: Staging,
-    /// What would end it before its time.
+    /// Interrupts.
     pub interrupts: Interrupts,
-    /// What is told of it.
+    /// Progress messages.
     pub progress: Progress,
 }
 
@@ -213,7 +213,7 @@ fn publish(
 }
 
 /// Removes the file that a replaced image had under another name, if it was one of ours.
-/// Whoever still has it mounted keeps it until then.
+/// Slaves that have it mounted keep it until then.
 fn forget_old(old: Option<Entry>, new: &Entry, images: &Path) -> Result<()> {
     match old {
         Some(old) if old.file != new.file && old.file.parent() == Some(images) => {

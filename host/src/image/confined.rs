@@ -20,7 +20,7 @@ use crate::image::interrupt::{Interrupts, interrupted};
 /// A program to be run: by path, with arguments, and with no more environment than is said here.
 #[derive(Debug, Clone)]
 pub struct Confined {
-    /// Where it is.
+    /// Its path.
     pub program: PathBuf,
     /// Its arguments, without its own name.
     pub arguments: Vec<String>,

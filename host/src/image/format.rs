@@ -84,7 +84,7 @@ impl Format {
         words.iter().map(|word| (*word).to_owned()).collect()
     }
 
-    /// Which format the file at `path` has by its superblock, if any of ours.
+    /// Format of the file at `path` by its superblock; `None` for other formats.
     pub fn of_file(path: &Path) -> Result<Option<Format>> {
         let file = File::open(path).concerning("open the image", path)?;
         let mut head = [0u8; SUPERBLOCK_END];
@@ -98,7 +98,7 @@ impl Format {
         Ok(Format::of_head(&head[..filled]))
     }
 
-    /// Which format a file has that begins with `head`.
+    /// Format of a file that begins with `head`.
     pub fn of_head(head: &[u8]) -> Option<Format> {
         // Places and values: fs/erofs/erofs_fs.h, fs/ext4/ext4.h, fs/squashfs/squashfs_fs.h.
         let has = |at: usize, magic: &[u8]| head.get(at..at + magic.len()) == Some(magic);
@@ -114,7 +114,7 @@ impl Format {
 const SUPERBLOCK_END: usize = 2048;
 
 impl Tool {
-    /// Where the program is, or an error that says how to install it.
+    /// Path of the program, or an error that says how to install it.
     ///
     /// The directories are fixed: what root runs is not looked up in an inherited `PATH`.
     pub fn find(self) -> Result<std::path::PathBuf> {
@@ -132,7 +132,7 @@ impl Tool {
     }
 }
 
-/// Where the system's programs are.
+/// Directories of the system's programs.
 pub const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who uses an image: policies by name, and whoever has its file open.
+//! Users of an image: policies that name it, and processes that have its file open.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;

@@ -30,7 +30,7 @@ impl Interrupts {
     }
 }
 
-/// What is told of something that was given up.
+/// The error for interrupted work.
 pub fn interrupted(what: &str) -> Error {
     Error::new(what, "interrupted", "start it again; nothing was left behind")
 }

@@ -30,14 +30,14 @@ pub struct ImageEntry {
     pub used_by: Vec<String>,
 }
 
-/// What `bhost image verify` found of one image.
+/// Result of `bhost image verify` for one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageCheck {
     /// The image's name.
     pub name: String,
     /// Whether it is what it is said to be.
     pub good: bool,
-    /// What was found, with the remedy where it is not good.
+    /// Finding, with a remedy if there is a problem.
     pub finding: String,
 }
 

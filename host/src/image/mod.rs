@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use djinni_plan::places::Places;
 
-/// Where images are kept.
+/// Directory of images.
 pub fn directory(places: &Places) -> PathBuf {
     places.state.join("images")
 }
@@ -29,9 +29,9 @@ pub fn directory(places: &Places) -> PathBuf {
 /// A Debian release that images can be made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
-    /// What `--from` calls it.
+    /// Its name for `--from`.
     pub name: &'static str,
-    /// What apt sources call it.
+    /// Its name in apt sources.
     pub suite: &'static str,
 }
 

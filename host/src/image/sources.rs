@@ -1,4 +1,4 @@
-//! Which of the host's own apt sources an image is made from.
+//! Selects the host's apt sources for an image.
 //!
 //! No registry is named anywhere in this program: what the administrator's apt trusts is what an
 //! image is made of, reduced to one Debian release.

@@ -1,7 +1,7 @@
 //! The private place where an image is made, and the promise that nothing of it stays.
 //!
 //! One image at a time is made below a state directory: the lock on the image directory says so.
-//! Whoever holds it knows that every `.tmp-*` there was left by somebody who was killed.
+//! While it is held, every `.tmp-*` there is a leftover of a killed process.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Concerning, Error, Exit, Result};
 
-/// What the name of every unfinished thing begins with.
+/// Prefix of the names of unfinished files.
 pub const UNFINISHED: &str = ".tmp-";
 
 /// The image directory, locked against every other `bhost`.
@@ -37,7 +37,7 @@ impl ImageDirectory {
         Ok(directory)
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -81,7 +81,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next build; the error under way matters more.
+        // The next build removes the rest; the present error is more important.
         let _ = remove(&self.path);
     }
 }

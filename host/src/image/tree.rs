@@ -55,7 +55,7 @@ const REMOVED: [&str; 8] = [
     "var/cache/debconf/templates.dat-old",
 ];
 
-/// What the tree needs on a file system.
+/// Space that the tree needs on a file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Weight {
     /// Bytes of content, in whole blocks of 4096.

@@ -38,7 +38,7 @@ struct Subordinates {
     account: u32,
 }
 
-/// Which account each uid of the host belongs to.
+/// Maps uids of the host to accounts.
 ///
 /// Whoever has a range in `/etc/subuid` may be any user of it in a user namespace of their own, and is
 /// still a member of their groups there: without this, such a user would be 65,536 users.

@@ -33,7 +33,7 @@ impl MasterCgroup {
         &self.0
     }
 
-    /// Where the master's own processes are.
+    /// Cgroup of the master's own processes.
     pub fn init(&self) -> PathBuf {
         self.0.join("init")
     }
@@ -80,7 +80,7 @@ fn members(cgroup: &Path) -> Result<Vec<Pid>> {
     Ok(text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect())
 }
 
-/// Where a djinnid with these places keeps its cgroups: first by what the running one is in.
+/// Parent cgroup of a djinnid with these paths; the running djinnid's own cgroup decides, if there is one.
 fn bases(places: &Places) -> Vec<PathBuf> {
     let running = djinnid_cgroup(&places.host_socket());
     let unit = Some("/system.slice/djinnid.service".to_owned());

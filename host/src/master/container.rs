@@ -1,4 +1,4 @@
-//! What a master's container is, as data.
+//! A master's container as data.
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use djinni_api::MasterName;
 use djinni_plan::config::Ids;
 use slave_cell::{Attr, Cell, IdMap, Mount, MountPoint, Network, Source, Stdio};
 
-/// What is put together to a container.
+/// Parts of a container.
 #[derive(Debug)]
 pub struct Parts<'a> {
     /// The master's name, which is also its host name.
@@ -16,13 +16,13 @@ pub struct Parts<'a> {
     pub ids: Ids,
     /// Its root, as djinnid composed it, `/var` included.
     pub root: PathBuf,
-    /// What it sees at `/run/djinni`: its runtime directory, without what is mounted below.
+    /// Its mount at `/run/djinni`: its runtime directory, without the mounts below.
     pub shown: PathBuf,
     /// The tmpfs of its slaves' trees.
     pub slaves: PathBuf,
     /// Its cgroup, slaves' included.
     pub cgroup: PathBuf,
-    /// Where its own first process is born.
+    /// Cgroup in which its first process starts.
     pub init: OwnedFd,
     /// A directory of our programs.
     pub programs: PathBuf,
@@ -36,7 +36,7 @@ const TMP: Source = Source::Tmpfs { mode: 0o1777, size_bytes: 256 * MIB, inodes:
 /// Holds mount points and nothing else.
 const SKELETON: Source = Source::Tmpfs { mode: 0o755, size_bytes: 65_536, inodes: 64 };
 
-/// Where our programs are in every container.
+/// Directory of our programs in every container.
 pub const PROGRAMS: &str = "/usr/local/bin";
 
 /// The container made of `parts`.

@@ -1,4 +1,4 @@
-//! What `bhost` says to a running bmaster at its `admin` socket, and the sockets themselves.
+//! The client side of bmaster's `admin` socket, and both sockets of a master.
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
@@ -110,7 +110,7 @@ fn confused(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::new(path.display(), format!("bmaster's answer is none ({error})"), remedy)
 }
 
-/// What an answer means that is not the one hoped for.
+/// Translates an unexpected reply into an error.
 pub fn unexpected(path: &Path, reply: &DoorReply) -> Error {
     match reply {
         DoorReply::Refused(refused) => {

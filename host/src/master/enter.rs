@@ -9,7 +9,7 @@ use crate::error::{Error, Exit, Result};
 use crate::master::admin_socket;
 use crate::master::lock;
 
-/// What passes from our environment to the shell.
+/// Variables of our environment for the shell.
 const PASSED_ON: [&str; 2] = ["LANG", "TERM"];
 
 /// Runs `command`, or a login shell where it is empty, in the master `name`; returns its status.

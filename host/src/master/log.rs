@@ -1,4 +1,4 @@
-//! What a master's processes write, on its way to the administrator.
+//! Copies the output of a master's processes to the administrator or a log.
 //!
 //! It comes through a pipe and never from a terminal of ours in a container's hands; control characters
 //! are taken out, because the reader may be a terminal, and a file is bounded, because the writer may be hostile.
@@ -13,14 +13,14 @@ use crate::error::{Concerning, Result};
 /// When a log file is this large it becomes the old one.
 const FILE_LIMIT_BYTES: u64 = 1 << 20;
 
-/// Where what a master writes goes.
+/// Target of a master's output.
 #[derive(Debug)]
 pub enum Log {
     /// To our own standard error: the terminal of `--foreground`, or the journal.
     StandardError,
     /// To a file that is never larger than [`FILE_LIMIT_BYTES`] nor has more than one predecessor.
     Bounded {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
         /// It, open for appending.
         file: File,

@@ -1,4 +1,4 @@
-//! What the kernel counts per user, shared out among a master and its slaves.
+//! Divides the kernel's per-user limits among a master and its slaves.
 //!
 //! Namespaces, inotify and fanotify, pending signals, message queues and locked memory are counted
 //! for the user who made a user namespace, and for the one who made the namespace above it, up to
@@ -35,7 +35,7 @@ const RESOURCES: [(Resource, &str, u64); 3] = [
     (Resource::Memlock, "RLIMIT_MEMLOCK", 1 << 20),
 ];
 
-/// What the master and each of its slaves may take.
+/// Limits of the master and of each slave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quotas {
     users: u64,

@@ -1,4 +1,4 @@
-//! What a container shows of the host, put together where it can be cloned from.
+//! Composes the parts of the host that a container sees, in a place from which they can be cloned.
 //!
 //! It is done in a copy of the mount namespace that djinnid pinned for the master, by the host's
 //! root: inside the container's user namespace, mounts below the runtime directory are locked on it,

@@ -30,7 +30,7 @@ pub struct Start {
     pub programs: Option<PathBuf>,
     /// Stay, as a service manager wants it.
     pub foreground: bool,
-    /// Which lines bmaster logs.
+    /// Filter for bmaster's log.
     pub log: Filter,
 }
 
@@ -100,7 +100,7 @@ fn policy_of(places: &Places, name: &MasterName) -> Result<Master> {
     })
 }
 
-/// Where our programs are, checked to be there and to be runnable by the container's root.
+/// Directory of our programs; checks that they exist and that the container's root can run them.
 fn directory_of_programs(given: Option<&Path>) -> Result<PathBuf> {
     let directory = match given {
         Some(directory) => std::path::absolute(directory).concerning("find", directory)?,
@@ -166,7 +166,7 @@ fn detach(plan: Plan<'_>) -> Result<String> {
 
 const READY: &str = "ready";
 
-/// Where what a master writes goes when nobody's terminal or journal takes it.
+/// Log file for a master without a terminal or journal.
 pub fn log_path(places: &Places, name: &MasterName) -> PathBuf {
     places.state.join("log").join(format!("{name}.log"))
 }

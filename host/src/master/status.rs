@@ -20,7 +20,7 @@ use crate::master::{admin_socket, door};
 pub struct MasterStatus {
     /// Its name.
     pub name: String,
-    /// What djinnid says of it (`absent`, `ready`, `running`), or why it says nothing.
+    /// Its state in djinnid (`absent`, `ready`, `running`), or the reason why djinnid does not answer.
     pub djinnid: String,
     /// Whether its container runs.
     pub running: bool,

@@ -30,12 +30,12 @@ use crate::master::stage::{self, Stage};
 use crate::master::start::PROGRAMS;
 use crate::master::{admin_socket, door, users_socket};
 
-/// What is to be supervised; everything in it was checked.
+/// Parameters of a supervisor; all of them have been checked.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// Where things are.
+    /// Paths.
     pub places: &'a Places,
-    /// Which master.
+    /// Name of the master.
     pub name: &'a MasterName,
     /// Its ids, its slaves' included.
     pub ids: Ids,
@@ -43,7 +43,7 @@ pub struct Plan<'a> {
     pub users_gid: Option<u32>,
     /// Shares of the master and of each slave in the limits that the kernel counts per user.
     pub quotas: Quotas,
-    /// Which lines bmaster logs.
+    /// Filter for bmaster's log.
     pub filter: Filter,
     /// Directory of our programs.
     pub programs: PathBuf,
@@ -103,7 +103,7 @@ fn told(name: &MasterName, exit: Exit) -> Result<String> {
 
 /// A master that was started.
 struct Made {
-    /// What it writes.
+    /// Its output.
     output: OwnedFd,
     running: Running,
     acceptor: Acceptor,
@@ -254,7 +254,7 @@ fn relay(
     }
 }
 
-/// Which of the descriptors are ready, waiting for one of them or for `until`.
+/// Waits until a descriptor is ready, or for `until`; the ready ones.
 fn wait_for_any(
     signals: BorrowedFd<'_>,
     running: BorrowedFd<'_>,

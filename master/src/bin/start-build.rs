@@ -14,7 +14,7 @@ use slave_api::door::{DoorCall, Open, VERSION};
 use slave_api::{COMMAND_LINE_LIMIT_CHARS, Variable, printable, printable_lines};
 use slave_init::link::Link;
 
-/// What passes from our environment without being asked for.
+/// Variables that are always passed on.
 const PASSED_ON: [&str; 2] = ["LANG", "SOURCE_DATE_EPOCH"];
 
 /// Run a command, or a login shell, in a clean slave.
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // What has no reader any more ends the command in the slave first.
+    // Without a reader, first end the command in the slave.
     slave_sys::outlive_reader();
     let status = match build(&arguments) {
         Ok(status) => status,
@@ -203,7 +203,7 @@ fn call(arguments: &Arguments) -> Result<DoorCall, ClientError> {
     }))
 }
 
-/// What others are told when this keeps them waiting.
+/// Description of this caller for others who wait for the slave.
 fn command_line(arguments: &Arguments) -> String {
     let command = arguments.command.join(" ");
     let shown = if command.is_empty() { "a login shell" } else { &command };

@@ -13,7 +13,7 @@ const SIGPIPE: i32 = 13;
 /// Status of a child that panicked, as of any Rust program that does.
 const PANICKED: i32 = 101;
 
-/// What a child is for.
+/// The task of a child.
 #[derive(Debug)]
 pub(super) enum Child {
     /// Rubs the lamp.

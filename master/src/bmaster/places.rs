@@ -1,4 +1,4 @@
-//! Who may have how many sessions.
+//! Limits of sessions per account.
 //!
 //! An account may have as many as are still free. One alone gets half of all, the next half of the rest:
 //! whoever has none is refused only when all are taken, which takes eight accounts.
@@ -20,7 +20,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Which socket it came by.
+    /// The socket that it used.
     pub(super) fn door(self) -> Door {
         match self {
             Place::Administrator => Door::Admin,
@@ -54,7 +54,7 @@ pub(super) fn admit(
         0 => Err(format!(
             "all {SESSIONS_LIMIT} sessions of this master are taken: try again in a moment"
         )),
-        // Whoever is root can take all there is of anything.
+        // Root can exhaust every resource anyway.
         free if own < free || uid == 0 => Ok(()),
         free => Err(format!(
             "uid {uid} has {own} sessions of this master and {free} of {SESSIONS_LIMIT} are free, which \

@@ -46,7 +46,7 @@ struct Waiter {
 #[derive(Debug, Default)]
 pub(super) struct Waiting(VecDeque<Waiter>);
 
-/// What became of a caller.
+/// The outcome for a caller.
 #[derive(Debug)]
 pub(super) enum CallerState {
     /// It has said what it wants.
@@ -175,7 +175,7 @@ mod tests {
             theirs.write_all(&[*byte]).unwrap();
         }
         assert!(matches!(waiting.sift(now)[..], [CallerState::Caller(ANNA, _)]));
-        // What is no call is a child's to refuse.
+        // A child refuses an invalid call.
         let (mut theirs, _) = caller(&mut waiting, now);
         theirs.write_all(b"GET / HTTP/1.1").unwrap();
         assert!(matches!(waiting.sift(now)[..], [CallerState::Caller(..)]));

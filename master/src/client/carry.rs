@@ -31,7 +31,7 @@ enum Stage {
     Ending,
 }
 
-/// What may wake us.
+/// Sources of events.
 #[derive(Clone, Copy)]
 enum Source {
     Signals,

@@ -1,4 +1,4 @@
-//! What may go wrong for a caller that is not the command's own doing.
+//! Errors of start-build itself, as opposed to failures of the command.
 
 use slave_api::{SENTENCE_LIMIT_CHARS, printable};
 use slave_init::link::LinkError;
@@ -20,7 +20,7 @@ pub enum ClientError {
     Slave(String),
     /// The master refused; the sentence is its own.
     Refused {
-        /// What it says.
+        /// Its message.
         sentence: String,
         /// The exit status it suggests: 1, 75 or 125.
         exit: i32,

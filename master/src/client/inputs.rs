@@ -13,7 +13,7 @@ use std::path::Path;
 pub struct Input {
     /// Its name in the slave.
     pub name: FileName,
-    /// What was its length when it was opened, in bytes.
+    /// Its length in bytes when it was opened.
     pub size: u64,
     /// Its content.
     pub file: OwnedFd,

@@ -8,7 +8,7 @@ fn result(path: &str, size: u64, mode: u32) -> OutputFile {
     OutputFile { path: ResultPath::try_from(path.to_string()).unwrap(), size, mode }
 }
 
-/// What is in a directory, deep, sorted.
+/// Recursive contents of a directory, sorted.
 fn listing(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {

@@ -1,4 +1,4 @@
-//! Where we are: inside a master, or on a host with masters.
+//! Finds out whether start-build runs inside a master or on a host.
 
 use super::ClientError;
 use djinni_api::MasterName;
@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, CWD, FileType, statat};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Whom to ask for a slave.
+/// The service that provides the slave.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Place {
     /// We are in a master: the djinni itself.
@@ -69,7 +69,7 @@ fn only(runtime: &Path, masters: &[String]) -> Result<Place, ClientError> {
     }
 }
 
-/// Who may use a socket that we may not: the group that it belongs to.
+/// Name of the group that may use a socket which refused us.
 pub fn who_may(socket: &Path) -> String {
     let Ok(status) = socket.metadata() else { return "ask the administrator".into() };
     if status.mode() & 0o020 == 0 {
@@ -80,7 +80,7 @@ pub fn who_may(socket: &Path) -> String {
     format!("only members of group {group} may use it: ask to be one ('adduser USER {group}')")
 }
 
-/// What the user running this is called.
+/// Name of the user who runs this.
 pub fn caller_name() -> String {
     let uid = rustix::process::getuid().as_raw();
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

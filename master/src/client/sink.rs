@@ -1,4 +1,4 @@
-//! What the slave wrote, on its way to our standard output and error.
+//! Copies the slave's output to standard output and standard error.
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
@@ -6,10 +6,10 @@ use rustix::stdio::{stderr, stdout};
 use slave_api::PAYLOAD_LIMIT_BYTES;
 use std::os::fd::BorrowedFd;
 
-/// What a pipe that is said to be writable takes without blocking (`PIPE_BUF`).
+/// Bytes that a writable pipe takes without blocking (`PIPE_BUF`).
 const PIPE_PIECE_BYTES: usize = 4096;
 
-/// Where bytes of the slave go.
+/// Target of the slave's output.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Sink {
     #[default]
@@ -35,7 +35,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Where they go.
+    /// The target.
     pub fn sink(&self) -> Sink {
         self.sink
     }

@@ -7,7 +7,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use rustix::termios::{isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 use slave_api::Winsize;
 
-/// What a terminal has whose size nobody knows.
+/// Size of a terminal that does not report one.
 const USUAL: Winsize = Winsize { rows: 24, cols: 80 };
 
 /// `_POSIX_VDISABLE` of Linux: the value of a control character that is switched off (termios(3)).

@@ -18,10 +18,10 @@ use std::os::unix::net::UnixStream;
 use rustix::event::{PollFd, PollFlags, poll};
 use slave_api::{Frame, FrameError, FrameReader, FromSlave, ToSlave};
 
-/// What a relay runs between, and what ends it early.
+/// The two sides of a relay, and the events that end it early.
 #[derive(Debug)]
 pub struct Ends<'a> {
-    /// Who asked.
+    /// The caller.
     pub caller: &'a UnixStream,
     /// The slave's first process.
     pub slave: &'a UnixStream,
@@ -57,7 +57,7 @@ pub fn relay(ends: &Ends<'_>, heard: FrameReader) -> io::Result<End> {
     let mut inward = Flow::new(heard);
     let mut outward = Flow::new(FrameReader::new());
     let end = pass_on(ends, &mut inward, &mut outward)?;
-    // Whoever speaks to the caller next must not speak in the middle of a frame.
+    // The next message to the caller must not begin in the middle of a frame.
     match &end {
         End::Caller | End::Slave { .. } => Ok(end),
         End::Taken | End::Stopped | End::Nonsense(_) if outward.finish(ends.caller) => Ok(end),

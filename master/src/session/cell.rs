@@ -1,4 +1,4 @@
-//! What a slave's cell looks like.
+//! Description of a slave's cell.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ const RUN: Source = Source::Tmpfs { mode: 0o755, size_bytes: 64 << 20, inodes: 1
 const TMP: Source = Source::Tmpfs { mode: 0o1777, size_bytes: 1 << 30, inodes: 256 << 10 };
 const BIN: Source = Source::Tmpfs { mode: 0o755, size_bytes: 64 << 10, inodes: 8 };
 
-/// What can be said of a slave's cell before the slave is attached.
+/// The part of a cell's description that does not depend on the attach.
 #[derive(Debug)]
 pub(super) struct Surroundings {
     mounts: Vec<Mount>,

@@ -69,7 +69,7 @@ impl SessionError {
         }
     }
 
-    /// What a caller at the door is told.
+    /// The reply to the caller.
     pub fn to_refused(&self) -> Refused {
         Refused {
             code: self.code().to_owned(),

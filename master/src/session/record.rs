@@ -1,4 +1,4 @@
-//! Who uses which slave: one file per slave, for people.
+//! Users of slaves: one file per slave, for people.
 //!
 //! The file is locked (`flock(2)`) as long as its writer lives, so what somebody left who was killed
 //! is told from what holds; the djinni alone decides whether a slave is free.

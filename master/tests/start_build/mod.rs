@@ -96,7 +96,8 @@ fn next(stream: &mut UnixStream, reader: &mut FrameReader, mut take: impl FnMut(
             stream.set_read_timeout(None).unwrap();
             return;
         }
-        let count = stream.read(reader.room()).unwrap();
+        // Byte by byte: the caller sends its Run right behind, and that is the slave's to read.
+        let count = stream.read(&mut reader.room()[..1]).unwrap();
         assert!(count > 0, "the caller went away");
         reader.filled(count);
     }

@@ -1,4 +1,4 @@
-//! What is said on a master's `users` and `admin` sockets before the frames of a command.
+//! Messages on a master's `users` and `admin` sockets before the frames of a command.
 //!
 //! ```text
 //! caller:  Open                          -> Opened, then ToSlave / FromSlave  | Refused
@@ -23,11 +23,11 @@ pub const VERSION: u32 = 1;
 pub struct Open {
     /// [`VERSION`].
     pub version: u32,
-    /// Which slave.
+    /// Name of the slave.
     pub slave: SlaveLabel,
-    /// What the caller calls itself: shown to others whom it keeps waiting, trusted for nothing.
+    /// The caller's own name for itself: shown to others who wait, never trusted.
     pub user: String,
-    /// What it runs, for the same purpose.
+    /// Its command, for the same purpose.
     pub command_line: String,
 }
 
@@ -47,7 +47,7 @@ pub struct Refused {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionState {
-    /// Which slave.
+    /// Name of the slave.
     pub slave: SlaveLabel,
     /// By whom.
     pub user: String,
@@ -65,7 +65,7 @@ pub struct MasterStatus {
     pub sessions: Vec<SessionState>,
 }
 
-/// What a caller says first.
+/// First message of a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DoorCall {
     /// A command in a slave.
@@ -78,7 +78,7 @@ pub enum DoorCall {
     Status,
 }
 
-/// What a master answers.
+/// Reply of a master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DoorReply {
     /// The frames of a command may follow.

@@ -6,7 +6,7 @@ use std::fmt;
 /// One frame, its payload still where it was read to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What the payload is; which kinds there are depends on the direction.
+    /// Kind of the payload; each direction has its own kinds.
     pub kind: u8,
     /// At most [`PAYLOAD_LIMIT_BYTES`] bytes.
     pub payload: &'a [u8],

@@ -61,7 +61,7 @@ impl From<Variable> for (String, String) {
 pub struct Run {
     /// The command and its arguments; empty for a login shell.
     pub argv: Vec<String>,
-    /// What the caller adds to the slave's own environment.
+    /// Variables of the caller for the slave's environment.
     pub env: Vec<Variable>,
     /// The size of the terminal to make; `None` for three pipes.
     pub tty: Option<Winsize>,
@@ -128,7 +128,7 @@ struct InputHead {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputFile {
-    /// Where it stood below `/build/results`.
+    /// Its path below `/build/results`.
     pub path: ResultPath,
     /// Its length in bytes.
     pub size: u64,
@@ -154,7 +154,7 @@ struct Fault {
     what: String,
 }
 
-/// What a master says to a slave.
+/// Message of a master to a slave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToSlave<'a> {
     /// Always the first.
@@ -173,7 +173,7 @@ pub enum ToSlave<'a> {
     Signal(Signal),
 }
 
-/// What a slave says to a master.
+/// Message of a slave to a master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromSlave<'a> {
     /// The command's process is there.

@@ -5,7 +5,7 @@ use crate::text::{printable, steers};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What is wrong with one name.
+/// Defect of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
     /// It has no characters.
@@ -46,7 +46,7 @@ impl fmt::Display for NameError {
 /// A path or name that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathError {
-    /// What was given, made printable and short.
+    /// The given text, escaped and shortened.
     pub given: String,
     /// Why it is refused.
     pub reason: PathReason,

@@ -15,7 +15,7 @@ pub enum ClientError {
     Call { socket: PathBuf, method: String, trouble: Trouble },
 }
 
-/// What came between a call and its answer.
+/// Failure of a call.
 #[derive(Debug)]
 pub enum Trouble {
     /// The connection broke, or an error before this one closed it.
@@ -24,7 +24,7 @@ pub enum Trouble {
     Closed,
     /// No answer came within [`CALL_DEADLINE`].
     Deadline,
-    /// What came is no answer to this call.
+    /// The reply does not fit the call.
     Malformed(String),
     /// The call does not fit what is offered there.
     Service(ServiceError),

@@ -7,7 +7,7 @@ use super::{CallError, Client, ClientError, Nothing};
 use crate::host;
 use crate::names::{MasterName, SlaveName};
 
-/// What a call to djinnid's administrator socket gives.
+/// Result of a call at djinnid's administrator socket.
 pub type HostResult<T> = Result<T, CallError<host::Refusal>>;
 
 /// A connection to the administrator's socket.

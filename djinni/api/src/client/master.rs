@@ -8,7 +8,7 @@ use super::{CallError, Client, ClientError, Nothing};
 use crate::master;
 use crate::names::SlaveName;
 
-/// What a call to a master's djinni gives.
+/// Result of a call at a master's socket.
 pub type MasterResult<T> = Result<T, CallError<master::Refusal>>;
 
 /// A connection to a master's socket. What is attached with [`master::Hold::Connection`] is held by it.

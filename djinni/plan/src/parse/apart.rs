@@ -1,4 +1,4 @@
-//! What must not overlap: slices, directories and ids, within a master and between masters.
+//! Checks that slices, directories and ids do not overlap, within a master and between masters.
 
 use std::path::Path;
 
@@ -102,7 +102,7 @@ pub(super) fn from_others<'a>(
     Ok(())
 }
 
-/// Whose subordinate ids (`subuid(5)`: `name:first:count`) overlap `ids`.
+/// Owner of subordinate ids (`subuid(5)`: `name:first:count`) that overlap `ids`.
 fn subordinate_owner(text: &str, ids: Ids) -> Option<&str> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -23,19 +23,19 @@ use crate::image::confined::{self, ProgramExit, c_string, said};
 use crate::image::format::SYSTEM_DIRECTORIES;
 use crate::image::interrupt::Interrupts;
 
-/// Where the cell has its working area.
+/// Working area in the cell.
 pub const AREA: &str = "/build";
-/// Where the cell sees the share.
+/// Mount point of the share in the cell.
 pub const SHARE: &str = "/mnt/share";
-/// Where the cell sees the source package at hand.
+/// Mount point of the source package in the cell.
 pub const SOURCES: &str = "/mnt/sources";
 const DIST: &str = "/mnt/dist.toml";
 const MACH: &str = "/usr/local/bin/mach";
-/// What name resolution and TLS need of the host; an image has neither of its own.
+/// Files of the host for name resolution and TLS; an image has neither.
 const HOST_FILES: [&str; 3] =
     ["/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt"];
 
-/// What the cell is made of.
+/// Parts of the cell.
 #[derive(Debug)]
 pub struct Collector<'a> {
     /// The image's file.
@@ -172,7 +172,7 @@ impl Collector<'_> {
             TrustedKey::Armored(_) => None,
         });
         let mut found: Vec<&Path> = directories.chain(keys).filter(|path| path.exists()).collect();
-        // What is above another comes first, or it would hide the other.
+        // Parents first: a later mount on a parent would hide its children.
         found.sort();
         found.dedup();
         found

@@ -203,7 +203,7 @@ impl Update<'_> {
     }
 }
 
-/// What mach said last.
+/// Last lines of mach's output.
 fn why(tail: &[String], status: i32) -> String {
     match tail {
         [] => format!("mach ended with status {status}"),

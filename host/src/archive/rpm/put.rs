@@ -180,7 +180,7 @@ mod tests {
         fs::write(area.join("a-1-1.noarch.rpm"), "whole").unwrap();
         assert_eq!(take().unwrap(), (1, 5));
         assert_eq!(fs::read_to_string(share.join("a-1-1.noarch.rpm")).unwrap(), "whole");
-        // What is there is never replaced.
+        // Existing files are never replaced.
         fs::write(area.join("a-1-1.noarch.rpm"), "other").unwrap();
         take().unwrap_err();
         assert_eq!(fs::read_to_string(share.join("a-1-1.noarch.rpm")).unwrap(), "whole");
