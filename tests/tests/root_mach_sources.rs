@@ -65,8 +65,8 @@ fn hostile(whole: &Path) -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("cut", whole[..whole.len() - 1].to_vec(), "truncated"),
         ("lead", whole[..50].to_vec(), "truncated"),
         ("flipped", flipped, "payload is damaged"),
-        ("html", b"<!DOCTYPE html>".to_vec(), "no RPM file"),
-        ("empty", Vec::new(), "no RPM file"),
+        ("html", b"<!DOCTYPE html>".to_vec(), "not an RPM file"),
+        ("empty", Vec::new(), "not an RPM file"),
     ]
 }
 

@@ -114,7 +114,7 @@ fn await_more(link: &Link, deadline: Instant) -> Result<bool, ClientError> {
 ///
 /// # Errors
 /// A socket that is not there, is not ours to use, or that nobody serves; the master's refusal; no answer
-/// within [`ANSWER_DEADLINE`]; an answer that belongs to something else.
+/// within 180 s; an answer that belongs to something else.
 pub fn open(path: &Path, call: &DoorCall, behind: &[u8]) -> Result<Link, ClientError> {
     match ask(path, call, behind)? {
         (DoorReply::Opened, link) => Ok(link),
