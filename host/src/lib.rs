@@ -9,7 +9,7 @@
 //! | [`master`]   | masters' containers: started, stopped, entered |
 //! | [`doctor`]   | `bhost check` |
 //! | [`mounts`]   | the host's mount table |
-//! | [`problem`]  | errors in three parts |
+//! | [`error`]    | errors in three parts |
 //! | [`progress`] | steps with their times on standard error |
 //!
 //! Architecture invariants: nothing here is resident but the parent of a running master; no path and no

@@ -288,7 +288,8 @@ fn root_what_a_repository_does_not_vouch_for_comes_into_no_share() {
     mirror.fails("swig", Fault::Changed);
     let [libcap, byacc] = ["libcap-ng", "byacc"].map(|name| text(&source(name)));
     let ran = run(&mut adding(&djinni, "up.toml", &[&text(&bad), &libcap, &byacc])).ended_with(1);
-    let ran = ran.complains(&["text-1-1.src.rpm: not added", "not an RPM file", "libcap-ng", "swig"]);
+    let ran =
+        ran.complains(&["text-1-1.src.rpm: not added", "not an RPM file", "libcap-ng", "swig"]);
     assert_eq!(told(ran)["sources"][0]["file"], "byacc-2.0.20221106-1.src.rpm");
     wrong_orders(&djinni, &share, &hello);
     djinni.finish();

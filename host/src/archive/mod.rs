@@ -1,5 +1,5 @@
 //! Parts of archives that slaves read as a share: what the builds of sources need is added. Here Debian's
-//! archive; RPM repositories in [`rpm`].
+//! archive; RPM repositories in `rpm`.
 //!
 //! ```text
 //!   SHARE/debian/{dists,pool}     the archive's signed indexes, whole, and a part of its packages
