@@ -12,10 +12,11 @@ use djinni_tests::programs::run;
 use slave_sys::kill;
 
 const SIGKILL: i32 = 9;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
 /// Rounds unless `DJINNI_KILL_ROUNDS` says another number: each victim with and without a Reset.
 const ROUNDS: u32 = 12;
-/// How long the next command may take to be possible.
-/// So much for a Reset to remove that it is still at it when something dies.
+/// Enough directories that a Reset is still removing them when a part is killed.
 const FILL: &str =
     "mkdir -p /build/mach/d; cd /build/mach/d; for i in $(seq 300); do mkdir -p $i/x; done";
 
@@ -134,5 +135,26 @@ fn root_what_is_killed_comes_back_round_after_round() {
         djinni.in_slave("erofs", &["cat", "/build/mach/new/file"]).done();
     }
     djinni.becomes("erofs", "free");
+    djinni.finish();
+}
+
+/// A supervisor holds the lock for a moment after its master: that is not a running master.
+#[test]
+fn root_a_start_waits_for_the_supervisor_of_a_master_that_has_died() {
+    let djinni = Djinni::started();
+    djinni.start_master();
+    let old = supervisor(&djinni).unwrap();
+    kill(old, SIGSTOP).unwrap();
+    kill_if_there(first_process(&djinni));
+    eventually("the master has ended", PATIENCE, || djinni.processes("init").is_empty());
+    let mut start = djinni.bhost(&["start", MASTER]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(
+        start.try_wait().unwrap().is_none(),
+        "it took the dying supervisor for a running master"
+    );
+    kill(old, SIGCONT).unwrap();
+    assert!(start.wait().unwrap().success());
+    djinni.in_slave("erofs", &["true"]).done();
     djinni.finish();
 }

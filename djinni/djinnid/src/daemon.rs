@@ -80,7 +80,7 @@ impl Daemon {
             }
             for event in self.turn((!told).then_some(started + TAKE_OVER_LIMIT))? {
                 match event {
-                    // What workers and children have done is looked at above.
+                    // The code above has handled workers and children.
                     Event::Ready(Source::Masters) => {}
                     Event::Ready(Source::Signals) => match next_signal(&self.signals) {
                         Some(SIGHUP) => {
@@ -313,7 +313,7 @@ impl Daemon {
     }
 }
 
-/// What wakes the daemon beside connections.
+/// Events of the daemon besides connections.
 #[derive(Clone, Copy)]
 enum Source {
     Signals,

@@ -1,4 +1,4 @@
-//! What djinnid could not do for itself; refusals of requests are `djinni_api`'s.
+//! Failures of djinnid itself; `djinni_api` has the refusals of requests.
 
 use std::fmt;
 use std::path::PathBuf;

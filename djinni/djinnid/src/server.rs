@@ -37,7 +37,7 @@ pub struct Connection {
     pub monitoring: bool,
     /// Whether an answer to it is being waited for: nothing is read from it meanwhile.
     busy: bool,
-    /// What has come from it and is not answered yet.
+    /// Its requests without a reply.
     backlog: VecDeque<Incoming>,
     stream: UnixStream,
     framer: Framer,
@@ -63,7 +63,7 @@ pub enum Incoming {
     Broken(String),
 }
 
-/// What [`Server::turn`] has found.
+/// Result of [`Server::turn`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<T> {
     /// The descriptor with this token is ready.
@@ -104,7 +104,7 @@ impl Server {
     /// Waits for something to happen, at the latest until `until`; no event when it is time, or after
     /// a signal. `others` are waited for beside the connections, and told by their tokens.
     ///
-    /// Whoever wants to connect is accepted by the next turn, when those that have ended are closed.
+    /// The next turn accepts new connections, after it has closed those that ended.
     pub fn turn<T: Copy>(
         &mut self,
         others: &[(T, BorrowedFd<'_>, PollFlags)],
@@ -144,7 +144,7 @@ impl Server {
     fn accept(&mut self, now: Instant) {
         let stream = match self.listener.accept() {
             Ok((stream, _)) => stream,
-            // Whoever it was has gone again.
+            // The peer has disconnected.
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) =>
             {

@@ -342,7 +342,7 @@ impl Worker {
     }
 }
 
-/// What wakes a worker beside connections.
+/// Events of a worker besides connections.
 #[derive(Clone, Copy)]
 enum Source {
     Commands,

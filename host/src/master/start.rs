@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use djinni_api::MasterName;
 use djinni_api::client::HostClient;
@@ -13,6 +13,7 @@ use djinni_log::Filter;
 use djinni_plan::config::{self, Master};
 use djinni_plan::places::Places;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use slave_api::door::DoorCall;
 use slave_sys::Cloned;
 
 use crate::error::{Concerning, Error, Result};
@@ -22,6 +23,7 @@ use crate::master::lock::Lock;
 use crate::master::log::Log;
 use crate::master::quotas::Quotas;
 use crate::master::supervise::{Plan, supervise};
+use crate::master::{admin_socket, door};
 
 /// How a master is to be started.
 #[derive(Debug, Clone)]
@@ -37,6 +39,12 @@ pub struct Start {
 /// Our programs that every master's container shows, the first of them being its process 1.
 pub const PROGRAMS: [&str; 4] = ["bmaster", "start-build", "djinni", "mach"];
 
+/// How long a supervisor may take to end after its master.
+const ENDING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a running master may take to answer.
+const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two attempts to take the lock.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long processes that a killed supervisor left may take to be gone.
 const REMAINS_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -54,7 +62,7 @@ pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String
     let programs = directory_of_programs(order.programs.as_deref())?;
     let users_gid = policy.users.as_deref().map(accounts::group_id).transpose()?;
     have_made(places, name)?;
-    let Some(lock) = Lock::take(&places.master(name))? else {
+    let Some(lock) = take_lock(places, name)? else {
         return match order.foreground {
             false => Ok(format!("{name}: already running")),
             true => Err(Error::new(name, "it runs already", format!("bhost stop {name}"))),
@@ -73,6 +81,24 @@ pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String
     match order.foreground {
         true => supervise(plan, Log::StandardError, djinni_log::ready),
         false => detach(plan),
+    }
+}
+
+/// Takes the master's lock; `None` if the master runs.
+///
+/// A held lock does not prove that: the supervisor of a master that has just died holds it until it ends itself.
+fn take_lock(places: &Places, name: &MasterName) -> Result<Option<Lock>> {
+    let deadline = Instant::now() + ENDING_PATIENCE;
+    loop {
+        if let Some(lock) = Lock::take(&places.master(name))? {
+            return Ok(Some(lock));
+        }
+        let answer = door::call(&admin_socket(places, name), &DoorCall::Status, STATUS_PATIENCE);
+        // A master that is frozen, or being made, keeps its lock: it runs.
+        if answer.is_ok() || Instant::now() >= deadline {
+            return Ok(None);
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
