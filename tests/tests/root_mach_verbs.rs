@@ -151,7 +151,10 @@ fn root_roots_are_entered_kept_and_asked() {
     let piped = format!("echo one | mach -q -r {DIST} chroot --builder -- sh -c '{script}' 2>&1");
     let left =
         format!("mach -q -r {DIST} chroot --builder -- yes | head -1; echo ${{PIPESTATUS[0]}}");
-    let quiet = "mach status | head -c1 >/dev/null; mach dists | true; echo ${PIPESTATUS[0]}";
+    // The reader has left when a write fails: only then mach begins.
+    let quiet = "mach status | head -c1 >/dev/null; \
+                 { trap '' PIPE; while echo 2>/dev/null; do sleep 0.01; done; trap - PIPE; mach dists; } | true; \
+                 echo ${PIPESTATUS[0]}";
     for (script, said) in
         [(piped.as_str(), "one\ntwo\nthree\n"), (&left, "y\n141\n"), (quiet, "141\n")]
     {

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use djinni_plan::places::Places;
 use djinni_plan::{config, load};
 use mach_core::distribution::{self, Dist, Family};
+use slave_sys::remove;
 
 use super::{AddedSource, ArchiveUpdate, FailedSource, Order};
 use crate::error::{Concerning, Error, Exit, Result};
@@ -87,7 +88,7 @@ pub fn add(places: &Places, order: &Order, directory: &Path) -> Result<ArchiveUp
     adding.progress.finish();
     staging.close()?;
     if added.is_ok() {
-        fs::remove_dir_all(&area).concerning("remove", &area)?;
+        remove::tree(&area).concerning("remove", &area)?;
     }
     added
 }
@@ -320,7 +321,7 @@ fn area(places: &Places, share: &Path, ids: config::Ids) -> Result<PathBuf> {
     let path = parent.join(digest::uuid_of(&share.display().to_string()));
     let owner = fs::symlink_metadata(&path).map(|found| found.uid());
     if owner.is_ok_and(|uid| uid != ids.first) {
-        fs::remove_dir_all(&path).concerning("remove", &path)?;
+        remove::tree(&path).concerning("remove", &path)?;
     }
     make(&path)?;
     std::os::unix::fs::chown(&path, Some(ids.first), Some(ids.first))

@@ -67,8 +67,8 @@ pub fn demand_all(packages: &[&Package], repositories: &[&RepositoryState]) -> R
             packages.len()
         ),
     };
-    let remedy = "the metadata name them, but only a part of the archive is there: complete the copy, for \
-                  Debian on the host by 'bhost archive add SHARE SOURCE...'";
+    let remedy = "the metadata name them, but only a part of the archive is there: complete the copy on \
+                  the host by 'bhost archive add SHARE SOURCE...'";
     let lines = absent
         .iter()
         .map(|(package, path)| format!("not there: {} ({})", path.display(), package.repository));
