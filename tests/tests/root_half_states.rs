@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
 use std::process::Command;
 
 use djinni_tests::djinni::{Djinni, master_name};
@@ -79,6 +80,24 @@ fn root_a_slot_half_taken_down_is_not_kept() {
     djinni.start();
     djinni.becomes("erofs", "free");
     assert!(djinni.mounted("erofs").is_empty());
+    djinni.finish();
+}
+
+#[test]
+fn root_a_slot_that_the_administrator_has_changed_comes_down_whole() {
+    let djinni = Djinni::started();
+    let (worker, tree) = (djinni.worker(), djinni.tree("erofs", "/"));
+    let inside = tree.strip_prefix(format!("/proc/{worker}/root")).unwrap().to_owned();
+    for change in ["mount -t tmpfs none $0/root/opt", "umount $0/root/build", "umount -l $0/root"] {
+        djinni.asks(&["attach", "erofs"]).done();
+        let slot = Path::new("/").join(&inside);
+        let mut enter = Command::new("nsenter");
+        enter.arg(format!("--mount=/proc/{worker}/ns/mnt")).args(["sh", "-c", change]);
+        run(enter.arg(slot.parent().unwrap())).done();
+        djinni.asks(&["detach", "erofs"]).done();
+        assert_eq!(djinni.state("erofs"), "free", "{change}");
+        assert!(djinni.mounted("erofs").is_empty(), "{change}");
+    }
     djinni.finish();
 }
 

@@ -3,6 +3,7 @@
 mod answer;
 mod holds;
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use djinni_api::codec::Call;
 use djinni_api::{ImageName, MasterName, SlaveName, master as wire, service};
 use djinni_plan::config::{self, Master};
+use djinni_plan::facts::SlotFacts;
 use djinni_plan::lifecycle::{ConnectionId, Ending, State, Status, Statuses};
 use djinni_plan::places::Places;
 use djinni_plan::plan;
@@ -54,6 +56,8 @@ pub(crate) struct Worker {
     commands: Link,
     images: Link,
     statuses: Statuses,
+    /// What this worker has mounted for each slave. Used once: after a failure the mount table says it.
+    composed: BTreeMap<SlaveName, SlotFacts>,
     silent_after: Instant,
     retry_after: Instant,
     init: Option<Events>,
@@ -138,6 +142,7 @@ impl Worker {
             commands,
             images,
             statuses: Statuses::new(),
+            composed: BTreeMap::new(),
             silent_after,
             retry_after: Instant::now(),
             init,
@@ -285,11 +290,11 @@ impl Worker {
             Act::Describe => wire::Reply::Described(self.description()),
             Act::Attach(slave, holder) => self.attach(&grant, slave, holder.clone())?,
             Act::Detach(slave) => {
-                self.take_down(&slave.name, &grant)?;
+                self.take_down(&slave.name, Some(&grant))?;
                 wire::Reply::Detached {}
             }
             Act::Reset(slave) => {
-                self.take_down(&slave.name, &grant)?;
+                self.take_down(&slave.name, Some(&grant))?;
                 wire::Reply::Reset {}
             }
             Act::Rub => wire::Reply::Rubbed(self.rub()),

@@ -16,6 +16,9 @@ const SCRATCH_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// How many files a fresh `/var` or a throw-away root may hold.
 const SCRATCH_INODES: u64 = 400_000;
 
+/// The directory of the slaves' slots below a master's.
+const SLAVES: &str = "slaves";
+
 /// Steps that only the functions of this file can have made.
 #[must_use = "a plan does nothing until it is run"]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,31 @@ impl Plan {
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
+}
+
+/// What is mounted in a slave's slot once a plan that attaches it has been run.
+///
+/// Only the worker mounts there, so this is what the mount table would say; reading that takes longer than
+/// all else of a detach but the unmounting.
+pub fn composed(plan: &Plan) -> SlotFacts {
+    let mut facts = SlotFacts::default();
+    let mut grafts = Vec::new();
+    for step in plan.steps() {
+        match step {
+            Step::MakeSlot { held_by_master, .. } => {
+                facts.present = true;
+                facts.held_by_master = *held_by_master;
+            }
+            Step::Graft { at, .. } => grafts.push(at),
+            Step::Place { at } => {
+                let root = at.strip_prefix(SLAVES).unwrap_or(at);
+                facts.mounts.push(root.to_owned());
+                facts.mounts.extend(grafts.drain(..).map(|graft| root.join(graft)));
+            }
+            _ => {}
+        }
+    }
+    facts
 }
 
 /// The steps of a granted request about a slave; none for requests that change nothing.
@@ -72,7 +100,7 @@ fn attach(slave: &Slave, master: &Master, places: &Places, held_by_master: bool)
     steps.push(Step::Graft { layer: Layer::Var, at: "var".into() });
     steps.push(Step::Graft { layer: Layer::Area, at: "build".into() });
     steps.extend(shares(slave, owner));
-    steps.push(Step::Place { at: format!("slaves/{}/root", slave.name).into() });
+    steps.push(Step::Place { at: format!("{SLAVES}/{}/root", slave.name).into() });
     steps
 }
 

@@ -7,7 +7,7 @@ use djinni_plan::config::{Config, Files, Master, parse};
 use djinni_plan::facts::SlotFacts;
 use djinni_plan::lifecycle::{Holder, State, Status, Statuses};
 use djinni_plan::places::Places;
-use djinni_plan::plan::{Plan, clear, compose_master, plan};
+use djinni_plan::plan::{Plan, clear, compose_master, composed, plan};
 use djinni_plan::policy::{Peer, judge, judge_host};
 
 const MASTER: &str = r#"root = { image = "i" }
@@ -107,6 +107,23 @@ fn detach_kills_first_and_unmounts_children_before_parents() {
     let slave: djinni_api::SlaveName = "a".parse().unwrap();
     assert_eq!(planned(&Request::Detach { slave: slave.clone() }, &slot), expected);
     assert_eq!(text(&clear(&slave, &slot)), expected);
+}
+
+#[test]
+fn what_an_attach_has_composed_is_taken_down_child_by_child() {
+    let attach = Request::Attach { slave: "a".parse().unwrap(), hold: Hold::Master };
+    let grant = judge(&master(), &Statuses::new(), &peer(1_000_000), &attach).unwrap();
+    let slot = composed(&plan(&grant, &master(), &places(), &SlotFacts::default()));
+    let expected = "kill cgroup slaves/a, wait until empty\n\
+         remove the mark of slaves/a\n\
+         unmount slaves/a/root/mnt/shares/world\n\
+         unmount slaves/a/root/mnt/shares\n\
+         unmount slaves/a/root/build\n\
+         unmount slaves/a/root/var\n\
+         unmount slaves/a/root\n\
+         remove slot slaves/a\n\
+         remove cgroup slaves/a\n";
+    assert_eq!(text(&clear(&"a".parse().unwrap(), &slot)), expected);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use djinni_api::{SlaveName, master as wire};
 use djinni_plan::config::Slave;
 use djinni_plan::facts::SlotFacts;
 use djinni_plan::lifecycle::{Ending, Holder, State, Status, released};
-use djinni_plan::plan::{self, Plan};
+use djinni_plan::plan;
 use djinni_plan::policy::Grant;
 use djinni_sys::stage::{Failure, FailureKind};
 use djinni_sys::{facts, namespace};
@@ -32,6 +32,7 @@ impl Worker {
         let plan = plan::plan(grant, &self.master, &self.places, &Default::default());
         // It is let go once the client has its answer.
         self.stage.run_holding(&plan).map_err(|failure| self.refusal(slave, failure))?;
+        self.composed.insert(slave.name.clone(), plan::composed(&plan));
         if holder == Holder::Master && !self.holds_for_master() {
             self.silent_after = Instant::now() + self.master.lease;
         }
@@ -46,17 +47,54 @@ impl Worker {
         Ok(wire::Reply::Attached(attached(slave, generation)))
     }
 
-    /// Kills what runs in a slave, then carries out a granted plan that takes it down.
+    /// Takes a slave down: kills what runs in it, unmounts, removes its slot. `grant`: of the request;
+    /// none for a slave that no policy names any more.
     pub(super) fn take_down(
         &mut self,
         slave: &SlaveName,
-        grant: &Grant,
+        grant: Option<&Grant>,
     ) -> Result<(), wire::Refusal> {
-        let outcome = self.stage.run(&plan::quiesce(slave)).and_then(|()| {
-            let slot = self.slot(slave)?;
-            self.stage.run(&plan::plan(grant, &self.master, &self.places, &slot))
-        });
+        let outcome = match self.composed.remove(slave) {
+            Some(composed) => self.clear_composed(slave, grant, &composed),
+            None => self.clear_as_found(slave, grant),
+        };
         self.settle(slave, outcome)
+    }
+
+    /// By what the attach had mounted; by the mount table when the host's administrator has changed that.
+    fn clear_composed(
+        &mut self,
+        slave: &SlaveName,
+        grant: Option<&Grant>,
+        composed: &SlotFacts,
+    ) -> Result<(), Failure> {
+        let Err(failure) = self.clear(slave, grant, composed) else { return Ok(()) };
+        let foreign = self.slot(slave)?.mounts.iter().any(|at| !composed.mounts.contains(at));
+        match failure.kind {
+            FailureKind::Busy if foreign => self.clear_as_found(slave, grant),
+            FailureKind::Fault => self.clear_as_found(slave, grant),
+            _ => Err(failure),
+        }
+    }
+
+    /// By the mount table, once nothing runs in the slave that could still change it.
+    fn clear_as_found(&mut self, slave: &SlaveName, grant: Option<&Grant>) -> Result<(), Failure> {
+        self.stage.run(&plan::quiesce(slave))?;
+        let slot = self.slot(slave)?;
+        self.clear(slave, grant, &slot)
+    }
+
+    fn clear(
+        &mut self,
+        slave: &SlaveName,
+        grant: Option<&Grant>,
+        slot: &SlotFacts,
+    ) -> Result<(), Failure> {
+        let plan = match grant {
+            Some(grant) => plan::plan(grant, &self.master, &self.places, slot),
+            None => plan::clear(slave, slot),
+        };
+        self.stage.run(&plan)
     }
 
     fn slot(&self, slave: &SlaveName) -> Result<SlotFacts, Failure> {
@@ -104,17 +142,8 @@ impl Worker {
 
     /// Takes down a slave by the djinni's own wish, whether or not policy still names it.
     fn release(&mut self, slave: &SlaveName) {
-        let outcome = match Grant::release(&self.master, slave) {
-            Some(grant) => self.take_down(slave, &grant),
-            None => {
-                let outcome = self.stage.run(&plan::quiesce(slave)).and_then(|()| {
-                    let slot = self.slot(slave)?;
-                    let plan: Plan = plan::clear(slave, &slot);
-                    self.stage.run(&plan)
-                });
-                self.settle(slave, outcome)
-            }
-        };
+        let grant = Grant::release(&self.master, slave);
+        let outcome = self.take_down(slave, grant.as_ref());
         if let Err(refusal) = outcome {
             tracing::warn!(%slave, "{refusal}");
         }
