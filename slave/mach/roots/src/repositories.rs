@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mach_core::deb::release::release;
 use mach_core::digest::{self, Sum};
@@ -25,6 +26,8 @@ const INDEX: &str = "repodata/repomd.xml";
 const SIGNATURE: &str = "repodata/repomd.xml.asc";
 const INDEX_LIMIT_BYTES: u64 = 4 << 20;
 const DATA_LIMIT_BYTES: u64 = 2 << 30;
+/// How long a verified signature is not verified again: its key may expire meanwhile.
+const VERIFIED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// The dist's repositories as they are now.
 pub fn states(area: &Area, dist: &Dist, network: Network) -> Result<Vec<RepositoryState>, Error> {
@@ -101,18 +104,44 @@ fn verify(
     index: &[u8],
     signature: &[u8],
 ) -> Result<(), Error> {
+    let keys = keyrings(repository)?;
+    let verified = verified_mark(area, index, signature, &keys);
+    if is_recent(&verified) {
+        return Ok(());
+    }
     let run = area.new_run()?;
     let [signed, by] = ["repomd.xml", "repomd.xml.asc"].map(|name| run.path.join(name));
     fs::write(&signed, index).on("write", &signed)?;
     fs::write(&by, signature).on("write", &by)?;
-    let keys = keyrings(repository)?;
     let outcome = gpgv::verify(&signed, &by, &keys, &run.path.join("gpgv"), Cause::Root);
     run.remove();
-    outcome.map(|_| ()).map_err(|mut failure| {
+    outcome.map_err(|mut failure| {
         let Repository { name, address, .. } = repository;
         failure.what = format!("repository {name} ({address}): {}", failure.what);
         failure
-    })
+    })?;
+    // Without the mark the signature is verified again the next time.
+    if fs::write(&verified, "").is_ok() {
+        touch(&verified);
+    }
+    Ok(())
+}
+
+/// The file whose time says when `signature` of `index` was found good for one of `keys`. It is named by
+/// all three.
+fn verified_mark(area: &Area, index: &[u8], signature: &[u8], keys: &[Keyring]) -> PathBuf {
+    let mut sum = Sum::default();
+    sum.field("signature of an index 1");
+    for part in [index, signature].into_iter().chain(keys.iter().map(|key| &*key.binary)) {
+        sum.field(&digest::of_bytes(part));
+    }
+    area.resolutions().join(format!("{}.verified", sum.hex()))
+}
+
+fn is_recent(mark: &Path) -> bool {
+    let changed = fs::symlink_metadata(mark).and_then(|data| data.modified());
+    // A time that is still to come counts for nothing.
+    changed.is_ok_and(|time| time.elapsed().is_ok_and(|since| since < VERIFIED_FOR))
 }
 
 /// The keys of a repository.
@@ -238,4 +267,48 @@ fn fetch_data(
         download::download(&url, &to.join(&file.place), &expect, network, &mut |_| ())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_mark_belongs_to_one_index_one_signature_and_these_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let key = |byte: u8| Keyring { binary: vec![byte], fingerprints: Vec::new() };
+        let of = |index: &str, signature: &str, keys: &[Keyring]| {
+            verified_mark(&area, index.as_bytes(), signature.as_bytes(), keys)
+        };
+        let mark = of("index", "signature", &[key(1)]);
+        assert_eq!(mark, of("index", "signature", &[key(1)]));
+        let others = [
+            of("Index", "signature", &[key(1)]),
+            of("index", "Signature", &[key(1)]),
+            of("indexs", "ignature", &[key(1)]),
+            of("index", "signature", &[key(2)]),
+            of("index", "signature", &[key(1), key(2)]),
+            of("index", "signature", &[]),
+        ];
+        assert!(others.iter().all(|other| *other != mark), "{others:?}");
+    }
+
+    #[test]
+    fn a_mark_counts_for_an_hour_and_none_of_the_future_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = directory.path().join("mark");
+        assert!(!is_recent(&mark), "there is none");
+        let file = File::create(&mark).unwrap();
+        assert!(is_recent(&mark));
+        let hour = VERIFIED_FOR + Duration::from_secs(1);
+        for time in [SystemTime::now() - hour, SystemTime::now() + hour] {
+            file.set_modified(time).unwrap();
+            assert!(!is_recent(&mark), "{time:?}");
+        }
+    }
 }

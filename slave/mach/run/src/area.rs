@@ -7,7 +7,7 @@
 //! /build/mach/cache/KEY/      what a solver keeps of a set of repositories
 //! /build/mach/repositories/   metadata of repositories elsewhere
 //! /build/mach/packages/       packages that were fetched, SHA256.rpm
-//! /build/mach/resolutions/    answers of solvers, by question
+//! /build/mach/resolutions/    answers of solvers, by question; signatures of indexes that were verified
 //! /build/results/N-V-R/RUN/   what came out
 //! ```
 //!
