@@ -13,7 +13,7 @@ use djinni_plan::places::Places;
 use crate::archive;
 use crate::doctor::{self, Level};
 use crate::error::{Concerning, Error, Exit, Result};
-use crate::image::{self, Order, format::Format};
+use crate::image::{self, BuildRequest, format::Format};
 use crate::master::{self, Start};
 
 mod report;
@@ -244,8 +244,8 @@ impl Bhost {
         }
     }
 
-    /// The three directories, made absolute: other processes get them by name. Links in the runtime
-    /// directory's path are resolved as djinnid resolves them: the cgroup is named after it.
+    /// Makes the three directories absolute: other processes get them by name. Symbolic links in the
+    /// runtime directory's path are resolved as by djinnid: the cgroup is named after it.
     fn places(&self) -> Result<Places> {
         let absolute = |path: &PathBuf| {
             std::path::absolute(path).map_err(|error| {
@@ -260,7 +260,7 @@ impl Bhost {
     }
 }
 
-/// Errs where somebody else could put another directory in the place of one that is written to.
+/// An error if another user could replace a directory that is written to.
 fn only_roots(places: &Places) -> Result<()> {
     for directory in [&places.config, &places.state, &places.runtime] {
         only_root_may_change_directory(directory)
@@ -297,7 +297,7 @@ impl ImageCommand {
     }
 }
 
-impl From<AddArguments> for archive::Order {
+impl From<AddArguments> for archive::AddRequest {
     fn from(arguments: AddArguments) -> Self {
         let AddArguments { share, wanted, from, include, sources, dist, image } = arguments;
         Self {
@@ -312,20 +312,20 @@ impl From<AddArguments> for archive::Order {
     }
 }
 
-impl From<BuildArguments> for Order {
-    fn from(arguments: BuildArguments) -> Order {
+impl From<BuildArguments> for BuildRequest {
+    fn from(arguments: BuildArguments) -> BuildRequest {
         let BuildArguments { name, from, include, format, sources, replace } = arguments;
-        Order { name, base: from, packages: include, format, sources, replace }
+        BuildRequest { name, base: from, packages: include, format, sources, replace }
     }
 }
 
-/// Tells people a sentence, in which a master or a build may have had its say.
+/// Prints a message, which may contain text of a master or a build.
 fn say(sentence: &str) {
     eprintln!("{}", slave_api::printable_lines(sentence));
 }
 
-/// Work that is not left half done when whoever reads what we tell of it leaves; only what is told after
-/// it ends us then.
+/// Work that must not stop halfway when the reader of its messages leaves (SIGPIPE); only messages after it
+/// end us then.
 fn whole<T>(work: impl FnOnce() -> T) -> T {
     slave_sys::outlive_reader();
     let done = work();
@@ -333,13 +333,14 @@ fn whole<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Closes what the caller's shell left open: a supervisor would hold it for as long as its master runs.
+/// Closes descriptors that the caller's shell left open: a supervisor would hold them as long as its master
+/// runs.
 fn disinherit() -> Result<()> {
-    // Nothing in this process owns a descriptor above 2 yet.
+    // No object in this process owns a descriptor above 2 yet.
     slave_sys::close_all_but(&[]).concerning("close what was inherited by", Path::new("bhost"))
 }
 
-/// Has a running djinnid read images.toml again. It goes on with what it had where that is refused.
+/// Makes a running djinnid read images.toml again. On an error it keeps the old configuration.
 fn tell_djinnid(places: &Places) {
     let Ok(mut djinnid) = HostClient::connect(&places.host_socket()) else { return };
     match djinnid.reload() {

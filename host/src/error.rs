@@ -5,16 +5,16 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// How `bhost` ends when it cannot do what it was asked.
+/// Exit status of `bhost` on errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// Refused, or it failed: 1.
     Failed,
     /// The command line was wrong: 2.
     Usage,
-    /// Somebody else is at it; the same command may succeed later: 75 (`EX_TEMPFAIL`, `sysexits.h`).
+    /// Another process is busy with it; a retry may succeed later: 75 (`EX_TEMPFAIL`, `sysexits.h`).
     TryAgain,
-    /// There is no status of the command that was to be run: 125, as in `start-build`.
+    /// The command could not be run, so it has no status: 125, as in `start-build`.
     NoStatus,
 }
 
@@ -30,7 +30,7 @@ impl Exit {
     }
 }
 
-/// An error as a person reads it: `SUBJECT: FAILURE: REMEDY`.
+/// An error for people: `SUBJECT: FAILURE: REMEDY`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     subject: String,
@@ -57,14 +57,14 @@ impl Error {
         }
     }
 
-    /// The same, ending with another status.
+    /// The same with another exit status.
     #[must_use]
     pub fn exiting(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
     }
 
-    /// The status to end with.
+    /// Exit status for this error.
     pub fn exit(&self) -> Exit {
         self.exit
     }
@@ -78,9 +78,10 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Turns an error of the operating system into an [`Error`] by naming its subject.
+/// Converts an error of the operating system into an [`Error`] by naming its subject.
 pub trait Concerning<T> {
-    /// `doing`: what was tried, as in `"read"`; the path is the subject; the remedy follows from errno.
+    /// `doing`: the attempted action, as in `"read"`; the path is the subject; the remedy follows from
+    /// errno.
     fn concerning(self, doing: &str, path: &Path) -> Result<T>;
 }
 

@@ -1,7 +1,7 @@
 //! Library of `bhost`: builds images, starts and stops masters, checks the host.
 //!
-//! | module       | what stands there |
-//! |--------------|-------------------|
+//! | module       | contents |
+//! |--------------|----------|
 //! | [`cli`]      | the command line: flags, and which function each command is |
 //! | [`image`]    | images out of Debian packages; listed, verified, removed |
 //! | [`archive`]  | parts of Debian's archive that slaves read as a share |
@@ -12,8 +12,8 @@
 //! | [`error`]    | errors in three parts |
 //! | [`progress`] | steps with their times on standard error |
 //!
-//! Architecture invariants: nothing here is resident but the parent of a running master; no path and no
-//! registry of any one machine is named; no program of ours opens a path that a container can write.
+//! Architecture invariants: only the supervisor of a running master is resident; no path and no registry of
+//! any one machine is named; no program of ours opens a path that a container can write.
 #![forbid(unsafe_code)]
 
 pub mod archive;

@@ -1,9 +1,9 @@
-//! Progress on standard error: a plain line with the time for each step, and a line that lives on a terminal.
+//! Progress on standard error: one line with the time for each step, and a status line on a terminal.
 
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-/// Tells which step is being done and how long it has taken.
+/// Shows the current step and its duration.
 #[derive(Debug)]
 pub struct Progress {
     began: Instant,
@@ -19,7 +19,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Begins to count now.
+    /// Starts the clock.
     pub fn new() -> Self {
         Progress {
             began: Instant::now(),
@@ -29,12 +29,12 @@ impl Progress {
         }
     }
 
-    /// Seconds since the beginning.
+    /// Seconds since the start.
     pub fn seconds(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// A new step begins; the one before is done.
+    /// Begins a new step; the previous one is done.
     pub fn step(&mut self, text: impl Into<String>) {
         self.finish();
         let text = text.into();
@@ -45,7 +45,7 @@ impl Progress {
         self.tick();
     }
 
-    /// Time passes: redraws the living line. To be called a few times a second.
+    /// Redraws the status line. Call it a few times a second.
     pub fn tick(&mut self) {
         const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
         let Some(step) = self.step.as_ref().filter(|_| self.terminal) else { return };
@@ -62,7 +62,7 @@ impl Progress {
     }
 
     fn show(&self, text: &str) {
-        // A terminal or reader that went away is no reason to stop the work.
+        // The work continues if the terminal or reader is gone.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! `images.toml`: which images there are. Edited in place, with every comment kept.
+//! `images.toml`: the registered images. Edited in place, with every comment kept.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,7 +11,7 @@ use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 use crate::error::{Concerning, Error, Result};
 use crate::image::format::Format;
 
-/// One `[image.NAME]` of a file that lies on this host.
+/// One `[image.NAME]` whose file is on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The image's name.
@@ -20,7 +20,7 @@ pub struct Entry {
     pub file: PathBuf,
     /// File system of the file.
     pub format: Option<Format>,
-    /// `sha256:HEX`, where it is set.
+    /// `sha256:HEX`, if set.
     pub digest: Option<String>,
 }
 
@@ -44,7 +44,8 @@ impl Registry {
         entries(&read_or_empty(&path)?).map_err(|error| error.at(&path))
     }
 
-    /// Opens it for a change, waiting for others. The lock is on the directory: the file is replaced.
+    /// Opens it for a change; waits for other writers. The lock is on the directory, because the file is
+    /// replaced.
     pub fn lock(config: &Path) -> Result<Self> {
         std::fs::create_dir_all(config).concerning("make the configuration directory", config)?;
         let lock = File::open(config).concerning("open", config)?;
@@ -60,7 +61,7 @@ impl Registry {
         self.replace(&text)
     }
 
-    /// Takes an image out.
+    /// Removes an image.
     pub fn unregister(self, name: &str) -> Result<()> {
         let text = without_image(&self.text, name).map_err(|error| error.at(&self.path))?;
         self.replace(&text)
@@ -84,7 +85,7 @@ fn read_or_empty(path: &Path) -> Result<String> {
     }
 }
 
-/// The text is not what `images.toml` must be.
+/// The text is not a valid `images.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryError {
     line: usize,
@@ -139,7 +140,7 @@ fn entry(name: &str, item: &Item) -> std::result::Result<Entry, RegistryError> {
     Ok(Entry { name: name.to_owned(), file: file.into(), format, digest: word(item, "digest") })
 }
 
-/// `text` with `new` in it. Keys and comments of others, and other keys of its own, stay.
+/// `text` with `new` in it. Comments, keys of other entries and unknown keys of this entry stay.
 pub fn with_image(text: &str, new: &Entry) -> std::result::Result<String, RegistryError> {
     let mut document = document(text)?;
     let images = document.entry("image").or_insert_with(|| {

@@ -1,4 +1,4 @@
-//! What `etc/` holds for `bhost` is what `bhost` and djinnid understand.
+//! The files of `etc/` for `bhost` are valid for `bhost` and djinnid.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -47,7 +47,7 @@ fn every_command_and_flag_is_in_the_man_page() {
     }
 }
 
-/// Options that would take djinnid out of the host's initial mount namespace, or break its system calls.
+/// Options that would move djinnid out of the host's initial mount namespace, or break its system calls.
 const FORBIDDEN: [&str; 14] = [
     "ProtectSystem",
     "ProtectHome",
@@ -95,7 +95,7 @@ fn a_masters_unit_has_no_filter_but_that_of_a_master_started_by_hand() {
     for inherited in ["SystemCallFilter", "NoNewPrivileges", "LockPersonality"] {
         assert!(!options.iter().any(|line| line.starts_with(inherited)), "{inherited}");
     }
-    // The one that a master started by hand has as well: the same families.
+    // A master started by hand has the same families.
     let names: Vec<&str> = slave_cell::FAMILIES.iter().map(|(name, _)| *name).collect();
     let restricted = options.iter().find_map(|line| line.strip_prefix("RestrictAddressFamilies="));
     let mut restricted: Vec<&str> = restricted.unwrap_or_default().split(' ').collect();

@@ -6,9 +6,9 @@
 //! (poll)     └─ orphans: reaped
 //! ```
 //!
-//! It forks and reaps; whatever may take time or fail is done by a child. A child that dies takes its
-//! session along, and nothing else. Administrators connect to it; users connect to the supervisor, which
-//! passes each on with the uid that this process could not see.
+//! It forks and reaps; a child does everything that may take time or fail. A child that dies ends its own
+//! session only. Administrators connect to it directly. Users connect to the supervisor, which passes on
+//! each connection with the caller's uid, because this process cannot see it.
 
 mod attend;
 mod children;
@@ -30,15 +30,15 @@ use crate::door;
 use crate::session::{NETWORKS, SESSIONS};
 use children::{Child, Children};
 use places::Place;
-use waiting::{CallerState, Waiting};
+use waiting::{CallerState, PendingCallers};
 
 pub use places::SESSIONS_LIMIT;
 
-/// Most users that are taken from the supervisor in one turn.
+/// Limit of users' connections taken from the supervisor in one turn.
 const TURN_CALLERS: usize = 16;
-/// How long sessions have to end before the rest is killed with the namespace.
+/// Time for sessions to end before the namespace is killed with the rest.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a keeper that ended is waited for with the next.
+/// Delay before an ended keeper is restarted.
 const KEEPER_PAUSE: Duration = Duration::from_secs(1);
 
 const SIGINT: i32 = 2;
@@ -48,25 +48,25 @@ const SIGCHLD: i32 = 17;
 /// The first process of a master.
 #[derive(Debug)]
 pub struct Bmaster {
-    /// Channel on which the supervisor passes users on; `None` when the supervisor has ended.
+    /// Channel on which the supervisor passes on users; `None` when the supervisor has ended.
     users: Option<OwnedFd>,
     admin: UnixListener,
     signals: OwnedFd,
     children: Children,
-    waiting: Waiting,
-    /// No earlier than this is a keeper started again.
+    waiting: PendingCallers,
+    /// Earliest time to restart the keeper.
     keeper_after: Instant,
-    /// Administrators who asked for the end; their sockets end with us.
+    /// Administrators who have asked to stop; their sockets close when we end.
     stoppers: Vec<UnixStream>,
     stopping: bool,
 }
 
 impl Bmaster {
-    /// Prepares `/run/bmaster` and the slaves' networks. `users` is the taking end of a
+    /// Prepares `/run/bmaster` and the slaves' networks. `users` is the receiving end of a
     /// [`caller_channel`](slave_sys::callers::caller_channel), `admin` a listening socket.
     ///
     /// # Errors
-    /// A sentence: what could not be prepared. A djinni that does not answer is no error.
+    /// An error text: the failed preparation. A djinni that does not answer is not an error.
     pub fn new(users: OwnedFd, admin: OwnedFd) -> Result<Self, String> {
         if !is_caller_channel(&users) {
             return Err(
@@ -88,14 +88,14 @@ impl Bmaster {
             admin: listener(admin)?,
             signals: signals.map_err(|error| error.to_string())?,
             children: Children::default(),
-            waiting: Waiting::default(),
+            waiting: PendingCallers::default(),
             keeper_after: Instant::now(),
             stoppers: Vec::new(),
             stopping: false,
         })
     }
 
-    /// Serves until told to stop; gives the exit status.
+    /// Serves until told to stop; returns the exit status.
     pub fn run(mut self) -> i32 {
         tracing::info!("ready");
         while !self.stopping {
@@ -144,7 +144,7 @@ impl Bmaster {
         self.reap();
     }
 
-    /// Reaps all that has ended: children of ours, and orphans of theirs.
+    /// Reaps all ended processes: our children, and orphans.
     fn reap(&mut self) {
         loop {
             match raw::reap_any() {
@@ -181,7 +181,7 @@ impl Bmaster {
     }
 
     fn accept_administrator(&mut self) {
-        // One that is gone again before it was accepted is an error.
+        // A caller that disconnects before it is accepted is an error.
         if let Ok((stream, _)) = self.admin.accept() {
             self.admit(Place::Administrator, stream);
         }
@@ -193,7 +193,7 @@ impl Bmaster {
                 Some(Ok(Some((stream, uid)))) => self.admit(Place::User(uid), stream.into()),
                 None | Some(Err(Errno::AGAIN)) => return,
                 Some(Err(error)) => tracing::error!("a caller is lost: {error}"),
-                // The supervisor has ended, which ends this process too.
+                // The supervisor has ended, so this process ends too.
                 Some(Ok(None)) => self.users = None,
             }
         }
@@ -205,7 +205,7 @@ impl Bmaster {
         }
     }
 
-    /// Serves a caller that has said what it wants, and refuses one that has not.
+    /// Serves a caller with a complete call, and refuses one without.
     fn attend(&mut self, became: CallerState) {
         match became {
             CallerState::Silent(place, stream) => {
@@ -230,7 +230,7 @@ impl Bmaster {
 
     fn serve(&mut self, place: Place, stream: UnixStream) -> Result<(), String> {
         stream.set_nonblocking(false).map_err(|error| error.to_string())?;
-        // Ours stays open only for an administrator, who may ask for the end and wait for it.
+        // Our copy stays open only for an administrator, who may ask to stop and wait for it.
         let kept = match place {
             Place::User(_) => None,
             Place::Administrator => Some(stream.try_clone().map_err(|error| error.to_string())?),
@@ -242,9 +242,10 @@ impl Bmaster {
             .map_err(|error| error.to_string())
     }
 
-    /// Ends all sessions in order, then all that is left with the namespace.
+    /// Ends all sessions in order; all remaining processes end with the namespace.
     fn stop(mut self) -> i32 {
-        // Who comes now is refused by the supervisor; who was passed on and not taken sees the end.
+        // The supervisor refuses new callers; a caller that is queued but not taken sees its connection
+        // close.
         self.users = None;
         self.children.signal_all(SIGTERM);
         let deadline = Instant::now() + STOP_DEADLINE;
@@ -264,17 +265,17 @@ impl Bmaster {
     }
 }
 
-/// Refuses a caller without a child of its own.
+/// Refuses a caller without forking a child.
 fn turn_away(mut stream: UnixStream, code: &str, sentence: &str, exit: i32) {
     let refusal = door::refusal(code, sentence, exit);
-    // The answer fits into an empty socket; a caller that is gone needs none.
+    // The answer fits into an empty socket buffer; a caller that is gone needs none.
     let _ = stream.set_nonblocking(true).and_then(|()| door::answer(&mut stream, &refusal));
     tracing::info!("refused a caller: {sentence}");
 }
 
 fn listener(socket: OwnedFd) -> Result<UnixListener, String> {
     let listener = UnixListener::from(socket);
-    // A caller that went away between poll and accept must not block the others.
+    // A caller that disconnected between poll and accept must not block the others.
     listener.set_nonblocking(true).map_err(|error| error.to_string())?;
     Ok(listener)
 }

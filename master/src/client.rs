@@ -6,9 +6,9 @@
 //!            signal: end it  │        signal: pass it on │ signal: end it
 //! ```
 //!
-//! Architecture invariant: what comes from the slave is an allegation. Its bytes go to our standard
-//! output and error as they are; its names are checked, counted and resolved below one directory
-//! descriptor; its sentences are cleaned before they are shown.
+//! Architecture invariant: data from the slave is an allegation. Its bytes go to our standard output and
+//! error unchanged; its names are checked, counted and resolved below one directory descriptor; its
+//! messages are escaped before they are shown.
 
 mod carry;
 mod door;
@@ -41,7 +41,7 @@ pub struct Job {
     pub tty: Tty,
     /// Files that go in.
     pub inputs: Inputs,
-    /// Directory for results, if they are wanted.
+    /// Directory for results, if requested.
     pub outputs: Option<Outputs>,
 }
 
@@ -52,11 +52,10 @@ impl Job {
         Self { argv, env: vec![], tty: Tty::None, inputs, outputs: None }
     }
 
-    /// The frame that asks for it, for whoever can have it sent along with something else; then
-    /// [`follow`] is to be called.
+    /// The request frame, for a caller that sends it together with another message; call [`follow`] then.
     ///
     /// # Errors
-    /// A command line that does not fit.
+    /// A command line that exceeds the limit.
     pub fn request(&self) -> Result<Vec<u8>, ClientError> {
         let mut frame = Vec::new();
         ToSlave::Run(self.run()).encode(&mut frame).map_err(|error| {
@@ -78,16 +77,16 @@ impl Job {
     }
 }
 
-/// Run `job` over a socket on which frames are expected, with our own standard input, output and
-/// error; gives the command's exit status. The terminal is as it was when this returns.
+/// Runs `job` over a socket of frames, with our standard input, output and error; returns the command's
+/// exit status. Restores the terminal before it returns.
 ///
 /// # Errors
-/// Everything that is not the command's own doing: see [`ClientError`].
+/// Every error that is not the command's: see [`ClientError`].
 pub fn drive(socket: OwnedFd, job: Job) -> Result<i32, ClientError> {
     drive_link(Link::new(socket)?, job)
 }
 
-/// [`drive`] over a link that was spoken on before.
+/// [`drive`] over a link that has carried messages before.
 fn drive_link(mut link: Link, job: Job) -> Result<i32, ClientError> {
     link.send(&Encoded(&job.request()?))?;
     follow(link, job)

@@ -1,7 +1,7 @@
 //! The master's side of the protocol at its sockets.
 //!
-//! The socket is the identity: what comes by the administrator's is root on the host, what comes by
-//! the users' is a member of the group that may build. Names in a message are for show.
+//! The socket identifies the caller: a caller at the administrator's socket is root on the host, a caller
+//! at the users' socket is a member of the group that may build. Names in a message are only for display.
 
 mod relay;
 
@@ -15,20 +15,20 @@ use slave_api::{FrameError, FrameReader, SENTENCE_LIMIT_CHARS, printable};
 
 pub use relay::{End, Ends, relay};
 
-/// How long a caller has to say what it wants, and to take an answer.
+/// Time limit for a caller to send its call, and to receive an answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The socket that a caller used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
-    /// Members of the policy's group: they may ask for slaves.
+    /// Members of the policy's group, who may ask for slaves.
     Users,
-    /// The host's administrator, who may ask for anything.
+    /// The host's administrator, who may send every call.
     Admin,
 }
 
 impl Door {
-    /// Whether this may be asked here.
+    /// Whether this call is allowed at this socket.
     pub fn admits(self, call: &DoorCall) -> bool {
         match call {
             DoorCall::Open(_) => true,
@@ -37,12 +37,12 @@ impl Door {
     }
 }
 
-/// Why there is no call.
+/// Errors of receiving a call.
 #[derive(Debug)]
 pub enum DoorError {
-    /// The caller went away, or broke off.
+    /// The caller disconnected.
     Gone,
-    /// It said nothing whole in time.
+    /// It sent no complete call before the deadline.
     Deadline,
     /// Its message is not a valid call.
     Malformed(FrameError),
@@ -63,11 +63,11 @@ impl fmt::Display for DoorError {
 
 impl std::error::Error for DoorError {}
 
-/// The call of a caller, within [`DEADLINE`]. What it sent behind it stays in `reader`.
+/// Receives the call of a caller within [`DEADLINE`]. Data after the call stays in `reader`.
 ///
 /// # Errors
-/// [`DoorError`]; only after [`DoorError::Malformed`] and [`DoorError::Deadline`] is there somebody
-/// to tell it to.
+/// [`DoorError`]; the caller can still be answered only after [`DoorError::Malformed`] and
+/// [`DoorError::Deadline`].
 pub fn receive(stream: &mut UnixStream, reader: &mut FrameReader) -> Result<DoorCall, DoorError> {
     let deadline = Instant::now() + DEADLINE;
     stream.set_write_timeout(Some(DEADLINE)).map_err(DoorError::Broken)?;
@@ -95,14 +95,14 @@ pub fn receive(stream: &mut UnixStream, reader: &mut FrameReader) -> Result<Door
 /// Sends an answer.
 ///
 /// # Errors
-/// The caller went away or does not read.
+/// The caller disconnected or does not read.
 pub fn answer(stream: &mut UnixStream, reply: &DoorReply) -> io::Result<()> {
     let mut bytes = Vec::new();
     reply.encode(&mut bytes).map_err(io::Error::other)?;
     stream.write_all(&bytes)
 }
 
-/// A refusal of the master's own.
+/// A refusal by the master itself.
 pub fn refusal(code: &str, sentence: &str, exit: i32) -> DoorReply {
     DoorReply::Refused(Refused {
         code: code.to_owned(),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_is_refused_without_being_awaited() {
+    fn an_invalid_call_is_refused_at_once() {
         assert!(matches!(said(b""), Err(DoorError::Gone)));
         assert!(matches!(said(b"O\x05\0"), Err(DoorError::Gone)));
         assert!(matches!(said(b"R\0\0\0\0"), Err(DoorError::Malformed(_))));

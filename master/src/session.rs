@@ -5,13 +5,13 @@
 //!                └─ its network, small files ──┘   └─ who uses it ───┘
 //! ```
 //!
-//! What stands below is done while somebody else is at work.
+//! Steps in the lower row overlap with the work of the process that is waited for.
 //!
-//! The connection is the hold: however this process ends, the djinni takes the slave away. So
-//! nothing here cleans up on the way of an error but what the next caller would trip over.
+//! The connection holds the slave: when this process ends for any reason, the djinni takes the slave away.
+//! So error paths clean up only what would disturb the next caller.
 //!
-//! Architecture invariant: no path below a slave's root is opened here by name; only its cell
-//! resolves any, in namespaces of its own.
+//! Architecture invariant: no path below a slave's root is opened here by name; only the slave's cell
+//! resolves such paths, in its own namespaces.
 
 mod cell;
 mod error;
@@ -32,7 +32,7 @@ use slave_sys as raw;
 pub use error::SessionError;
 pub use record::{holder, holders};
 
-use cell::Surroundings;
+use cell::CellContext;
 use record::Record;
 
 /// The socket of this master's djinni.
@@ -42,11 +42,11 @@ pub const NETWORKS: &str = "/run/bmaster/net";
 /// Directory of the records of users of slaves.
 pub const SESSIONS: &str = "/run/bmaster/sessions";
 
-/// A slave in use. Dropped without [`Session::close`], it is killed and released by the djinni when
-/// this process ends.
+/// A slave in use. If it is dropped without [`Session::close`], the djinni kills and releases the slave
+/// when this process ends.
 #[derive(Debug)]
 pub struct Session {
-    /// To the slave's first process: frames of `slave_api`.
+    /// Socket to the slave's first process: frames of `slave_api`.
     pub socket: UnixStream,
     slave: SlaveName,
     running: Running,
@@ -54,15 +54,16 @@ pub struct Session {
     record: Option<Record>,
 }
 
-/// Attaches `slave` and starts its first process. `who` and `command_line` are shown to others whom
-/// this keeps waiting.
+/// Attaches `slave` and starts its first process. `who` and `command_line` are shown to other callers who
+/// wait for the slave.
 ///
-/// `first` are frames for the first process that the caller has already: it finds them when it is ready.
+/// `first` holds frames for the first process that the caller has already: it receives them when it is
+/// ready.
 ///
 /// The caller must have one thread, and is in the slave's network namespace afterwards.
 ///
 /// # Errors
-/// Nobody to ask, a refusal, or a step that failed; the slave is released again.
+/// The djinni is unreachable or refuses, or a step failed; the slave is released again.
 pub fn open(
     slave: &SlaveName,
     who: &str,
@@ -74,12 +75,12 @@ pub fn open(
     // Work that does not depend on the answer overlaps with the djinni's.
     let mut prepared = None;
     let attached = djinni
-        .attach_while(slave, Hold::Connection, || prepared = Some(Prepared::make(slave)))
+        .attach_while(slave, Hold::Connection, || prepared = Some(Resources::make(slave)))
         .map_err(|error| match error {
             CallError::Refused(refusal) => SessionError::refused(refusal),
             CallError::Connection(error) => SessionError::Unreachable(error),
         })?;
-    let prepared = prepared.unwrap_or_else(|| Prepared::make(slave));
+    let prepared = prepared.unwrap_or_else(|| Resources::make(slave));
     let mut record = None;
     let started = prepared.and_then(|prepared| {
         let keep = || record = Record::keep(slave, who, command_line);
@@ -91,7 +92,8 @@ pub fn open(
         }
         Err(error) => {
             drop(record);
-            // Sooner than the connection's end would: who tries again at once should not be refused.
+            // Explicitly, because the end of the connection releases the slave later: an immediate retry
+            // should not be refused.
             let _ = djinni.detach(slave);
             Err(error)
         }
@@ -99,24 +101,23 @@ pub fn open(
 }
 
 /// Resources of a session besides the slave.
-struct Prepared {
+struct Resources {
     socket: UnixStream,
     theirs: UnixStream,
-    surroundings: Surroundings,
+    context: CellContext,
 }
 
-impl Prepared {
+impl Resources {
     fn make(slave: &SlaveName) -> Result<Self, SessionError> {
         let failed = |what, cause| local(slave, what, cause);
         enter_network(slave).map_err(|error| failed("enter its network", error.to_string()))?;
-        let surroundings =
-            Surroundings::of(slave).map_err(|error| failed("describe its cell", error))?;
+        let context = CellContext::of(slave).map_err(|error| failed("describe its cell", error))?;
         let (socket, theirs) =
             UnixStream::pair().map_err(|error| failed("make its socket", error.to_string()))?;
-        Ok(Prepared { socket, theirs, surroundings })
+        Ok(Resources { socket, theirs, context })
     }
 
-    /// Starts the slave's first process, to which `first` is sent; `meanwhile` is run while that sets
+    /// Starts the slave's first process and sends `first` to it; runs `meanwhile` while the cell sets
     /// itself up.
     fn start(
         self,
@@ -125,18 +126,18 @@ impl Prepared {
         first: &[u8],
         meanwhile: impl FnOnce(),
     ) -> Result<(UnixStream, Running), SessionError> {
-        let Prepared { mut socket, theirs, surroundings } = self;
-        let cell = surroundings
+        let Resources { mut socket, theirs, context } = self;
+        let cell = context
             .cell(slave, attached)
             .map_err(|error| local(slave, "describe its cell", error))?;
         let mut sent = 0;
         let said = || {
-            // Nobody reads yet, so what there is no room for waits.
+            // The receiver does not run yet: keep the bytes that do not fit into the socket buffer.
             sent = send(&socket, first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).unwrap_or(0);
             meanwhile();
         };
         let running = cell::start(cell, theirs.into(), said).map_err(SessionError::Cell)?;
-        // One that has ended already shows as the end of its socket.
+        // A process that has ended already is detected by the end of its socket.
         let _ = socket.write_all(first.get(sent..).unwrap_or_default());
         Ok((socket, running))
     }
@@ -146,8 +147,8 @@ fn local(slave: &SlaveName, what: &'static str, cause: String) -> SessionError {
     SessionError::Local { slave: slave.clone(), what, cause }
 }
 
-/// Enters the slave's network namespace: the pinned one or, for a slave that was configured after
-/// `bmaster` had started, a new one. Both belong to the master: the slave may not change them.
+/// Enters the slave's network namespace: the pinned one or, for a slave that was configured after `bmaster`
+/// had started, a new one. The master owns both: the slave cannot change them.
 fn enter_network(slave: &SlaveName) -> raw::Result<()> {
     let pin = PathBuf::from(NETWORKS).join(slave.as_str());
     match raw::openat2(raw::cwd(), &pin, rustix::fs::OFlags::RDONLY, raw::resolve::ANY) {
@@ -166,17 +167,17 @@ impl Session {
         &self.slave
     }
 
-    /// The connection that holds the slave. Readable: the djinni has closed it, and takes the slave
+    /// The connection that holds the slave. Readable when the djinni has closed it and takes the slave
     /// away.
     pub fn hold(&self) -> BorrowedFd<'_> {
         self.djinni.as_fd()
     }
 
-    /// Ends what still runs in the slave and gives the slave back.
+    /// Kills the remaining processes in the slave and releases it.
     ///
     /// # Errors
-    /// [`SessionError::Taken`] when the djinni has taken it away before; a refusal when something
-    /// keeps it from being taken down. Nothing is left to the caller to do in either case.
+    /// [`SessionError::Taken`] if the djinni has taken it away before; a refusal if it cannot be taken
+    /// down. The caller has nothing to clean up in either case.
     pub fn close(self) -> Result<Exit, SessionError> {
         let Session { socket, slave, running, mut djinni, record } = self;
         drop(socket);
@@ -185,7 +186,7 @@ impl Session {
         let exit = running
             .wait()
             .map_err(|error| local(&slave, "reap its first process", error.to_string()))?;
-        // Before Detach: the next holder's record must not be the one that is removed.
+        // Before Detach: otherwise the record of the next holder might be removed.
         drop(record);
         match djinni.detach(&slave) {
             Ok(()) => Ok(exit),

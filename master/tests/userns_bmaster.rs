@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
-//! `bmaster` as the first process of a cell, its two doors, and a djinni that is there or not.
+//! `bmaster` as the first process of a cell, its two sockets, and a djinni that runs or not.
 //!
-//! A program with a `main` of its own, because a cell is made by a process of one thread.
+//! A program with its own `main`, because only a process of one thread can create a cell.
 
 #[path = "bmaster/mod.rs"]
 mod bmaster;
@@ -35,7 +35,7 @@ const TESTS: &[Test] = &[
     ("userns_the_lamp_is_rubbed_also_by_a_djinni_that_was_restarted", rub),
 ];
 
-/// As many as may be silent.
+/// The limit of silent callers.
 const WAITING: usize = 128;
 
 fn main() {
@@ -86,7 +86,7 @@ fn nonsense() {
 
 fn limit() {
     let master = Master::start(None);
-    // Those who say nothing, or half of it, keep nobody out, however many they are.
+    // Callers that send nothing, or half a call, block no other caller, however many they are.
     let half = |bytes: &[u8]| {
         let mut stream = master.users();
         std::io::Write::write_all(&mut stream, bytes).unwrap();
@@ -115,7 +115,7 @@ fn sessions_limit() {
     let master = Master::start(Some(&djinni));
     djinni.await_rubs(1);
     first.end();
-    // Sessions wait for one that does not answer.
+    // Sessions wait for a djinni that does not answer.
     let silent = djinni.listen();
     let ask = |uid| {
         let mut stream = master.user(uid);
@@ -136,7 +136,7 @@ fn sessions_limit() {
     let refused = refusal(hear(&mut ask(1008)));
     assert!(refused.sentence.starts_with("all 128 sessions"), "{}", refused.sentence);
     assert!(call(master.admin(), &DoorCall::Status).is_some());
-    // A place that is given back is for who has none.
+    // A free place goes to an account without a session first.
     drop(silent);
     assert_eq!(refusal(hear(&mut served[0])).code, "NoDjinni");
     assert_eq!(refusal(call(master.user(1008), &open(VERSION))).code, "NoDjinni");

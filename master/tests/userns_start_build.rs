@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
-//! `start-build` as a user runs it, against a door and a slave made here.
+//! `start-build` as a user runs it, against a mock master and a slave.
 //!
-//! A program with a `main` of its own, because a cell is made by a process of one thread.
+//! A program with its own `main`, because only a process of one thread can create a cell.
 
 #[path = "../../slave/init/tests/slave/cell.rs"]
 mod cell;
@@ -72,7 +72,7 @@ fn inputs_of_all_kinds() {
     write.write_all(b"from a pipe").unwrap();
     drop(write);
     assert_eq!(with(read.into()), "from a pipe");
-    // A directory cannot be read, which is an end as any other.
+    // A directory cannot be read, which is treated as end of file.
     assert_eq!(with(std::fs::File::open("/").unwrap().into()), "");
     // Closed.
     let script = "exec \"$@\" <&-";
@@ -138,12 +138,12 @@ fn files() {
     assert!(std::fs::read(out.join("d/b")).unwrap() == bytes);
     let mode = std::os::unix::fs::MetadataExt::mode(&out.join("d/b").metadata().unwrap());
     assert_eq!(mode & 0o7777, 0o755);
-    // A command that fails still gives what it has.
+    // A failed command still returns its results.
     let script = "echo half > /build/results/log; exit 3";
     let output = door.run(&["--out", out_text, "--", "sh", "-c", script]);
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(std::fs::read_to_string(out.join("log")).unwrap(), "half\n");
-    // What programs read unasked is left out and named; what is there already stays.
+    // Hidden configuration files are skipped and named; existing files stay.
     let script =
         "cd /build/results; mkdir .git; echo x > .git/hook; echo x > .profile; echo new > new";
     let output = door.run(&["--out", out_text, "--", "sh", "-c", script]);
@@ -228,7 +228,7 @@ fn lost() {
     terminal.read_until("the slave ended (killed, or its lease was lost)");
     assert_eq!(child.wait().unwrap().code(), Some(125));
     assert_eq!(terminal.modes(), before);
-    // And when start-build itself is asked to end.
+    // And when start-build itself gets a signal.
     let mut child = terminal.start(&door, &["-t", "--", "sleep", "1000"]);
     door.serve();
     while terminal.modes() == before {
@@ -251,7 +251,7 @@ fn refused() {
     assert_eq!(terminal.modes(), before);
 }
 
-/// What start-build says of a slave that says `frames` and ends.
+/// Error of start-build for a slave that sends `frames` and ends.
 fn told(arguments: &[&str], frames: &[FromSlave<'_>]) -> String {
     told_bytes(arguments, &start_build::encoded(frames))
 }
@@ -266,7 +266,7 @@ fn told_bytes(arguments: &[&str], bytes: &[u8]) -> String {
     let mut stream = door.answer(&DoorReply::Opened);
     let run: Run = start_build::first_run(&mut stream);
     assert!(run.collect);
-    // It may hang up before all is sent.
+    // It may hang up before all frames are sent.
     let _ = stream.write_all(bytes);
     drop(stream);
     let output = child.wait_with_output().unwrap();

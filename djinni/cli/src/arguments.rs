@@ -1,4 +1,4 @@
-//! The command line. `etc/man/djinni.1` must name all of it; a test below sees to that.
+//! The command line. A test below checks that `etc/man/djinni.1` names all of it.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub struct Arguments {
     pub verb: Verb,
 }
 
-/// Where to ask and how to answer.
+/// Options of all verbs: directories and the output format.
 #[derive(Debug, Args)]
 pub struct Places {
     /// Directory of djinnid's sockets
@@ -60,7 +60,7 @@ pub enum Verb {
     },
 }
 
-/// What an administrator asks at RUNTIME/host.socket.
+/// Verbs of the administrator, sent to RUNTIME/host.socket.
 #[derive(Debug, Subcommand)]
 pub enum HostVerb {
     /// Create the namespace, cgroup and socket of a configured master
@@ -125,9 +125,9 @@ impl From<Explained> for host::Explained {
     }
 }
 
-/// Which master's djinni.
+/// The master whose djinni is asked.
 #[derive(Debug, Args)]
-pub struct Whose {
+pub struct MasterChoice {
     /// On the host, as root: ask for this master (inside a master: leave it out)
     #[arg(long, value_name = "NAME")]
     pub master: Option<MasterName>,
@@ -139,15 +139,15 @@ pub struct Slave {
     /// The slave
     pub slave: SlaveName,
     #[command(flatten)]
-    pub whose: Whose,
+    pub choice: MasterChoice,
 }
 
-/// What a master asks at RUNTIME/socket, or root for it at RUNTIME/NAME/socket.
+/// Verbs of a master, sent to RUNTIME/socket, or by root on the host to RUNTIME/NAME/socket.
 #[derive(Debug, Subcommand)]
 pub enum MasterVerb {
     /// Show the master's slaves and what state each is in
     #[command(after_help = "Example:\n  djinni describe")]
-    Describe(Whose),
+    Describe(MasterChoice),
     /// Have a slave's tree composed at /mnt/slaves/SLAVE/root, held until it is detached
     #[command(
         visible_aliases = ["new_bslave", "new-bslave"],
@@ -166,10 +166,10 @@ pub enum MasterVerb {
     Reset(Slave),
     /// Renew everything this master holds
     #[command(after_help = "Example:\n  djinni rub")]
-    Rub(Whose),
+    Rub(MasterChoice),
     /// Print each change of state until the djinni ends
     #[command(after_help = "Example:\n  djinni monitor --json")]
-    Monitor(Whose),
+    Monitor(MasterChoice),
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// The verbs of a user, not clap's own `help`.
+    /// Our verbs, without clap's own `help`.
     fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
         command.get_subcommands().filter(|verb| verb.get_name() != "help")
     }

@@ -1,4 +1,4 @@
-//! `djinni check`: the configuration, judged by what djinnid itself judges it with.
+//! `djinni check`: judges the configuration with djinnid's own code.
 
 use djinni_plan::config::{Config, ConfigError, load, shares_apart};
 use serde_json::{Value, json};

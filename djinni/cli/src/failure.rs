@@ -1,4 +1,4 @@
-//! What went wrong, in one sentence, and the exit code it gives.
+//! Errors of this command, as one sentence, and their exit codes.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -10,10 +10,10 @@ use crate::output;
 
 /// Refused, or failed.
 const FAILED: u8 = 1;
-/// Busy: asking again later may well succeed (`EX_TEMPFAIL` of sysexits.h).
+/// Busy: a retry may succeed later (`EX_TEMPFAIL` of sysexits.h).
 const TRY_AGAIN: u8 = 75;
 
-/// Why the command did not do what it was told.
+/// Error of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failure {
     /// One sentence of three parts: what failed, on what, what to do.
@@ -22,12 +22,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure that another try will not mend.
+    /// An error that a retry does not help.
     pub fn new(sentence: impl fmt::Display) -> Self {
         Self { sentence: sentence.to_string(), exit_code: FAILED }
     }
 
-    /// Says it on standard error; gives the exit code.
+    /// Prints the error on standard error; returns the exit code.
     pub fn report(&self) -> ExitCode {
         eprintln!("djinni: {}", output::printable(&self.sentence));
         ExitCode::from(self.exit_code)

@@ -1,11 +1,11 @@
-//! Which processes keep a slave's tree busy, and the names of processes.
+//! Finds the processes that keep a slave's tree busy, and their names.
 //!
-//! Processes choose their names and mount points. djinnid, which has more rights and serves everybody,
-//! reads neither: this command does, and [`crate::output`] escapes what it found.
+//! Processes choose their names and mount points. So djinnid, which has more rights and serves all users,
+//! reads neither: this command does, and [`crate::output`] escapes the names.
 //!
-//! Holders have copies of the djinni's mounts in namespaces of their own. A copy is told from other
-//! mounts of the same image by its peer group: the djinni's mount is `shared:N`, what propagated from
-//! it is `master:N` (`mount_namespaces(7)`).
+//! Holders have copies of the djinni's mounts in their own mount namespaces. A copy differs from other
+//! mounts of the same image by its peer group: the djinni's mount is `shared:N`, and its copies are
+//! `master:N` (`mount_namespaces(7)`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -19,32 +19,32 @@ use djinni_plan::mounts::{mount, mounts};
 use djinni_raw::{become_id, ns, setns};
 use rustix::fs::{Mode, OFlags};
 
-/// How long is searched. A master chooses how many processes and mounts there are to look at.
+/// Time limit of a search. A master chooses the number of processes and mounts to look at.
 const SEARCH_LIMIT: Duration = Duration::from_secs(1);
-/// How many holders of a tree are named.
+/// Limit of holders that are named for a tree.
 const NAMED: usize = 8;
-/// How many characters of a process's name are shown (`TASK_COMM_LEN` of the kernel).
+/// Longest process name in characters (`TASK_COMM_LEN` of the kernel).
 const NAME_CHARACTERS: usize = 16;
-/// Where a master sees its slaves' trees.
+/// Mount point of slaves' trees inside a master.
 const IN_MASTER: &str = "/mnt/slaves";
 
-/// The mount table in which slaves' trees are looked up, and where they are in it.
+/// The mount table in which slaves' trees are looked up, and their directory in it.
 pub struct Trees {
     table: Vec<u8>,
     slaves: PathBuf,
 }
 
 impl Trees {
-    /// Inside a master: the trees as it sees them.
+    /// Inside a master: the trees in its mount namespace.
     pub fn of_this_master() -> io::Result<Trees> {
         Ok(Trees { table: fs::read("/proc/self/mountinfo")?, slaves: IN_MASTER.into() })
     }
 
-    /// On the host: the trees in the djinni's namespace for `master`, which this process enters for
-    /// good, and then becomes `user`, the master's first id. That may look at the master's processes,
-    /// since their user namespace is its own (`ptrace(2)`), and has no other right on the host.
+    /// On the host: the trees in the djinni's mount namespace for `master`. This process enters it for good
+    /// and then changes to `user`, the master's first id. That id may inspect the master's processes,
+    /// because it owns their user namespace (`ptrace(2)`), and has no other right on the host.
     pub fn of(runtime: &Path, master: &MasterName, user: u32) -> io::Result<Trees> {
-        // The mount table has no links in it.
+        // Paths in the mount table contain no symbolic links.
         let directory = fs::canonicalize(runtime)?.join(master.as_str());
         setns(File::open(directory.join("ns"))?, ns::MOUNT)?;
         let table = fs::read("/proc/self/mountinfo")?;
@@ -53,7 +53,7 @@ impl Trees {
     }
 
     /// The processes that keep the tree of `slave` busy, by a descriptor or a directory: the first few
-    /// that are found in the time there is.
+    /// found before the time limit.
     pub fn holders(&self, slave: &SlaveName) -> Vec<String> {
         let tree = self.slaves.join(slave.as_str());
         let ours = mounts(&self.table).filter(|mount| mount.point().starts_with(&tree));
@@ -69,7 +69,7 @@ impl Trees {
     }
 }
 
-/// A process by its name, made short, and its number.
+/// A process by its shortened name and its id.
 pub fn named(pid: u32) -> String {
     let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     let name: String =
@@ -99,7 +99,7 @@ fn uses(pid: u32, groups: &BTreeSet<&str>, known: &mut Copies, deadline: Instant
         .any(|id| copies.contains(&id))
 }
 
-/// Which mounts in the namespace of `pid` are copies of those whose peer groups are given.
+/// Mounts in the namespace of `pid` that are copies of those whose peer groups are given.
 fn copies(pid: u32, groups: &BTreeSet<&str>, deadline: Instant) -> io::Result<BTreeSet<u64>> {
     let mut found = BTreeSet::new();
     let table = BufReader::new(File::open(format!("/proc/{pid}/mountinfo"))?);
@@ -111,15 +111,15 @@ fn copies(pid: u32, groups: &BTreeSet<&str>, deadline: Instant) -> io::Result<BT
     Ok(found)
 }
 
-/// The mount that a process's working or root directory is on. Opened as a name only (`O_PATH`), so
-/// that no file system is asked: one of the master's own need never answer.
+/// The mount of a process's working or root directory. `O_PATH` opens only the name and does not call the
+/// file system: a file system that the master serves (FUSE) may never answer.
 fn directory_mount(pid: u32, link: &str) -> Option<u64> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let fd = rustix::fs::open(format!("/proc/{pid}/{link}"), flags, Mode::empty()).ok()?;
     mount_id(Path::new(&format!("/proc/self/fdinfo/{}", fd.as_raw_fd())))
 }
 
-/// The mount that an open file is on, as the kernel notes it (`proc_pid_fdinfo(5)`).
+/// The mount of an open file, from the kernel's `fdinfo` (`proc_pid_fdinfo(5)`).
 fn mount_id(fdinfo: &Path) -> Option<u64> {
     let text = fs::read_to_string(fdinfo).ok()?;
     text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
@@ -134,7 +134,7 @@ mod tests {
         let own = std::process::id();
         let name = named(own);
         assert!(name.ends_with(&format!(" (pid {own})")) && !name.starts_with(' '), "{name}");
-        // The largest there may be is smaller (PID_MAX_LIMIT).
+        // The kernel's maximum is smaller (PID_MAX_LIMIT).
         assert_eq!(named(1 << 30), "pid 1073741824");
     }
 }

@@ -1,4 +1,4 @@
-//! What an administrator asks: one function a verb.
+//! Verbs of the administrator: one function a verb.
 
 use djinni_api::client::{CallError, ClientError, HostClient, Trouble};
 use djinni_api::host::{Explanation, MasterState, Masters, Status};
@@ -9,7 +9,7 @@ use crate::arguments::{HostVerb, Places};
 use crate::failure::Failure;
 use crate::output;
 
-/// Does what `verb` says.
+/// Executes `verb`.
 pub fn run(places: &Places, verb: HostVerb) -> Result<(), Failure> {
     let mut djinni = HostClient::connect(&places.runtime.join("host.socket"))?;
     let json = places.json;
@@ -31,7 +31,7 @@ pub fn run(places: &Places, verb: HostVerb) -> Result<(), Failure> {
     }
 }
 
-/// Silence, or a document that says no more.
+/// No output, or an empty JSON document.
 fn done(json: bool) -> Result<(), Failure> {
     if json { output::json(&json!({})) } else { Ok(()) }
 }
@@ -84,7 +84,7 @@ fn explain(
     json: bool,
 ) -> Result<(), Failure> {
     let steps = djinni.explain(master, request, slave).map_err(|error| match error {
-        // The interface has no refusal for it: djinnid says which parameter it cannot follow.
+        // The interface has no refusal for this: djinnid reports the invalid parameter.
         CallError::Connection(ClientError::Call {
             trouble: Trouble::Service(ServiceError::InvalidParameter { parameter }),
             ..

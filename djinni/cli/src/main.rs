@@ -9,7 +9,7 @@
 //! failure.rs     what went wrong, and the exit code it gives
 //! ```
 //!
-//! Architecture invariant: this command decides nothing. It asks by name and shows the answer.
+//! Architecture invariant: this command decides nothing. It sends names and prints the answer.
 #![forbid(unsafe_code)]
 
 mod arguments;

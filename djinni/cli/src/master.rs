@@ -1,4 +1,4 @@
-//! What a master asks: one function a verb.
+//! Verbs of a master: one function a verb.
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -8,58 +8,59 @@ use djinni_api::client::{CallError, ClientError, MasterClient};
 use djinni_api::master::{Attached, Description, Event, Hold, Refusal, Root, Slave, SlaveState};
 use serde_json::json;
 
-use crate::arguments::{self, MasterVerb, Places, Whose};
+use crate::arguments::{self, MasterChoice, MasterVerb, Places};
 use crate::failure::Failure;
 use crate::holders::{self, Trees};
 use crate::output;
 
-/// Does what `verb` says.
+/// Executes `verb`.
 pub fn run(places: &Places, verb: MasterVerb) -> Result<(), Failure> {
     let json = places.json;
     match verb {
-        MasterVerb::Describe(whose) => {
-            let description = connect(places, &whose)?.describe()?;
-            describe(with_holders(places, &whose, description), json)
+        MasterVerb::Describe(choice) => {
+            let description = connect(places, &choice)?.describe()?;
+            describe(with_holders(places, &choice, description), json)
         }
-        MasterVerb::Attach(arguments::Slave { slave, whose }) => {
-            let outcome = connect(places, &whose)?.attach(&slave, Hold::Master);
-            attach(outcome.map_err(|error| with_names(places, &whose, error))?, json)
+        MasterVerb::Attach(arguments::Slave { slave, choice }) => {
+            let outcome = connect(places, &choice)?.attach(&slave, Hold::Master);
+            attach(outcome.map_err(|error| with_names(places, &choice, error))?, json)
         }
-        MasterVerb::Detach(arguments::Slave { slave, whose }) => {
-            let outcome = connect(places, &whose)?.detach(&slave);
-            outcome.map_err(|error| with_names(places, &whose, error))?;
+        MasterVerb::Detach(arguments::Slave { slave, choice }) => {
+            let outcome = connect(places, &choice)?.detach(&slave);
+            outcome.map_err(|error| with_names(places, &choice, error))?;
             done(json)
         }
-        MasterVerb::Reset(arguments::Slave { slave, whose }) => {
-            let outcome = connect(places, &whose)?.reset(&slave);
-            outcome.map_err(|error| with_names(places, &whose, error))?;
+        MasterVerb::Reset(arguments::Slave { slave, choice }) => {
+            let outcome = connect(places, &choice)?.reset(&slave);
+            outcome.map_err(|error| with_names(places, &choice, error))?;
             done(json)
         }
-        MasterVerb::Rub(whose) => rub(&mut connect(places, &whose)?, json),
-        MasterVerb::Monitor(whose) => monitor(&mut connect(places, &whose)?, json),
+        MasterVerb::Rub(choice) => rub(&mut connect(places, &choice)?, json),
+        MasterVerb::Monitor(choice) => monitor(&mut connect(places, &choice)?, json),
     }
 }
 
-/// The djinni of the master this runs in or, with `--master`, of that master of this host.
-fn connect(places: &Places, whose: &Whose) -> Result<MasterClient, Failure> {
-    let socket = match &whose.master {
+/// Connects to the djinni of the master in which this command runs or, with `--master`, of that master on
+/// this host.
+fn connect(places: &Places, choice: &MasterChoice) -> Result<MasterClient, Failure> {
+    let socket = match &choice.master {
         Some(name) => places.runtime.join(name.as_str()).join("socket"),
         None => places.runtime.join("socket"),
     };
     MasterClient::connect(&socket).map_err(|error| {
         let is_host = places.runtime.join("host.socket").exists();
-        explain_absence(&error, whose, is_host).unwrap_or_else(|| error.into())
+        explain_absence(&error, choice, is_host).unwrap_or_else(|| error.into())
     })
 }
 
-/// What to do about a master's socket that is not there, where more is known than that it is not.
-fn explain_absence(error: &ClientError, whose: &Whose, is_host: bool) -> Option<Failure> {
+/// Advice for a master's socket that is missing, if the reason is known.
+fn explain_absence(error: &ClientError, choice: &MasterChoice, is_host: bool) -> Option<Failure> {
     let ClientError::Connect { socket, source } = error else { return None };
     if !is_host || source.kind() != ErrorKind::NotFound {
         return None;
     }
     let socket = socket.display();
-    Some(match &whose.master {
+    Some(match &choice.master {
         Some(name) => Failure::new(format_args!(
             "{name}: no djinni at {socket}: the master has not been made: 'djinni new_bmaster {name}'"
         )),
@@ -69,21 +70,25 @@ fn explain_absence(error: &ClientError, whose: &Whose, is_host: bool) -> Option<
     })
 }
 
-/// Silence, or a document that says no more.
+/// No output, or an empty JSON document.
 fn done(json: bool) -> Result<(), Failure> {
     if json { output::json(&json!({})) } else { Ok(()) }
 }
 
-/// Adds to a description who holds each slave, where djinnid does not know it or has only a number.
-fn with_holders(places: &Places, whose: &Whose, mut description: Description) -> Description {
-    if whose.master.is_some() {
+/// Adds the holder of each slave to a description, if djinnid does not know it or has only its process id.
+fn with_holders(
+    places: &Places,
+    choice: &MasterChoice,
+    mut description: Description,
+) -> Description {
+    if choice.master.is_some() {
         for slave in &mut description.slaves {
             slave.held_by = slave.held_by.take().map(with_name);
         }
     }
     let draining = |slave: &Slave| slave.state == SlaveState::Draining;
     if description.slaves.iter().any(draining)
-        && let Ok(trees) = trees(places, whose, description.ids_first)
+        && let Ok(trees) = trees(places, choice, description.ids_first)
     {
         for slave in description.slaves.iter_mut().filter(|slave| draining(slave)) {
             let holders = trees.holders(&slave.name).join(", ");
@@ -93,31 +98,31 @@ fn with_holders(places: &Places, whose: &Whose, mut description: Description) ->
     description
 }
 
-/// Adds to a refusal who holds the slave, as [`with_holders`] does.
-fn with_names(places: &Places, whose: &Whose, error: CallError<Refusal>) -> Failure {
+/// Adds the holder of the slave to a refusal, as [`with_holders`] does.
+fn with_names(places: &Places, choice: &MasterChoice, error: CallError<Refusal>) -> Failure {
     Failure::from(match error {
         CallError::Refused(Refusal::Draining { slave, .. }) => {
-            let description = connect(places, whose).ok().and_then(|mut d| d.describe().ok());
-            let trees = description.and_then(|d| trees(places, whose, d.ids_first).ok());
+            let description = connect(places, choice).ok().and_then(|mut d| d.describe().ok());
+            let trees = description.and_then(|d| trees(places, choice, d.ids_first).ok());
             let holders = trees.map(|trees| trees.holders(&slave)).unwrap_or_default();
             CallError::Refused(Refusal::Draining { slave, holders })
         }
-        CallError::Refused(Refusal::SlaveBusy { slave, held_by }) if whose.master.is_some() => {
+        CallError::Refused(Refusal::SlaveBusy { slave, held_by }) if choice.master.is_some() => {
             CallError::Refused(Refusal::SlaveBusy { slave, held_by: with_name(held_by) })
         }
         other => other,
     })
 }
 
-/// On the host, `pid N` with the name of that process; anything else as it is.
+/// On the host, `pid N` with the name of that process; any other text unchanged.
 fn with_name(holder: String) -> String {
     let pid = holder.strip_prefix("pid ").and_then(|pid| pid.parse().ok());
     pid.map_or(holder, holders::named)
 }
 
-/// Where to look for holders. `first` is the master's first id.
-fn trees(places: &Places, whose: &Whose, first: u32) -> std::io::Result<Trees> {
-    match &whose.master {
+/// Trees that may have holders. `first` is the master's first id.
+fn trees(places: &Places, choice: &MasterChoice, first: u32) -> std::io::Result<Trees> {
+    match &choice.master {
         Some(master) => Trees::of(&places.runtime, master, first),
         None => Trees::of_this_master(),
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// A column is never cut shorter than this, whatever the terminal's width.
+/// Minimum width of a cut column, for any width of the terminal.
 const COLUMN_FLOOR: usize = 6;
 /// The last column is cut to this before any other is cut.
 const LAST_COLUMN_FLOOR: usize = 16;
@@ -45,8 +45,8 @@ fn unserializable(error: serde_json::Error) -> Failure {
     Failure::new(format_args!("cannot write the answer as JSON ({error}): leave --json out"))
 }
 
-/// Writes rows below `titles`, cut to the terminal's width where standard output is one. A column in which no
-/// row says anything is left out.
+/// Writes rows below `titles`, cut to the terminal's width if standard output is one. Omits a column that
+/// is empty in all rows.
 pub fn table<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> Result<(), Failure> {
     let mut text = String::new();
     for row in render(titles, rows, terminal_width()) {
@@ -56,7 +56,7 @@ pub fn table<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> Result<
     bytes(text.as_bytes())
 }
 
-/// Writes `name: value` lines, the values aligned and never cut; `-` for what is empty.
+/// Writes `name: value` lines, the values aligned and never cut; `-` for an empty value.
 pub fn facts(facts: &[(&str, String)]) -> Result<(), Failure> {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 1;
     facts.iter().try_for_each(|(name, value)| {
@@ -90,8 +90,8 @@ fn render<const N: usize>(
     all.iter().map(|row| render_row(row, &widths)).collect()
 }
 
-/// Makes all columns and the gaps between them fit: takes from the last column, which says most and matters
-/// least, and then from the widest.
+/// Makes all columns and the gaps between them fit: first cuts the last column, which is the longest and
+/// least important, then the widest.
 fn fit(widths: &mut [usize], limit: Option<usize>) {
     let gaps = 2 * widths.len().saturating_sub(1);
     let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(gaps));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_said_cannot_steer_the_terminal() {
+    fn foreign_text_cannot_steer_the_terminal() {
         assert_eq!(printable("a\u{1b}[31mb\n\u{202e}é"), "a\\u{1b}[31mb\\n\\u{202e}é");
         let row = ["\u{1b}]0;x\u{7}".to_owned()];
         assert_eq!(render(["HELD BY"], &[row], None)[1], "\\u{1b}]0;x\\u{7}");

@@ -36,10 +36,11 @@ pub fn main(targets: &[Target], corpus: &Path) -> ExitCode {
     }
 }
 
-/// Runs a target for two seconds with a new seed, which is printed if it fails.
+/// Runs a target for two seconds with a new seed, which is printed on failure.
 ///
 /// # Panics
-/// If the property does not hold, or if the corpus is one that the target hardly ever accepts.
+///
+/// If the property does not hold, or if the target accepts hardly any input of the corpus.
 pub fn holds(target: &Target, corpus: &Path) {
     let seed = UNIX_EPOCH.elapsed().map_or(1, |now| now.as_nanos() as u64);
     let directory = corpus.join(target.name);
@@ -51,7 +52,8 @@ pub fn holds(target: &Target, corpus: &Path) {
     let failure = outcome.failure.as_deref().map(String::from_utf8_lossy);
     assert!(failure.is_none(), "'tests/fuzz --seed {seed}' repeats it; input: {failure:?}");
     assert!(outcome.executions > 100, "{}: {outcome:?}", target.name);
-    // Changed inputs that nothing accepts show nothing. How many are accepted is chance in so short a time.
+    // Mutated inputs that are never accepted show nothing. The number of accepted ones is random in so
+    // short a time.
     assert!(outcome.accepted > accepted as u64, "{}: {outcome:?}", target.name);
 }
 

@@ -1,4 +1,4 @@
-//! Runs a target on its corpus, then on changed inputs, until a time is over.
+//! Runs a target on its corpus, then on mutated inputs, until a time is over.
 
 use std::fs;
 use std::io;
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use crate::mutate::{Random, mutate};
 use crate::targets::Target;
 
-/// Inputs that were accepted and are kept to be changed further, at most.
+/// Limit of accepted inputs that are kept for further mutation.
 const KEPT_LIMIT: usize = 4096;
 
 /// Result of one run of a target.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Inputs that were run.
+    /// Number of executed inputs.
     pub executions: u64,
-    /// How many of them the target accepted.
+    /// Number of accepted inputs.
     pub accepted: u64,
-    /// How long it took.
+    /// Duration of the run.
     pub elapsed: Duration,
     /// The first input for which the target panicked. Its message is on standard error.
     pub failure: Option<Vec<u8>>,
@@ -44,8 +44,8 @@ pub fn inputs(directory: &Path) -> io::Result<Vec<Vec<u8>>> {
     paths.iter().map(fs::read).collect()
 }
 
-/// Runs `target` on each of `seeds`, then on changed ones until `time` is over. The same `seed` gives
-/// the same inputs in the same order.
+/// Runs `target` on each of `seeds`, then on mutated inputs until `time` is over. The same `seed` gives the
+/// same inputs in the same order.
 #[must_use]
 pub fn run(target: &Target, seeds: &[Vec<u8>], seed: u64, time: Duration) -> Outcome {
     let begun = Instant::now();
@@ -87,7 +87,7 @@ fn changed(target: &Target, kept: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     input
 }
 
-/// Keeps an accepted input in the place of another one that is not of the corpus, once there are many.
+/// Keeps an accepted input; above the limit it replaces another one that is not of the corpus.
 fn keep(kept: &mut Vec<Vec<u8>>, seeds: usize, input: Vec<u8>, random: &mut Random) {
     if kept.len() < KEPT_LIMIT.max(seeds + 1) {
         kept.push(input);

@@ -1,4 +1,4 @@
-//! Fuzz targets of what the djinni reads from others, and the driver that runs them.
+//! Fuzz targets for the djinni's parsers of foreign input, and the driver that runs them.
 //!
 //! | target               | input | property |
 //! |----------------------|-------|----------|
@@ -6,8 +6,8 @@
 //! | [`targets::calls`]   | calls of a master and of an administrator | decode, judge, plan: no step leaves the policy |
 //! | [`targets::policy`]  | configuration files | what is accepted keeps slaves apart; errors say what to do |
 //!
-//! A target is a function of bytes that panics if its property does not hold. [`driver`] makes inputs
-//! from a corpus, with stable Rust and without a compiler's instrumentation.
+//! A target is a function of bytes that panics if its property does not hold. [`driver`] mutates inputs
+//! from a corpus, with stable Rust and without compiler instrumentation (coverage).
 #![forbid(unsafe_code)]
 
 pub mod command;

@@ -1,12 +1,12 @@
-//! New inputs from known ones.
+//! Mutates known inputs.
 
 use arbitrary::{Result, Unstructured};
 
-/// Longest input, in bytes: over the limit of a message, so that the limit is met.
+/// Longest input in bytes: above the message limit, so that inputs reach the limit.
 pub const INPUT_LIMIT_BYTES: usize = 80 * 1024;
 
-/// Random numbers that a seed repeats (xorshift64*, Vigna 2016, "An experimental exploration of
-/// Marsaglia's xorshift generators, scrambled").
+/// Pseudo-random numbers, repeatable by their seed (xorshift64*, Vigna 2016, "An experimental exploration
+/// of Marsaglia's xorshift generators, scrambled").
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -37,12 +37,12 @@ impl Random {
     }
 }
 
-/// Applies one to eight changes to `input`. `other` is a second known input, to take parts from;
-/// `words` are those of the format.
+/// Applies one to eight changes to `input`. `other` is a second known input, to splice parts from; `words`
+/// is the format's dictionary.
 pub fn mutate(input: &mut Vec<u8>, other: &[u8], words: &[&str], random: &mut Random) {
     for _ in 0..=random.below(8) {
         let bytes = random.bytes();
-        // Numbers run out before 64 bytes are used up at most: then this change is left out.
+        // The loop may run out of numbers after at most 64 bytes: then this change is skipped.
         let _ = change(input, other, words, &mut Unstructured::new(&bytes));
     }
     input.truncate(INPUT_LIMIT_BYTES);

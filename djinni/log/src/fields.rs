@@ -37,7 +37,7 @@ impl Visit for Fields {
         self.push(field, value);
     }
 
-    /// Also for what is given by `%`: its Debug is its Display.
+    /// Also for values recorded with `%`: their Debug is their Display.
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.push(field, &format!("{value:?}"));
     }

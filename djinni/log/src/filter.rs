@@ -1,4 +1,4 @@
-//! Which events are written: `--log info,stage=debug`.
+//! Filter of log events: `--log info,stage=debug`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ pub struct Filter {
     directives: Vec<(String, LevelFilter)>,
 }
 
-/// Why a filter was refused. Displays as a sentence with the directive.
+/// Error in a filter. Displays as a sentence with the directive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterError {
     directive: String,

@@ -39,7 +39,7 @@ use spans::Spans;
 pub fn start(program: &'static str, filter: Filter) {
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let lines = Lines { program, is_journal, filter, spans: Mutex::new(Spans::default()) };
-    // The only error: there is a subscriber already.
+    // The only possible error: a subscriber exists already.
     let _ = tracing::subscriber::set_global_default(lines);
 }
 
@@ -107,7 +107,7 @@ impl Subscriber for Lines {
         }
     }
 
-    /// Nothing that we write tells of it.
+    /// Our lines do not show it.
     fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
 
     /// One write for each line, so that lines of several processes do not mix.

@@ -5,8 +5,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Says `READY=1` to the socket in `NOTIFY_SOCKET`. Where there is none, nobody asked. A service
-/// manager that cannot be told ends the service after its own timeout.
+/// Sends `READY=1` to the socket in `NOTIFY_SOCKET`; does nothing if the variable is unset. A service
+/// manager that does not receive it stops the service after its own timeout.
 pub fn ready() {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match name.as_bytes() {

@@ -1,4 +1,4 @@
-//! Spans of a process: their fields, who holds them, which are entered.
+//! Spans of a process: their fields, their reference counts, and the entered ones.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ struct Open {
 }
 
 impl Spans {
-    /// The number of the new span; it has one holder.
+    /// Number of the new span; its reference count is 1.
     pub fn add(&mut self, fields: Fields) -> u64 {
         self.last += 1;
         self.open.insert(self.last, Open { fields, holders: 1 });
@@ -47,7 +47,7 @@ impl Spans {
         }
     }
 
-    /// Takes one holder away; true when it was the last and the span is closed.
+    /// Decrements the reference count; true when it reached 0 and the span is closed.
     pub fn release(&mut self, number: u64) -> bool {
         let Some(open) = self.open.get_mut(&number) else { return false };
         open.holders = open.holders.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! A private apt beside the host's: its own directories, the host's sources, keys and ways to fetch.
+//! A private apt beside the host's: its own directories, the host's sources, keys and download options.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,20 +17,20 @@ type Said = std::result::Result<Vec<String>, String>;
 /// The fields of a package in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stanza {
-    /// All of it.
+    /// All fields.
     pub text: String,
-    /// By name.
+    /// Fields by name.
     pub fields: BTreeMap<String, String>,
 }
 
 impl Stanza {
-    /// A field, or nothing.
+    /// A field, or the empty string.
     pub fn get(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", String::as_str)
     }
 }
 
-/// apt with a configuration and state of its own in a staging directory.
+/// apt with its own configuration and state in a staging directory.
 pub struct Apt<'a> {
     top: PathBuf,
     interrupts: &'a Interrupts,
@@ -72,8 +72,8 @@ impl<'a> Apt<'a> {
         Ok(Apt { top, interrupts, of_sources })
     }
 
-    /// Fetches and verifies the indexes. Those of sources are not everywhere; without them a source is
-    /// had by its `.dsc` only.
+    /// Fetches and verifies the indexes. Some archives have no source index; then a source can only be
+    /// added by its `.dsc`.
     pub fn update(&self) -> Result<()> {
         self.update_once()?;
         let SourceEntries { stanzas, lines } = &self.of_sources;
@@ -104,7 +104,7 @@ impl<'a> Apt<'a> {
         }
     }
 
-    /// NAME=VERSION of what apt would install; or why it would not.
+    /// NAME=VERSION of the packages that apt would install; or its error.
     pub fn plan(&self, arguments: &[String]) -> Result<Said> {
         let mut all = vec!["-q", "--simulate"];
         all.extend(arguments.iter().map(String::as_str));
@@ -112,7 +112,7 @@ impl<'a> Apt<'a> {
         Ok(said.map(|lines| lines.iter().filter_map(|line| planned(line)).collect()))
     }
 
-    /// From now on apt takes these for installed.
+    /// Makes apt treat these packages as installed.
     pub fn pretend_installed(&self, packages: &[String]) -> Result<()> {
         let text = self.stanzas(packages)?.iter().fold(String::new(), |all, stanza| {
             all + &stanza.text + "Status: install ok installed\n\n"
@@ -121,7 +121,7 @@ impl<'a> Apt<'a> {
         fs::write(&path, text).concerning("write", &path)
     }
 
-    /// The indexes' entry of each NAME=VERSION.
+    /// The index entry of each NAME=VERSION.
     pub fn stanzas(&self, packages: &[String]) -> Result<Vec<Stanza>> {
         if packages.is_empty() {
             return Ok(Vec::new());
@@ -137,14 +137,14 @@ impl<'a> Apt<'a> {
         }
     }
 
-    /// Downloads packages, held to the indexes, into `to`.
+    /// Downloads packages into `to`, verified against the indexes.
     pub fn download(&self, packages: &[String], to: &Path) -> Result<Said> {
         let mut arguments = vec!["-q", "download"];
         arguments.extend(packages.iter().map(String::as_str));
         self.run(Some(to), "/usr/bin/apt-get", &arguments)
     }
 
-    /// Downloads a source, or copies the one that a `.dsc` names, into `to`.
+    /// Downloads a source, or copies the files of a `.dsc`, into `to`.
     pub fn source(&self, source: &str, to: &Path) -> Result<Said> {
         if !source.ends_with(".dsc") {
             return self.run(
@@ -155,7 +155,7 @@ impl<'a> Apt<'a> {
         }
         let path = std::path::absolute(source).concerning("find", Path::new(source))?;
         let path = path.display().to_string();
-        // Held to the digests of the .dsc, which is the administrator's to vouch for.
+        // Verified against the digests of the .dsc, for which the administrator vouches.
         let script = "set -e; cd \"$(dirname \"$1\")\"; cp -- \"$1\" \"$2\"; \
             sed -n '/^Checksums-Sha256:/,/^[^ ]/p' \"$1\" | while read -r sum size name; do \
             case $sum in Checksums-Sha256:|[A-Z-]*:*) continue;; esac; \
@@ -165,7 +165,7 @@ impl<'a> Apt<'a> {
         self.run(None, "/bin/sh", &["-c", script, "sh", &path, &to])
     }
 
-    /// Fetches a file to `to`, held to its digest.
+    /// Downloads a file to `to` and verifies its digest.
     pub fn fetch(&self, uri: &str, to: &Path, sha256: &str) -> Result<Said> {
         let digest = format!("SHA256:{sha256}");
         let path = to.display().to_string();
@@ -176,7 +176,7 @@ impl<'a> Apt<'a> {
         self.run(None, "/usr/lib/apt/apt-helper", &["download-file", uri, &path, &digest])
     }
 
-    /// For each index of binary packages: suite, its base, its address, where apt has it.
+    /// For each index of binary packages: suite, base, address, path of apt's copy.
     pub fn indexes(&self) -> Result<Vec<[String; 4]>> {
         const FORM: &str = "$(CODENAME) $(BASE_URI) $(URI) $(FILENAME)";
         let arguments = ["indextargets", "--format", FORM, "Identifier: Packages"];
@@ -189,8 +189,8 @@ impl<'a> Apt<'a> {
         Ok(lines.iter().filter_map(words).collect())
     }
 
-    /// Runs a program in `directory`. What it prints goes into a file first: lines are long, and empty
-    /// ones mean something.
+    /// Runs a program in `directory`. Its output goes into a file first: lines are long, and empty lines
+    /// are significant.
     fn run(&self, directory: Option<&Path>, program: &str, arguments: &[&str]) -> Result<Said> {
         const SCRIPT: &str = "cd \"$1\" && out=$2 && shift 2 && exec \"$@\" >\"$out\"";
         const SAID_LINES: usize = 6;

@@ -1,4 +1,4 @@
-//! The archive's signed indexes: brought beside those that are there, and exchanged with them.
+//! The archive's signed indexes: downloaded beside the current ones, and atomically exchanged with them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -9,19 +9,19 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::apt::Apt;
 use crate::error::{Concerning, Error, Result};
 
-/// A `dists` that is complete in the staging directory, and its repository in the share.
+/// A complete `dists` in the staging directory, and its repository in the share.
 #[derive(Debug)]
 pub struct StagedIndex {
     path: PathBuf,
     repository: &'static str,
 }
 
-/// The security suites have a repository of their own, as their packages' places say.
+/// The security suites have a separate repository, because the paths of their packages are relative to it.
 pub fn repository_of(suite: &str) -> &'static str {
     if suite.ends_with("-security") { "security" } else { "debian" }
 }
 
-/// Brings the indexes of all suites below `to`.
+/// Downloads the indexes of all suites below `to`.
 pub fn stage(apt: &Apt<'_>, to: &Path) -> Result<Vec<StagedIndex>> {
     let mut repositories = BTreeSet::new();
     for [suite, base, uri, kept] in apt.indexes()? {
@@ -55,7 +55,7 @@ pub fn stage(apt: &Apt<'_>, to: &Path) -> Result<Vec<StagedIndex>> {
     Ok(repositories.into_iter().map(staged).collect())
 }
 
-/// Shows them: each `dists` at once, in exchange for the one before it.
+/// Publishes them: each `dists` is exchanged atomically with the one before it.
 pub fn publish(staged: &[StagedIndex], share: &Path) -> Result<()> {
     for StagedIndex { path, repository } in staged {
         super::pool::open_to_slaves(path)?;
@@ -71,7 +71,7 @@ pub fn publish(staged: &[StagedIndex], share: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The SHA-256 that an InRelease gives a file.
+/// The SHA-256 of a file according to an InRelease.
 fn sum_of<'a>(release: &'a str, name: &str) -> Option<&'a str> {
     let (_, section) = release.split_once("\nSHA256:\n")?;
     let lines = section.lines().take_while(|line| line.starts_with(' '));
@@ -80,7 +80,7 @@ fn sum_of<'a>(release: &'a str, name: &str) -> Option<&'a str> {
     Some(found[0]).filter(|sum| sum.len() == 64 && sum.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// Whether a path stays below where it begins.
+/// Whether a relative path stays below its base directory.
 pub fn is_clean(path: &str) -> bool {
     !path.contains(char::is_control)
         && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")

@@ -1,5 +1,5 @@
-//! Parts of archives that slaves read as a share: what the builds of sources need is added. Here Debian's
-//! archive; RPM repositories in `rpm`.
+//! Partial mirrors of archives that slaves read as a share: adds the packages that builds of sources need.
+//! This module is for Debian's archive; `rpm` is for RPM repositories.
 //!
 //! ```text
 //!   SHARE/debian/{dists,pool}     the archive's signed indexes, whole, and a part of its packages
@@ -7,9 +7,10 @@
 //!   SHARE/sources/                sources that were added
 //! ```
 //!
-//! Architecture invariant: nothing appears under its name before it is whole, and an index is replaced
-//! only when every package is in the pool that the root and all sources of the share need by it. Packages
-//! and sources are only ever added, so a slave that reads the old index meanwhile finds all it names.
+//! Architecture invariant: a file gets its name only when it is complete, and an index is replaced only
+//! when the pool has every package that the root and all sources of the share need by the new index.
+//! Packages and sources are only ever added, so a slave that still reads the old index finds all its
+//! packages.
 
 mod apt;
 mod index;
@@ -33,23 +34,23 @@ use crate::progress::Progress;
 use apt::Apt;
 use pool::Pool;
 
-/// Packages of a root for builds besides Essential ones, as in the dists of mach.
+/// Packages of a build root in addition to Essential ones, as in the dists of mach.
 const ROOT: [&str; 3] = ["usr-is-merged", "build-essential", "fakeroot"];
 
 /// Sources to add, and the share.
 #[derive(Debug, Clone)]
-pub struct Order {
-    /// The name of a share, as policies have it, or its directory.
+pub struct AddRequest {
+    /// The name of a share in policies, or its directory.
     pub share: String,
     /// Sources: NAME or NAME=VERSION of the archive, or the path of a `.dsc`.
     pub sources: Vec<String>,
-    /// The release; `None`: the one that is in the share.
+    /// The release; `None`: that of the share.
     pub base: Option<String>,
-    /// Packages that the roots of builds have besides the usual.
+    /// Packages of build roots in addition to the usual ones.
     pub packages: Vec<String>,
-    /// Files of apt sources; none: the host's own.
+    /// Files of apt sources; if empty, the host's own.
     pub apt_sources: Vec<PathBuf>,
-    /// For RPM: the file of a dist, whose repositories are fetched from.
+    /// For RPM: the file of a dist with the repositories.
     pub dist: Option<PathBuf>,
     /// For RPM: the image whose package manager resolves.
     pub image: Option<ImageName>,
@@ -60,7 +61,7 @@ pub struct Order {
 pub struct ArchiveUpdate {
     /// Path of the share.
     pub directory: PathBuf,
-    /// Sources whose builds have all packages now.
+    /// Sources whose builds now have all packages.
     pub sources: Vec<AddedSource>,
     /// Sources that could not be added.
     pub failed: Vec<FailedSource>,
@@ -70,56 +71,57 @@ pub struct ArchiveUpdate {
     pub bytes_added: u64,
 }
 
-/// A source that was added.
+/// An added source.
 #[derive(Debug, Serialize)]
 pub struct AddedSource {
-    /// As it was given.
+    /// As given on the command line.
     pub source: String,
     /// The name of its `.dsc` or `.src.rpm` in the share.
     pub file: String,
 }
 
-/// A source that was not.
+/// A source that could not be added.
 #[derive(Debug, Serialize)]
 pub struct FailedSource {
-    /// As it was given.
+    /// As given on the command line.
     pub source: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// Adds to a share what the builds of sources need. One source that cannot be had does not keep the
-/// others out; an error is what concerns all of them, and leaves the share as it was but for packages
-/// that no index of it names yet.
-pub fn add(places: &Places, order: &Order) -> Result<ArchiveUpdate> {
-    let directory = directory(places, &order.share)?;
+/// Adds to a share the packages that the builds of sources need. A source that fails does not affect the
+/// others; an error concerns all of them, and leaves the share unchanged except for packages that none of
+/// its indexes names yet.
+pub fn add(places: &Places, request: &AddRequest) -> Result<ArchiveUpdate> {
+    let directory = directory(places, &request.share)?;
     load::only_root_may_change_directory(&directory).map_err(|error| {
         Error::new(directory.display(), error, "slaves believe what stands there")
     })?;
-    let is_rpm = order.dist.is_some() || order.sources.iter().any(|source| rpm::is_source(source));
+    let is_rpm =
+        request.dist.is_some() || request.sources.iter().any(|source| rpm::is_source(source));
     match is_rpm {
-        true => rpm::add(places, order, &directory),
-        false => add_debian(order, &directory),
+        true => rpm::add(places, request, &directory),
+        false => add_debian(request, &directory),
     }
 }
 
-fn add_debian(order: &Order, directory: &Path) -> Result<ArchiveUpdate> {
-    crate::image::checked_packages(&order.packages)?;
-    order.sources.iter().try_for_each(|source| checked_source(source))?;
+fn add_debian(request: &AddRequest, directory: &Path) -> Result<ArchiveUpdate> {
+    crate::image::checked_packages(&request.packages)?;
+    request.sources.iter().try_for_each(|source| checked_source(source))?;
     if directory.join("repodata").exists() {
         let what = "it holds an RPM repository";
         return Err(Error::new(directory.display(), what, "use another share for Debian"));
     }
-    let suite = suite(directory, order.base.as_deref())?;
+    let suite = suite(directory, request.base.as_deref())?;
     let interrupts = Interrupts::hold_back()?;
     let locked = ImageDirectory::lock(directory)?;
     let staging = locked.staging("archive")?;
     let mut progress = Progress::new();
     progress.step("read the archive's metadata");
-    let sources = Sources::collect(suite, &order.apt_sources)?;
+    let sources = Sources::collect(suite, &request.apt_sources)?;
     let apt = Apt::new(&staging, &sources, &interrupts)?;
     let mut adding = Update { apt, pool: Pool::new(directory, &staging)?, progress };
-    let added = adding.all(order, directory, &staging);
+    let added = adding.all(request, directory, &staging);
     adding.progress.finish();
     staging.close()?;
     added
@@ -132,18 +134,23 @@ struct Update<'a> {
 }
 
 impl Update<'_> {
-    fn all(&mut self, order: &Order, directory: &Path, staging: &Staging) -> Result<ArchiveUpdate> {
+    fn all(
+        &mut self,
+        request: &AddRequest,
+        directory: &Path,
+        staging: &Staging,
+    ) -> Result<ArchiveUpdate> {
         self.apt.update()?;
         let indexes = index::stage(&self.apt, &staging.join("indexes"))?;
         self.progress.step("find out what a root needs");
         let mut names = vec!["install".to_owned(), "?essential".to_owned()];
-        names.extend(ROOT.map(str::to_owned).into_iter().chain(order.packages.iter().cloned()));
+        names.extend(ROOT.map(str::to_owned).into_iter().chain(request.packages.iter().cloned()));
         let root = self.apt.plan(&names)?.map_err(|why| root_failed(&why))?;
         self.pool
             .complete(&self.apt, &root, &mut self.progress)?
             .map_err(|why| root_failed(&why))?;
         self.apt.pretend_installed(&root)?;
-        // The new index may name other versions of what is there for earlier sources.
+        // The new index may name other versions of packages for earlier sources.
         for dsc in dscs(&directory.join("sources")) {
             self.needs(&dsc)?.map_err(|why| {
                 let remedy = "remove that source from the share, or try again later";
@@ -155,7 +162,7 @@ impl Update<'_> {
             })?;
         }
         let (mut sources, mut failed) = (Vec::new(), Vec::new());
-        for source in &order.sources {
+        for source in &request.sources {
             self.progress.step(format!("add {source}"));
             match self.one(source, &directory.join("sources"), staging)? {
                 Ok(file) => sources.push(AddedSource { source: source.clone(), file }),
@@ -174,7 +181,8 @@ impl Update<'_> {
         })
     }
 
-    /// One source with all that its build needs; the name of its `.dsc`, or why it cannot be had.
+    /// One source with all that its build needs; returns the name of its `.dsc`, or the reason of a
+    /// failure.
     fn one(
         &mut self,
         source: &str,
@@ -200,7 +208,7 @@ impl Update<'_> {
         Ok(Ok(name))
     }
 
-    /// Puts what the build of a `.dsc` needs into the pool.
+    /// Puts the build dependencies of a `.dsc` into the pool.
     fn needs(&mut self, dsc: &Path) -> Result<std::result::Result<(), String>> {
         match self.apt.plan(&["build-dep".to_owned(), dsc.display().to_string()])? {
             Ok(packages) => self.pool.complete(&self.apt, &packages, &mut self.progress),
@@ -223,7 +231,7 @@ fn dscs(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The directory of a share, by its name in the policies or by itself.
+/// The directory of a share, by its name in the policies or by its path.
 fn directory(places: &Places, share: &str) -> Result<PathBuf> {
     if share.starts_with('/') {
         return Ok(PathBuf::from(share));
@@ -249,7 +257,7 @@ fn directory(places: &Places, share: &str) -> Result<PathBuf> {
     }
 }
 
-/// The release to add from: the one asked for, which must be the one that is there.
+/// The release to add from: the requested one, which must be that of the share.
 fn suite(directory: &Path, base: Option<&str>) -> Result<&'static str> {
     let there = |suite: &str| directory.join("debian/dists").join(suite).is_dir();
     let is_there = BASES.iter().find(|base| there(base.suite));
@@ -274,7 +282,7 @@ fn suite(directory: &Path, base: Option<&str>) -> Result<&'static str> {
     }
 }
 
-/// A source becomes an argument of apt-get.
+/// Checks a source: it becomes an argument of apt-get.
 fn checked_source(source: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || ".+-~:=".contains(c);
     let is_name = source.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())

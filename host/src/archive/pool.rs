@@ -1,4 +1,4 @@
-//! The packages of a share: what is missing is downloaded aside, then moved to its place.
+//! Packages of a share: missing ones are downloaded into staging, then renamed into the pool.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,21 +17,22 @@ use crate::progress::Progress;
 pub struct Pool {
     share: PathBuf,
     downloads: PathBuf,
-    /// How many packages have come.
+    /// Number of new packages.
     pub packages_added: usize,
     /// Their size.
     pub bytes_added: u64,
 }
 
 impl Pool {
-    /// That of the share; downloads go into the staging directory.
+    /// The pool of the share; downloads go into the staging directory.
     pub fn new(share: &Path, staging: &Staging) -> Result<Self> {
         let downloads = staging.join("downloads");
         fs::create_dir(&downloads).concerning("make", &downloads)?;
         Ok(Pool { share: share.to_owned(), downloads, packages_added: 0, bytes_added: 0 })
     }
 
-    /// Adds those of `packages` (NAME=VERSION) that are not there; or why they cannot be had.
+    /// Adds missing packages of `packages` (NAME=VERSION); otherwise the reason why they cannot be
+    /// downloaded.
     pub fn complete(
         &mut self,
         apt: &Apt<'_>,
@@ -54,7 +55,7 @@ impl Pool {
         let names: Vec<String> = missing.values().map(|(stanza, _)| name(stanza)).collect();
         let mut why = Vec::new();
         if apt.download(&names, &self.downloads)?.is_err() {
-            // One that is gone must not hide which one it is.
+            // A package that is gone must not hide its name.
             for name in &names {
                 why.extend(
                     apt.download(std::slice::from_ref(name), &self.downloads)?
@@ -84,7 +85,7 @@ fn odd(stanza: &Stanza) -> Error {
     Error::new(stanza.get("Package"), "the index gives it no place or no digest", remedy)
 }
 
-/// Path of a package in a share; the index is signed, but its fields become a path.
+/// Path of a package in a share. The index is signed, but its fields become a path, so they are checked.
 fn place(stanza: &Stanza) -> Option<PathBuf> {
     let name = stanza.get("Filename");
     let is_sound = is_clean(name)
@@ -95,7 +96,7 @@ fn place(stanza: &Stanza) -> Option<PathBuf> {
     is_sound.then(|| Path::new(repository).join(name))
 }
 
-/// Moves a whole file to its place, through to the disk first.
+/// Syncs a complete file to disk and renames it to its final path.
 fn put(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).concerning("make", parent)?;
@@ -106,7 +107,7 @@ fn put(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).concerning("put in place", to)
 }
 
-/// Moves the files of a source, `last` of them its `.dsc`: what has one is whole.
+/// Moves the files of a source, the `.dsc` `last`: a source with a `.dsc` is complete.
 pub fn move_all(from: &Path, to: &Path, last: &str) -> Result<()> {
     fs::create_dir_all(to).concerning("make", to)?;
     for entry in fs::read_dir(from).concerning("list", from)?.flatten() {
@@ -117,7 +118,7 @@ pub fn move_all(from: &Path, to: &Path, last: &str) -> Result<()> {
     put(&from.join(last), &to.join(last))
 }
 
-/// Lets slaves, whose root is another one on the host, read a tree.
+/// Makes a tree readable for slaves, whose root is another id on the host.
 pub fn open_to_slaves(path: &Path) -> Result<()> {
     let found = fs::symlink_metadata(path).concerning("look at", path)?;
     let mode = if found.is_dir() { 0o755 } else { 0o644 };

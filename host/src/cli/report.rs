@@ -7,10 +7,10 @@ use crate::doctor::{Finding, Level};
 use crate::image::{BuiltImage, ImageCheck, ImageEntry};
 use crate::master::MasterStatus;
 
-/// Prints `value` as JSON, or what `text` makes of it.
+/// Prints `value` as JSON, or as formatted by `text`.
 fn print<T: Serialize + ?Sized>(value: &T, json: bool, text: impl FnOnce(&T) -> String) {
     let output = match json {
-        // Nothing of ours has a map with keys that are no strings: it cannot fail.
+        // It cannot fail: our types have no maps with keys other than strings.
         true => {
             let document = serde_json::to_string_pretty(value).unwrap_or_default();
             slave_api::printable_json(&document) + "\n"
@@ -20,7 +20,7 @@ fn print<T: Serialize + ?Sized>(value: &T, json: bool, text: impl FnOnce(&T) -> 
     write(output.as_bytes());
 }
 
-/// Writes results to standard output; who has closed it (`| head`) has ended us.
+/// Writes results to standard output; a closed pipe (`| head`) has ended us by SIGPIPE.
 pub fn write(output: &[u8]) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(output);
@@ -39,7 +39,7 @@ pub fn built(built: &BuiltImage, json: bool) {
     });
 }
 
-/// What was added to a share; what could not be goes to standard error too.
+/// Additions to a share; failed sources also go to standard error.
 pub fn added(added: &ArchiveUpdate, json: bool) {
     for one in &added.failed {
         eprintln!("bhost: {}: not added: {}", one.source, one.why);

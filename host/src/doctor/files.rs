@@ -1,4 +1,4 @@
-//! Configuration, images and directories, and whether djinnid runs.
+//! Checks the configuration, images and directories, and whether djinnid runs.
 
 use std::path::Path;
 
@@ -62,7 +62,7 @@ fn of_config(subject: &str, config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// By the rule that djinnid itself has for the directories it is started with.
+/// The rule is djinnid's own for its directories.
 fn directory(subject: &str, path: &Path) -> Finding {
     let subject = format!("{subject} {}", path.display());
     match only_root_may_change_directory(path) {

@@ -1,4 +1,4 @@
-//! Whether the id ranges of the policies are nobody else's.
+//! Checks that the id ranges of the policies overlap no other range.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Reads this system's; what is not there is empty.
+    /// Reads the files of this system; a missing file is empty.
     pub fn of_host() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         Accounts {
@@ -30,8 +30,8 @@ impl Accounts {
     }
 }
 
-/// What is to be said of one master's ids. That they overlap no other master's and no subordinate
-/// range is part of the configuration's own check.
+/// Finding about one master's ids. The configuration's own check covers overlaps with other masters and
+/// with subordinate ranges.
 pub fn findings(master: &Master, accounts: &Accounts) -> Vec<Finding> {
     let ids = master.ids;
     let last = u64::from(ids.first) + u64::from(ids.count) - 1;

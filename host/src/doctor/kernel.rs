@@ -1,4 +1,4 @@
-//! Features of the running kernel, found by system calls and not by its version.
+//! Checks features of the running kernel by system calls, not by its version.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -60,7 +60,7 @@ fn initial_mount_namespace() -> Finding {
     }
 }
 
-/// Whether what is mounted and unmounted on the host reaches the namespaces of masters.
+/// Whether mounts and unmounts on the host propagate to the namespaces of masters.
 fn propagation() -> Finding {
     let table = mount_table().unwrap_or_default();
     match is_shared(&table, "/") {
@@ -80,7 +80,7 @@ fn is_shared(table: &[u8], point: &str) -> bool {
     here.last().is_some_and(|mount| mount.is_shared())
 }
 
-/// A tree composed detached, of mounts restricted in the call that clones them.
+/// A tree composed detached, whose mounts are restricted in the call that clones them.
 fn composing() -> Finding {
     let compose = || {
         let change = Change { set: attr::RDONLY | attr::NODEV, ..Change::default() };
@@ -122,8 +122,8 @@ fn overlay_layers() -> Finding {
     }
 }
 
-/// Whether EROFS takes a regular file as its source. Ours is no EROFS, so EINVAL is a yes: a kernel
-/// that wants a block device says ENOTBLK before it looks into the file.
+/// Whether EROFS mounts from a regular file. Our file is not EROFS, so EINVAL means yes: a kernel that
+/// needs a block device returns ENOTBLK before it reads the file.
 fn erofs() -> Finding {
     let subject = "EROFS straight from a file (6.12)";
     let ask = || {
@@ -162,7 +162,7 @@ fn loops() -> Finding {
     }
 }
 
-/// User namespaces, also such as an unprivileged user makes: a master makes one for each slave.
+/// User namespaces, also for an unprivileged user: a master creates one for each slave.
 fn user_namespaces() -> Finding {
     let subject = "user namespaces";
     let setting = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -185,7 +185,7 @@ fn user_namespaces() -> Finding {
     verdict(subject, made, "boot a kernel with CONFIG_USER_NS")
 }
 
-/// Id-mapped mounts on the file system that the state is on.
+/// Id-mapped mounts on the state directory's file system.
 fn id_mapped_mounts(state: &Path) -> Finding {
     let there = state.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let subject = format!("id-mapped mounts on {}", there.display());
@@ -197,13 +197,13 @@ fn id_mapped_mounts(state: &Path) -> Finding {
     verdict(&subject, outcome, "put --state on ext4, xfs or btrfs")
 }
 
-/// Calls `act` with a user namespace that maps one id, and lets that go again.
+/// Calls `act` with a user namespace that maps one id, and releases it afterwards.
 fn in_user_namespace(act: impl FnOnce(&OwnedFd) -> raw::Result<()>) -> raw::Result<()> {
     const SIGKILL: i32 = 9;
     let parent = rustix::process::getpid();
     let pid = match raw::clone3(ns::USER, None)? {
         Cloned::Child => {
-            // It keeps nothing of its parent's, and is ended by it, or with it.
+            // The child keeps no descriptor of its parent, and the parent kills it or its own end does.
             let alone = raw::close_all_but(&[]);
             let alone = alone
                 .and_then(|()| raw::set_parent_death_signal(rustix::process::Signal::KILL))
@@ -243,7 +243,7 @@ fn cgroups() -> Vec<Finding> {
     vec![born_in_cgroup(subject, &mount), controllers(&mount)]
 }
 
-/// A process born in a cgroup, and `cgroup.kill`, in a cgroup that is removed again.
+/// A process cloned into a cgroup, and `cgroup.kill`, in a temporary cgroup.
 fn born_in_cgroup(subject: &str, mount: &Path) -> Finding {
     let probe = Probe(mount.join(format!("djinni-check-{}", std::process::id())));
     if let Err(error) = fs::create_dir(&probe.0) {
@@ -270,12 +270,12 @@ fn born_in_cgroup(subject: &str, mount: &Path) -> Finding {
     }
 }
 
-/// An empty cgroup that goes with its value.
+/// An empty cgroup that is removed when dropped.
 struct Probe(PathBuf);
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        // Empty, so that only the next boot could be bothered by it.
+        // It is empty: a leftover is harmless until the next boot.
         let _ = fs::remove_dir(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! `bhost check`: what this host lacks, and what to do about it. It changes nothing.
+//! `bhost check`: finds problems of this host and names remedies. It changes nothing.
 
 mod files;
 mod ids;
@@ -10,22 +10,22 @@ use std::fmt;
 use djinni_plan::places::Places;
 use serde::Serialize;
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// It works, but not for everything.
+    /// Some features do not work.
     Warning,
-    /// Djinni does not work like this.
+    /// Djinni does not work.
     Error,
 }
 
-/// One thing looked at.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How much it matters.
+    /// Its severity.
     pub level: Level,
     /// Subject of the check.
     pub subject: String,
@@ -66,7 +66,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything.
+/// Runs all checks.
 pub fn check(places: &Places) -> Vec<Finding> {
     let mut findings = kernel::findings(places);
     findings.extend(tools::findings());

@@ -1,4 +1,4 @@
-//! The programs that images are made with.
+//! Checks the programs that build images.
 
 use crate::doctor::Finding;
 use crate::image::format::{BOOTSTRAP, Format, Tool};

@@ -1,12 +1,12 @@
-//! How old an image is: as old as the newest package index it was made from, not as the moment of its making.
+//! Age of an image: the date of the newest package index it was built from, not the time of the build.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seconds from 1970 to when the newest package index below `root` was made, by its `Date` field
-/// (Debian's repository format); now, where there is none.
+/// Creation time of the newest package index below `root` in seconds since 1970, from its `Date` field
+/// (Debian's repository format); the current time if there is no index.
 pub fn of_root(root: &Path) -> u64 {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let Ok(lists) = std::fs::read_dir(root.join("var/lib/apt/lists")) else { return now() };
@@ -18,7 +18,7 @@ pub fn of_root(root: &Path) -> u64 {
     dates.filter_map(|path| date_of(&head(&path)?)).max().unwrap_or_else(now)
 }
 
-/// The beginning of a release file: its fields stand before its long lists.
+/// The beginning of a release file: its fields precede its long lists.
 fn head(path: &Path) -> Option<String> {
     const HEAD_BYTES: u64 = 4096;
     let mut head = Vec::new();
@@ -47,8 +47,8 @@ fn seconds_of(date: &str) -> Option<u64> {
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar, the year counted from March so that the
-/// leap day is its last.
+/// Days from 1970-01-01 to a day of the Gregorian calendar. The year begins in March, so that the leap day
+/// is its last.
 fn days_before(year: u64, month: u64, day: u64) -> u64 {
     const DAYS_TO_1970: u64 = 719_468;
     let (year, from_march) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };

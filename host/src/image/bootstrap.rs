@@ -1,20 +1,20 @@
-//! The root of an image out of Debian packages: one call of `mmdebstrap`.
+//! Installs the root of an image from Debian packages: one call of `mmdebstrap`.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::error::{Concerning, Error, Result};
-use crate::image::build::Site;
+use crate::image::build::BuildContext;
 use crate::image::confined::Confined;
 use crate::image::format::{BOOTSTRAP, Tool};
 use crate::image::sources::{Sources, inherited_options};
 use crate::image::staging::Staging;
 
-/// Packages of every image besides Debian's minimal base (`Priority: required` and apt).
+/// Packages of every image in addition to Debian's minimal base (`Priority: required` and apt).
 const ALWAYS: [&str; 3] = ["ca-certificates", "procps", "xz-utils"];
 
-/// What dpkg leaves out: a slave is no place to read manuals. Licences stay. Nor does it wait for the
-/// disk after each file: a root that is lost in a crash is made again.
+/// Options of dpkg: it leaves out manuals, which are not needed in a slave, and keeps licences. It does not
+/// sync each file to disk: a root that is lost in a crash is built again.
 const DPKG: [&str; 6] = [
     "force-unsafe-io",
     "path-exclude=/usr/share/man/*",
@@ -24,14 +24,14 @@ const DPKG: [&str; 6] = [
     "path-include=/usr/share/doc/*/copyright",
 ];
 
-/// Makes the root of `suite` with `packages` in the site's staging directory and returns where it is.
+/// Creates the root of `suite` with `packages` in the context's staging directory and returns its path.
 pub fn bootstrap(
-    site: &mut Site,
+    context: &mut BuildContext,
     suite: &str,
     packages: &[String],
     sources: &Sources,
 ) -> Result<PathBuf> {
-    let Site { staging, interrupts, progress } = site;
+    let BuildContext { staging, interrupts, progress } = context;
     let root = staging.join("root");
     let mut arguments = options(packages);
     arguments.extend([suite.to_owned(), root.display().to_string()]);
@@ -86,7 +86,7 @@ fn write_sources(staging: &Staging, sources: &Sources) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// How the host's apt fetches. None where `apt-config` is not there: then its defaults hold.
+/// Download options of the host's apt. Empty if `apt-config` is missing: then its defaults apply.
 pub fn host_options() -> Vec<String> {
     const APT_CONFIG: Tool = Tool { program: "apt-config", package: "apt" };
     let Ok(program) = APT_CONFIG.find() else { return Vec::new() };
@@ -116,7 +116,8 @@ fn failure(status: i32, tail: &[String]) -> Error {
     Error::new(BOOTSTRAP.program, format!("ended with status {status}, saying{said}\n"), remedy)
 }
 
-/// Refuses what is no Debian package's name (Debian policy, 5.6.7): it becomes part of an argument.
+/// Refuses an invalid name of a Debian package (Debian policy, 5.6.7): the name becomes part of an
+/// argument.
 pub fn checked_packages(packages: &[String]) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_name = |name: &str| {

@@ -19,16 +19,16 @@ use crate::registry::{Entry, Registry};
 
 /// Parameters of a build.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct BuildRequest {
     /// Name of the image.
     pub name: ImageName,
     /// Its Debian release (`--from`).
     pub base: String,
-    /// Debian packages besides the minimal base.
+    /// Debian packages in addition to the minimal base.
     pub packages: Vec<String>,
     /// File system of the image.
     pub format: Format,
-    /// Files of apt sources; none: the host's own.
+    /// Files of apt sources; if empty, the host's own.
     pub sources: Vec<PathBuf>,
     /// Whether an image of that name may be replaced.
     pub replace: bool,
@@ -47,37 +47,37 @@ pub struct BuiltImage {
     pub digest: String,
     /// Size of the file.
     pub size_bytes: u64,
-    /// How long it took.
+    /// Duration of the build.
     pub seconds: f64,
 }
 
-/// Builds an image and registers it. On any error nothing of it is left.
-pub fn build(places: &Places, order: &Order) -> Result<BuiltImage> {
-    let base = base_named(&order.base)?;
-    bootstrap::checked_packages(&order.packages)?;
-    let old = existing(places, order)?;
+/// Builds an image and registers it. Nothing of it is left after an error.
+pub fn build(places: &Places, request: &BuildRequest) -> Result<BuiltImage> {
+    let base = base_named(&request.base)?;
+    bootstrap::checked_packages(&request.packages)?;
+    let old = existing(places, request)?;
     BOOTSTRAP.find()?;
-    order.format.tool().find()?;
-    let sources = Sources::collect(base.suite, &order.sources)?;
+    request.format.tool().find()?;
+    let sources = Sources::collect(base.suite, &request.sources)?;
     let images = ImageDirectory::lock(&directory(places))?;
     check_room(images.path())?;
-    let mut site = Site {
+    let mut context = BuildContext {
         interrupts: Interrupts::hold_back()?,
-        staging: images.staging(order.name.as_str())?,
+        staging: images.staging(request.name.as_str())?,
         progress: Progress::new(),
     };
-    let made = make(&mut site, base, order, &sources)?;
-    let file = images.path().join(format!("{}.{}", order.name, order.format.name()));
-    let entry = publish(places, order, &made, &file, &mut site.progress)?;
+    let made = make(&mut context, base, request, &sources)?;
+    let file = images.path().join(format!("{}.{}", request.name, request.format.name()));
+    let entry = publish(places, request, &made, &file, &mut context.progress)?;
     forget_old(old, &entry, images.path())?;
-    let Site { staging, mut progress, .. } = site;
+    let BuildContext { staging, mut progress, .. } = context;
     staging.close()?;
     progress.finish();
     let size_bytes = std::fs::metadata(&file).concerning("look at", &file)?.len();
     Ok(BuiltImage {
         name: entry.name,
         file,
-        format: order.format.name(),
+        format: request.format.name(),
         digest: entry.digest.unwrap_or_default(),
         size_bytes,
         seconds: (progress.seconds() * 10.0).round() / 10.0,
@@ -92,11 +92,11 @@ fn base_named(name: &str) -> Result<Base> {
     })
 }
 
-fn existing(places: &Places, order: &Order) -> Result<Option<Entry>> {
-    let name = order.name.as_str();
+fn existing(places: &Places, request: &BuildRequest) -> Result<Option<Entry>> {
+    let name = request.name.as_str();
     let old = Registry::read(&places.config)?.into_iter().find(|entry| entry.name == name);
     match &old {
-        Some(entry) if !order.replace => {
+        Some(entry) if !request.replace => {
             let what = format!("there is such an image already ({})", entry.file.display());
             Err(Error::new(name, what, "add --replace, or choose another name"))
         }
@@ -104,7 +104,7 @@ fn existing(places: &Places, order: &Order) -> Result<Option<Entry>> {
     }
 }
 
-/// An image wants its root, unpacked, and its file at the same time.
+/// Needed space: the unpacked root and the image file exist at the same time.
 fn check_room(images: &Path) -> Result<()> {
     const NEEDED_BYTES: u64 = 1 << 30;
     let room = rustix::fs::statvfs(images).concerning("look at the file system of", images)?;
@@ -118,7 +118,7 @@ fn check_room(images: &Path) -> Result<()> {
 
 /// Environment of one build.
 #[derive(Debug)]
-pub struct Site {
+pub struct BuildContext {
     /// Its private directory.
     pub staging: Staging,
     /// Interrupts.
@@ -133,30 +133,35 @@ struct ImageFile {
     digest: String,
 }
 
-fn make(site: &mut Site, base: Base, order: &Order, sources: &Sources) -> Result<ImageFile> {
-    let root = bootstrap::bootstrap(site, base.suite, &order.packages, sources)?;
-    site.progress.step("clearing out what is this host's alone");
+fn make(
+    context: &mut BuildContext,
+    base: Base,
+    request: &BuildRequest,
+    sources: &Sources,
+) -> Result<ImageFile> {
+    let root = bootstrap::bootstrap(context, base.suite, &request.packages, sources)?;
+    context.progress.step("clearing out what is this host's alone");
     let age = age::of_root(&root);
     tree::finish(&root)?;
     let weight = tree::settle(&root, age)?;
-    let (format, size_mib) = (order.format.name(), weight.size_bytes >> 20);
-    site.progress.step(format!("making the {format} image ({size_mib} MiB)"));
-    let file = site.staging.join("image");
-    let uuid = digest::uuid_of(&format!("{} {age} {}", base.name, order.packages.join(",")));
-    if order.format == Format::Ext4 {
+    let (format, size_mib) = (request.format.name(), weight.size_bytes >> 20);
+    context.progress.step(format!("making the {format} image ({size_mib} MiB)"));
+    let file = context.staging.join("image");
+    let uuid = digest::uuid_of(&format!("{} {age} {}", base.name, request.packages.join(",")));
+    if request.format == Format::Ext4 {
         let empty = File::create_new(&file).concerning("make", &file)?;
         empty.set_len(weight.ext4_size_bytes()).concerning("enlarge", &file)?;
     }
-    make_file(site, &mkfs(order.format, &root, &file, &uuid, age)?, order.format, &file)?;
-    // Before the image is written to disk: what is gone by then need not be.
+    make_file(context, &mkfs(request.format, &root, &file, &uuid, age)?, request.format, &file)?;
+    // Before the image is written to disk: files removed by then are not written at all.
     std::fs::remove_dir_all(&root).concerning("remove", &root)?;
-    site.progress.step("computing the digest");
-    let digest = digest::of_file(&file, || site.progress.tick())?;
-    site.interrupts.check()?;
+    context.progress.step("computing the digest");
+    let digest = digest::of_file(&file, || context.progress.tick())?;
+    context.interrupts.check()?;
     Ok(ImageFile { file, digest })
 }
 
-/// The program that makes `file` out of `root`.
+/// The program that creates `file` from `root`.
 fn mkfs(format: Format, root: &Path, file: &Path, uuid: &str, age: u64) -> Result<Confined> {
     Ok(Confined {
         program: format.tool().find()?,
@@ -168,8 +173,13 @@ fn mkfs(format: Format, root: &Path, file: &Path, uuid: &str, age: u64) -> Resul
     })
 }
 
-fn make_file(site: &mut Site, mkfs: &Confined, format: Format, file: &Path) -> Result<()> {
-    let Site { interrupts, progress, .. } = site;
+fn make_file(
+    context: &mut BuildContext,
+    mkfs: &Confined,
+    format: Format,
+    file: &Path,
+) -> Result<()> {
+    let BuildContext { interrupts, progress, .. } = context;
     mkfs.run_or_fail(file, interrupts, |_| progress.tick())?;
     match Format::of_file(file)? {
         Some(found) if found == format => Ok(()),
@@ -177,23 +187,23 @@ fn make_file(site: &mut Site, mkfs: &Confined, format: Format, file: &Path) -> R
     }
 }
 
-/// On disk, then under its name, then registered: a reader never sees half an image.
+/// Synced to disk, atomically renamed, then registered: a reader never sees a partial image.
 fn publish(
     places: &Places,
-    order: &Order,
+    request: &BuildRequest,
     made: &ImageFile,
     file: &Path,
     progress: &mut Progress,
 ) -> Result<Entry> {
     progress.step(format!(
         "registering {} in {}",
-        order.name,
+        request.name,
         Registry::path_in(&places.config).display()
     ));
     let entry = Entry {
-        name: order.name.to_string(),
+        name: request.name.to_string(),
         file: file.to_owned(),
-        format: Some(order.format),
+        format: Some(request.format),
         digest: Some(made.digest.clone()),
     };
     let written = File::open(&made.file).concerning("open", &made.file)?;
@@ -205,15 +215,15 @@ fn publish(
         directory.sync_all().concerning("write", parent)?;
     }
     let registered = registry.register(&entry);
-    if registered.is_err() && !order.replace {
-        // An image nobody knows of would be left behind; the first error is the one to tell.
+    if registered.is_err() && !request.replace {
+        // Otherwise an unregistered image would be left behind; the first error is reported.
         let _ = std::fs::remove_file(file);
     }
     registered.map(|()| entry)
 }
 
-/// Removes the file that a replaced image had under another name, if it was one of ours.
-/// Slaves that have it mounted keep it until then.
+/// Removes the old file of a replaced image if `bhost` created it under another name. Slaves that have it
+/// mounted keep using it until they unmount it.
 fn forget_old(old: Option<Entry>, new: &Entry, images: &Path) -> Result<()> {
     match old {
         Some(old) if old.file != new.file && old.file.parent() == Some(images) => {
@@ -256,7 +266,7 @@ mod tests {
             digest: None,
         };
         Registry::lock(&places.config).unwrap().register(&entry).unwrap();
-        let mut order = Order {
+        let mut request = BuildRequest {
             name: "debian-12".parse().unwrap(),
             base: "debian-12".into(),
             packages: Vec::new(),
@@ -264,9 +274,9 @@ mod tests {
             sources: Vec::new(),
             replace: false,
         };
-        let problem = build(&places, &order).unwrap_err();
+        let problem = build(&places, &request).unwrap_err();
         assert!(problem.to_string().contains("add --replace"), "{problem}");
-        order.replace = true;
-        assert_eq!(existing(&places, &order).unwrap(), Some(entry));
+        request.replace = true;
+        assert_eq!(existing(&places, &request).unwrap(), Some(entry));
     }
 }

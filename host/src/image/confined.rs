@@ -1,7 +1,7 @@
-//! Runs a program so that nothing of it outlives us: its own mount and process namespaces, and death with its parent.
+//! Runs a program in its own mount and pid namespaces, so that all its processes and mounts end with us.
 //!
-//! `mmdebstrap` mounts `/proc`, `/sys` and `/dev` into the root it makes. In a mount namespace of its
-//! own these mounts are never in the host's table and vanish with the last process, whatever ends it.
+//! `mmdebstrap` mounts `/proc`, `/sys` and `/dev` into the new root. In a private mount namespace these
+//! mounts never appear in the host's table and vanish with the last process, however it ends.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -17,36 +17,36 @@ use crate::error::{Concerning, Error, Result};
 use crate::image::format::SYSTEM_DIRECTORIES;
 use crate::image::interrupt::{Interrupts, interrupted};
 
-/// A program to be run: by path, with arguments, and with no more environment than is said here.
+/// A program to run: its path, its arguments, its environment.
 #[derive(Debug, Clone)]
 pub struct Confined {
     /// Its path.
     pub program: PathBuf,
     /// Its arguments, without its own name.
     pub arguments: Vec<String>,
-    /// Variables it gets besides `PATH`, `HOME` and `LC_ALL`.
+    /// Variables that it gets in addition to `PATH`, `HOME` and `LC_ALL`.
     pub environment: Vec<(String, String)>,
 }
 
-/// How a program ended.
+/// Exit status and last output of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramExit {
-    /// As a shell shows it.
+    /// The status, as a shell shows it.
     pub status: i32,
-    /// The last lines it wrote.
+    /// The last lines of its output.
     pub tail: Vec<String>,
 }
 
 const TAIL_LINES: usize = 40;
 const TICK_MS: i64 = 200;
 const SIGKILL: i32 = 9;
-/// As a shell's status where there is no such program.
+/// A shell's status for a missing program.
 const NOT_STARTED: i32 = 127;
 
 impl Confined {
-    /// Runs it to its end. `on_line` is told each line it writes (standard output and error alike)
-    /// and, with `None`, that time passes. The caller must have no second thread.
-    /// It is killed, and an error, when one of `interrupts` comes.
+    /// Runs the program to its end. Calls `on_line` with each line of its output (standard output and error
+    /// alike) and, with `None`, at intervals. The caller must have one thread. Any of `interrupts` kills
+    /// the program and is an error.
     pub fn run(
         &self,
         interrupts: &Interrupts,
@@ -55,7 +55,7 @@ impl Confined {
         in_namespaces(&self.program, interrupts, on_line, || self.become_program())
     }
 
-    /// [`Confined::run`], with a failure turned into an [`Error`] about `subject`.
+    /// [`Confined::run`]; a failed program is an [`Error`] about `subject`.
     pub fn run_or_fail(
         &self,
         subject: &Path,
@@ -76,7 +76,7 @@ impl Confined {
         Err(Error::new(subject.display(), what, remedy))
     }
 
-    /// Its status, where it could not be started.
+    /// Its status if it could not be started.
     fn become_program(&self) -> i32 {
         let path = c_string(self.program.as_os_str().as_bytes());
         let words = self.arguments.iter().map(|word| word.as_bytes());
@@ -100,9 +100,9 @@ impl Confined {
     }
 }
 
-/// Runs `main` as process 1 of mount, process and IPC namespaces of its own, in which nothing is mounted
-/// for others to see; what it returns is the status. `on_line`, `interrupts` and the caller's threads: as
-/// for [`Confined::run`]. `name`: what errors call it.
+/// Runs `main` as process 1 of new mount, pid and IPC namespaces, whose mounts do not propagate to others;
+/// the return value of `main` is the status. `on_line`, `interrupts` and the threads of the caller: as for
+/// [`Confined::run`]. `name`: the program's name in errors.
 pub fn in_namespaces(
     name: &Path,
     interrupts: &Interrupts,
@@ -116,7 +116,7 @@ pub fn in_namespaces(
         Cloned::Child => match enter(&writer) {
             Ok(()) => slave_sys::exit_now(main()),
             Err(error) => {
-                // The pipe is where the parent listens; when even that fails the status has to do.
+                // The parent reads the pipe; if even this write fails, the status must suffice.
                 let _ = rustix::io::write(&writer, format!("{error}\n").as_bytes());
                 slave_sys::exit_now(NOT_STARTED)
             }
@@ -128,7 +128,7 @@ pub fn in_namespaces(
     let tail = follow(reader, |line| {
         if !given_up && interrupts.has_come() {
             given_up = true;
-            // It may have ended by itself this moment; with it ends all that it started.
+            // It may have ended by itself at this moment; all its children end with it.
             let _ = slave_sys::kill(pid, SIGKILL);
         }
         on_line(line);
@@ -158,18 +158,18 @@ fn enter(output: &OwnedFd) -> slave_sys::Result<()> {
     Ok(())
 }
 
-/// Tells the parent of [`in_namespaces`] why its child cannot go on; the child's status.
+/// Reports an error of the child of [`in_namespaces`] to the parent; returns the child's status.
 pub fn said(error: &dyn std::fmt::Display) -> i32 {
     let _ = rustix::io::write(rustix::stdio::stdout(), format!("{error}\n").as_bytes());
     NOT_STARTED
 }
 
-/// Bytes up to the first NUL; none of ours holds one.
+/// Bytes up to the first NUL; our strings contain none.
 pub fn c_string(bytes: &[u8]) -> CString {
     CString::new(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).unwrap_or_default()
 }
 
-/// Reads lines until nobody can write any more; returns the last ones.
+/// Reads lines until the last writer has closed the pipe; returns the last ones.
 fn follow(reader: OwnedFd, mut on_line: impl FnMut(Option<&str>)) -> Vec<String> {
     let tick = rustix::time::Timespec { tv_sec: 0, tv_nsec: TICK_MS * 1_000_000 };
     let (mut file, mut tail) = (File::from(reader), Tail::default());

@@ -1,4 +1,4 @@
-//! The digest of an image file, as `images.toml` has it.
+//! Digest of an image file, as in `images.toml`.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Concerning, Result};
 
-/// `sha256:HEX` of the file at `path`. `on_read` is told now and then that time passes.
+/// `sha256:HEX` of the file at `path`. Calls `on_read` now and then, for progress.
 pub fn of_file(path: &Path, mut on_read: impl FnMut()) -> Result<String> {
     const PIECE_BYTES: usize = 1 << 20;
     let mut file = File::open(path).concerning("open the image", path)?;
@@ -23,7 +23,7 @@ pub fn of_file(path: &Path, mut on_read: impl FnMut()) -> Result<String> {
     Ok(format!("sha256:{}", hex(&hash.finalize())))
 }
 
-/// A file system's UUID made from a text: the same text, the same UUID (RFC 9562, version 8).
+/// A file system's UUID derived from a text: the same text gives the same UUID (RFC 9562, version 8).
 pub fn uuid_of(text: &str) -> String {
     let mut bytes: [u8; 16] = [0; 16];
     bytes.copy_from_slice(&Sha256::digest(text.as_bytes())[..16]);

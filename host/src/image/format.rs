@@ -1,4 +1,4 @@
-//! The kinds of file system an image can be, how each is made, and how each is known by its first bytes.
+//! File systems of images: how to create each, and how to detect each by its superblock.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,15 +9,15 @@ use crate::error::{Concerning, Error, Result};
 /// File system of an image file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// EROFS with lz4: mounts straight from the file (Linux 6.12 and later), the fastest.
+    /// EROFS with lz4: mounted directly from the file (Linux 6.12 and later), the fastest.
     Erofs,
-    /// ext4 without a journal: by loop device, on any kernel.
+    /// ext4 without a journal: mounted through a loop device, on any kernel.
     Ext4,
-    /// squashfs with zstd: by loop device, the smallest.
+    /// squashfs with zstd: mounted through a loop device, the smallest.
     Squashfs,
 }
 
-/// A program that an image needs to be made, and the Debian package that brings it.
+/// A program that builds images, and its Debian package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tool {
     /// Name of the program.
@@ -26,14 +26,14 @@ pub struct Tool {
     pub package: &'static str,
 }
 
-/// Makes the root out of Debian packages.
+/// Installs the root from Debian packages.
 pub const BOOTSTRAP: Tool = Tool { program: "mmdebstrap", package: "mmdebstrap" };
 
 impl Format {
-    /// All there are.
+    /// All formats.
     pub const ALL: [Format; 3] = [Format::Erofs, Format::Ext4, Format::Squashfs];
 
-    /// Its name, which is also the file's suffix and the kernel's name of the file system.
+    /// Its name: also the file's suffix and the kernel's name of the file system.
     pub fn name(self) -> &'static str {
         match self {
             Format::Erofs => "erofs",
@@ -47,7 +47,7 @@ impl Format {
         Format::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// The program that makes it.
+    /// The program that creates it.
     pub fn tool(self) -> Tool {
         match self {
             Format::Erofs => Tool { program: "mkfs.erofs", package: "erofs-utils" },
@@ -56,12 +56,12 @@ impl Format {
         }
     }
 
-    /// Arguments of [`Format::tool`] that make `file` out of the directory `root`.
-    /// An ext4 file must have its size already. `uuid`: what the file system is to be called.
+    /// Arguments of [`Format::tool`] that create `file` from the directory `root`. An ext4 file must have
+    /// its final size already. `uuid`: UUID of the file system.
     pub fn arguments(self, root: &str, file: &str, uuid: &str) -> Vec<String> {
         let words: &[&str] = match self {
             Format::Erofs => &["--quiet", "-zlz4", "-U", uuid, file, root],
-            // Read-only for life: a journal would be dead weight, reserved blocks too.
+            // The image is always read-only: a journal and reserved blocks would waste space.
             Format::Ext4 => &[
                 "-q",
                 "-F",
@@ -100,7 +100,7 @@ impl Format {
 
     /// Format of a file that begins with `head`.
     pub fn of_head(head: &[u8]) -> Option<Format> {
-        // Places and values: fs/erofs/erofs_fs.h, fs/ext4/ext4.h, fs/squashfs/squashfs_fs.h.
+        // Offsets and values: fs/erofs/erofs_fs.h, fs/ext4/ext4.h, fs/squashfs/squashfs_fs.h.
         let has = |at: usize, magic: &[u8]| head.get(at..at + magic.len()) == Some(magic);
         match () {
             () if has(1024, &0xE0F5_E1E2_u32.to_le_bytes()) => Some(Format::Erofs),
@@ -116,7 +116,7 @@ const SUPERBLOCK_END: usize = 2048;
 impl Tool {
     /// Path of the program, or an error that says how to install it.
     ///
-    /// The directories are fixed: what root runs is not looked up in an inherited `PATH`.
+    /// The directories are fixed: programs that root runs are not looked up in an inherited `PATH`.
     pub fn find(self) -> Result<std::path::PathBuf> {
         SYSTEM_DIRECTORIES
             .iter()

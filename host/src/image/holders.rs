@@ -8,8 +8,8 @@ use crate::error::{Concerning, Result};
 
 /// The masters whose policy names the image, as `master` or `master (slave)`.
 ///
-/// Reads the files as TOML only, so that it also sees a policy that djinnid would refuse: an image
-/// must not go because somebody mistyped another line.
+/// Reads the files only as TOML, so that it also finds a policy that djinnid would refuse: a typing error
+/// in another line must not allow the image to be removed.
 pub fn policies(config: &Path, image: &str) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(config.join("masters")) else { return Vec::new() };
     let mut users = Vec::new();
@@ -26,7 +26,7 @@ pub fn policies(config: &Path, image: &str) -> Vec<String> {
 
 fn policy_users(master: &str, text: &str, image: &str) -> Vec<String> {
     let Ok(policy) = text.parse::<toml::Table>() else {
-        // Not TOML: the name in quotes is all there is to go by.
+        // Not TOML: search for the name in quotes.
         let named = text.contains(&format!("\"{image}\""));
         return if named { vec![format!("{master} (its file has an error)")] } else { Vec::new() };
     };
@@ -46,14 +46,14 @@ fn policy_users(master: &str, text: &str, image: &str) -> Vec<String> {
     users
 }
 
-/// Whether somebody has the file open or mounted: the kernel is asked for a write lease.
+/// Whether a process has the file open or mounted: the kernel then refuses a write lease.
 pub fn is_busy(file: &Path) -> Result<bool> {
     let opened = File::open(file).concerning("open the image", file)?;
     slave_sys::is_unused(&opened).map(|unused| !unused).concerning("ask for a lease on", file)
 }
 
-/// Who has the file open, as far as `/proc` and `/sys` tell. A file mounted without a loop device has
-/// no holder there: then some djinnid's master has it.
+/// The processes and loop devices that have the file open, as far as `/proc` and `/sys` show. A file
+/// mounted without a loop device has no holder there: then a master of some djinnid uses it.
 pub fn of_file(file: &Path) -> Vec<String> {
     let Ok(wanted) = std::fs::metadata(file) else { return Vec::new() };
     let mut found: Vec<String> = loops(file).chain(processes(wanted.dev(), wanted.ino())).collect();

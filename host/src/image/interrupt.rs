@@ -1,15 +1,15 @@
-//! ^C and its like during a build: heard where the build can be given up in order.
+//! Signals such as ^C during a build, handled at points where the build can be aborted cleanly.
 
 use std::os::fd::OwnedFd;
 
 use crate::error::{Error, Result};
 
-/// SIGINT, SIGTERM and SIGHUP, held back until they are asked for.
+/// SIGINT, SIGTERM and SIGHUP, blocked until they are polled.
 #[derive(Debug)]
 pub struct Interrupts(OwnedFd);
 
 impl Interrupts {
-    /// Holds them back from now on, for the rest of this process.
+    /// Blocks them for the rest of this process.
     pub fn hold_back() -> Result<Self> {
         const SIGHUP: i32 = 1;
         const SIGINT: i32 = 2;
@@ -19,12 +19,12 @@ impl Interrupts {
         })
     }
 
-    /// Whether one has come since it was last asked.
+    /// Whether one has arrived since the last poll.
     pub fn has_come(&self) -> bool {
         slave_sys::next_signal(&self.0).is_some()
     }
 
-    /// An error when one has come.
+    /// An error if one has arrived.
     pub fn check(&self) -> Result<()> {
         if self.has_come() { Err(interrupted("the build")) } else { Ok(()) }
     }

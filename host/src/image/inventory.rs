@@ -13,18 +13,18 @@ use crate::image::{digest, directory, holders};
 use crate::progress::Progress;
 use crate::registry::{Entry, Registry};
 
-/// One image as `bhost image list` shows it.
+/// One image in `bhost image list`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageEntry {
     /// Its name.
     pub name: String,
     /// `erofs`, `ext4`, `squashfs`, or `unknown`.
     pub format: &'static str,
-    /// Size of its file; none when it is not there.
+    /// Size of its file; `None` if it is missing.
     pub size_bytes: Option<u64>,
     /// Its file.
     pub file: PathBuf,
-    /// Its digest, where one is set.
+    /// Its digest, if set.
     pub digest: Option<String>,
     /// Policies that name it.
     pub used_by: Vec<String>,
@@ -35,13 +35,13 @@ pub struct ImageEntry {
 pub struct ImageCheck {
     /// The image's name.
     pub name: String,
-    /// Whether it is what it is said to be.
+    /// Whether the file agrees with its entry.
     pub good: bool,
     /// Finding, with a remedy if there is a problem.
     pub finding: String,
 }
 
-/// All images registered, by name.
+/// All registered images, by name.
 pub fn list(places: &Places) -> Result<Vec<ImageEntry>> {
     let mut images: Vec<ImageEntry> = Registry::read(&places.config)?
         .into_iter()
@@ -107,7 +107,7 @@ fn unknown(name: &str) -> Error {
     Error::new(name, "there is no such image", "'bhost image list' shows what there is")
 }
 
-/// Removes an image's file (one that `bhost` made) and its entry. Tells what it did.
+/// Removes an image's file (if `bhost` created it) and its entry. Returns messages.
 pub fn remove(places: &Places, name: &ImageName) -> Result<String> {
     let images = ImageDirectory::lock(&directory(places))?;
     let registry = Registry::lock(&places.config)?;

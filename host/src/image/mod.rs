@@ -1,4 +1,4 @@
-//! Images: made from Debian packages, listed, checked and removed.
+//! Images: built from Debian packages, listed, verified and removed.
 
 mod age;
 pub(crate) mod bootstrap;
@@ -14,7 +14,7 @@ pub(crate) mod staging;
 mod tree;
 
 pub(crate) use bootstrap::checked_packages;
-pub use build::{BuiltImage, Order, build};
+pub use build::{BuildRequest, BuiltImage, build};
 pub use inventory::{ImageCheck, ImageEntry, list, remove, verify};
 
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub fn directory(places: &Places) -> PathBuf {
     places.state.join("images")
 }
 
-/// A Debian release that images can be made from.
+/// A Debian release that images can be built from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
     /// Its name for `--from`.
@@ -35,6 +35,6 @@ pub struct Base {
     pub suite: &'static str,
 }
 
-/// All of them.
+/// All supported releases.
 pub const BASES: [Base; 2] =
     [Base { name: "debian-12", suite: "bookworm" }, Base { name: "debian-13", suite: "trixie" }];

@@ -1,7 +1,7 @@
 //! Selects the host's apt sources for an image.
 //!
-//! No registry is named anywhere in this program: what the administrator's apt trusts is what an
-//! image is made of, reduced to one Debian release.
+//! This program names no registry: images are built from the sources that the administrator's apt trusts,
+//! reduced to one Debian release.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads `files`, or the host's own where there are none, and keeps what belongs to `suite`.
+    /// Reads `files`, or the host's own sources if there are none, and keeps the entries of `suite`.
     pub fn collect(suite: &str, files: &[PathBuf]) -> Result<Sources> {
         let files = if files.is_empty() { host_files() } else { files.to_vec() };
         let mut kept = Sources::default();
@@ -55,7 +55,7 @@ fn host_files() -> Vec<PathBuf> {
     files
 }
 
-/// Whether `candidate` is `suite` itself or the updates of it that Debian publishes beside it.
+/// Whether `candidate` is `suite` itself or one of its update suites.
 fn belongs(candidate: &str, suite: &str) -> bool {
     let rest = candidate.strip_prefix(suite);
     matches!(rest, Some("" | "-updates" | "-security"))
@@ -65,7 +65,7 @@ fn belongs(candidate: &str, suite: &str) -> bool {
 fn lines_of(text: &str, suite: &str) -> String {
     let wanted = |line: &&str| {
         let Some(rest) = line.trim().strip_prefix("deb ") else { return false };
-        // Options stand in brackets between the type and the address and may hold spaces.
+        // Options are in brackets between the type and the address and may contain spaces.
         let rest = rest.trim_start();
         let rest = match rest.strip_prefix('[') {
             Some(options) => options.split_once(']').map_or("", |(_, rest)| rest),
@@ -94,7 +94,7 @@ fn split_stanzas(text: &str) -> Vec<Vec<&str>> {
     stanzas
 }
 
-/// One stanza with its types and suites cut down; `None` when nothing of it is wanted.
+/// One stanza reduced to the wanted types and suites; `None` if none remain.
 fn reduce(stanza: &[&str], suite: &str) -> Option<String> {
     let (mut text, mut binary, mut released, mut main) = (String::new(), false, false, false);
     for line in stanza {
@@ -121,8 +121,8 @@ fn reduce(stanza: &[&str], suite: &str) -> Option<String> {
     (binary && released && main).then(|| text + "\n")
 }
 
-/// What of the host's `apt-config dump` also holds for an image: how packages are fetched and how
-/// old they may be, nothing of what is done with them.
+/// The part of the host's `apt-config dump` that also applies to an image: options of downloads and of
+/// their age, none of installation.
 pub fn inherited_options(dump: &str) -> Vec<String> {
     let fetching = |line: &&str| {
         let Some(rest) = line.strip_prefix("Acquire::") else { return false };

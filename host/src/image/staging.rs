@@ -1,7 +1,7 @@
-//! The private place where an image is made, and the promise that nothing of it stays.
+//! Private staging directory of an image build. Nothing of it remains after the build.
 //!
-//! One image at a time is made below a state directory: the lock on the image directory says so.
-//! While it is held, every `.tmp-*` there is a leftover of a killed process.
+//! A lock on the image directory allows one build at a time. While it is held, every `.tmp-*` there is a
+//! leftover of a killed process.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -24,7 +24,7 @@ pub struct ImageDirectory {
 }
 
 impl ImageDirectory {
-    /// Makes the directory if need be, locks it, and removes what a killed build left.
+    /// Creates the directory if missing, locks it, and removes leftovers of killed builds.
     pub fn lock(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path).concerning("make the image directory", path)?;
         let lock = File::open(path).concerning("open", path)?;
@@ -42,10 +42,10 @@ impl ImageDirectory {
         &self.path
     }
 
-    /// A new private place in it, on the same file system.
+    /// A new private directory in it, on the same file system.
     pub fn staging(&self, name: &str) -> Result<Staging> {
         let path = self.path.join(format!("{UNFINISHED}{name}-{}", std::process::id()));
-        // 0700: the root being made holds set-user-id programs that nobody may run meanwhile.
+        // 0700: the new root holds set-user-id programs that no user may run meanwhile.
         DirBuilder::new().mode(0o700).create(&path).concerning("make", &path)?;
         Ok(Staging { path })
     }
@@ -61,19 +61,19 @@ impl ImageDirectory {
     }
 }
 
-/// A private directory that goes when it is closed, or dropped on the way out of an error.
+/// A private directory that is removed when it is closed, or dropped after an error.
 #[derive(Debug)]
 pub struct Staging {
     path: PathBuf,
 }
 
 impl Staging {
-    /// Something in it.
+    /// A path in it.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Removes it and all in it.
+    /// Removes the directory recursively.
     pub fn close(self) -> Result<()> {
         remove(&self.path)
     }
@@ -81,12 +81,12 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // The next build removes the rest; the present error is more important.
+        // The next build removes the rest; the first error is more important.
         let _ = remove(&self.path);
     }
 }
 
-/// Removes `path` with all in it, and refuses where something is mounted below.
+/// Removes `path` recursively; an error if there is a mount point below it.
 fn remove(path: &Path) -> Result<()> {
     if let Some(found) = mount_below(&crate::mounts::table()?, path) {
         let remedy = format!("umount {}", found.display());
@@ -96,7 +96,7 @@ fn remove(path: &Path) -> Result<()> {
             remedy,
         ));
     }
-    // The processes of a killed build may still be dying and writing.
+    // Processes of a killed build may still be writing.
     const ATTEMPTS: u32 = 20;
     for attempt in 1.. {
         match std::fs::remove_dir_all(path) {

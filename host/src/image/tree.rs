@@ -1,4 +1,4 @@
-//! Makes an image's root out of a freshly bootstrapped one: the same on every host, and with a place for every mount.
+//! Turns a freshly bootstrapped root into an image's root: the same on every host, with all mount points.
 
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::error::{Concerning, Error, Result};
 
-/// Directories that a slave or a master mounts something on; a read-only image must have them.
+/// Mount points of slaves and masters; a read-only image must contain them.
 const MOUNT_POINTS: [&str; 13] = [
     "build",
     "dev",
@@ -26,11 +26,11 @@ const MOUNT_POINTS: [&str; 13] = [
     "root",
 ];
 
-/// Files that say which machine this is: empty here, bound over there.
+/// Files that identify a machine: empty in the image, bind-mounted in a slave.
 const IDENTITIES: [&str; 4] = ["etc/machine-id", "etc/resolv.conf", "etc/hosts", "etc/hostname"];
 
-/// Directories emptied: where the packages came from (a mirror's address may hold a password), what
-/// was logged while they were unpacked, and device nodes, which no image of ours has.
+/// Directories to empty: package sources (a mirror's address may hold a password), logs of the
+/// installation, and device nodes, which our images do not contain.
 const EMPTIED: [&str; 9] = [
     "dev",
     "etc/apt/sources.list.d",
@@ -43,7 +43,7 @@ const EMPTIED: [&str; 9] = [
     "var/cache/ldconfig",
 ];
 
-/// Files removed, for the same reasons.
+/// Files to remove, for the same reasons.
 const REMOVED: [&str; 8] = [
     "etc/apt/sources.list",
     "etc/apt/apt.conf.d/99mmdebstrap",
@@ -55,7 +55,7 @@ const REMOVED: [&str; 8] = [
     "var/cache/debconf/templates.dat-old",
 ];
 
-/// Space that the tree needs on a file system.
+/// Space that the tree needs in a file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Weight {
     /// Bytes of content, in whole blocks of 4096.
@@ -64,7 +64,7 @@ pub struct Weight {
     pub inodes: u64,
 }
 
-/// Empties, removes and adds what the lists above say.
+/// Empties, removes and adds the files of the lists above.
 pub fn finish(root: &Path) -> Result<()> {
     for name in EMPTIED {
         empty(&inside(root, name)?)?;
@@ -88,7 +88,7 @@ pub fn finish(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `root/name`, refused when a directory on the way is a link: what it leads to may not be ours.
+/// `root/name`; an error if a parent directory is a symbolic link, which may lead out of the root.
 fn inside(root: &Path, name: &str) -> Result<PathBuf> {
     let mut path = root.to_owned();
     let parts: Vec<&str> = name.split('/').collect();
@@ -124,8 +124,8 @@ fn absent_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
     }
 }
 
-/// Weighs the tree, and gives everything newer than `age` the time `age`: two builds of the same
-/// packages then make the same image. Older times stay: Python compares them with its caches.
+/// Computes the tree's weight, and sets every time newer than `age` to `age`: two builds of the same
+/// packages then give the same image. Older times stay: Python compares them with its caches.
 pub fn settle(root: &Path, age: u64) -> Result<Weight> {
     let mut weight = Weight::default();
     let mut pending = vec![root.to_owned()];
@@ -154,8 +154,8 @@ fn set_time(path: &Path, age: u64) -> Result<()> {
 }
 
 impl Weight {
-    /// How large an ext4 file must be to hold it: content, 256 bytes an inode, and room for the
-    /// maps and directories; in whole MiB.
+    /// Size of an ext4 file that holds the tree: content, 256 bytes an inode, and space for the bitmaps and
+    /// directories; in whole MiB.
     pub fn ext4_size_bytes(self) -> u64 {
         const MIB: u64 = 1 << 20;
         let needed = self.size_bytes + self.inodes * 512;

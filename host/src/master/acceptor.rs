@@ -1,7 +1,8 @@
-//! Accepts the callers of a master's `users` socket, and passes each on to bmaster with whose it is.
+//! Accepts the callers of a master's `users` socket, and passes each connection on to bmaster with the
+//! caller's uid.
 //!
-//! bmaster is in a user namespace, where the kernel shows it all users of the host as one. The
-//! supervisor is outside, so it reads their uids and tells them.
+//! bmaster is in a user namespace that maps no user of the host, so the kernel shows them all as one. The
+//! supervisor is outside, reads their uids and sends them along.
 //!
 //! ```text
 //!           accept            pass_caller
@@ -10,10 +11,10 @@
 //!    └── Refused (75) ──┘
 //! ```
 //!
-//! bmaster may be hostile. It gets connections and sends nothing; while it takes none, one caller is
-//! held here and the kernel keeps the others in the listening socket.
+//! bmaster may be hostile. It receives connections and sends nothing. While it takes none, one caller is
+//! held here, and the others stay in the backlog of the listening socket.
 //!
-//! Architecture invariant: no byte of a caller's, and none of bmaster's, is read here.
+//! Architecture invariant: this module reads no byte of a caller or of bmaster.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -27,11 +28,11 @@ use slave_sys::callers::pass_caller;
 
 use crate::master::accounts::Accounts;
 
-/// How long a caller waits for room before it is refused.
+/// Time that a caller waits for room in the queue before it is refused.
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
-/// How long nothing is accepted after that failed, as it does when the host has no descriptor left.
+/// Pause after accept(2) fails, for example because no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Most callers in one turn, so that the supervisor's other work is done meanwhile.
+/// Limit of callers in one turn, so that the supervisor's other work goes on.
 const TURN_CALLERS: usize = 16;
 
 const NO_ROOM: &str = "the master takes no caller at the moment, it has as many as it can keep or does \
@@ -39,7 +40,7 @@ const NO_ROOM: &str = "the master takes no caller at the moment, it has as many 
 const CLOSED: &str = "the master takes no callers any more, it is being stopped or has failed: try \
                       again when 'bhost status' shows that it runs";
 
-/// The listening socket, and the way from there to bmaster.
+/// The listening socket and the channel to bmaster.
 #[derive(Debug)]
 pub struct Acceptor {
     listener: UnixListener,
@@ -58,13 +59,13 @@ pub struct Acceptor {
 /// ```
 #[derive(Debug)]
 enum State {
-    /// Callers are passed on.
+    /// Passes callers on.
     Passing,
-    /// One waits for room.
+    /// The queue is full: one caller waits for room.
     Holding { caller: UnixStream, account: u32, until: Instant },
-    /// There was no room for long: each caller that there is none for is refused at once.
+    /// The queue has been full for long: each caller without room is refused at once.
     Refusing,
-    /// Nothing can be accepted.
+    /// accept(2) fails.
     Pausing { until: Instant },
 }
 
@@ -72,24 +73,24 @@ impl Acceptor {
     /// Accepts at `listener` for the bmaster at the other end of `master`.
     ///
     /// # Errors
-    /// The listener cannot be made one that does not wait.
+    /// The listener cannot be made non-blocking.
     pub fn new(listener: UnixListener, master: OwnedFd) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         let accounts = Accounts::default();
         Ok(Acceptor { listener, master, accounts, state: State::Passing })
     }
 
-    /// For poll: what is waited for. [`Acceptor::turn`] follows.
+    /// Descriptors to poll. Call [`Acceptor::turn`] afterwards.
     pub fn wanted(&self) -> (BorrowedFd<'_>, PollFlags) {
         match self.state {
             State::Passing | State::Refusing => (self.listener.as_fd(), PollFlags::IN),
             State::Holding { .. } => (self.master.as_fd(), PollFlags::OUT),
-            // Errors of it would come all the same, and it has none: it is a listener.
+            // poll always reports errors, and a listener has none.
             State::Pausing { .. } => (self.listener.as_fd(), PollFlags::empty()),
         }
     }
 
-    /// Until when, at the latest.
+    /// Latest time to call [`Acceptor::turn`].
     pub fn until(&self) -> Option<Instant> {
         match self.state {
             State::Passing | State::Refusing => None,
@@ -97,7 +98,7 @@ impl Acceptor {
         }
     }
 
-    /// Does what there is to do. It never waits.
+    /// Handles all pending work. Never blocks.
     pub fn turn(&mut self, now: Instant) {
         match &self.state {
             State::Passing | State::Refusing => self.accept(now),
@@ -128,7 +129,7 @@ impl Acceptor {
     }
 
     fn introduce(&mut self, caller: UnixStream, now: Instant) {
-        // Of a caller that the kernel does not name, nobody can say whose it is.
+        // The kernel does not give the caller's uid, so its account is unknown.
         let Ok(peer) = sockopt::socket_peercred(&caller) else { return };
         let account = self.accounts.account(peer.uid.as_raw());
         self.state = match (self.pass(&caller, account), &self.state) {
@@ -148,7 +149,7 @@ impl Acceptor {
     }
 }
 
-/// Tells a caller why it is not served. The answer fits into its empty socket; who is gone needs none.
+/// Sends a refusal. It fits into the caller's empty socket buffer; a caller that is gone needs none.
 fn refuse(caller: &UnixStream, errno: Errno) {
     let sentence = match errno {
         Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => CLOSED,
@@ -193,7 +194,7 @@ mod tests {
             caller
         }
 
-        /// Calls until one is not passed on.
+        /// Connects until a caller is not passed on.
         fn fill(&mut self, now: Instant) -> Vec<UnixStream> {
             let mut callers = Vec::new();
             while matches!(self.acceptor.state, State::Passing) {
@@ -244,7 +245,7 @@ mod tests {
         assert!(sentence(callers.last().unwrap()).contains("try again"));
         scene.acceptor.turn(now + ROOM_PATIENCE);
         assert!(sentence(&queued).contains("no caller at the moment"));
-        // Room for one: it is found without another wait.
+        // Room for one: it is used without another wait.
         while take_caller(&scene.bmaster).is_ok() {}
         let served = scene.call();
         scene.acceptor.turn(now + ROOM_PATIENCE);

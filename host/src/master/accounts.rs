@@ -40,23 +40,23 @@ struct Subordinates {
 
 /// Maps uids of the host to accounts.
 ///
-/// Whoever has a range in `/etc/subuid` may be any user of it in a user namespace of their own, and is
-/// still a member of their groups there: without this, such a user would be 65,536 users.
+/// A user with a range in `/etc/subuid` can become any uid of it in a user namespace, and keeps the group
+/// membership there: without this mapping, such a user would count as 65,536 users.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    /// Inode, size and time of change of the file that `subordinates` were read from.
+    /// Inode, size and modification time of the file that `subordinates` were read from.
     read: Option<(u64, u64, i64, i64)>,
     subordinates: Vec<Subordinates>,
 }
 
 impl Accounts {
-    /// The account of `uid`: itself, or the user whose subordinate it is.
+    /// The account of `uid`: the uid itself, or the user of the subordinate range.
     pub fn account(&mut self, uid: u32) -> u32 {
         self.refresh();
         owner(&self.subordinates, uid)
     }
 
-    /// Reads the file again if it is another one than before: users come while a master runs.
+    /// Reads the file again if it has changed: users are added while a master runs.
     fn refresh(&mut self) {
         let found = std::fs::metadata(SUBUID).ok();
         let found = found.map(|it| (it.ino(), it.size(), it.ctime(), it.ctime_nsec()));
@@ -73,9 +73,9 @@ fn owner(subordinates: &[Subordinates], uid: u32) -> u32 {
     subordinates.iter().find(holds).map_or(uid, |it| it.account)
 }
 
-/// The ranges of `/etc/subuid`, each with the uid of its user. A user who is not in `/etc/passwd` (of
-/// a directory service) stands under the first id of all their ranges; so does root, who is not bounded
-/// as other users are, where containers that are not trusted may have these ids.
+/// The ranges of `/etc/subuid`, each with the uid of its user. A user who is missing in `/etc/passwd` (one
+/// of a directory service) is listed under the first id of all its ranges; so is root if untrusted
+/// containers may have these ids, because root is not limited as other users are.
 fn subordinates(subuid: &str, passwd: &str) -> Vec<Subordinates> {
     let users: HashMap<&str, u32> = passwd
         .lines()

@@ -1,4 +1,4 @@
-//! The control group that djinnid made for a master.
+//! The cgroup that djinnid has created for a master.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ use crate::mounts;
 pub struct MasterCgroup(PathBuf);
 
 impl MasterCgroup {
-    /// The cgroup of `name`, which the djinnid of `places` has made; `None` when there is none.
+    /// The cgroup of `name` that the djinnid of `places` has created; `None` if it is missing.
     pub fn find(places: &Places, name: &MasterName) -> Result<Option<Self>> {
         let Some(mount) = cgroup2_mount(&mounts::table()?) else {
             let remedy = "mount it: mount -t cgroup2 none /sys/fs/cgroup";
@@ -38,11 +38,11 @@ impl MasterCgroup {
         self.0.join("init")
     }
 
-    /// Kills what is in the master's own cgroup and waits until it is empty.
+    /// Kills all processes in the master's own cgroup and waits until it is empty.
     ///
-    /// Process by process, not by `cgroup.kill`: the cgroup is kept, and kernels since 6.14 hold a
-    /// kill against every process that is born into it later, or out of it into another one. Nothing
-    /// slips through: all are in the container's process namespace and end with its first process.
+    /// Process by process, not by `cgroup.kill`: the cgroup is kept, and kernels since 6.14 count a kill
+    /// against every process that is later cloned into it, or out of it into another one. No process
+    /// escapes: all are in the container's pid namespace and end with its first process.
     pub fn kill_init(&self, patience: Duration) -> Result<()> {
         let init = self.init();
         let deadline = Instant::now() + patience;
@@ -65,7 +65,7 @@ fn kill_each(cgroup: &Path) -> Result<()> {
         .into_iter()
         .filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)))
         .collect();
-    // Who is in it while we hold a descriptor is not another process that got the number of one.
+    // Checked while we hold its pidfd, so a reused process id is not killed.
     let still = members(cgroup)?;
     for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
         // ESRCH: it has ended by itself.

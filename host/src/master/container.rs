@@ -12,28 +12,28 @@ use slave_cell::{Attr, Cell, IdMap, Mount, MountPoint, Network, Source, Stdio};
 pub struct Parts<'a> {
     /// The master's name, which is also its host name.
     pub name: &'a MasterName,
-    /// All its ids, its slaves' included.
+    /// All its ids, including those of its slaves.
     pub ids: Ids,
-    /// Its root, as djinnid composed it, `/var` included.
+    /// Its root as composed by djinnid, including `/var`.
     pub root: PathBuf,
     /// Its mount at `/run/djinni`: its runtime directory, without the mounts below.
     pub shown: PathBuf,
     /// The tmpfs of its slaves' trees.
     pub slaves: PathBuf,
-    /// Its cgroup, slaves' included.
+    /// Its cgroup, including those of its slaves.
     pub cgroup: PathBuf,
     /// Cgroup in which its first process starts.
     pub init: OwnedFd,
     /// A directory of our programs.
     pub programs: PathBuf,
-    /// Other descriptors that its first process is started with.
+    /// Other descriptors that its first process inherits.
     pub keep: Vec<RawFd>,
 }
 
 const MIB: u64 = 1 << 20;
 const RUN: Source = Source::Tmpfs { mode: 0o755, size_bytes: 16 * MIB, inodes: 4096 };
 const TMP: Source = Source::Tmpfs { mode: 0o1777, size_bytes: 256 * MIB, inodes: 65_536 };
-/// Holds mount points and nothing else.
+/// Size limit of a tmpfs that holds only mount points.
 const SKELETON: Source = Source::Tmpfs { mode: 0o755, size_bytes: 65_536, inodes: 64 };
 
 /// Directory of our programs in every container.
@@ -50,7 +50,7 @@ pub fn cell(parts: Parts<'_>) -> Cell {
         Mount::new(RUN, "/run", Attr::SCRATCH),
         Mount::new(TMP, "/tmp", Attr::SCRATCH),
         below("/run/djinni", shown, shown_only),
-        // Not read-only: bmaster moves slaves into cgroups. Which files it may write is the files' mode.
+        // Not read-only: bmaster moves slaves into cgroups. File modes decide which files it may write.
         Mount::new(Source::Path(cgroup), "/run/djinni/cgroup", Attr::INERT),
         Mount::new(SKELETON, "/mnt", Attr::SCRATCH),
         // Slaves' roots keep the flags that djinnid gave each of them.

@@ -15,24 +15,24 @@ use slave_api::door::{DoorCall, DoorReply};
 
 use crate::error::{Concerning, Error, Result};
 
-/// Binds a listening socket at `path`, in place of what a killed supervisor left there.
-/// Only root may connect until [`open_to`] says more.
+/// Binds a listening socket at `path`; replaces a stale socket of a killed supervisor. Only root may
+/// connect until [`open_to`] allows more.
 pub fn bind(path: &Path) -> Result<UnixListener> {
     remove(path)?;
-    // The mode counts from the moment the name exists; bind(2) takes it from the umask.
+    // The mode applies as soon as the name exists: bind(2) takes it from the umask.
     let before = rustix::process::umask(Mode::from_raw_mode(0o177));
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     bound.concerning("listen at", path)
 }
 
-/// Lets the members of group `gid` connect.
+/// Allows the members of group `gid` to connect.
 pub fn open_to(path: &Path, gid: u32) -> Result<()> {
     chown(path, None, Some(gid)).concerning("chgrp", path)?;
     fs::set_permissions(path, Permissions::from_mode(0o660)).concerning("chmod", path)
 }
 
-/// Removes a socket, if it is there.
+/// Removes a socket, if it exists.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -40,8 +40,8 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Connects to the socket at `path` and makes one call; the answer must come within `patience`.
-/// The connection is returned with it: after `Opened` it carries a command.
+/// Connects to the socket at `path` and sends one call; the answer must arrive within `patience`. Returns
+/// the connection too: after `Opened` it carries a command.
 pub fn call(path: &Path, call: &DoorCall, patience: Duration) -> Result<(UnixStream, DoorReply)> {
     let deadline = Instant::now() + patience;
     let mut stream = connect(path)?;
@@ -58,8 +58,8 @@ pub fn call(path: &Path, call: &DoorCall, patience: Duration) -> Result<(UnixStr
     Ok((stream, reply))
 }
 
-/// Connects without waiting: a bmaster that no longer accepts leaves its queue full, and connect(2)
-/// would wait for room in it without end.
+/// Connects without blocking: a bmaster that no longer accepts has a full queue (backlog), and connect(2)
+/// would block without a limit.
 fn connect(path: &Path) -> Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
@@ -85,7 +85,7 @@ fn answer(stream: &mut UnixStream, path: &Path, deadline: Instant) -> Result<Doo
             return Err(silent(path));
         }
         stream.set_read_timeout(Some(left)).concerning("use", path)?;
-        // A byte at a time: what follows the answer belongs to whoever gets the stream.
+        // Byte by byte: data after the answer belongs to the user of the stream.
         let room = reader.room();
         let end = room.len().min(1);
         match stream.read(&mut room[..end]) {
@@ -110,7 +110,7 @@ fn confused(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::new(path.display(), format!("bmaster's answer is none ({error})"), remedy)
 }
 
-/// Translates an unexpected reply into an error.
+/// Converts an unexpected reply into an error.
 pub fn unexpected(path: &Path, reply: &DoorReply) -> Error {
     match reply {
         DoorReply::Refused(refused) => {

@@ -1,4 +1,4 @@
-//! `bhost enter`: a shell in a master, asked of bmaster itself: no process of ours enters its namespaces.
+//! `bhost enter`: a shell in a master, requested from bmaster: no process of ours enters its namespaces.
 
 use ::master::client::{self, ClientError, Job, TRY_AGAIN, Tty};
 use djinni_api::MasterName;
@@ -9,11 +9,11 @@ use crate::error::{Error, Exit, Result};
 use crate::master::admin_socket;
 use crate::master::lock;
 
-/// Variables of our environment for the shell.
+/// Variables of our environment that the shell gets.
 const PASSED_ON: [&str; 2] = ["LANG", "TERM"];
 
-/// Runs `command`, or a login shell where it is empty, in the master `name`; returns its status.
-/// A terminal of ours never gets in: it is proxied.
+/// Runs `command`, or a login shell if it is empty, in the master `name`; returns its status. Our terminal
+/// is not passed in: it is proxied.
 pub fn enter(places: &Places, name: &MasterName, command: Vec<String>) -> Result<i32> {
     if !lock::is_running(&places.master(name))? {
         let problem = Error::new(name, "it does not run", format!("bhost start {name}"));

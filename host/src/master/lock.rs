@@ -1,4 +1,4 @@
-//! The lock that a master's supervisor holds for as long as the master runs.
+//! Lock file that a master's supervisor holds while the master runs.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -9,34 +9,35 @@ use rustix::io::Errno;
 
 use crate::error::{Concerning, Error, Exit, Result};
 
-/// The lock's file in a master's runtime directory. Whoever can open a file can lock it (`flock(2)`):
-/// so it is root's alone, and out of reach of the master, which sees that directory.
+/// The lock file in a master's runtime directory. Any process that can open a file can lock it
+/// (`flock(2)`), so only root can open it; the master, which sees that directory, cannot.
 const FILE: &str = "lock";
 
-/// How long those who only look at a lock, or end what a killed supervisor left, are waited for.
+/// Time to wait for other holders: processes that only check the lock, or that clean up after a killed
+/// supervisor.
 const LOOKERS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long to wait between two attempts.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Held: this master's container is ours to make.
+/// While held, only we may create this master's container.
 #[derive(Debug)]
 pub struct Lock {
     directory: PathBuf,
     _file: OwnedFd,
 }
 
-/// Held: nobody makes this master's container, and none runs.
+/// While held, this master's container does not run and cannot be created.
 #[derive(Debug)]
 pub struct Quiet {
     _file: OwnedFd,
 }
 
 impl Lock {
-    /// Takes the lock in a master's runtime directory; `None` when somebody has it: the master runs.
+    /// Takes the lock in a master's runtime directory; `None` if it is held: the master runs.
     ///
     /// # Errors
-    /// One that may not come again, when somebody keeps it quiet for too long.
+    /// Temporary, if another process holds the lock shared for too long.
     pub fn take(directory: &Path) -> Result<Option<Lock>> {
         let deadline = Instant::now() + LOOKERS_PATIENCE;
         loop {
@@ -55,21 +56,21 @@ impl Lock {
         }
     }
 
-    /// The directory whose lock it is.
+    /// Directory of the lock file.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 }
 
 impl Quiet {
-    /// Keeps the master with this runtime directory from starting; `None` when it runs. Any number
-    /// may do so at a time.
+    /// Keeps the master with this runtime directory from starting; `None` if it runs. The lock is shared:
+    /// any number of processes may hold it.
     pub fn look(directory: &Path) -> Result<Option<Quiet>> {
         let file = locked(directory, FlockOperation::NonBlockingLockShared)?;
         Ok(file.map(|file| Quiet { _file: file }))
     }
 
-    /// The same, but waits until `deadline` for the master's end.
+    /// The same, but waits until `deadline` for the master to end.
     pub fn wait(directory: &Path, deadline: Instant) -> Result<Option<Quiet>> {
         loop {
             if let Some(quiet) = Quiet::look(directory)? {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_delays_a_start_and_does_not_fail_it() {
+    fn checking_the_lock_delays_a_start_and_does_not_fail_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_owned();
         let quiet = Quiet::look(&path).unwrap().unwrap();

@@ -1,7 +1,7 @@
 //! Copies the output of a master's processes to the administrator or a log.
 //!
-//! It comes through a pipe and never from a terminal of ours in a container's hands; control characters
-//! are taken out, because the reader may be a terminal, and a file is bounded, because the writer may be hostile.
+//! The output comes through a pipe: a container never gets a terminal of ours. Control characters are
+//! removed, because the reader may be a terminal, and a file is bounded, because the writer may be hostile.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Concerning, Result};
 
-/// When a log file is this large it becomes the old one.
+/// Size at which a log file is rotated.
 const FILE_LIMIT_BYTES: u64 = 1 << 20;
 
 /// Target of a master's output.
@@ -18,13 +18,13 @@ const FILE_LIMIT_BYTES: u64 = 1 << 20;
 pub enum Log {
     /// To our own standard error: the terminal of `--foreground`, or the journal.
     StandardError,
-    /// To a file that is never larger than [`FILE_LIMIT_BYTES`] nor has more than one predecessor.
+    /// To a file of at most [`FILE_LIMIT_BYTES`] with at most one rotated predecessor.
     Bounded {
         /// Its path.
         path: PathBuf,
-        /// It, open for appending.
+        /// The file, open for appending.
         file: File,
-        /// How large it is.
+        /// Its size.
         size_bytes: u64,
     },
 }
@@ -40,14 +40,14 @@ impl Log {
         Ok(Log::Bounded { path: path.to_owned(), file, size_bytes })
     }
 
-    /// Writes a piece. A log that cannot be written is no reason to stop a master.
+    /// Writes a piece. A failed write does not stop a master.
     pub fn write(&mut self, piece: &[u8]) {
         let clean = printable(piece);
         match self {
             Log::StandardError => drop(std::io::stderr().write_all(&clean)),
             Log::Bounded { path, file, size_bytes } => {
                 if *size_bytes + clean.len() as u64 > FILE_LIMIT_BYTES {
-                    // The name of a full log is the old log's from now on; both steps may fail alike.
+                    // Rename a full log to the old name; both steps may fail alike.
                     let _ = std::fs::rename(&*path, path.with_extension("log.1"));
                     let Ok(fresh) = open(path) else { return };
                     (*file, *size_bytes) = (fresh, 0);
@@ -63,7 +63,7 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
-/// `piece` as text without what steers a terminal, but for line feeds and tabs.
+/// `piece` as text without control characters, except line feeds and tabs.
 fn printable(piece: &[u8]) -> Vec<u8> {
     let harmless = |c: char| !slave_api::steers(c) || matches!(c, '\n' | '\t');
     let text = String::from_utf8_lossy(piece);

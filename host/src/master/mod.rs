@@ -1,4 +1,4 @@
-//! Masters' containers: started, stopped, looked at and entered.
+//! Masters' containers: start, stop, status, enter.
 //!
 //! ```text
 //! bhost start NAME
@@ -14,10 +14,10 @@
 //!   the master dies with its supervisor (PDEATHSIG), whatever ended it ◀─┘
 //! ```
 //!
-//! A master runs exactly while its supervisor holds the lock on `RUNTIME/NAME/lock`: no pid file, nothing
-//! to clean up after a `kill -9`.
+//! A master runs exactly while its supervisor holds the lock on `RUNTIME/NAME/lock`: there is no pid file,
+//! and nothing to clean up after a `kill -9`.
 //!
-//! Architecture invariant: no process of ours runs in a container's namespaces but the cell's own.
+//! Architecture invariant: no process of ours runs in a container's namespaces except those of the cell.
 
 mod acceptor;
 mod accounts;
@@ -45,12 +45,12 @@ use std::path::PathBuf;
 use djinni_api::MasterName;
 use djinni_plan::places::Places;
 
-/// The socket of those who may ask the master for builds.
+/// Socket for the users who may ask the master for builds.
 fn users_socket(places: &Places, name: &MasterName) -> PathBuf {
     places.master(name).join("users")
 }
 
-/// The administrator's socket into the master.
+/// Socket for the administrator of the master.
 fn admin_socket(places: &Places, name: &MasterName) -> PathBuf {
     places.master(name).join("admin")
 }

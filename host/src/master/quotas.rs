@@ -1,12 +1,12 @@
 //! Divides the kernel's per-user limits among a master and its slaves.
 //!
-//! Namespaces, inotify and fanotify, pending signals, message queues and locked memory are counted
-//! for the user who made a user namespace, and for the one who made the namespace above it, up to
-//! the host's (`user_namespaces(7)`, `namespaces(7)`; `kernel/ucount.c`). The master's belongs to its
-//! first id, so that all of it counts for that user of the host and for nobody else. Each slave's
-//! belongs to the first id of its slice: what bounds a slave as a whole are the limits of the
-//! *master's* namespace, as root of a slave may raise those of his own. They are set here, once, to
-//! an equal share of what the host grants one user.
+//! The kernel counts namespaces, inotify and fanotify instances, pending signals, message queues and locked
+//! memory for the user who created a user namespace, and for the creator of each parent namespace up to the
+//! host's (`user_namespaces(7)`, `namespaces(7)`; `kernel/ucount.c`). The master's namespace belongs to its
+//! first id, so that only that user of the host is charged for all of it. Each slave's namespace belongs to
+//! the first id of its slice. The limits of the *master's* namespace bound a slave as a whole, because root
+//! of a slave may raise the limits of its own namespace. They are set here, once, to an equal share of the
+//! host's limit for one user.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::error::{Concerning, Result};
 
 const LIMITS: &str = "/proc/sys/user";
 
-/// Where shares would be too small for what a build may well do, so many are granted all the same.
+/// Minimum values: smaller shares would be too small for ordinary builds.
 const FLOORS: [(&str, u64); 5] = [
     ("max_inotify_instances", 16),
     ("max_inotify_watches", 4096),
@@ -28,7 +28,7 @@ const FLOORS: [(&str, u64); 5] = [
     ("namespaces", 256),
 ];
 
-/// Limits of a process that its user namespace takes over when it is made, and their floors.
+/// Resource limits of a process that its user namespace inherits at its creation, and their minimum values.
 const RESOURCES: [(Resource, &str, u64); 3] = [
     (Resource::Sigpending, "RLIMIT_SIGPENDING", 1024),
     (Resource::Msgqueue, "RLIMIT_MSGQUEUE", 256 << 10),
@@ -44,7 +44,7 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// Shares of what this host grants one user, for a master of so many slaves.
+    /// Shares of the host's limits for one user, for a master of so many slaves.
     pub fn of_host(slaves: usize) -> Result<Quotas> {
         let directory = Path::new(LIMITS);
         let mut granted = Vec::new();
@@ -60,7 +60,7 @@ impl Quotas {
     }
 
     fn of(granted: &[(String, u64)], slaves: usize) -> Quotas {
-        // The master's own processes are one user more.
+        // The master's own processes count as one more user.
         let users = u64::try_from(slaves).unwrap_or(u64::MAX).saturating_add(1);
         let limit = |(name, value): &(String, u64)| {
             let floor = FLOORS.iter().find(|(part, _)| name.ends_with(part)).map_or(0, |(_, n)| *n);
@@ -69,7 +69,7 @@ impl Quotas {
         Quotas { users, limits: granted.iter().map(limit).collect() }
     }
 
-    /// Sets them for the user namespace that this process is root of, and for what it will start.
+    /// Sets the limits for the user namespace in which this process is root, and for its future children.
     pub fn apply(&self) -> raw::Result<()> {
         for (name, value) in &self.limits {
             let path = format!("{LIMITS}/{name}");

@@ -1,9 +1,8 @@
-//! Composes the parts of the host that a container sees, in a place from which they can be cloned.
+//! Assembles the parts of the host that a container sees, so that the container can clone their mounts.
 //!
-//! It is done in a copy of the mount namespace that djinnid pinned for the master, by the host's
-//! root: inside the container's user namespace, mounts below the runtime directory are locked on it,
-//! and directories on the way to our programs may be closed. The copy ends with the last process in
-//! it, and everything here with the copy.
+//! Root of the host does this in a copy of the mount namespace that djinnid pinned for the master: inside
+//! the container's user namespace, mounts below the runtime directory are locked, and directories above our
+//! programs may not be searchable. The copy ends with its last process, and all its mounts with it.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -18,12 +17,12 @@ use slave_sys::{self as raw, Change, FsContext, attr, cwd, ns};
 use crate::error::{Concerning, Result};
 use crate::master::start::PROGRAMS;
 
-/// In the copy: where the container's pieces are.
+/// Paths of the container's parts in the copy.
 #[derive(Debug)]
 pub struct Stage {
     host: OwnedFd,
     directory: PathBuf,
-    /// The runtime directory without what is mounted below it, read-only.
+    /// The runtime directory without the mounts below it, read-only.
     pub shown: PathBuf,
     /// A directory of our programs, read-only.
     pub programs: PathBuf,
@@ -32,14 +31,14 @@ pub struct Stage {
 const SHOWN: MountAttrFlags = attr::RDONLY.union(attr::NOSUID).union(attr::NODEV);
 
 impl Stage {
-    /// Goes to a copy of the namespace pinned for `name`, and puts things together there.
-    /// [`Stage::leave`] must follow, whatever happens between.
+    /// Enters a copy of the namespace pinned for `name`, and assembles the parts there. The caller must
+    /// call [`Stage::leave`], even after an error.
     pub fn enter(places: &Places, name: &MasterName, programs: &Path) -> Result<Stage> {
         let host = open(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY)?;
         let pin = places.pin(name);
         let namespace = open(&pin, OFlags::RDONLY)?;
         raw::setns(&namespace, ns::MOUNT).concerning("enter the namespace pinned at", &pin)?;
-        // A directory of the master's that is a mount point in its container and nowhere else.
+        // A directory of the master that is a mount point only in its container.
         let directory = places.master(name).join("cgroup");
         let (shown, bin) = (directory.join("shown"), directory.join("programs"));
         let stage = Stage { host, directory, shown, programs: bin };
@@ -65,7 +64,7 @@ impl Stage {
 
     fn mount_own(&self) -> raw::Result<()> {
         raw::unshare(ns::MOUNT)?;
-        // Of djinnid's mounts we take part in the coming and going, and send none back.
+        // Slave propagation: we receive djinnid's mounts and unmounts and send none back.
         raw::set_propagation("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)?;
         let tmpfs = FsContext::open("tmpfs")?;
         tmpfs.string("mode", "0755")?;
@@ -74,7 +73,7 @@ impl Stage {
         raw::move_mount(tmpfs, cwd(), &self.directory)
     }
 
-    /// Returns to the host's namespace.
+    /// Returns to the host's mount namespace.
     pub fn leave(self) -> Result<()> {
         raw::setns(&self.host, ns::MOUNT).concerning("leave the namespace of", &self.directory)
     }
@@ -85,7 +84,7 @@ pub fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).concerning("open", path)
 }
 
-/// Shows the one mount at `source` at `point` too, restricted.
+/// Bind-mounts the one mount at `source` on `point`, restricted.
 fn bind(source: &Path, point: &Path, set: MountAttrFlags) -> Result<()> {
     let bind = || {
         let tree = raw::open_tree(cwd(), source, false)?;

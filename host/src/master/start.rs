@@ -1,4 +1,4 @@
-//! `bhost start`: everything that is decided and checked before a container is made.
+//! `bhost start`: decisions and checks before a container is created.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -25,38 +25,38 @@ use crate::master::quotas::Quotas;
 use crate::master::supervise::{Plan, supervise};
 use crate::master::{admin_socket, door};
 
-/// How a master is to be started.
+/// Options of a start.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// Directory of bmaster, start-build, djinni and mach; none: where this program is.
+    /// Directory of bmaster, start-build, djinni and mach; `None`: the directory of this program.
     pub programs: Option<PathBuf>,
-    /// Stay, as a service manager wants it.
+    /// Stay in the foreground, as a service manager expects.
     pub foreground: bool,
     /// Filter for bmaster's log.
     pub log: Filter,
 }
 
-/// Our programs that every master's container shows, the first of them being its process 1.
+/// Our programs in every master's container; the first is its process 1.
 pub const PROGRAMS: [&str; 4] = ["bmaster", "start-build", "djinni", "mach"];
 
-/// How long a supervisor may take to end after its master.
+/// Time limit for a supervisor to end after its master.
 const ENDING_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a running master may take to answer.
+/// Time limit for a running master to answer.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long processes that a killed supervisor left may take to be gone.
+/// Time limit for the remaining processes of a killed supervisor to end.
 const REMAINS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The limit with which a crash starts no program of the host's (`slave_cell`). A host that wants no core
-/// dumps may say so by 0, which is not that one, and which nobody in the container may raise.
+/// The limit at which a crash starts no program of the host (`slave_cell`). A host without core dumps may
+/// set 0, which is a different limit, and no process in the container may raise it.
 fn limit_core_dumps() {
     const NONE: Rlimit = Rlimit { current: Some(1), maximum: Some(1) };
-    // Who may not (the unit's processes) has it by the unit.
+    // A process without this right (of the unit) inherits the limit from the unit.
     let _ = setrlimit(Resource::Core, NONE);
 }
 
-/// Starts the master `name`; returns what there is to say. With `foreground`, when it has ended.
+/// Starts the master `name`; returns a message. With `foreground`, returns when it has ended.
 pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String> {
     let policy = policy_of(places, name)?;
     let programs = directory_of_programs(order.programs.as_deref())?;
@@ -86,7 +86,8 @@ pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String
 
 /// Takes the master's lock; `None` if the master runs.
 ///
-/// A held lock does not prove that: the supervisor of a master that has just died holds it until it ends itself.
+/// A held lock does not prove that: the supervisor of a master that has just died holds it until it ends
+/// itself.
 fn take_lock(places: &Places, name: &MasterName) -> Result<Option<Lock>> {
     let deadline = Instant::now() + ENDING_PATIENCE;
     loop {
@@ -94,7 +95,7 @@ fn take_lock(places: &Places, name: &MasterName) -> Result<Option<Lock>> {
             return Ok(Some(lock));
         }
         let answer = door::call(&admin_socket(places, name), &DoorCall::Status, STATUS_PATIENCE);
-        // A master that is frozen, or being made, keeps its lock: it runs.
+        // A master that is frozen, or being created, keeps its lock: it runs.
         if answer.is_ok() || Instant::now() >= deadline {
             return Ok(None);
         }
@@ -102,7 +103,7 @@ fn take_lock(places: &Places, name: &MasterName) -> Result<Option<Lock>> {
     }
 }
 
-/// The master's policy, from files that djinnid would take too.
+/// The master's policy, from files that djinnid would accept too.
 fn policy_of(places: &Places, name: &MasterName) -> Result<Master> {
     let mut config = config::load(&places.config).map_err(|error| {
         let subject = match error.line {
@@ -149,13 +150,13 @@ fn directory_of_programs(given: Option<&Path>) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Sees to it that djinnid has made the master's namespace, root and cgroup.
+/// Ensures that djinnid has created the master's namespace, root and cgroup.
 fn have_made(places: &Places, name: &MasterName) -> Result<()> {
     let socket = places.host_socket();
     let mut djinnid = HostClient::connect(&socket).map_err(|error| {
         Error::new("djinnid", error, "or as a service: systemctl start djinnid")
     })?;
-    // One that is made already is no error: so there is nothing to ask beforehand.
+    // An existing master is not an error, so no query is needed first.
     djinnid.new_master(name).map(drop).map_err(|error| refused(name, error))
 }
 
@@ -164,7 +165,7 @@ fn refused(name: &MasterName, error: impl std::fmt::Display) -> Error {
     Error::new(name, error, remedy)
 }
 
-/// Supervises in a process of its own; returns when the master is ready, or why it is not.
+/// Forks a supervisor; returns when the master is ready, or the supervisor's error.
 fn detach(plan: Plan<'_>) -> Result<String> {
     let name = plan.name.clone();
     let path = log_path(plan.places, plan.name);
@@ -197,12 +198,12 @@ pub fn log_path(places: &Places, name: &MasterName) -> PathBuf {
     places.state.join("log").join(format!("{name}.log"))
 }
 
-/// The life of a supervisor nobody waits for. It says `READY`, or its problem as JSON, once.
+/// Main function of a supervisor in the background. It sends `READY`, or its error as JSON, once.
 fn daemon(plan: Plan<'_>, log: Log, verdict: OwnedFd) -> i32 {
     let mut verdict = Some(File::from(verdict));
     let mut say = |text: &str| {
         if let Some(mut listener) = verdict.take() {
-            // A caller that was killed meanwhile does not want to know.
+            // The caller may have been killed meanwhile.
             let _ = listener.write_all(text.as_bytes());
         }
     };

@@ -1,4 +1,4 @@
-//! `bhost status`: how a master stands, asked of djinnid and of the master itself.
+//! `bhost status`: the state of a master, as djinnid and the master itself report it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,15 +26,15 @@ pub struct MasterStatus {
     pub running: bool,
     /// Whether bmaster answers.
     pub answers: bool,
-    /// Slaves in use, as bmaster tells.
+    /// Slaves in use, as bmaster reports them.
     pub sessions: Vec<SessionState>,
-    /// Its cgroup, where it has one.
+    /// Its cgroup, if it exists.
     pub cgroup: Option<PathBuf>,
-    /// Its log, where it was started without a service manager.
+    /// Its log file, if it was started without a service manager.
     pub log: Option<PathBuf>,
 }
 
-/// How `name` stands. An error only when nobody knows such a master.
+/// The status of `name`. An error only if the master is unknown.
 pub fn status(places: &Places, name: &MasterName) -> Result<MasterStatus> {
     let (known, djinnid) = ask_djinnid(places, name);
     let directory = places.master(name);

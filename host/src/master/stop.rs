@@ -1,4 +1,4 @@
-//! `bhost stop`: asks bmaster, waits, and kills what does not end.
+//! `bhost stop`: asks bmaster to stop, waits, and kills remaining processes.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::master::cgroup::MasterCgroup;
 use crate::master::lock::Quiet;
 use crate::master::supervise::{STOP_PATIENCE, ask_to_stop};
 
-/// How long a killed master may take to be gone.
+/// Time limit for a killed master to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Stops the master `name` and returns what there is to say. Its namespace stays with djinnid.
+/// Stops the master `name` and returns a message. djinnid keeps its namespace.
 pub fn stop(places: &Places, name: &MasterName) -> Result<String> {
     let directory = places.master(name);
     if !directory.is_dir() {
@@ -23,7 +23,7 @@ pub fn stop(places: &Places, name: &MasterName) -> Result<String> {
     let cgroup = MasterCgroup::find(places, name)?;
     let kill = || cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.kill_init(KILL_PATIENCE));
     if let Some(_none_starts_meanwhile) = Quiet::look(&directory)? {
-        // A supervisor that was killed takes its master along; this is for one that just was.
+        // The end of a supervisor kills its master; this handles one that was killed just now.
         kill()?;
         return Ok(format!("{name}: not running"));
     }

@@ -1,5 +1,5 @@
-//! The process that a master hangs on: makes its container, relays what it writes, passes callers on to
-//! it, ends with it.
+//! The supervisor of a master: creates its container, relays its output, passes callers on to it, and ends
+//! with it.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -37,11 +37,11 @@ pub struct Plan<'a> {
     pub places: &'a Places,
     /// Name of the master.
     pub name: &'a MasterName,
-    /// Its ids, its slaves' included.
+    /// Its ids, including those of its slaves.
     pub ids: Ids,
-    /// Group of those who may ask it for builds.
+    /// Group whose members may ask it for builds.
     pub users_gid: Option<u32>,
-    /// Shares of the master and of each slave in the limits that the kernel counts per user.
+    /// Shares of the master and of each slave in the kernel's per-user limits.
     pub quotas: Quotas,
     /// Filter for bmaster's log.
     pub filter: Filter,
@@ -49,16 +49,16 @@ pub struct Plan<'a> {
     pub programs: PathBuf,
     /// Its cgroup.
     pub cgroup: MasterCgroup,
-    /// Held for as long as the master runs.
+    /// Lock, held while the master runs.
     pub lock: Lock,
 }
 
-/// How long bmaster may take until it answers.
+/// Time limit for bmaster's first answer.
 const READY_PATIENCE: Duration = Duration::from_secs(20);
-/// How long it may take to end its sessions when it is told to stop.
+/// Time limit for bmaster to end its sessions after SIGTERM.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs the master to its end. `ready` is called when it answers.
+/// Runs the master to its end. Calls `ready` when it answers.
 pub fn supervise(plan: Plan<'_>, mut log: Log, ready: impl FnOnce()) -> Result<String> {
     let directory = plan.lock.directory().to_owned();
     std::env::set_current_dir("/").concerning("go to", Path::new("/"))?;
@@ -66,7 +66,7 @@ pub fn supervise(plan: Plan<'_>, mut log: Log, ready: impl FnOnce()) -> Result<S
         .concerning("take signals for", &directory)?;
     let _span = tracing::info_span!("start", master = %plan.name).entered();
     let began = Instant::now();
-    let Made { output, running, mut acceptor } = make(&plan)?;
+    let StartedMaster { output, running, mut acceptor } = make(&plan)?;
     tracing::debug!(us = began.elapsed().as_micros(), "the container is made");
     let admin = admin_socket(plan.places, plan.name);
     let outcome = match await_ready(&admin) {
@@ -101,16 +101,16 @@ fn told(name: &MasterName, exit: Exit) -> Result<String> {
     }
 }
 
-/// A master that was started.
-struct Made {
+/// A started master.
+struct StartedMaster {
     /// Its output.
     output: OwnedFd,
     running: Running,
     acceptor: Acceptor,
 }
 
-/// Makes the container.
-fn make(plan: &Plan<'_>) -> Result<Made> {
+/// Creates the container.
+fn make(plan: &Plan<'_>) -> Result<StartedMaster> {
     let directory = plan.lock.directory();
     let users_path = users_socket(plan.places, plan.name);
     let users = door::bind(&users_path)?;
@@ -126,9 +126,9 @@ fn make(plan: &Plan<'_>) -> Result<Made> {
     let stage = Stage::enter(plan.places, plan.name, &plan.programs)?;
     let made =
         spawn_on(&stage, plan, keep.to_vec(), || become_bmaster(plan, &callers, &admin, &writer));
-    // The copy of the namespace would keep the master's root mounted; it is of no further use.
+    // The copy of the namespace would keep the master's root mounted; it is not needed any more.
     stage.leave()?;
-    Ok(Made { output, running: made?, acceptor })
+    Ok(StartedMaster { output, running: made?, acceptor })
 }
 
 fn spawn_on(
@@ -154,7 +154,7 @@ fn spawn_on(
     })
 }
 
-/// The container's first process, from here to bmaster.
+/// The container's first process up to the exec of bmaster.
 fn become_bmaster(plan: &Plan<'_>, callers: &OwnedFd, admin: &OwnedFd, output: &OwnedFd) -> i32 {
     let prepare = || {
         plan.quotas.apply()?;
@@ -186,7 +186,7 @@ const ENVIRONMENT: [&str; 4] = [
     "container=djinni",
 ];
 
-/// None of ours holds a NUL: then it would be cut to nothing.
+/// Our strings contain no NUL; a string with one becomes empty.
 fn c_string(text: &str) -> CString {
     CString::new(text).unwrap_or_default()
 }
@@ -198,10 +198,10 @@ fn await_ready(admin: &Path) -> Result<()> {
     }
 }
 
-/// Ends a master that never answered, and tells what it said.
+/// Kills a master that never answered, and reports its output.
 fn failed_to_start(name: &MasterName, running: Running, output: OwnedFd, problem: Error) -> Error {
     const SAID_LIMIT_BYTES: u64 = 4096;
-    // It may have ended by itself, which is what is wanted.
+    // It may have ended by itself, which is fine.
     let _ = running.kill(Signal::KILL);
     let ended = running.wait().map_or(-1, Exit::shell_status);
     let mut said = Vec::new();
@@ -214,8 +214,8 @@ fn failed_to_start(name: &MasterName, running: Running, output: OwnedFd, problem
     Error::new(name, what, "mend what it says; 'bhost check' looks at the host")
 }
 
-/// Passes on what the master writes, and to it who calls, until it has ended; a signal to us ends it
-/// in order.
+/// Relays the master's output and passes callers on to it until it has ended; a signal to us stops it in
+/// order.
 fn relay(
     running: &Running,
     output: OwnedFd,
@@ -248,13 +248,13 @@ fn relay(
             return running.wait();
         }
         if kill_at.is_some_and(|moment| Instant::now() >= moment) {
-            // It may have ended this very moment.
+            // It may have ended at this moment.
             let _ = running.kill(Signal::KILL);
         }
     }
 }
 
-/// Waits until a descriptor is ready, or for `until`; the ready ones.
+/// Waits until a descriptor is ready, at most until `until`; returns the ready ones.
 fn wait_for_any(
     signals: BorrowedFd<'_>,
     running: BorrowedFd<'_>,
@@ -262,7 +262,7 @@ fn wait_for_any(
     output: Option<BorrowedFd<'_>>,
     until: Option<Instant>,
 ) -> [bool; 4] {
-    // Output that has ended is left out: it would be ready for ever.
+    // Closed output is left out: it would always be ready.
     let watched = if output.is_some() { 4 } else { 3 };
     let mut entries = [
         PollFd::from_borrowed_fd(signals, PollFlags::IN),
@@ -271,7 +271,7 @@ fn wait_for_any(
         PollFd::from_borrowed_fd(output.unwrap_or(signals), PollFlags::IN),
     ];
     let left = until.map(|moment| moment.saturating_duration_since(Instant::now()));
-    // At least a moment, so that a master that cannot be killed is not asked in a tight loop.
+    // A minimum, so that a master that cannot be killed does not cause a busy loop.
     let left = left.map(|left| left.max(Duration::from_millis(10)));
     let timeout = left.and_then(|left| rustix::time::Timespec::try_from(left).ok());
     match poll(&mut entries[..watched], timeout.as_ref()) {
@@ -280,7 +280,7 @@ fn wait_for_any(
     }
 }
 
-/// Copies one piece to the log; whether there may be more. At its end, `output` is closed.
+/// Copies one piece to the log; returns whether there may be more. Closes `output` at end of file.
 fn copy_piece(output: &mut Option<File>, log: &mut Log) -> bool {
     const PIECE_BYTES: usize = 8192;
     let mut piece = [0u8; PIECE_BYTES];
@@ -292,7 +292,7 @@ fn copy_piece(output: &mut Option<File>, log: &mut Log) -> bool {
     output.is_some()
 }
 
-/// Whether bmaster has said that it is stopping.
+/// Whether bmaster reports that it is stopping.
 pub fn ask_to_stop(admin: &Path) -> bool {
     const PATIENCE: Duration = Duration::from_secs(5);
     let answer = door::call(admin, &DoorCall::Stop, PATIENCE);

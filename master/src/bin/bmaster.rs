@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     match prepare(&arguments) {
         Ok(bmaster) => ExitCode::from(u8::try_from(bmaster.run()).unwrap_or(1)),
         Err(sentence) => {
-            // Nobody is left to tell when standard error is closed.
+            // If standard error is closed, the error cannot be reported.
             let _ = writeln!(std::io::stderr(), "bmaster: {sentence}");
             ExitCode::from(1)
         }

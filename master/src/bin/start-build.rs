@@ -75,12 +75,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // Without a reader, first end the command in the slave.
+    // If standard output has no reader, first end the command in the slave.
     slave_sys::outlive_reader();
     let status = match build(&arguments) {
         Ok(status) => status,
         Err(Error { sentence, exit }) => {
-            // Nobody is left to tell when standard error is closed; the status still says it.
+            // If standard error is closed, only the exit status reports the error.
             let _ = writeln!(std::io::stderr(), "start-build: {}", printable_lines(&sentence));
             exit
         }
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
 }
 
-/// Why there is no status of the command.
+/// Reason why the status of the command is missing.
 struct Error {
     sentence: String,
     exit: i32,
@@ -117,7 +117,7 @@ fn build(arguments: &Arguments) -> Result<i32, Error> {
     }
 }
 
-/// In a master: the slave is ours as long as the session is.
+/// In a master: we hold the slave as long as the session lives.
 fn build_here(arguments: &Arguments, job: Job) -> Result<i32, Error> {
     let who = client::caller_name();
     let shown = command_line(arguments);
@@ -130,7 +130,7 @@ fn build_here(arguments: &Arguments, job: Job) -> Result<i32, Error> {
     let driven = link.and_then(|link| client::follow(link, job));
     let closed = session.close();
     let status = driven.map_err(|error| match (&error, &closed) {
-        // Why the socket ended, the session knows better.
+        // The session knows better why the socket ended.
         (ClientError::Lost, Err(taken)) => {
             Error { sentence: taken.to_string(), exit: taken.exit_status() }
         }
@@ -151,7 +151,7 @@ fn of_slave(arguments: &Arguments, error: ClientError) -> Error {
     Error { sentence: format!("{}: {error}", arguments.slave), exit }
 }
 
-/// All that can be wrong with the request itself is found here, before a slave is taken.
+/// Finds all errors of the request itself before a slave is attached.
 fn job(arguments: &Arguments) -> Result<Job, ClientError> {
     let tty = match (arguments.tty, arguments.no_tty) {
         (true, _) => Tty::AllKeys,
@@ -203,7 +203,7 @@ fn call(arguments: &Arguments) -> Result<DoorCall, ClientError> {
     }))
 }
 
-/// Description of this caller for others who wait for the slave.
+/// Description of this caller for other callers who wait for the slave.
 fn command_line(arguments: &Arguments) -> String {
     let command = arguments.command.join(" ");
     let shown = if command.is_empty() { "a login shell" } else { &command };
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_after_the_dashes_is_the_command() {
+    fn words_after_the_dashes_are_the_command() {
         let parsed = Arguments::parse_from(["start-build", "s", "--", "sh", "-c", "x", "--in"]);
         assert_eq!(parsed.command, ["sh", "-c", "x", "--in"]);
         assert!(Arguments::try_parse_from(["start-build", "s", "make"]).is_err());

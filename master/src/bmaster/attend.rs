@@ -1,4 +1,4 @@
-//! One caller, from its first word to its end: the life of a child.
+//! Serves one caller from its call to its end: the main function of a child.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,11 +15,11 @@ use crate::session::{self, Session, SessionError};
 
 /// Exit status of a child whose caller asked the master to stop.
 pub(super) const STOP: i32 = 64;
-/// A caller that is refused for what it asked itself.
+/// Status of a refusal that the caller's own request causes.
 pub(super) const REFUSED: i32 = 125;
 const SIGTERM: i32 = 15;
 
-/// Serves one caller; the exit status matters only when it is [`STOP`].
+/// Serves one caller; the exit status matters only if it is [`STOP`].
 pub(super) fn attend(mut stream: UnixStream, door: Door) -> i32 {
     let mut reader = FrameReader::new();
     let call = match door::receive(&mut stream, &mut reader) {
@@ -108,7 +108,7 @@ fn serve(mut stream: UnixStream, mut reader: FrameReader, open: &Open) -> i32 {
     }
 }
 
-/// The whole frames for the slave that its caller has sent behind its call.
+/// The whole frames for the slave that its caller has sent after its call.
 fn heard(reader: &mut FrameReader) -> Result<Vec<u8>, FrameError> {
     let mut frames = Vec::new();
     while let Some(frame) = reader.next_frame()? {
@@ -118,10 +118,10 @@ fn heard(reader: &mut FrameReader) -> Result<Vec<u8>, FrameError> {
     Ok(frames)
 }
 
-/// Passes frames on until the end, and gives the slave back.
+/// Forwards frames until the end, and releases the slave.
 fn converse(mut stream: UnixStream, reader: FrameReader, session: Session) -> i32 {
     let end = door::answer(&mut stream, &DoorReply::Opened).and_then(|()| {
-        // Only now: until here SIGTERM may simply end this process, and the slave with it.
+        // Not earlier: until here SIGTERM may simply end this process, and the slave with it.
         let stop = raw::signal_descriptor(&[SIGTERM])?;
         let ends = Ends {
             caller: &stream,
@@ -136,14 +136,14 @@ fn converse(mut stream: UnixStream, reader: FrameReader, session: Session) -> i3
         Ok(_) | Err(SessionError::Taken { .. }) => tracing::info!("{how}"),
         Err(error) => tracing::warn!("{how}; not given back: {error}"),
     }
-    // After the slave was given back: who hears this may ask for it again at once.
+    // After the slave was released: a caller that receives this may attach it again at once.
     if let Err(error) = say(&mut stream, &word) {
         tracing::warn!("its caller did not hear the end: {error}");
     }
     0
 }
 
-/// What the caller is told last, and how the session ended, for the log.
+/// The last message to the caller, and the end of the session for the log.
 fn last_word(end: io::Result<End>) -> (Vec<u8>, String) {
     let what = match end {
         Ok(End::Slave { last_word }) if !last_word.is_empty() => {
@@ -161,12 +161,12 @@ fn last_word(end: io::Result<End>) -> (Vec<u8>, String) {
     };
     let what = printable(&what, SENTENCE_LIMIT_CHARS);
     let mut word = Vec::new();
-    // A sentence of this length fits into a frame.
+    // An error text of this length fits into a frame.
     let _ = FromSlave::Failed { what: what.clone() }.encode(&mut word);
     (word, what)
 }
 
-/// A last word, in words.
+/// A last message as text for the log.
 fn outcome(word: &[u8]) -> String {
     let mut reader = FrameReader::new();
     reader.feed(word);
@@ -181,7 +181,7 @@ fn say(stream: &mut UnixStream, word: &[u8]) -> io::Result<()> {
     if word.is_empty() {
         return Ok(());
     }
-    // The write deadline of the door still stands.
+    // The write deadline of the socket still applies.
     stream.set_nonblocking(false)?;
     stream.write_all(word)
 }
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_caller_sends_behind_its_call_is_whole_frames_of_the_protocol() {
+    fn frames_after_a_call_must_be_whole_and_valid() {
         let mut frames = Vec::new();
         ToSlave::StdinEnd.encode(&mut frames).unwrap();
         let mut reader = FrameReader::new();

@@ -1,4 +1,4 @@
-//! The children of `bmaster`, and how they are made.
+//! Forks and tracks the children of `bmaster`.
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -16,9 +16,9 @@ const PANICKED: i32 = 101;
 /// The task of a child.
 #[derive(Debug)]
 pub(super) enum Child {
-    /// Rubs the lamp.
+    /// The keeper: renews the lease (rubs the lamp).
     Keeper,
-    /// Serves one caller; of an administrator the connection is kept here too.
+    /// Serves one caller; the connection of an administrator is also kept here.
     Caller(Place, Option<UnixStream>),
 }
 
@@ -27,8 +27,8 @@ pub(super) enum Child {
 pub(super) struct Children(HashMap<i32, Child>);
 
 impl Children {
-    /// Forks a child that runs `life` with the connection it serves, if it serves one, no other
-    /// descriptor above 2, and no signal blocked.
+    /// Forks a child that runs `life` with the connection it serves, if any, no other descriptor above 2,
+    /// and no signal blocked.
     pub(super) fn start(
         &mut self,
         child: Child,
@@ -62,7 +62,7 @@ impl Children {
         self.0.values().any(|child| matches!(child, Child::Keeper))
     }
 
-    /// Whose callers are served.
+    /// Accounts of the callers that are being served.
     pub(super) fn callers(&self) -> impl Iterator<Item = Place> + Clone {
         self.0.values().filter_map(|child| match child {
             Child::Caller(place, _) => Some(*place),
@@ -81,6 +81,6 @@ impl Children {
 fn prepare(served: Option<&UnixStream>) -> raw::Result<()> {
     raw::reset_signals()?;
     raw::ignore_signal(SIGPIPE);
-    // No owner of what is closed here is ever dropped in the child.
+    // The child never drops an owner of a descriptor that is closed here.
     raw::close_all_but(served.map(AsRawFd::as_raw_fd).as_slice())
 }

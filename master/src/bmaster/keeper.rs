@@ -1,6 +1,6 @@
-//! The keeper: rubs the lamp, so that the djinni knows the master is alive.
+//! The keeper rubs the lamp: it renews the lease, so that the djinni knows that the master is alive.
 //!
-//! A process of its own, because a djinni that hangs must not keep callers waiting at the door.
+//! A process of its own, because a djinni that hangs must not block callers at the sockets.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use djinni_api::client::{CallError, MasterClient};
 
 use crate::session::DJINNI_SOCKET;
 
-/// How long until a djinni that did not answer is tried again.
+/// Retry interval after a djinni did not answer.
 const RETRY: Duration = Duration::from_secs(1);
-/// Most times a lease is renewed before it runs out.
+/// Number of renewals before a lease expires.
 const RUBS_PER_LEASE: u32 = 3;
 
 /// Rubs for ever.
@@ -27,7 +27,7 @@ pub(super) fn keep() -> i32 {
     }
 }
 
-/// Rubs on one connection until that fails; says so when the djinni had been `silent`.
+/// Renews over one connection until that fails; logs a recovery if the djinni had been `silent`.
 fn rub_until_failure(silent: &mut bool) -> String {
     let mut djinni = match MasterClient::connect(Path::new(DJINNI_SOCKET)) {
         Ok(djinni) => djinni,

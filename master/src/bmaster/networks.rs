@@ -1,5 +1,5 @@
-//! One network namespace per slave, pinned, owned by the master's user namespace: who is root in a
-//! slave may not change it.
+//! One pinned network namespace per slave. The master's user namespace owns it: root in a slave cannot
+//! change it.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::session::{DJINNI_SOCKET, NETWORKS};
 const OWN: &str = "/proc/self/ns/net";
 const MS_BIND: u64 = 0x1000;
 
-/// Makes and pins the network of each slave that the djinni describes; gives their number.
+/// Creates and pins the network namespace of each slave that the djinni describes; returns their number.
 ///
 /// # Errors
-/// A sentence; some may have been made.
+/// An error text; some namespaces may have been created.
 pub(super) fn pin_all() -> Result<usize, String> {
     let mut djinni =
         MasterClient::connect(Path::new(DJINNI_SOCKET)).map_err(|error| error.to_string())?;
@@ -29,8 +29,8 @@ pub(super) fn pin_all() -> Result<usize, String> {
     pinned.map(|()| slaves.len())
 }
 
-/// Makes the file `pin` for `mount` to cover. Where that fails it is removed: to a session a pin that is
-/// a plain file is a fault, and one that is absent a network to be made.
+/// Creates the file `pin` as a mount point for `mount`. Removes it if the mount fails: a session takes a
+/// pin that is a plain file for an error, and creates a missing one.
 fn pin_at(pin: &str, mount: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     File::create(pin).map_err(|error| format!("{pin}: {error}"))?;
     mount().map_err(|error| match std::fs::remove_file(pin) {

@@ -1,21 +1,22 @@
 //! Limits of sessions per account.
 //!
-//! An account may have as many as are still free. One alone gets half of all, the next half of the rest:
-//! whoever has none is refused only when all are taken, which takes eight accounts.
+//! An account may have as many sessions as are still free. A single account gets half of all, the next half
+//! of the rest: an account without a session is refused only when all are taken, which takes eight
+//! accounts.
 
 use std::fmt;
 
 use crate::door::Door;
 
-/// Most users' sessions at a time; more are told to try again.
+/// Limit of users' sessions at a time; further callers are told to try again.
 pub const SESSIONS_LIMIT: usize = 128;
 
-/// Whose a caller is: what its place is counted for.
+/// Account of a caller: its sessions are counted for the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Place {
     /// Root on the host, at the administrator's socket: never counted.
     Administrator,
-    /// A user of the host, as the supervisor names it: by uid.
+    /// A user of the host by uid, as the supervisor reports it.
     User(u32),
 }
 
@@ -38,10 +39,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// Whether one more session may begin for `place` beside those that are `taken`.
+/// Whether one more session may begin for `place` beside those in `taken`.
 ///
 /// # Errors
-/// A sentence for the caller: which limit is reached, and what to do.
+/// An error text for the caller: the limit, and what to do.
 pub(super) fn admit(
     place: Place,
     taken: impl Iterator<Item = Place> + Clone,
@@ -68,7 +69,7 @@ pub(super) fn admit(
 mod tests {
     use super::*;
 
-    /// Takes sessions for `place` until it is refused; how many, and why no more.
+    /// Takes sessions for `place` until it is refused; returns their number and the error.
     fn take(taken: &mut Vec<Place>, place: Place) -> (usize, String) {
         let before = taken.len();
         loop {
@@ -90,7 +91,7 @@ mod tests {
         let (count, sentence) = take(&mut taken, Place::User(1008));
         assert_eq!(count, 0);
         assert!(sentence.contains("all 128"), "{sentence}");
-        // One that ends makes room for who has none before anybody else.
+        // A session that ends makes room first for an account without a session.
         taken.remove(0);
         assert!(admit(Place::User(1000), taken.iter().copied()).is_err());
         assert!(admit(Place::User(1007), taken.iter().copied()).is_err());

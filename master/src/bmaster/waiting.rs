@@ -1,8 +1,9 @@
-//! Callers that have not said yet what they want.
+//! Callers that have not sent a complete call yet.
 //!
-//! They cost a descriptor and no process, and keep nobody out: only a whole call gets a child. Who says
-//! nothing whole in time is refused. When too many are silent, the account that most of them belong to
-//! loses the one that has been longest: no number of one account's takes the place of another's.
+//! A pending caller costs a descriptor and no process, and blocks no other caller: only a complete call
+//! gets a child. A caller without a complete call at its deadline is refused. Above the limit of pending
+//! callers, the account with the most of them loses its oldest one, so no number of callers of one account
+//! evicts a caller of another.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
@@ -16,54 +17,54 @@ use slave_api::{HEADER_BYTES, PAYLOAD_LIMIT_BYTES};
 
 use super::places::Place;
 
-/// How long a caller has for its call.
+/// Deadline for a caller's call.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Most callers that are waited for: users, and administrators besides.
-pub const WAITING_LIMIT: usize = 128;
-/// How often a call that has come in part is looked at again.
+/// Limit of pending callers: of users, and separately of administrators.
+pub const PENDING_LIMIT: usize = 128;
+/// Interval at which partial calls are checked again.
 const PART_PAUSE: Duration = Duration::from_millis(20);
 
-/// How much of a call has come.
+/// Progress of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CallProgress {
     Nothing,
     Part,
-    /// All of it, or something that is no call.
+    /// The complete call, or data that is not a call.
     Whole,
-    /// The caller has gone.
+    /// The caller has disconnected.
     Gone,
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct PendingCaller {
     place: Place,
     stream: UnixStream,
     until: Instant,
     come: CallProgress,
 }
 
-/// All that are waited for, the longest first.
+/// All pending callers, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(VecDeque<Waiter>);
+pub(super) struct PendingCallers(VecDeque<PendingCaller>);
 
 /// The outcome for a caller.
 #[derive(Debug)]
 pub(super) enum CallerState {
-    /// It has said what it wants.
+    /// It has sent a complete call.
     Caller(Place, UnixStream),
-    /// It has said nothing whole in time, or had to go for another.
+    /// It has missed its deadline, or was evicted for another caller.
     Silent(Place, UnixStream),
 }
 
-impl Waiting {
-    /// One more; who must go for it.
+impl PendingCallers {
+    /// Adds a caller; returns the one that is evicted for it.
     pub(super) fn admit(
         &mut self,
         place: Place,
         stream: UnixStream,
         now: Instant,
     ) -> Option<CallerState> {
-        self.0.push_back(Waiter {
+        self.0.push_back(PendingCaller {
             place,
             stream,
             until: now + PATIENCE,
@@ -74,33 +75,33 @@ impl Waiting {
         self.0.remove(longest).map(|waiter| CallerState::Silent(waiter.place, waiter.stream))
     }
 
-    /// Who has most callers of those at the same door as `place`, if they are too many.
+    /// The account with the most pending callers at the socket of `place`, if they exceed the limit.
     fn crowd(&self, place: Place) -> Option<Place> {
         let mut counts = HashMap::new();
         for waiter in self.0.iter().filter(|waiter| waiter.place.door() == place.door()) {
             *counts.entry(waiter.place).or_insert(0_usize) += 1;
         }
-        let too_many = counts.values().sum::<usize>() > WAITING_LIMIT;
+        let too_many = counts.values().sum::<usize>() > PENDING_LIMIT;
         let most = counts.into_iter().max_by_key(|(_, count)| *count);
         most.filter(|_| too_many).map(|(place, _)| place)
     }
 
-    /// For poll: those of whom nothing has come. One of whom a part has would be ready all the time.
+    /// Connections to poll: those without any data. A partial call would always be ready.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = PollFd<'_>> {
         let silent = self.0.iter().filter(|waiter| waiter.come == CallProgress::Nothing);
         silent.map(|waiter| PollFd::from_borrowed_fd(waiter.stream.as_fd(), PollFlags::IN))
     }
 
-    /// How long poll may wait before [`Waiting::sift`] has something to do.
+    /// Timeout of poll until [`PendingCallers::sift`] must run.
     pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
-        let left = |waiter: &Waiter| match waiter.come {
+        let left = |waiter: &PendingCaller| match waiter.come {
             CallProgress::Part => PART_PAUSE,
             _ => waiter.until.saturating_duration_since(now),
         };
         self.0.iter().map(left).min()
     }
 
-    /// Looks at each; those that are waited for no longer.
+    /// Checks every pending caller; returns those that are no longer pending.
     pub(super) fn sift(&mut self, now: Instant) -> Vec<CallerState> {
         let mut became = Vec::new();
         for mut waiter in std::mem::take(&mut self.0) {
@@ -120,7 +121,7 @@ impl Waiting {
     }
 }
 
-/// How much of a call stands in the socket, where it is left.
+/// Progress of the call in the socket's receive buffer; leaves the data there (MSG_PEEK).
 fn come(stream: &UnixStream) -> CallProgress {
     let mut header = [0; HEADER_BYTES];
     match recv(stream, &mut header, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
@@ -150,12 +151,12 @@ mod tests {
 
     const ANNA: Place = Place::User(1000);
 
-    fn caller(waiting: &mut Waiting, now: Instant) -> (UnixStream, Option<CallerState>) {
+    fn caller(waiting: &mut PendingCallers, now: Instant) -> (UnixStream, Option<CallerState>) {
         caller_of(waiting, ANNA, now)
     }
 
     fn caller_of(
-        waiting: &mut Waiting,
+        waiting: &mut PendingCallers,
         place: Place,
         now: Instant,
     ) -> (UnixStream, Option<CallerState>) {
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_call_is_served() {
-        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        let (mut waiting, now) = (PendingCallers::default(), Instant::now());
         let (mut theirs, _) = caller(&mut waiting, now);
         let mut call = Vec::new();
         DoorCall::Status.encode(&mut call).unwrap();
@@ -186,8 +187,8 @@ mod tests {
 
     #[test]
     fn the_silent_are_refused_in_time_and_the_longest_goes_first() {
-        let (mut waiting, now) = (Waiting::default(), Instant::now());
-        let mut silent: Vec<_> = (0..WAITING_LIMIT).map(|_| caller(&mut waiting, now).0).collect();
+        let (mut waiting, now) = (PendingCallers::default(), Instant::now());
+        let mut silent: Vec<_> = (0..PENDING_LIMIT).map(|_| caller(&mut waiting, now).0).collect();
         let (_another, gone) = caller(&mut waiting, now);
         let Some(CallerState::Silent(ANNA, mut stream)) = gone else { panic!("nobody went") };
         stream.write_all(b"x").unwrap();
@@ -196,13 +197,13 @@ mod tests {
         silent[1].write_all(b"O").unwrap();
         assert!(waiting.sift(now).is_empty());
         assert_eq!(waiting.pause(now), Some(PART_PAUSE));
-        assert_eq!(waiting.descriptors().count(), WAITING_LIMIT - 1);
-        // Bytes that come one by one win no time.
-        assert_eq!(waiting.sift(now + PATIENCE).len(), WAITING_LIMIT);
+        assert_eq!(waiting.descriptors().count(), PENDING_LIMIT - 1);
+        // Single bytes do not extend the deadline.
+        assert_eq!(waiting.sift(now + PATIENCE).len(), PENDING_LIMIT);
     }
     #[test]
     fn an_account_with_many_silent_callers_loses_its_own_for_those_of_others() {
-        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        let (mut waiting, now) = (PendingCallers::default(), Instant::now());
         let others: Vec<_> =
             (1..40).map(|uid| caller_of(&mut waiting, Place::User(uid), now)).collect();
         let administrator = caller_of(&mut waiting, Place::Administrator, now);
@@ -212,12 +213,12 @@ mod tests {
             own.push_back(theirs);
             assert!(matches!(gone, None | Some(CallerState::Silent(ANNA, _))), "{gone:?}");
         }
-        assert_eq!(waiting.0.len(), WAITING_LIMIT + 1);
-        // One who comes then takes a place of theirs, too.
+        assert_eq!(waiting.0.len(), PENDING_LIMIT + 1);
+        // A new caller then evicts one of theirs, too.
         let (theirs, gone) = caller_of(&mut waiting, Place::User(40), now);
         assert!(matches!(gone, Some(CallerState::Silent(ANNA, _))));
         drop((others, administrator, theirs));
         assert!(waiting.sift(now).is_empty());
-        assert_eq!(waiting.0.len(), WAITING_LIMIT - 40);
+        assert_eq!(waiting.0.len(), PENDING_LIMIT - 40);
     }
 }

@@ -1,12 +1,13 @@
-//! While a command runs: our standard input, output and error, our signals, our terminal's size.
+//! Event loop while a command runs: forwards standard input, output and error, signals and the terminal's
+//! size.
 //!
 //! ```text
 //! Sending ── all inputs went, Started came ──▶ Running ── first result ──▶ Ending ── Exited ──▶ status
 //!    signal: give up                          signal: pass on          signal: give up
 //! ```
 //!
-//! One thing is always enough to wait for: what the slave sent is written out before more is read,
-//! what we send is gone before more standard input is read.
+//! Back-pressure: data from the slave is written out before more is read from it, and data to the slave is
+//! sent before more standard input is read.
 
 use super::inputs::Input;
 use super::sink::{Pending, Sink};
@@ -21,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 const SIGTSTP: i32 = 20;
 const SIGWINCH: i32 = 28;
-/// The exit status of a program whose output nobody reads any more (128 + SIGPIPE).
+/// Exit status of a program whose output has no reader (128 + SIGPIPE).
 const PIPE_CLOSED: i32 = 141;
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -53,16 +54,16 @@ pub struct Carrier {
     stdin_open: bool,
     ahead_bytes: usize,
     pending: Pending,
-    /// The other end reads no more; what it said last is still to be read.
+    /// The other end has closed its input; its last messages are still to be read.
     unheard: bool,
     status: Option<i32>,
 }
 
 impl Carrier {
-    /// Carry for a command that was asked for over `link`.
+    /// Event loop for a command that was requested over `link`.
     pub fn start(link: Link, job: Job) -> Result<Self, ClientError> {
         let forwarded = Signal::FORWARDED.iter().map(|signal| signal.number());
-        // Without a terminal of the slave's, stopping us is our own shell's business alone.
+        // Without a terminal in the slave, only our own shell handles ^Z.
         let terminal = if job.tty.is_some() { &[SIGWINCH, SIGTSTP][..] } else { &[] };
         let signals: Vec<i32> = forwarded.chain(terminal.iter().copied()).collect();
         let signals = slave_sys::signal_descriptor(&signals)?;
@@ -84,7 +85,7 @@ impl Carrier {
         })
     }
 
-    /// Carry until the command's status is known and all it wrote is written.
+    /// Forwards until the command's status is known and all its output is written.
     pub fn run(mut self) -> Result<i32, ClientError> {
         loop {
             self.hear()?;
@@ -103,7 +104,7 @@ impl Carrier {
         }
     }
 
-    /// Wait; the sources that are ready.
+    /// Waits; returns the ready sources.
     fn wait(&self) -> Result<Vec<Source>, ClientError> {
         let mut sources = Vec::with_capacity(4);
         let mut fds = Vec::with_capacity(4);
@@ -115,7 +116,7 @@ impl Carrier {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         };
         add(Source::Signals, signals, PollFlags::IN);
-        // A closed socket is always ready, so it may be waited for only when it can be attended to.
+        // A closed socket is always ready, so it is polled only while it can be handled.
         match (writing, sending) {
             (false, false) => add(Source::Socket, socket, PollFlags::IN),
             (false, true) => add(Source::Socket, socket, PollFlags::IN | PollFlags::OUT),
@@ -145,7 +146,7 @@ impl Carrier {
             && self.ahead_bytes < STDIN_WINDOW_BYTES
     }
 
-    /// Send what waits, take what came.
+    /// Sends the buffer and receives available bytes.
     fn exchange(&mut self) -> Result<(), ClientError> {
         let sent = self.link.flush_what_goes();
         self.note(sent)?;
@@ -155,7 +156,7 @@ impl Carrier {
         }
     }
 
-    /// A slave that has ended cannot be sent anything, but what it said before that is still there.
+    /// A slave that has ended receives nothing more, but its earlier messages can still be read.
     fn note(&mut self, sent: Result<(), LinkError>) -> Result<(), ClientError> {
         match sent {
             Err(LinkError::Ended) => {
@@ -174,7 +175,7 @@ impl Carrier {
         self.note(sent)
     }
 
-    /// Follow what has come, until something is to be written out first.
+    /// Handles received messages until one produces output to write first.
     fn hear(&mut self) -> Result<(), ClientError> {
         while self.pending.is_empty() && self.status.is_none() {
             let Some(frame) = self.link.next_frame()? else { return Ok(()) };
@@ -216,7 +217,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// The command has ended: from now on `^C` is a signal to us again.
+    /// The command has ended: from now on `^C` sends us a signal again.
     fn ending(&mut self) {
         (self.stage, self.raw) = (Stage::Ending, None);
     }
@@ -236,7 +237,7 @@ impl Carrier {
         self.inputs.count() > 0 || self.sending.as_ref().is_some_and(|(_, left)| *left > 0)
     }
 
-    /// Send the next piece of the input files, if what went before is gone.
+    /// Sends the next piece of the input files, if the send buffer is empty.
     fn send_inputs(&mut self) -> Result<(), ClientError> {
         while self.stage == Stage::Sending && !self.unheard && self.link.is_idle() {
             match self.sending.take() {
@@ -252,7 +253,7 @@ impl Carrier {
                     self.sending = Some((input, size));
                 }
             }
-            // A failure of the slave, or a signal, should not wait for gigabytes.
+            // An error of the slave, or a signal, should not wait for gigabytes.
             if !self.link.is_idle() || self.sending.as_ref().is_some_and(|(_, left)| *left > 0) {
                 return Ok(());
             }
@@ -284,7 +285,7 @@ impl Carrier {
                 let sent = self.link.flush_what_goes();
                 self.note(sent)
             }
-            // The end, or nothing that could be read (a directory, a terminal that is gone).
+            // End of file, or an unreadable input (a directory, a terminal that is gone).
             _ => {
                 self.stdin_open = false;
                 self.say(&ToSlave::StdinEnd)
@@ -292,12 +293,12 @@ impl Carrier {
         }
     }
 
-    /// Write what one sink takes now.
+    /// Writes as much as one sink takes now.
     fn write_out(&mut self) -> Result<(), ClientError> {
         match self.pending.write() {
             Ok(()) | Err(Errno::INTR | Errno::AGAIN) => Ok(()),
             Err(errno) => match (self.pending.sink(), errno) {
-                // As it would end the command here. The socket closes behind us, and with it the slave ends.
+                // As SIGPIPE would end the command here. Our socket closes, and the slave ends with it.
                 (Sink::Stdout, Errno::PIPE) => {
                     self.pending.clear();
                     (self.status, self.stage) = (Some(PIPE_CLOSED), Stage::Ending);
@@ -324,7 +325,7 @@ impl Carrier {
                         self.say(&ToSlave::Signal(signal))?;
                     }
                 }
-                // There is no command to tell: we end, the socket closes, and the slave ends.
+                // The command has not started: we end, the socket closes, and the slave ends.
                 (_, Stage::Sending | Stage::Ending) => {
                     self.pending.clear();
                     self.status = Some(128 + number);
@@ -334,7 +335,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// Be stopped as by ^Z, with the terminal as it was meanwhile.
+    /// Suspends this process as ^Z does; the terminal has its old mode meanwhile.
     fn stop(&mut self) -> Result<(), ClientError> {
         self.raw.iter().for_each(Raw::pause);
         let _ =

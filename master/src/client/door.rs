@@ -11,26 +11,26 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a master may take to accept a caller.
+/// Time limit for a master to accept a caller.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// How long it may take to answer: longer than it waits for its djinni itself
-/// (`djinni_api::client::CALL_DEADLINE`), so that its own reason is heard.
+/// Time limit for its answer: longer than its own time limit for the djinni
+/// (`djinni_api::client::CALL_DEADLINE`), so that we receive the master's own error.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(180);
 
-/// Say `call` at the socket `path`, and the frames `behind` it, which count once it is granted; gives the
-/// answer, unless it is a refusal, and the link for what follows.
+/// Sends `call` to the socket `path`, and the frames `behind` it, which are used once the call is granted.
+/// Returns the answer, unless it is a refusal, and the link for further frames.
 ///
 /// # Errors
-/// A socket that is not there, is not ours to use, or that nobody serves; the master's refusal; no answer
-/// within [`ANSWER_DEADLINE`].
+/// A socket that is missing, not permitted or not served; the master's refusal; no answer within
+/// [`ANSWER_DEADLINE`].
 fn ask(path: &Path, call: &DoorCall, behind: &[u8]) -> Result<(DoorReply, Link), ClientError> {
     ask_within(path, call, behind, [CONNECT_DEADLINE, ANSWER_DEADLINE])
 }
 
-/// A call, and whole frames for the slave behind it: one piece, so that they arrive together.
-struct Asked<'a>(&'a DoorCall, &'a [u8]);
+/// A call followed by whole frames for the slave, in one buffer, so that they arrive together.
+struct CallWithFrames<'a>(&'a DoorCall, &'a [u8]);
 
-impl Message for Asked<'_> {
+impl Message for CallWithFrames<'_> {
     fn encode_to(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
         self.0.encode(out)?;
         out.extend_from_slice(self.1);
@@ -51,8 +51,8 @@ fn ask_within(
         let why = "the master ended before it had answered: see its log, then 'bhost start NAME'";
         ClientError::Here(format!("{}: {why}", path.display()))
     };
-    match link.send(&Asked(call, behind)).and_then(|()| link.flush()) {
-        // Refused before it was asked, for want of room: the answer is there all the same.
+    match link.send(&CallWithFrames(call, behind)).and_then(|()| link.flush()) {
+        // A full master refuses before it reads the call: the answer can be read all the same.
         Ok(()) | Err(LinkError::Ended) => {}
         Err(error) => return Err(error.into()),
     }
@@ -75,8 +75,8 @@ fn ask_within(
     }
 }
 
-/// Connects. A master that no longer accepts leaves its queue full, and connect(2) would wait for room in it
-/// without end.
+/// Connects. A master that no longer accepts has a full queue (backlog), and connect(2) would block without
+/// a limit.
 fn connect(path: &Path, deadline: Instant) -> Result<OwnedFd, ClientError> {
     let failed = |errno: Errno| unreachable(path, &errno.into());
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -97,7 +97,7 @@ fn connect(path: &Path, deadline: Instant) -> Result<OwnedFd, ClientError> {
     Ok(socket)
 }
 
-/// Waits until there is something to receive; `false` at the deadline.
+/// Waits for data to receive; `false` at the deadline.
 fn await_more(link: &Link, deadline: Instant) -> Result<bool, ClientError> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -110,11 +110,12 @@ fn await_more(link: &Link, deadline: Instant) -> Result<bool, ClientError> {
     }
 }
 
-/// Ask for what frames of a command follow on, `Open` or `Enter`, and send the frames `behind` along.
+/// Sends `Open` or `Enter`, the calls that are followed by frames of a command, and the frames `behind`
+/// along.
 ///
 /// # Errors
-/// A socket that is not there, is not ours to use, or that nobody serves; the master's refusal; no answer
-/// within 180 s; an answer that belongs to something else.
+/// A socket that is missing, not permitted or not served; the master's refusal; no answer within 180 s; an
+/// answer to another call.
 pub fn open(path: &Path, call: &DoorCall, behind: &[u8]) -> Result<Link, ClientError> {
     match ask(path, call, behind)? {
         (DoorReply::Opened, link) => Ok(link),
@@ -122,7 +123,7 @@ pub fn open(path: &Path, call: &DoorCall, behind: &[u8]) -> Result<Link, ClientE
     }
 }
 
-/// Run `job` in the master itself, asked at its administrator's socket.
+/// Runs `job` in the master itself, requested at its administrator's socket.
 ///
 /// # Errors
 /// As [`open`] and [`super::drive`].
@@ -132,7 +133,7 @@ pub fn enter(path: &Path, job: Job) -> Result<i32, ClientError> {
 
 fn unreachable(path: &Path, error: &std::io::Error) -> ClientError {
     let remedy = match Errno::from_io_error(error) {
-        Some(Errno::ACCESS) => place::who_may(path),
+        Some(Errno::ACCESS) => place::permission_advice(path),
         Some(Errno::NOENT | Errno::CONNREFUSED) => {
             "no master serves it: start one with 'bhost start NAME'".into()
         }

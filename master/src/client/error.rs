@@ -4,33 +4,33 @@ use slave_api::{SENTENCE_LIMIT_CHARS, printable};
 use slave_init::link::LinkError;
 use std::fmt;
 
-/// Exit status of a failure that is not the command's own.
+/// Exit status of an error that is not the command's own.
 pub const OWN_FAILURE: i32 = 125;
-/// Exit status when the same may succeed later.
+/// Exit status if a retry may succeed later.
 pub const TRY_AGAIN: i32 = 75;
 
-/// Why there is no exit status of a command.
+/// Reason why the exit status of a command is missing.
 #[derive(Debug)]
 pub enum ClientError {
-    /// The socket ended before the command did.
+    /// The socket closed before the command ended.
     Lost,
-    /// The slave, or the master, sent what it must not.
+    /// The slave, or the master, violated the protocol.
     Violation(String),
     /// The slave's own first process failed.
     Slave(String),
-    /// The master refused; the sentence is its own.
+    /// The master refused; the text is the master's.
     Refused {
         /// Its message.
         sentence: String,
         /// The exit status it suggests: 1, 75 or 125.
         exit: i32,
     },
-    /// Something here failed: what, on what, what to do.
+    /// A local error: what failed, on what, what to do.
     Here(String),
 }
 
 impl ClientError {
-    /// The exit status that belongs to it.
+    /// The exit status for this error.
     pub fn exit_status(&self) -> i32 {
         match self {
             Self::Refused { exit: TRY_AGAIN, .. } => TRY_AGAIN,

@@ -1,4 +1,4 @@
-//! Files that go into a slave: opened and checked before anything is asked of anybody.
+//! Files that go into a slave: opened and checked before any request is sent.
 
 use super::ClientError;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
@@ -19,7 +19,7 @@ pub struct Input {
     pub file: OwnedFd,
 }
 
-/// The files that go in, in the order they were given.
+/// The input files, in the order of the command line.
 #[derive(Debug, Default)]
 pub struct Inputs {
     files: VecDeque<Input>,
@@ -30,11 +30,11 @@ fn refused(path: &Path, why: &str) -> ClientError {
 }
 
 impl Inputs {
-    /// Open `paths`.
+    /// Opens `paths`.
     ///
     /// # Errors
-    /// The first that is not a regular file (a symbolic link is none), has a name that cannot be one
-    /// in the slave, has the name of another, or is too large together with those before it.
+    /// The first path that is not a regular file (a symbolic link is not), has a name that is invalid in
+    /// the slave, has the name of another input, or exceeds the size limit together with those before it.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self, ClientError> {
         let mut inputs = Self::default();
         let mut total_bytes = 0u64;
@@ -56,12 +56,12 @@ impl Inputs {
         Ok(inputs)
     }
 
-    /// How many there are.
+    /// Number of files.
     pub fn count(&self) -> u32 {
         u32::try_from(self.files.len()).unwrap_or(u32::MAX)
     }
 
-    /// Take the first.
+    /// Removes and returns the first file.
     pub fn take_first(&mut self) -> Option<Input> {
         self.files.pop_front()
     }
@@ -72,7 +72,7 @@ fn open_one(path: &Path) -> Result<Input, ClientError> {
     let base = base.to_str().ok_or_else(|| refused(path, "its name is not UTF-8: rename it"))?;
     let name = FileName::try_from(base.to_string())
         .map_err(|fault| refused(path, &format!("{fault}: rename it")))?;
-    // Not blocking, so that a FIFO cannot hold us before we have seen that it is one.
+    // O_NONBLOCK, because opening a FIFO would block before we have checked its type.
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused() {
+    fn inputs_that_are_not_regular_files_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         std::fs::write(at("file"), "x").unwrap();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_refused() {
+    fn inputs_above_the_limit_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large");
         std::fs::File::create(&path).unwrap().set_len(INPUT_LIMIT_BYTES + 1).unwrap();

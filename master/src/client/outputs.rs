@@ -1,4 +1,4 @@
-//! Where results go. The slave says what a file is called; nothing it says leads out of here.
+//! Writes results into a directory. File names from the slave cannot lead out of it.
 
 use super::ClientError;
 use rustix::fs::{
@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// A directory that takes results.
 ///
-/// Each file is written under a temporary name, which no result can have, and renamed when it is
-/// whole, so what is broken off leaves nothing. What is built chooses the names, so nothing is ever
-/// replaced: what has the name of a result is an error, unless it is that very result.
+/// Each file is written under a temporary name, which no result can have, and atomically renamed when
+/// complete, so an interrupted transfer leaves nothing. The build chooses the names, so an existing file is
+/// never replaced: one with the name of a result is an error, unless it has the same content.
 #[derive(Debug)]
 pub struct Outputs {
     shown: PathBuf,
@@ -41,7 +41,7 @@ struct Current {
 impl Drop for Current {
     fn drop(&mut self) {
         if !self.whole {
-            // Nothing more can be done about a directory that does not let go of it.
+            // If the directory refuses to remove the file, nothing more can be done.
             let _ = unlinkat(&self.directory, &self.temporary, AtFlags::empty());
         }
     }
@@ -51,7 +51,7 @@ impl Current {
     /// Whether `name` is a regular file with the bytes of this one: the same result, sent again.
     fn is_there_already(&self, name: &str) -> bool {
         let open = |name: &str| {
-            // NONBLOCK: whatever else has that name must not make us wait.
+            // NONBLOCK: any other file type of that name must not block us.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = openat(&self.directory, name, flags, Mode::empty())?;
             let stat = fstat(&file)?;
@@ -81,10 +81,11 @@ fn same_bytes(mut one: File, mut other: File) -> io::Result<bool> {
     }
 }
 
-/// Renames, but never over what is there.
+/// Renames without replacing an existing file.
 fn rename_to_new(directory: &OwnedFd, from: &str, to: &str) -> Result<(), Errno> {
     match renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
-        // A file system that does not know the flag, as NFS: it has links, which replace nothing.
+        // Some file systems, such as NFS, do not support the flag: a hard link does not replace a file
+        // either.
         Err(Errno::INVAL) => link_to_new(directory, from, to),
         outcome => outcome,
     }
@@ -96,7 +97,7 @@ fn link_to_new(directory: &OwnedFd, from: &str, to: &str) -> Result<(), Errno> {
 }
 
 impl Outputs {
-    /// Open the directory `path`, made if its parent is there.
+    /// Opens the directory `path`, created if its parent exists.
     pub fn open(path: &Path) -> Result<Self, ClientError> {
         let refused = |what: &str, errno: Errno| {
             let remedy = "give a directory that is there, or can be made";
@@ -114,7 +115,7 @@ impl Outputs {
         Ok(Self { shown: path.to_owned(), directory, current: None, files: 0, bytes: 0 })
     }
 
-    /// Begin a result, and end it when it is empty.
+    /// Begins a result, and completes it if it is empty.
     pub fn begin(&mut self, result: OutputFile) -> Result<(), ClientError> {
         if let Some(current) = &self.current {
             let what = format!("{:?} begins within {}", result.path.as_str(), current.result.path);
@@ -126,7 +127,7 @@ impl Outputs {
         self.finish_when_whole()
     }
 
-    /// The next bytes of the result that was begun last.
+    /// The next bytes of the current result.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), ClientError> {
         let Some(current) = &mut self.current else {
             return Err(ClientError::Violation("bytes of a result that was not begun".into()));
@@ -149,7 +150,7 @@ impl Outputs {
         self.finish_when_whole()
     }
 
-    /// All results were sent: is none unfinished?
+    /// All results were sent: checks that none is unfinished.
     pub fn end(&self) -> Result<(), ClientError> {
         match &self.current {
             None => Ok(()),
@@ -176,7 +177,7 @@ impl Outputs {
         let temporary = format!(".start-build-{}-{}.part", std::process::id(), self.files);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // The owner can always read and replace it; nobody else can write it; no set-user-id.
+        // The owner can always read and replace it; no other user can write it; no set-user-id.
         let mode = Mode::from_raw_mode(result.mode & 0o755 | 0o600);
         let file = openat(&directory, &temporary, flags, mode)
             .map_err(|errno| self.failed("openat", result.path.as_str(), errno))?;
@@ -184,8 +185,7 @@ impl Outputs {
         Ok(Current { directory, temporary, file, result, left_bytes, whole: false })
     }
 
-    /// The directory that a result goes to, made where it is not there. A link that stands there,
-    /// from whomever, is not followed.
+    /// The directory of a result, created if missing. Symbolic links are never followed.
     fn directory_of(&self, result: &OutputFile) -> Result<OwnedFd, ClientError> {
         let path = result.path.as_str();
         let failed = |call, errno| self.failed(call, path, errno);
@@ -214,7 +214,7 @@ impl Outputs {
                 current.whole = true;
                 Ok(())
             }
-            // The temporary file goes with `current`.
+            // Dropping `current` removes the temporary file.
             Err(Errno::EXIST) if current.is_there_already(name) => Ok(()),
             Err(errno) => Err(self.failed("renameat2", current.result.path.as_str(), errno)),
         }

@@ -1,4 +1,4 @@
-//! Every nasty thing a slave may say about a result.
+//! Hostile names and sizes of results from a slave.
 
 use super::*;
 use slave_api::{Frame, FromSlave, ResultPath};
@@ -70,7 +70,7 @@ fn a_link_in_the_way_is_not_followed() {
         let error = outputs.begin(result(path, 0, 0o644)).unwrap_err().to_string();
         assert!(error.contains("something else of that name"), "{error}");
     }
-    // Nor where the file itself goes, not even to find the same there.
+    // Nor is the file's own link followed, not even to compare it with the same content.
     for bytes in ["x", "before"] {
         outputs.begin(result("file", bytes.len() as u64, 0o644)).unwrap();
         let error = outputs.write(bytes.as_bytes()).unwrap_err().to_string();
@@ -116,7 +116,7 @@ fn the_same_result_may_come_again() {
 }
 
 #[test]
-fn where_renames_always_replace_links_do_not() {
+fn hard_links_never_replace_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let outputs = Outputs::open(dir.path()).unwrap();
     let write = |name: &str| std::fs::write(dir.path().join(name), name).unwrap();
@@ -151,7 +151,7 @@ fn more_than_announced_is_a_violation_and_leaves_nothing() {
 }
 
 #[test]
-fn what_is_cut_off_or_out_of_order_is_a_violation() {
+fn truncated_or_reordered_results_violate_the_protocol() {
     let dir = tempfile::tempdir().unwrap();
     let mut outputs = Outputs::open(dir.path()).unwrap();
     assert!(matches!(outputs.write(b"x"), Err(ClientError::Violation(_))));
@@ -177,7 +177,7 @@ fn count_and_size_are_capped_before_anything_is_written() {
 }
 
 #[test]
-fn what_cannot_take_results_is_refused_at_once() {
+fn an_unusable_results_directory_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();

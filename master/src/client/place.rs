@@ -21,10 +21,10 @@ fn is_socket(path: &Path) -> bool {
 }
 
 impl Place {
-    /// Find out. `master` says which, where there are several.
+    /// Detects the place. `master` selects one of several.
     ///
     /// # Errors
-    /// No master is running, or several are and none was named, or the one that was named is not.
+    /// No master is running, or several are and none was named, or the named one is not.
     pub fn find(runtime: &Path, master: Option<&MasterName>) -> Result<Self, ClientError> {
         if let Some(name) = master {
             let socket = runtime.join(name.as_str()).join("users");
@@ -43,7 +43,7 @@ impl Place {
     }
 }
 
-/// The masters that take callers, sorted.
+/// Masters with a users' socket, sorted.
 fn masters(runtime: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(runtime) else { return vec![] };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -69,8 +69,8 @@ fn only(runtime: &Path, masters: &[String]) -> Result<Place, ClientError> {
     }
 }
 
-/// Name of the group that may use a socket which refused us.
-pub fn who_may(socket: &Path) -> String {
+/// Name of the group that owns a socket which refused us.
+pub fn permission_advice(socket: &Path) -> String {
     let Ok(status) = socket.metadata() else { return "ask the administrator".into() };
     if status.mode() & 0o020 == 0 {
         return "only root may use it".into();
@@ -87,7 +87,7 @@ pub fn caller_name() -> String {
     name_of(&users, uid).unwrap_or_else(|| format!("uid {uid}"))
 }
 
-/// The name of an id in the text of passwd(5) or group(5), both of which have it third.
+/// The name of an id in the text of passwd(5) or group(5); both have the id in the third field.
 fn name_of(text: &str, id: u32) -> Option<String> {
     let mut lines = text.lines().map(|line| line.split(':'));
     lines.find_map(|mut fields| {
@@ -146,9 +146,9 @@ mod tests {
         let path = dir.path().join("one/users");
         let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(&path, mode(0o660)).unwrap();
-        assert!(who_may(&path).contains("only members of group"));
+        assert!(permission_advice(&path).contains("only members of group"));
         std::fs::set_permissions(&path, mode(0o600)).unwrap();
-        assert_eq!(who_may(&path), "only root may use it");
+        assert_eq!(permission_advice(&path), "only root may use it");
         drop(socket);
     }
 }

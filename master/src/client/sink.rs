@@ -26,7 +26,7 @@ impl Sink {
     }
 }
 
-/// Bytes of the slave that are not written yet; at most one frame's.
+/// Bytes of the slave that are not written yet; at most one frame.
 #[derive(Debug, Default)]
 pub struct Pending {
     bytes: Vec<u8>,
@@ -40,7 +40,7 @@ impl Pending {
         self.sink
     }
 
-    /// The descriptor they go to.
+    /// The target descriptor.
     pub fn fd(&self) -> BorrowedFd<'static> {
         self.sink.fd()
     }
@@ -50,20 +50,20 @@ impl Pending {
         self.written == self.bytes.len()
     }
 
-    /// Forget what is not written.
+    /// Discards the unwritten bytes.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.written = 0;
     }
 
-    /// Take bytes; all before them must be written.
+    /// Takes bytes; the buffer must be empty.
     pub fn put(&mut self, bytes: &[u8], sink: Sink) {
         self.clear();
         self.bytes.extend_from_slice(bytes);
         self.sink = sink;
     }
 
-    /// Write as much as does not block: we must stay able to pass signals on.
+    /// Writes as much as does not block: we must stay able to forward signals.
     pub fn write(&mut self) -> Result<(), Errno> {
         let fd = self.sink.fd();
         let regular = fstat(fd)

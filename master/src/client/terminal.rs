@@ -10,10 +10,10 @@ use slave_api::Winsize;
 /// Size of a terminal that does not report one.
 const USUAL: Winsize = Winsize { rows: 24, cols: 80 };
 
-/// `_POSIX_VDISABLE` of Linux: the value of a control character that is switched off (termios(3)).
+/// `_POSIX_VDISABLE` of Linux: the value of a disabled control character (termios(3)).
 const DISABLED: u8 = 0;
 
-/// Whether a command gets a terminal of the slave's, and which keys go to it.
+/// Whether a command gets a terminal in the slave, and which keys go to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tty {
     /// No terminal: three pipes.
@@ -25,9 +25,9 @@ pub enum Tty {
 }
 
 impl Tty {
-    /// What a command gets unless somebody asked for something else. A shell gets a terminal if
-    /// standard input is one. Another command gets one if standard input, output and error are
-    /// terminals, and keeps `^Z` for our own shell: no shell in the slave could resume the command.
+    /// Default for a command. A shell gets a terminal if standard input is one. Another command gets one if
+    /// standard input, output and error are terminals, and keeps `^Z` for our own shell: no shell in the
+    /// slave could resume the command.
     pub fn by_default(is_shell: bool) -> Self {
         match is_shell {
             true if isatty(stdin()) => Self::AllKeys,
@@ -36,27 +36,27 @@ impl Tty {
         }
     }
 
-    /// Whether there is a terminal.
+    /// Whether the command gets a terminal.
     pub fn is_some(self) -> bool {
         self != Self::None
     }
 }
 
-/// Whether a person uses all three standard streams. A background job is not interactive: raw mode
-/// would stop it with SIGTTOU.
+/// Whether all three standard streams are a terminal and this process is in its foreground. A background
+/// job is not interactive: raw mode would stop it with SIGTTOU.
 fn is_interactive() -> bool {
     let all = isatty(stdin()) && isatty(stdout()) && isatty(stderr());
     all && tcgetpgrp(stdin()).is_ok_and(|foreground| foreground == getpgrp())
 }
 
-/// The size of our terminal, or a usual one.
+/// The size of our terminal, or a default.
 pub fn size() -> Winsize {
     let known = [stdin(), stdout()].into_iter().filter_map(|fd| tcgetwinsize(fd).ok());
     let mut known = known.filter(|size| size.ws_row > 0 && size.ws_col > 0);
     known.next().map_or(USUAL, |size| Winsize { rows: size.ws_row, cols: size.ws_col })
 }
 
-/// Raw mode of the terminal on standard input; dropped, everything is as it was.
+/// Raw mode of the terminal on standard input; restored when dropped.
 #[derive(Debug)]
 pub struct Raw {
     before: Termios,
@@ -64,7 +64,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Enter raw mode; `None` if there is no terminal for the command, or if standard input is not one.
+    /// Enters raw mode; `None` if the command gets no terminal, or if standard input is not one.
     pub fn enter(tty: Tty) -> Result<Option<Self>, Errno> {
         if !tty.is_some() || !isatty(stdin()) {
             return Ok(None);
@@ -74,7 +74,7 @@ impl Raw {
         Ok(Some(raw))
     }
 
-    /// Raw mode once more, after [`Raw::pause`].
+    /// Raw mode again, after [`Raw::pause`].
     pub fn again(&self) -> Result<(), Errno> {
         let mut attributes = self.before.clone();
         attributes.make_raw();
@@ -87,9 +87,9 @@ impl Raw {
         tcsetattr(stdin(), OptionalActions::Now, &attributes)
     }
 
-    /// The mode from before, for a while.
+    /// Restores the previous mode for a while.
     pub fn pause(&self) {
-        // The terminal may be gone; then there is no mode to restore.
+        // The terminal may be gone; then no mode needs to be restored.
         let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
     }
 }

@@ -1,4 +1,4 @@
-//! Frames between a caller and a slave, passed on as they are.
+//! Forwards frames between a caller and a slave unchanged.
 //!
 //! ```text
 //!            read one piece          whole frames only          write
@@ -6,10 +6,12 @@
 //! caller ◀─────────────────── waiting ◀──────────────── reader ◀─────── slave
 //! ```
 //!
-//! A side is read only when all that it sent before has been passed on, so each direction holds at
-//! most two frames. Only whole frames are passed on: between them a word of the master's own fits.
+//! Back-pressure: a side is read only when all its earlier bytes have been forwarded, so each direction
+//! buffers at most two frames. Only whole frames are forwarded: the master can insert its own message
+//! between them.
 //!
-//! The slave's last word is held back: whoever hears it finds the slave free again.
+//! The slave's last message is held back until the slave is free again, so that a caller who has received
+//! it can attach at once.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,33 +33,33 @@ pub struct Ends<'a> {
     pub stop: BorrowedFd<'a>,
 }
 
-/// How it ended.
+/// Reason why a relay ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
-    /// The slave's first process has ended. Its last word, a whole frame, is still to be passed on
-    /// (empty when it ended without one).
+    /// The slave's first process has ended. Its last message, a whole frame, is not forwarded yet (empty if
+    /// there was none).
     Slave { last_word: Vec<u8> },
-    /// The caller went away, or broke the protocol.
+    /// The caller disconnected or violated the protocol.
     Caller,
     /// The djinni has closed the connection that held the slave.
     Taken,
     /// The master is stopping.
     Stopped,
-    /// The slave said what is not of the protocol.
+    /// The slave violated the protocol.
     Nonsense(String),
 }
 
-/// Passes frames on until one side ends. `heard` has what the caller sent already.
+/// Forwards frames until one side ends. `heard` holds the bytes that the caller has sent already.
 ///
 /// # Errors
-/// The kernel's, of `poll(2)` and of setting the sockets up.
+/// Errors of `poll(2)` and of the socket options.
 pub fn relay(ends: &Ends<'_>, heard: FrameReader) -> io::Result<End> {
     ends.caller.set_nonblocking(true)?;
     ends.slave.set_nonblocking(true)?;
     let mut inward = Flow::new(heard);
     let mut outward = Flow::new(FrameReader::new());
     let end = pass_on(ends, &mut inward, &mut outward)?;
-    // The next message to the caller must not begin in the middle of a frame.
+    // The next message to the caller must begin at a frame boundary.
     match &end {
         End::Caller | End::Slave { .. } => Ok(end),
         End::Taken | End::Stopped | End::Nonsense(_) if outward.finish(ends.caller) => Ok(end),
@@ -90,10 +92,10 @@ fn pass_on(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result
     }
 }
 
-/// Waits until something can be done, and does it.
+/// Waits for an event and handles it.
 ///
-/// `poll(2)` tells of a hang-up though nobody asked: a slave that has ended while its caller does not
-/// read is left out until there is something to do for it; a caller that has hung up ends the relay.
+/// `poll(2)` always reports a hang-up. A slave that has ended while its caller does not read is therefore
+/// left out of the poll until it can be handled; a caller that has hung up ends the relay.
 fn turn(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result<Option<End>> {
     let mut fds = [
         PollFd::new(&ends.hold, PollFlags::IN),
@@ -112,7 +114,7 @@ fn turn(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result<Op
     }
     if !slave.is_empty() {
         outward.read(ends.slave, slave);
-        // A slave that reads no more has ended, or is about to: what it said is read to the end.
+        // A slave that has closed its input has ended or is about to: read its output to the end.
         inward.write(ends.slave);
     }
     if !caller.is_empty() {
@@ -124,7 +126,7 @@ fn turn(ends: &Ends<'_>, inward: &mut Flow, outward: &mut Flow) -> io::Result<Op
     Ok(gone.then_some(End::Caller))
 }
 
-/// What to wait for at a side that is the source of `from` and the target of `to`.
+/// Poll events for a side that is the source of `from` and the target of `to`.
 fn interest(from: &Flow, to: &Flow) -> PollFlags {
     let mut flags = PollFlags::empty();
     if from.wants_input() {
@@ -143,7 +145,7 @@ struct Flow {
     passed: usize,
     /// The source has ended.
     ended: bool,
-    /// The target takes no more.
+    /// The target has closed its input.
     broken: bool,
 }
 
@@ -160,19 +162,19 @@ impl Flow {
         !self.waiting.is_empty() && !self.broken
     }
 
-    /// Nothing is left to pass on, and nothing will come.
+    /// The buffer is empty and the source has ended.
     fn is_over(&self) -> bool {
         self.ended && (self.waiting.is_empty() || self.broken)
     }
 
-    /// Writes what waits, within the write deadline of the socket; whether that was possible.
+    /// Writes the buffer within the socket's write deadline; returns whether that succeeded.
     fn finish(&mut self, mut target: &UnixStream) -> bool {
         !self.broken
             && target.set_nonblocking(false).is_ok()
             && target.write_all(&self.waiting[self.passed..]).is_ok()
     }
 
-    /// Makes the frame that was read wait to be written, if `passes` says so.
+    /// Moves the frame that was read into the write buffer, if `passes` allows it.
     fn fill(
         &mut self,
         mut passes: impl FnMut(Frame<'_>) -> Result<bool, FrameError>,

@@ -1,4 +1,4 @@
-//! A relay between threads: a caller, a slave, and what ends it early.
+//! A relay between threads: a caller, a slave, and the events that end it early.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
@@ -62,7 +62,7 @@ fn from_slave(message: &FromSlave<'_>) -> Vec<u8> {
 fn frames_pass_both_ways_and_the_last_word_is_held_back() {
     let mut scene = scene();
     let stdin = to_slave(&ToSlave::Stdin(b"in"));
-    // Cut in the middle: only the whole frame goes on.
+    // Cut in the middle of a frame: only the whole frame is forwarded.
     scene.caller.write_all(&stdin[..3]).unwrap();
     scene.caller.write_all(&stdin[3..]).unwrap();
     let mut heard = vec![0; stdin.len()];
@@ -144,7 +144,7 @@ fn a_frame_that_has_begun_is_finished_before_the_master_speaks() {
     let mut scene = scene();
     let payload = vec![7; 60_000];
     let frame = from_slave(&FromSlave::Stdout(&payload));
-    // More than the sockets hold, so that the relay stands in the middle of a frame.
+    // More than the socket buffers hold, so that the relay stops in the middle of a frame.
     let (mut slave, many) = (scene.slave, frame.repeat(100));
     let writer = thread::spawn(move || slave.write_all(&many));
     thread::sleep(Duration::from_millis(100));
@@ -156,7 +156,7 @@ fn a_frame_that_has_begun_is_finished_before_the_master_speaks() {
     assert!(writer.join().unwrap().is_err(), "the slave's end is closed");
 }
 
-/// What one turn comes to when `caller` and `slave` are as they are and the master stops soon.
+/// Result of one turn with `caller` and `slave` in these states and a master that stops soon.
 fn one_turn(
     caller: &UnixStream,
     slave: &UnixStream,

@@ -11,7 +11,7 @@ use slave_cell::{
 
 /// Our static `mach`, which runs in any image.
 const MACH: &str = "/usr/local/bin/mach";
-/// Small files that are bound over a slave's own.
+/// Small files that are bind-mounted over a slave's own.
 const FILES: &str = "/run/bmaster/etc";
 
 const RUN: Source = Source::Tmpfs { mode: 0o755, size_bytes: 64 << 20, inodes: 16 << 10 };
@@ -20,26 +20,26 @@ const BIN: Source = Source::Tmpfs { mode: 0o755, size_bytes: 64 << 10, inodes: 8
 
 /// The part of a cell's description that does not depend on the attach.
 #[derive(Debug)]
-pub(super) struct Surroundings {
+pub(super) struct CellContext {
     mounts: Vec<Mount>,
     own_ids_first: u32,
 }
 
-impl Surroundings {
-    /// Those of a slave. An error is a sentence without its subject.
+impl CellContext {
+    /// The ids of a slave. The error text does not name its subject.
     pub(super) fn of(slave: &SlaveName) -> Result<Self, String> {
-        Ok(Surroundings { mounts: mounts(slave)?, own_ids_first: own_ids_first()? })
+        Ok(CellContext { mounts: mounts(slave)?, own_ids_first: own_ids_first()? })
     }
 
-    /// The cell of the slave as it was attached.
+    /// The cell of the attached slave.
     pub(super) fn cell(self, slave: &SlaveName, attached: &Attached) -> Result<Cell, String> {
         Ok(Cell {
             mounts: self.mounts,
             ids: Some(slice(attached, self.own_ids_first)?),
-            // The network was entered by the caller; a new one would be the slave's to change.
+            // The caller has entered the network namespace; a new one would belong to the slave.
             network: Network::Share,
             cgroup: Some(open_directory(&attached.cgroup)?),
-            // The filter that the master was started under holds here too.
+            // The master's own seccomp filter applies here too.
             filtered: false,
             stdio: Stdio::Null,
             ..Cell::new(&attached.path, slave.as_str())
@@ -47,8 +47,8 @@ impl Surroundings {
     }
 }
 
-/// Starts the cell; its first process is `bslave`, at the other end of `socket`. `meanwhile` is run
-/// while that sets itself up.
+/// Starts the cell; its first process is `bslave`, at the other end of `socket`. The caller runs
+/// `meanwhile` while the cell sets itself up.
 pub(super) fn start(
     mut cell: Cell,
     socket: OwnedFd,
@@ -68,9 +68,10 @@ fn mounts(slave: &SlaveName) -> Result<Vec<Mount>, String> {
     };
     Ok(vec![
         Mount::new(Source::Proc, "/proc", Attr::INERT),
-        // Not a new one: the network is the master's, so sysfs of it is too.
+        // Not a new sysfs: the master owns the network namespace, and so its sysfs.
         Mount::new(path("/sys"), "/sys", Attr { read_only: true, ..Attr::INERT }),
-        // Programs that make containers look here. Its files are the djinni's, so read-only takes nothing.
+        // Programs that create containers look here. The djinni owns its files, so read-only takes nothing
+        // away.
         Mount {
             make: MountPoint::Optional,
             ..Mount::new(Source::Cgroup, "/sys/fs/cgroup", Attr { read_only: true, ..Attr::INERT })
@@ -89,7 +90,7 @@ fn hosts(slave: &SlaveName) -> String {
     format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {slave}\n")
 }
 
-/// A small file of ours with this text, written when it is not there yet.
+/// A small file of ours with this text, written if it is missing.
 fn file(name: &str, text: &str) -> Result<PathBuf, String> {
     let path = Path::new(FILES).join(name);
     if !path.exists() {
@@ -100,7 +101,7 @@ fn file(name: &str, text: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// The slave's slice as this master's user namespace numbers it.
+/// The slave's slice in this master's user namespace.
 fn slice(attached: &Attached, own_first: u32) -> Result<IdMap, String> {
     let (host_first, count) = (attached.host_id_first, attached.id_count);
     match host_first.checked_sub(own_first) {
@@ -110,7 +111,7 @@ fn slice(attached: &Attached, own_first: u32) -> Result<IdMap, String> {
     }
 }
 
-/// The host id that is 0 here: what the kernel says, seen from the namespace above.
+/// The host id that is 0 here: read from the kernel, seen from the parent namespace.
 fn own_ids_first() -> Result<u32, String> {
     let path = "/proc/self/uid_map";
     let map = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;

@@ -1,4 +1,4 @@
-//! Why a slave could not be used, or not be given back.
+//! Errors of attaching, using and releasing a slave.
 
 use std::fmt;
 
@@ -11,21 +11,21 @@ use slave_cell::CellError;
 
 use super::record::holder;
 
-/// `start-build`'s exit status for a failure of its own.
+/// `start-build`'s exit status for an error of its own.
 const OWN_FAILURE: i32 = 125;
 /// Exit status for "try again later" (`EX_TEMPFAIL` of `sysexits.h`).
 const TRY_AGAIN: i32 = 75;
 
-/// Why a slave could not be used, or not be given back.
+/// Error of attaching, using or releasing a slave.
 #[derive(Debug)]
 pub enum SessionError {
-    /// The djinni will not. For a slave in use: by whom, where that is known.
+    /// The djinni has refused. For a slave in use: its holder, if known.
     Refused { refusal: Refusal, holder: Option<Box<SessionState>> },
     /// The djinni did not answer.
     Unreachable(ClientError),
-    /// The slave's first process could not be made.
+    /// The slave's first process could not be created.
     Cell(CellError),
-    /// A step here failed.
+    /// A local step failed.
     Local { slave: SlaveName, what: &'static str, cause: String },
     /// The djinni has closed the connection that held the slave.
     Taken { slave: SlaveName, cause: Box<ClientError> },
@@ -40,7 +40,7 @@ impl SessionError {
         SessionError::Refused { refusal, holder }
     }
 
-    /// A stable word for programs: the refusal's, or one for what failed here.
+    /// A stable word for programs: the refusal's, or one for the local error.
     pub fn code(&self) -> &'static str {
         match self {
             SessionError::Refused { refusal, .. } => match refusal {
@@ -60,7 +60,7 @@ impl SessionError {
         }
     }
 
-    /// The exit status of a command that ends for this: 75 when trying again later may help, else 125.
+    /// Exit status for this error: 75 if a retry later may help, else 125.
     pub fn exit_status(&self) -> i32 {
         match self {
             SessionError::Refused { refusal, .. } if refusal.is_temporary() => TRY_AGAIN,

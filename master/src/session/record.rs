@@ -1,7 +1,7 @@
-//! Users of slaves: one file per slave, for people.
+//! Records of the users of slaves: one file per slave, for people.
 //!
-//! The file is locked (`flock(2)`) as long as its writer lives, so what somebody left who was killed
-//! is told from what holds; the djinni alone decides whether a slave is free.
+//! The writer holds a lock on the file (`flock(2)`) as long as it lives. So the lock tells a live record
+//! from a stale one of a killed process. Only the djinni decides whether a slave is free.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,10 +16,10 @@ use slave_api::{COMMAND_LINE_LIMIT_CHARS, SlaveLabel, printable};
 use super::SESSIONS;
 
 const USER_LIMIT_CHARS: usize = 64;
-/// More than the longest record takes, escapes included.
+/// Above the size of the longest record, escapes included.
 const RECORD_LIMIT_BYTES: u64 = 64 << 10;
 
-/// A record that we keep; dropped, it is removed.
+/// A record that we keep; removed when dropped.
 #[derive(Debug)]
 pub(super) struct Record {
     path: PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Writes who holds `slave`, now. `None` when that cannot be written: nothing depends on it.
+    /// Writes a record of the holder of `slave`. `None` on failure: nothing depends on it.
     pub(super) fn keep(slave: &SlaveName, who: &str, command_line: &str) -> Option<Self> {
         let state = SessionState {
             slave: SlaveLabel::try_from(slave.as_str().to_owned()).ok()?,
@@ -52,12 +52,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // What stays is told from what holds by its lock.
+        // The lock tells a stale record from a live one.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Who holds `slave`, where somebody of this master does and has said so.
+/// The holder of `slave`, if it is a process of this master with a record.
 pub fn holder(slave: &SlaveName) -> Option<SessionState> {
     read(&Path::new(SESSIONS).join(slave.as_str()))
 }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_writer_left_is_nobodys() {
+    fn the_record_of_a_killed_writer_is_stale() {
         let directory = tempfile::tempdir().unwrap();
         let text = serde_json::to_vec(&state("a")).unwrap();
         std::fs::write(directory.path().join("a"), text).unwrap();

@@ -1,4 +1,4 @@
-//! A master to knock at, and a djinni that says yes.
+//! A real bmaster, clients for it, and a mock djinni that grants everything.
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -43,7 +43,7 @@ impl Master {
             let path = Source::Path(djinni.directory.path().to_owned());
             cell.mounts.push(Mount { make, ..Mount::new(path, "/run/djinni", Attr::SHOWN) });
         }
-        // The root is made by its own user, who makes mount points in it.
+        // The root belongs to its own user, who creates mount points in it.
         std::os::unix::fs::chown(&root, Some(100_000), Some(100_000)).unwrap();
         let (callers, users) = caller_channel().unwrap();
         let admin = UnixListener::bind(directory.path().join("admin")).unwrap();
@@ -56,7 +56,7 @@ impl Master {
         let running = spawn(&cell, || {
             raw::place_descriptor(&log, 2).unwrap();
             for door in &doors {
-                // A copy of itself is one that is kept over exec.
+                // A duplicate of the descriptor is inherited over exec.
                 raw::place_descriptor(door, door.as_raw_fd()).unwrap();
             }
             let [users, admin] = doors.each_ref().map(|door| door.as_raw_fd().to_string());
@@ -72,7 +72,7 @@ impl Master {
         self.user(1000)
     }
 
-    /// The connection of the user `uid`, as the supervisor passes it on.
+    /// The connection of the user `uid`, passed on as by the supervisor.
     pub fn user(&self, uid: u32) -> UnixStream {
         let (stream, theirs) = UnixStream::pair().unwrap();
         // The queue is short, and the master may still be starting.
@@ -91,12 +91,12 @@ impl Master {
         stream
     }
 
-    /// What it has logged.
+    /// Its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 
-    /// Sends it a signal, once it is ready for one.
+    /// Sends it a signal, once it can handle one.
     pub fn kill(&self, signal: Signal) {
         while !self.log().contains("ready") {
             std::thread::sleep(Duration::from_millis(5));
@@ -104,7 +104,7 @@ impl Master {
         self.running.kill(signal).unwrap();
     }
 
-    /// How it ended.
+    /// Its exit status.
     pub fn wait(&self) -> Exit {
         self.running.wait().unwrap()
     }
@@ -118,7 +118,7 @@ impl Drop for Master {
     }
 }
 
-/// Says `asked`.
+/// Sends `asked`.
 pub fn say(stream: &mut UnixStream, asked: &DoorCall) {
     let mut bytes = Vec::new();
     asked.encode(&mut bytes).unwrap();
@@ -132,7 +132,7 @@ pub fn hear(stream: &mut UnixStream) -> Option<DoorReply> {
         if let Some(frame) = reader.next_frame().unwrap() {
             return Some(DoorReply::decode(frame).unwrap());
         }
-        // One byte after the other: what follows an answer is not ours to take.
+        // Byte by byte: data after an answer is not ours to read.
         match stream.read(&mut reader.room()[..1]).unwrap() {
             0 => return None,
             count => reader.filled(count),
@@ -146,7 +146,7 @@ pub fn call(mut stream: UnixStream, asked: &DoorCall) -> Option<DoorReply> {
     hear(&mut stream)
 }
 
-/// Whether nothing more comes. What was not read on the other side ends it with a reset.
+/// Whether the connection has ended. Unread data on the other side ends it with a reset.
 pub fn heard_end(mut stream: UnixStream) -> bool {
     match stream.read(&mut [0]) {
         Ok(count) => count == 0,
@@ -154,7 +154,7 @@ pub fn heard_end(mut stream: UnixStream) -> bool {
     }
 }
 
-/// A djinni of one slave and a lease of three seconds, that says when it is rubbed.
+/// A djinni of one slave and a lease of three seconds, that reports renewals.
 pub struct Djinni {
     directory: tempfile::TempDir,
     rubs: RefCell<std::io::PipeReader>,
@@ -177,9 +177,9 @@ impl Djinni {
         self.directory.path().join("socket")
     }
 
-    /// Listens; without more nobody gets an answer.
+    /// Listens; does not answer before it serves.
     pub fn listen(&self) -> UnixListener {
-        // Nothing there before it is bound: a restarted djinni makes its socket anew.
+        // The socket is missing before it is bound: a restarted djinni creates its socket again.
         let _ = std::fs::remove_file(self.socket());
         let listener = UnixListener::bind(self.socket()).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
@@ -221,7 +221,7 @@ impl Djinni {
         }
     }
 
-    /// Waits until it was rubbed that often.
+    /// Waits for that many renewals.
     pub fn await_rubs(&self, count: usize) {
         self.rubs.borrow_mut().read_exact(&mut vec![0; count]).unwrap();
     }

@@ -1,4 +1,4 @@
-//! A door, slaves behind it, and a terminal in front of it.
+//! A mock master, slaves behind it, and a terminal in front of start-build.
 
 use crate::cell;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -60,7 +60,7 @@ impl Door {
         child.wait_with_output().unwrap()
     }
 
-    /// Take a caller and answer it.
+    /// Accepts a caller and answers it.
     pub fn answer(&self, reply: &DoorReply) -> UnixStream {
         let (mut stream, _) = self.listener.accept().unwrap();
         let mut reader = FrameReader::new();
@@ -74,7 +74,7 @@ impl Door {
         stream
     }
 
-    /// Take a caller and give it a slave.
+    /// Accepts a caller and gives it a slave.
     pub fn serve(&self) -> Running {
         let stream = self.answer(&DoorReply::Opened);
         let root = tempfile::tempdir_in(self.directory.path()).unwrap().keep();
@@ -87,7 +87,7 @@ impl Door {
     }
 }
 
-/// Read one frame, and not a byte more than came with it.
+/// Reads one frame, and no byte more.
 fn next(stream: &mut UnixStream, reader: &mut FrameReader, mut take: impl FnMut(Frame<'_>)) {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     loop {
@@ -96,14 +96,14 @@ fn next(stream: &mut UnixStream, reader: &mut FrameReader, mut take: impl FnMut(
             stream.set_read_timeout(None).unwrap();
             return;
         }
-        // Byte by byte: the caller sends its Run right behind, and that is the slave's to read.
+        // Byte by byte: the caller sends its Run frame right behind, for the slave to read.
         let count = stream.read(&mut reader.room()[..1]).unwrap();
         assert!(count > 0, "the caller went away");
         reader.filled(count);
     }
 }
 
-/// What a caller asks the slave for.
+/// Request of a caller for the slave.
 pub fn first_run(stream: &mut UnixStream) -> Run {
     let mut run = None;
     next(stream, &mut FrameReader::new(), |frame| match ToSlave::decode(frame).unwrap() {
@@ -119,7 +119,7 @@ pub fn encoded(messages: &[FromSlave<'_>]) -> Vec<u8> {
     bytes
 }
 
-/// A terminal with somebody at it.
+/// A terminal with a user.
 pub struct Terminal {
     ours: std::fs::File,
     theirs: OwnedFd,
@@ -146,7 +146,7 @@ impl Terminal {
     pub fn start(&self, door: &Door, arguments: &[&str]) -> Child {
         let end = || Stdio::from(self.theirs.try_clone().unwrap());
         let mut command = door.through(&["setsid", "--ctty", "--wait"], arguments);
-        // A process that leads no group becomes the session's leader without a fork in between.
+        // A process that is not a group leader becomes the session leader without a fork.
         command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
     }
 
@@ -154,7 +154,7 @@ impl Terminal {
         self.ours.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Read until `text` has come; what came since the last call.
+    /// Reads until `text` has come; returns the output since the last call.
     pub fn read_until(&mut self, text: &str) -> String {
         let mut bytes = [0; 1000];
         let deadline = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
@@ -170,7 +170,7 @@ impl Terminal {
         std::mem::take(&mut self.heard)
     }
 
-    /// How the terminal is set.
+    /// The terminal's settings.
     pub fn modes(&self) -> String {
         format!("{:?}", tcgetattr(&self.theirs).unwrap())
     }

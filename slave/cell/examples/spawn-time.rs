@@ -1,4 +1,4 @@
-//! How long a cell takes: from the call to its `main`, to the caller's knowing, to its being reaped.
+//! Latency of a cell: from the call to its `main`, to the return of `spawn`, to the reaped end.
 //!
 //! `cargo run --release -p slave-cell --example spawn-time -- ROOT [RUNS]` as root; ROOT is any
 //! directory with proc, sys, dev, run and tmp in it. Prints medians and 99th percentiles.
@@ -50,7 +50,7 @@ fn measure(root: &str, network: Network) -> Result<[u64; 3], Box<dyn std::error:
     Ok([u64::from_ne_bytes(first), known, reaped].map(|end| end.saturating_sub(start)))
 }
 
-/// What `start-build` gives a slave, but for what only a master has.
+/// A cell like that of `start-build`, without the parts that only a master has.
 fn cell(root: &str, network: Network) -> Cell {
     let tmpfs = Source::Tmpfs { mode: 0o1777, size_bytes: 1 << 26, inodes: 1 << 14 };
     let mounts = vec![

@@ -1,4 +1,4 @@
-//! What a cell is to look like, as data.
+//! Description of a cell as data.
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -6,39 +6,39 @@ use std::path::PathBuf;
 use rustix::mount::MountAttrFlags;
 use slave_sys::attr;
 
-/// Everything about a cell but what runs in it.
+/// All properties of a cell except the program that runs in it.
 #[derive(Debug)]
 pub struct Cell {
-    /// The directory (a mount or not) that becomes `/`; cloned with all that is mounted below it.
+    /// The directory (a mount point or not) that becomes `/`; cloned with all mounts below it.
     pub root: PathBuf,
-    /// Set on the root's own mount, not on those below it. Only ever adds restrictions.
+    /// Set on the root's own mount, not on those below it. Only adds restrictions.
     pub root_attr: Attr,
-    /// Mounted in this order.
+    /// Mounts, in this order.
     pub mounts: Vec<Mount>,
-    /// The ids of a new user namespace; `None`: the caller's user namespace is kept. The namespace
-    /// belongs to the cell's root user, who is charged for what the kernel counts per user.
+    /// Id map of a new user namespace; `None` keeps the caller's. The namespace belongs to the cell's root
+    /// user, and the kernel charges per-user resources to that user.
     pub ids: Option<IdMap>,
-    /// When all is in place, lay a user namespace with the same ids around it: from then on nobody in
-    /// the cell, root neither, can take a mount away or free it of a restriction, for what came from
-    /// another user namespace is locked (`mount_namespaces(7)`). Only with `ids: None`.
+    /// Create an outer user namespace with the same ids after setup: from then on no process in the cell,
+    /// not even root, can unmount a mount or remove a restriction, because mounts from another user
+    /// namespace are locked (`mount_namespaces(7)`). Only with `ids: None`.
     pub seal: bool,
-    /// Whose network the cell uses.
+    /// Network of the cell.
     pub network: Network,
     /// Its host name (`sethostname(2)`, at most 64 bytes).
     pub hostname: String,
-    /// The directory of the cgroup that the first process is in from its first instruction.
+    /// Directory of the cgroup of the first process, from its first instruction.
     pub cgroup: Option<OwnedFd>,
-    /// Whether its programs are refused the calls that no namespace bounds, as
-    /// [`FAMILIES`](crate::FAMILIES) and its module say. What the caller is refused, they are in any case.
+    /// Whether to install the seccomp filter that refuses calls which no namespace isolates
+    /// ([`FAMILIES`](crate::FAMILIES) and its module). Filters of the caller apply in any case.
     pub filtered: bool,
-    /// What descriptors 0, 1 and 2 are in the cell.
+    /// Descriptors 0, 1 and 2 of the cell.
     pub stdio: Stdio,
-    /// Descriptors above 2 that `main` needs. All others are closed, whatever their flags say.
+    /// Descriptors above 2 that `main` needs. All others are closed, even without close-on-exec.
     pub keep_fds: Vec<RawFd>,
 }
 
 impl Cell {
-    /// A cell on `root` that has namespaces of its own but for users and network, and no mounts.
+    /// A cell on `root` with its own namespaces except user and network, and no mounts.
     pub fn new(root: impl Into<PathBuf>, hostname: impl Into<String>) -> Self {
         Cell {
             root: root.into(),
@@ -61,93 +61,93 @@ impl Cell {
 pub struct IdMap {
     /// First id inside.
     pub inside: u32,
-    /// What that is in the caller's user namespace.
+    /// The same id in the caller's user namespace.
     pub outside: u32,
-    /// How many.
+    /// Number of ids.
     pub count: u32,
 }
 
-/// Whose network a cell uses.
+/// Network of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// The caller's.
     Share,
-    /// An empty one of its own, with only `lo`, up.
+    /// A new empty network namespace: only `lo`, up.
     New,
 }
 
-/// What descriptors 0, 1 and 2 are in the cell.
+/// Descriptors 0, 1 and 2 of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stdio {
     /// The caller's.
     Inherit,
-    /// The cell's own `/dev/null` (needs [`Source::Devices`]): no terminal of the caller crosses.
+    /// `/dev/null` of the cell (needs [`Source::Devices`]): no terminal of the caller is passed in.
     Null,
 }
 
-/// Something mounted in a cell.
+/// A mount in a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// What is mounted.
+    /// Source of the mount.
     pub source: Source,
-    /// Where: an absolute path inside, no `..`, no symbolic link in it.
+    /// Mount point: an absolute path inside, without `..` and symbolic links.
     pub at: String,
-    /// What to do when the mount point is not there.
+    /// Action if the mount point is missing.
     pub make: MountPoint,
     /// Attributes of the mount; for [`Source::Path`] of all mounts below it too.
     pub attr: Attr,
 }
 
 impl Mount {
-    /// `source` at a mount point that the root has.
+    /// `source` at a mount point that exists in the root.
     pub fn new(source: Source, at: impl Into<String>, attr: Attr) -> Self {
         Mount { source, at: at.into(), make: MountPoint::Existing, attr }
     }
 }
 
-/// What is mounted.
+/// Source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A file or directory as the caller sees it, with all that is mounted below it.
+    /// A file or directory in the caller's mount namespace, with all mounts below it.
     Path(PathBuf),
-    /// What stands at the mount point already, once more: for restrictions of a part of something.
+    /// The mount point itself, bind-mounted again: to restrict a part of a mount.
     Itself,
     /// A new tmpfs.
     Tmpfs {
         /// Mode of its top directory.
         mode: u32,
-        /// Most bytes it takes.
+        /// Size limit in bytes.
         size_bytes: u64,
-        /// Most files it takes.
+        /// Limit of files (inodes).
         inodes: u64,
     },
-    /// The cell's own processes.
+    /// procfs of the cell's pid namespace.
     Proc,
-    /// A new sysfs, read-only: wants [`Network::New`] (else EPERM: bind the caller's `/sys`).
+    /// A new sysfs, read-only: needs [`Network::New`] (else EPERM: bind the caller's `/sys`).
     Sys,
-    /// The cgroup v2 file system, of which the cell sees its own cgroup and what is below it.
+    /// The cgroup v2 file system; the cell sees its own cgroup and its descendants.
     Cgroup,
-    /// A `/dev` of its own: the harmless devices of the caller, pseudo-terminals, shm, the usual links.
+    /// A private `/dev`: harmless devices of the caller, pseudo-terminals, shm, the usual links.
     Devices,
 }
 
-/// What to do when a mount point is not there.
+/// Action if a mount point is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountPoint {
     /// Fail.
     Existing,
-    /// Go without this mount; so too where a symbolic link stands in the way.
+    /// Skip this mount, also if a symbolic link is in the way.
     Optional,
-    /// Make the directory with this mode, and those above it with 0755.
+    /// Create the directory with this mode, and missing parents with 0755.
     Directory(u32),
-    /// Make an empty file, and the directories above it with 0755.
+    /// Create an empty file, and missing parents with 0755.
     File,
 }
 
 /// Restrictions of a mount (`MOUNT_ATTR_*` of `mount_setattr(2)`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attr {
-    /// Nothing can be written.
+    /// Read-only.
     pub read_only: bool,
     /// Set-user-id bits have no effect.
     pub nosuid: bool,
@@ -158,11 +158,11 @@ pub struct Attr {
 }
 
 impl Attr {
-    /// What kernel file systems get: no set-user-id, no devices, nothing executable.
+    /// For kernel file systems: no set-user-id, no devices, no execution.
     pub const INERT: Attr = Attr { read_only: false, nosuid: true, nodev: true, noexec: true };
-    /// What a scratch directory gets: no set-user-id, no devices.
+    /// For scratch directories: no set-user-id, no devices.
     pub const SCRATCH: Attr = Attr { read_only: false, nosuid: true, nodev: true, noexec: false };
-    /// What is shown but not given: read-only, no set-user-id, no devices.
+    /// For read-only inputs: read-only, no set-user-id, no devices.
     pub const SHOWN: Attr = Attr { read_only: true, nosuid: true, nodev: true, noexec: false };
 
     pub(crate) fn bits(self) -> MountAttrFlags {

@@ -1,4 +1,4 @@
-//! The child's side: from a copy of the caller to process 1 of the cell.
+//! Child side: turns a clone of the caller into process 1 of the cell.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -17,21 +17,21 @@ use crate::{filter, mounts};
 const MS_REC: u64 = 0x4000;
 const MS_SLAVE: u64 = 0x8_0000;
 
-/// What the parent says when maps and cgroup are in order, and the child when it is ready.
+/// Message of the parent: maps and cgroup are set. Message of the child: the cell is ready.
 pub(crate) const READY: &[u8] = &[0];
-/// What the child says when it has laid a user namespace around the cell, which needs maps.
+/// Message of the child: it has created the outer user namespace, which needs maps.
 pub(crate) const SEALED: &[u8] = &[0xff];
 
-/// Whether the parent has something to do before the child of this cell may begin.
+/// Whether the child of this cell must wait for the parent before it begins.
 pub(crate) fn waits(cell: &Cell) -> bool {
     cell.ids.is_some() || cell.cgroup.is_some()
 }
 
-/// Makes the calling process, fresh from `clone3`, the first of `cell`, and tells the parent.
-/// `false`: it failed (the parent knows), or nobody listens any more; then it must end.
+/// Makes the calling process, fresh from `clone3`, process 1 of `cell`, and reports to the parent. `false`:
+/// it failed and has reported that, or the parent is gone; the child must then end.
 pub(crate) fn become_first(cell: &Cell, entry: Entry, channel: OwnedFd) -> bool {
     match set_up(cell, entry, &channel) {
-        // A parent that died before PDEATHSIG was set shows here, as EPIPE.
+        // A parent that died before PDEATHSIG was set is detected here, by EPIPE.
         Ok(()) => tell(&channel, READY),
         Err(failure) => {
             tell(&channel, &failure.encode());
@@ -53,13 +53,13 @@ fn set_up(cell: &Cell, entry: Entry, channel: &OwnedFd) -> Result<(), Failure> {
         raw::unshare(raw::ns::CGROUP).step(Step::Cgroup)?;
     }
     if cell.ids.is_none() {
-        // Without a new user namespace the copied mounts are still peers of the caller's.
+        // Without a new user namespace the copied mounts are still in the caller's peer groups.
         raw::mount("", "/", "", MS_REC | MS_SLAVE, "").step(Step::Propagation)?;
     }
-    let taken = mounts::take_sources(cell)?;
+    let taken = mounts::open_sources(cell)?;
     let root = take_root(cell)?;
     if entry == Entry::AtBirth && waits(cell) {
-        // Not earlier: the parent writes the maps meanwhile.
+        // Not earlier: the parent writes the id maps meanwhile.
         wait_for_go(channel)?;
     }
     become_root(cell)?;
@@ -84,12 +84,12 @@ fn wait_for_go(channel: &OwnedFd) -> Result<(), Failure> {
     let mut word = [0u8; 1];
     match rustix::net::recv(channel, &mut word[..], RecvFlags::empty()) {
         Ok((1, _)) => Ok(()),
-        // The parent is gone, or gave up and knows why.
+        // The parent is gone, or it gave up and knows the reason.
         _ => Err(Failure::lost()),
     }
 }
 
-/// A copy of the root and all below it, mounted on the root itself; the current directory is there.
+/// A recursive copy of the root's mounts, mounted on the root itself; it becomes the current directory.
 fn take_root(cell: &Cell) -> Result<OwnedFd, Failure> {
     let path = cell.root.to_string_lossy();
     let take = || {
@@ -108,8 +108,8 @@ fn become_root(cell: &Cell) -> Result<(), Failure> {
     let become_root = || {
         if cell.ids.is_some() {
             raw::become_id(0, 0)?;
-            // The parent's memory is in here: nobody inside may trace us. Not earlier: the parent
-            // could not have written the maps.
+            // The child's memory is a copy of the parent's: no process inside may trace it. Not earlier:
+            // the parent could not have written the maps.
             raw::set_dumpable(false)?;
         }
         raw::set_parent_death_signal(rustix::process::Signal::KILL)
@@ -117,7 +117,7 @@ fn become_root(cell: &Cell) -> Result<(), Failure> {
     become_root().step(Step::Identity)
 }
 
-/// What is left to do on the new root.
+/// Remaining steps on the new root.
 fn settle(cell: &Cell) -> Result<(), Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let hostname = cell.hostname.as_str();
@@ -138,8 +138,8 @@ fn settle(cell: &Cell) -> Result<(), Failure> {
     if cell.filtered { filter::apply().step(Step::Filter) } else { Ok(()) }
 }
 
-/// A session keyring of the cell's own. A user's keyrings are counted, and the kernel takes its time
-/// to collect those of sessions that have ended.
+/// A new session keyring for the cell. The kernel counts keyrings per user and collects those of ended
+/// sessions late.
 fn new_keyring() -> raw::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(1);
     const PAUSE: Duration = Duration::from_millis(20);
@@ -148,7 +148,7 @@ fn new_keyring() -> raw::Result<()> {
         let outcome = raw::new_session_keyring();
         let errno = outcome.as_ref().err().map(|error| error.errno());
         match errno {
-            // A kernel without keyrings has none of the caller's to keep away.
+            // A kernel without keyrings cannot leak the caller's.
             Some(Errno::NOSYS) => return Ok(()),
             Some(Errno::DQUOT) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             _ => return outcome,
@@ -156,13 +156,13 @@ fn new_keyring() -> raw::Result<()> {
     }
 }
 
-/// Where `core_pattern` is a pipe, the kernel starts the host's own program, as root of the host, for
-/// each crash, whatever the limit is, unless it is 1 (`core(5)`; `kernel/coredump.c`). To a file, a
-/// limit below one page writes nothing either. The filter keeps it so: others, 0 too, start the program.
+/// If `core_pattern` is a pipe, the kernel starts the host's core dump program, as root of the host, for
+/// each crash and at every limit except 1 (`core(5)`; `kernel/coredump.c`). If it is a file, a limit below
+/// one page suppresses the dump too. The filter keeps the limit at 1: others, 0 too, start the program.
 fn give_up_core_dumps() -> raw::Result<()> {
     const NONE: Rlimit = Rlimit { current: Some(1), maximum: Some(1) };
     match setrlimit(Resource::Core, NONE) {
-        // Somebody has given them up for us by 0, which may be raised no more.
+        // The caller has set its hard limit to 0, which cannot be raised.
         Err(Errno::PERM) => Ok(()),
         outcome => outcome.map_err(|errno| mounts::raw_error("setrlimit", "RLIMIT_CORE, 1", errno)),
     }

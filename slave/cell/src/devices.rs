@@ -1,4 +1,4 @@
-//! A `/dev` of the cell's own.
+//! The cell's private `/dev`.
 
 use std::os::fd::OwnedFd;
 
@@ -8,7 +8,7 @@ use crate::cell::Attr;
 use crate::error::{AtStep, Failure, Step};
 use crate::mounts::{make_directory, make_file, raw_error, tmpfs};
 
-/// The devices of the caller that a cell is given: none of them reaches hardware or another process.
+/// Devices of the caller that a cell gets: none gives access to hardware or to another process.
 const NAMES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Links that programs expect.
@@ -20,17 +20,17 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// What `/dev` holds beside devices is `/dev/shm`, which tests of packages fill.
+/// Size limit of `/dev`. Beside devices it holds `/dev/shm`, which tests of packages fill.
 const SIZE_BYTES: u64 = 256 << 20;
 const INODES: u64 = 16 << 10;
 
 /// Group `tty` in every distribution's `base-files` or `setup`.
 const TTY_GROUP: &str = "5";
 
-/// The caller's device nodes, as detached mounts: a user namespace may not make nodes of its own.
+/// The caller's device nodes, as detached mounts: in a user namespace device nodes cannot be created.
 pub(crate) struct Nodes(Vec<OwnedFd>);
 
-/// Takes the device nodes from the caller's `/dev`.
+/// Opens the device nodes of the caller's `/dev`.
 pub(crate) fn take_nodes() -> Result<Nodes, Failure> {
     let node = |name: &&str| {
         let path = format!("/dev/{name}");
@@ -64,7 +64,7 @@ fn pseudo_terminals() -> raw::Result<OwnedFd> {
     context.string("ptmxmode", "0666")?;
     context.string("mode", "0620")?;
     match context.string("gid", TTY_GROUP) {
-        // The group is not mapped in a user namespace of few ids: terminals then keep their owner's.
+        // A user namespace of few ids does not map the group: terminals then keep their owner's group.
         Err(error) if error.errno() == rustix::io::Errno::INVAL => {}
         result => result?,
     }

@@ -1,11 +1,11 @@
-//! Why a cell could not be made: which step, on what, the system call, what to do.
+//! Errors of cell creation: the step, its subject, the system call, what to do.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-/// A step of making a cell, in order.
+/// A step of cell creation, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Step {
@@ -13,13 +13,13 @@ pub enum Step {
     Channel = 1,
     /// `clone3`: the namespaces and the cgroup.
     Clone,
-    /// The parent moves the child into the cgroup, where it could not be born.
+    /// The parent moves the child into the cgroup, because it could not be cloned into it.
     Cgroup,
     /// The parent writes the id maps.
     IdMaps,
-    /// Close the descriptors the cell must not have.
+    /// Close the descriptors that the cell must not have.
     Descriptors,
-    /// Take the caller's mounts out of propagation.
+    /// Remove the caller's mounts from their peer groups.
     Propagation,
     /// Open the root and move it onto itself.
     Root,
@@ -27,7 +27,7 @@ pub enum Step {
     Source,
     /// Become the cell's root user, die with the parent.
     Identity,
-    /// Make a file system and put it in its place.
+    /// Create a file system and mount it.
     Mount,
     /// `pivot_root`.
     Pivot,
@@ -39,13 +39,13 @@ pub enum Step {
     Session,
     /// Descriptors 0 to 2.
     Stdio,
-    /// Give up core dumps.
+    /// Disable core dumps.
     Limits,
-    /// Filter system calls.
+    /// Install the seccomp filter.
     Filter,
-    /// Lay a user namespace around all of it.
+    /// Create an outer user namespace.
     Seal,
-    /// The child ended without a word.
+    /// The child ended without a report.
     Lost,
 }
 
@@ -101,7 +101,7 @@ impl Step {
     }
 }
 
-/// What failed in the child, before it is told to the parent.
+/// An error in the child, before it is sent to the parent.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub step: Step,
@@ -111,7 +111,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// The message of this failure on the channel: code, errno, subject, NUL, cause.
+    /// Encodes this error for the channel: code, errno, subject, NUL, cause.
     pub fn encode(&self) -> Vec<u8> {
         let mut message = vec![self.step as u8];
         message.extend(self.errno.to_le_bytes());
@@ -121,7 +121,7 @@ impl Failure {
         message
     }
 
-    /// The failure in a message; what is not one is a child that was lost.
+    /// Decodes an error message; an invalid one means that the child was lost.
     pub fn decode(message: &[u8]) -> Failure {
         let Some(([code, errno @ ..], text)) = message.split_first_chunk::<5>() else {
             return Failure::lost();
@@ -142,11 +142,11 @@ impl Failure {
     }
 }
 
-/// Says in which step a system call failed.
+/// Adds the step to a failed system call.
 pub(crate) trait AtStep<T> {
-    /// On nothing in particular.
+    /// Without a subject.
     fn step(self, step: Step) -> Result<T, Failure>;
-    /// On `subject`: a path, a name.
+    /// With `subject`: a path, a name.
     fn step_on(self, step: Step, subject: impl fmt::Display) -> Result<T, Failure>;
 }
 
@@ -165,7 +165,7 @@ impl<T> AtStep<T> for slave_sys::Result<T> {
     }
 }
 
-/// A cell that could not be made. Nothing of it is left.
+/// A cell that could not be created. Nothing of it is left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellError {
     root: PathBuf,
@@ -186,7 +186,7 @@ impl CellError {
         self.step
     }
 
-    /// What it failed on: a path, a name, or nothing.
+    /// Subject of the failed step: a path, a name, or empty.
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -200,7 +200,7 @@ impl CellError {
         (1..4096).contains(&self.errno).then(|| Errno::from_raw_os_error(self.errno))
     }
 
-    /// Whether the same cell may well be made a moment later.
+    /// Whether a retry may succeed a moment later.
     pub fn is_temporary(&self) -> bool {
         matches!(
             (self.step, self.number()),

@@ -1,4 +1,4 @@
-//! System calls that programs in a cell are refused, because no namespace bounds what they reach.
+//! seccomp filter of a cell: refuses system calls that reach what no namespace isolates.
 //!
 //! | call                              | answer         | why                                               |
 //! |-----------------------------------|----------------|---------------------------------------------------|
@@ -13,10 +13,10 @@
 //! | `RLIMIT_CORE`                     | it were done   | host's program for core dumps, 0 too, which many  |
 //! |                                   |                | programs set and some die without                 |
 //!
-//! `ENOSYS` is what a kernel without the call answers, so programs fall back. The filter is inherited
-//! for good; it takes no privilege away, and set-user-id programs work as before. The crate
-//! `seccompiler` is not used here: its filters kill every program of another architecture, which
-//! i386's are on x86-64, and it sets no-new-privileges.
+//! A kernel without the call returns `ENOSYS` too, so programs fall back. Children inherit the filter, and
+//! it cannot be removed. It takes no privilege away, and set-user-id programs work as before. The crate
+//! `seccompiler` does not fit: its filters kill every program of another architecture, such as i386 on
+//! x86-64, and it sets no-new-privileges.
 
 use slave_sys::bpf::{
     ALLOW, ARGUMENT_BYTES, AUDIT, ERRNO, FIRST_ARGUMENT, JUMP_EQUAL, JUMP_GREATER_OR_EQUAL, LOAD,
@@ -24,13 +24,12 @@ use slave_sys::bpf::{
 };
 use slave_sys::{self as raw, FilterInstruction};
 
-/// Families of sockets that a network namespace bounds and that programs use: `AF_UNIX`, `AF_INET`,
-/// `AF_NETLINK`, `AF_INET6` and, for who is root of a network of its own, `AF_PACKET`
-/// (`address_families(7)`).
+/// Socket families that a network namespace isolates and that programs use: `AF_UNIX`, `AF_INET`,
+/// `AF_NETLINK`, `AF_INET6` and, for root of a private network, `AF_PACKET` (`address_families(7)`).
 pub const FAMILIES: [(&str, u32); 5] =
     [("AF_UNIX", 1), ("AF_INET", 2), ("AF_INET6", 10), ("AF_NETLINK", 16), ("AF_PACKET", 17)];
 
-/// The numbers of one interface to the kernel, from its `unistd.h`, and its name in `linux/audit.h`.
+/// System call numbers of one ABI, from its `unistd.h`, and its name in `linux/audit.h`.
 struct Interface {
     audit: u32,
     sockets: [u32; 2],
@@ -38,7 +37,7 @@ struct Interface {
     setrlimit: u32,
     prlimit: u32,
     socketcall: Option<u32>,
-    /// Numbers from here up are of an interface of its own.
+    /// Numbers from here up belong to another ABI (x32).
     end: Option<u32>,
 }
 
@@ -95,29 +94,29 @@ const INTERFACES: [Interface; 1] = [Interface {
     end: None,
 }];
 
-/// Actions that fail.
+/// Actions that fail the call.
 const ENOSYS: u32 = ERRNO | rustix::io::Errno::NOSYS.raw_os_error().cast_unsigned();
 const EAFNOSUPPORT: u32 = ERRNO | rustix::io::Errno::AFNOSUPPORT.raw_os_error().cast_unsigned();
 
 const EPERM: u32 = ERRNO | rustix::io::Errno::PERM.raw_os_error().cast_unsigned();
-/// The call is left out and answers 0.
+/// The call is skipped and returns 0.
 const PRETENDED: u32 = ERRNO;
 
 /// `RLIMIT_CORE` of `asm-generic/resource.h`.
 const CORE: u32 = 4;
 
-/// The number of a call that a tracer has called off (`ptrace(2)`).
+/// System call number by which a tracer cancels a call (`ptrace(2)`).
 const NO_CALL: u32 = u32::MAX;
 
-/// `SYS_SOCKET` of `linux/net.h`. `SYS_SOCKETPAIR` is let pass: only `AF_UNIX` makes pairs.
+/// `SYS_SOCKET` of `linux/net.h`. `SYS_SOCKETPAIR` is allowed: only `AF_UNIX` makes pairs.
 const SYS_SOCKET: u32 = 1;
 
-/// Filters the calls of this process and of all that it will start.
+/// Installs the filter for this process and all its children.
 pub(crate) fn apply() -> raw::Result<()> {
     raw::filter_system_calls(&program())
 }
 
-/// The filter (`seccomp(2)`, `linux/bpf_common.h`): a block for each interface, each of which returns.
+/// The filter (`seccomp(2)`, `linux/bpf_common.h`): one block for each ABI, each of which returns.
 fn program() -> Vec<FilterInstruction> {
     let mut program = vec![load(AUDIT)];
     for interface in &INTERFACES {
@@ -153,7 +152,7 @@ fn block(interface: &Interface) -> Vec<FilterInstruction> {
     block
 }
 
-/// The answer to a call whose first argument is a family: the kernel looks at 32 bits of it.
+/// Verdict on a call whose first argument is a socket family: the kernel looks at 32 bits of it.
 fn socket() -> Vec<FilterInstruction> {
     let mut check = vec![load(FIRST_ARGUMENT)];
     for (_, family) in FAMILIES {
@@ -163,7 +162,7 @@ fn socket() -> Vec<FilterInstruction> {
     check
 }
 
-/// `then` where the argument that names a resource says core dumps; all else is let pass.
+/// `then` if the resource argument is `RLIMIT_CORE`; allows all other resources.
 fn when_of_core(argument: u32, then: Vec<FilterInstruction>) -> Vec<FilterInstruction> {
     let mut check = vec![load(low_half(argument))];
     check.extend(when_equal(CORE, then));
@@ -171,8 +170,8 @@ fn when_of_core(argument: u32, then: Vec<FilterInstruction>) -> Vec<FilterInstru
     check
 }
 
-/// The answer to `prlimit64(pid, RLIMIT_CORE, new, old)`. Without `new` it only asks; what it asks and
-/// sets at once we cannot answer.
+/// Verdict on `prlimit64(pid, RLIMIT_CORE, new, old)`. Without `new` the call only reads. A call that sets
+/// and reads at once gets EPERM: a filter cannot write the old value.
 fn set_core() -> Vec<FilterInstruction> {
     let mut check = when_null(2, ALLOW);
     check.extend(when_null(3, PRETENDED));
@@ -180,7 +179,7 @@ fn set_core() -> Vec<FilterInstruction> {
     check
 }
 
-/// Answers where a pointer is null; goes on elsewhere.
+/// Returns the action if a pointer is null; continues otherwise.
 fn when_null(argument: u32, action: u32) -> Vec<FilterInstruction> {
     let low = low_half(argument);
     let mut high_half = vec![load(low + 4)];
@@ -190,7 +189,7 @@ fn when_null(argument: u32, action: u32) -> Vec<FilterInstruction> {
     check
 }
 
-/// Where the lower 32 bits of an argument are, the first being 0.
+/// Offset of the lower 32 bits of an argument, the first being 0.
 fn low_half(argument: u32) -> u32 {
     FIRST_ARGUMENT + argument * ARGUMENT_BYTES
 }
@@ -207,7 +206,8 @@ fn when_equal(value: u32, then: Vec<FilterInstruction>) -> Vec<FilterInstruction
     when(JUMP_EQUAL, value, then)
 }
 
-/// `then` where what was loaded compares so; else it is jumped over. Blocks are far below 256 long.
+/// `then` if the comparison with the accumulator holds; otherwise jumps over it. Blocks are far below 256
+/// instructions.
 fn when(code: u16, value: u32, then: Vec<FilterInstruction>) -> Vec<FilterInstruction> {
     let jf = u8::try_from(then.len()).unwrap_or(u8::MAX);
     let mut jump = vec![FilterInstruction { code, jt: 0, jf, k: value }];
@@ -220,7 +220,7 @@ fn when(code: u16, value: u32, then: Vec<FilterInstruction>) -> Vec<FilterInstru
 mod tests {
     use super::*;
 
-    /// The kernel's action for a call.
+    /// The kernel's action for one call.
     fn answered(audit: u32, number: u32, argument: u32) -> u32 {
         answered_to(audit, number, [argument.into(), 0, 0, 0])
     }

@@ -1,7 +1,7 @@
-//! A cell: a process tree in namespaces of its own, on a given root.
+//! A cell: a sandboxed process tree in its own namespaces, on a given root.
 //!
-//! The host makes the master with it, the master a slave, and `mach` a build. What a cell is to look
-//! like is data ([`Cell`]); [`spawn`] makes it and runs a function in it as process 1.
+//! The host starts the master in a cell, the master a slave, and `mach` a build. [`Cell`] describes a cell
+//! as data; [`spawn`] creates it and runs a function in it as process 1.
 //!
 //! ```text
 //! parent                                child
@@ -16,15 +16,15 @@
 //!   returns Running ◀──────── report ─── main()
 //! ```
 //!
-//! The order is not free. Sources are opened before the ids change, because afterwards the caller's
-//! directories may not be searchable, and before anything is mounted, because that may hide them.
-//! The root is moved onto itself, because `pivot_root` refuses a mount that was inherited from
-//! another user namespace (it is locked, EINVAL). New file systems come after the change of ids:
-//! made by an unmapped user they are EOVERFLOW. The wish to die with the parent comes after it too,
-//! because a change of ids clears it; a parent that died before shows as a report nobody takes.
+//! The order matters. Sources are opened before the ids change, because afterwards the caller's directories
+//! may not be searchable, and before anything is mounted, because a mount may hide them. The root is moved
+//! onto itself, because `pivot_root` refuses a mount that was inherited from another user namespace (it is
+//! locked, EINVAL). New file systems are mounted after the change of ids: an unmapped user gets EOVERFLOW.
+//! The parent-death signal is also set after it, because a change of ids clears it. If the parent died
+//! before, the child's report fails with EPIPE.
 //!
-//! Architecture invariant: no path inside the new root is resolved through a symbolic link, and
-//! nothing is left when a step fails: mounts die with the child's namespace, the child is reaped.
+//! Architecture invariant: no path inside the new root is resolved through a symbolic link, and nothing is
+//! left when a step fails: mounts end with the child's namespace, the child is reaped.
 #![forbid(unsafe_code)]
 
 mod cell;

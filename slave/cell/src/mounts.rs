@@ -1,4 +1,4 @@
-//! From a [`Source`] to a mount in its place.
+//! Mounts each [`Source`] at its mount point.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -13,8 +13,8 @@ use crate::error::{AtStep, Failure, Step};
 const ENOENT: Errno = Errno::NOENT;
 const ELOOP: Errno = Errno::LOOP;
 
-/// A [`Source`] of which everything that lies in the caller's file systems is in hand.
-pub(crate) enum Taken {
+/// A [`Source`] whose files in the caller's file systems are open.
+pub(crate) enum OpenedSource {
     Tree(OwnedFd),
     Devices(Nodes),
     Tmpfs { mode: u32, size_bytes: u64, inodes: u64 },
@@ -24,29 +24,32 @@ pub(crate) enum Taken {
     Itself,
 }
 
-/// Takes what each mount of `cell` needs from the caller's file systems, in the mounts' order.
-pub(crate) fn take_sources(cell: &Cell) -> Result<Vec<Taken>, Failure> {
+/// Opens, for each mount of `cell` in order, the source in the caller's file systems.
+pub(crate) fn open_sources(cell: &Cell) -> Result<Vec<OpenedSource>, Failure> {
     cell.mounts.iter().map(take).collect()
 }
 
-fn take(mount: &Mount) -> Result<Taken, Failure> {
+fn take(mount: &Mount) -> Result<OpenedSource, Failure> {
     Ok(match mount.source {
         Source::Path(ref path) => {
             let text = path.to_string_lossy();
             let tree = raw::open_tree(raw::cwd(), path, true).step_on(Step::Source, &text)?;
             restrict(&tree, true, mount.attr).step_on(Step::Source, &text)?;
-            Taken::Tree(tree)
+            OpenedSource::Tree(tree)
         }
-        Source::Devices => Taken::Devices(devices::take_nodes()?),
-        Source::Tmpfs { mode, size_bytes, inodes } => Taken::Tmpfs { mode, size_bytes, inodes },
-        Source::Proc => Taken::Proc,
-        Source::Sys => Taken::Sys,
-        Source::Cgroup => Taken::Cgroup,
-        Source::Itself => Taken::Itself,
+        Source::Devices => OpenedSource::Devices(devices::take_nodes()?),
+        Source::Tmpfs { mode, size_bytes, inodes } => {
+            OpenedSource::Tmpfs { mode, size_bytes, inodes }
+        }
+        Source::Proc => OpenedSource::Proc,
+        Source::Sys => OpenedSource::Sys,
+        Source::Cgroup => OpenedSource::Cgroup,
+        Source::Itself => OpenedSource::Itself,
     })
 }
 
-/// Adds the restrictions of `attr` to a detached tree. None is no call: an inherited mount is locked.
+/// Adds the restrictions of `attr` to a detached tree. Makes no call without restrictions: an inherited
+/// mount is locked.
 pub(crate) fn restrict(tree: &OwnedFd, recursive: bool, attr: Attr) -> raw::Result<()> {
     match attr.bits() {
         raw::attr::NONE => Ok(()),
@@ -54,12 +57,12 @@ pub(crate) fn restrict(tree: &OwnedFd, recursive: bool, attr: Attr) -> raw::Resu
     }
 }
 
-/// Mounts what was `taken` for `mount` below `root`.
-pub(crate) fn place(root: &OwnedFd, mount: &Mount, taken: Taken) -> Result<(), Failure> {
+/// Mounts the opened source of `mount` below `root`.
+pub(crate) fn place(root: &OwnedFd, mount: &Mount, taken: OpenedSource) -> Result<(), Failure> {
     attach(root, mount, taken).step_on(Step::Mount, &mount.at)
 }
 
-fn attach(root: &OwnedFd, mount: &Mount, taken: Taken) -> raw::Result<()> {
+fn attach(root: &OwnedFd, mount: &Mount, taken: OpenedSource) -> raw::Result<()> {
     let point = match (mount_point(root, mount), mount.make) {
         (Err(error), MountPoint::Optional) if matches!(error.errno(), ENOENT | ELOOP) => {
             return Ok(());
@@ -69,16 +72,18 @@ fn attach(root: &OwnedFd, mount: &Mount, taken: Taken) -> raw::Result<()> {
     let attr = mount.attr;
     let attach = |tree: OwnedFd| raw::move_mount(tree, &point, "");
     match taken {
-        Taken::Tree(tree) => attach(tree),
-        Taken::Devices(nodes) => devices::place(&point, attr, nodes),
-        Taken::Tmpfs { mode, size_bytes, inodes } => attach(tmpfs(mode, size_bytes, inodes, attr)?),
-        Taken::Proc => attach(raw::FsContext::open("proc")?.mount(attr.bits())?),
-        Taken::Sys => {
+        OpenedSource::Tree(tree) => attach(tree),
+        OpenedSource::Devices(nodes) => devices::place(&point, attr, nodes),
+        OpenedSource::Tmpfs { mode, size_bytes, inodes } => {
+            attach(tmpfs(mode, size_bytes, inodes, attr)?)
+        }
+        OpenedSource::Proc => attach(raw::FsContext::open("proc")?.mount(attr.bits())?),
+        OpenedSource::Sys => {
             let attr = Attr { read_only: true, ..attr };
             attach(raw::FsContext::open("sysfs")?.mount(attr.bits())?)
         }
-        Taken::Cgroup => attach(raw::FsContext::open("cgroup2")?.mount(attr.bits())?),
-        Taken::Itself => {
+        OpenedSource::Cgroup => attach(raw::FsContext::open("cgroup2")?.mount(attr.bits())?),
+        OpenedSource::Itself => {
             let tree = raw::open_tree(&point, "", true)?;
             restrict(&tree, true, attr)?;
             attach(tree)
@@ -95,7 +100,7 @@ pub(crate) fn tmpfs(mode: u32, size_bytes: u64, inodes: u64, attr: Attr) -> raw:
     context.mount(attr.bits())
 }
 
-/// The mount point of `mount`, made if need be.
+/// The mount point of `mount`, created if the mount asks for that.
 fn mount_point(root: &OwnedFd, mount: &Mount) -> raw::Result<OwnedFd> {
     let path = mount.at.trim_matches('/');
     match mount.make {
@@ -106,7 +111,7 @@ fn mount_point(root: &OwnedFd, mount: &Mount) -> raw::Result<OwnedFd> {
     }
 }
 
-/// `false` where nothing has that name; an error of any other kind is met again by whoever resolves it.
+/// `false` if the name does not exist; the caller's own lookup meets any other error again.
 fn is_there(root: &OwnedFd, path: &str) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let found = rustix::fs::openat2(root, path, flags, Mode::empty(), raw::resolve::STRICT);
@@ -126,7 +131,7 @@ fn make_point(root: &OwnedFd, path: &str, make: MountPoint) -> raw::Result<Owned
     resolve(&above, name)
 }
 
-/// The directory `path` below `root`, made with those above it if need be.
+/// The directory `path` below `root`, created with its parents if missing.
 fn directory(root: &OwnedFd, path: &str) -> raw::Result<OwnedFd> {
     match is_there(root, path) {
         true => resolve(root, path),
@@ -138,13 +143,13 @@ fn resolve(dir: &OwnedFd, path: &str) -> raw::Result<OwnedFd> {
     raw::openat2(dir, path, OFlags::PATH, raw::resolve::STRICT)
 }
 
-/// Makes a directory whose mode is `mode` whatever the umask says.
+/// Creates a directory with mode `mode`, independent of the umask.
 pub(crate) fn make_directory(dir: impl AsFd, name: &str, mode: u32) -> raw::Result<()> {
     rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(mode))
         .map_err(|errno| raw_error("mkdirat", name, errno))
 }
 
-/// Makes an empty file to mount something over. `mknod` of a regular file needs no privilege, and no
+/// Creates an empty file as a mount point. `mknod` of a regular file needs no privilege and opens no
 /// descriptor (`mknod(2)`).
 pub(crate) fn make_file(dir: impl AsFd, name: &str) -> raw::Result<()> {
     let mode = Mode::from_raw_mode(0o644);
@@ -152,7 +157,7 @@ pub(crate) fn make_file(dir: impl AsFd, name: &str) -> raw::Result<()> {
         .map_err(|errno| raw_error("mknodat", name, errno))
 }
 
-/// An error of `rustix` in the words of `raw`.
+/// Converts an error of `rustix` into one of `raw`.
 pub(crate) fn raw_error(call: &'static str, on: &str, errno: Errno) -> raw::Error {
     raw::Error::new(call, format!("{on:?}"), errno)
 }

@@ -1,4 +1,4 @@
-//! A cell that runs, and how it ended.
+//! A running cell and its exit status.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -8,7 +8,7 @@ use slave_sys as raw;
 
 use crate::mounts::raw_error;
 
-/// How a cell's first process ended.
+/// Exit status of a cell's first process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// It returned or exited with this status, 0 to 255.
@@ -27,7 +27,7 @@ impl Exit {
     }
 }
 
-/// A cell that runs.
+/// A running cell.
 #[derive(Debug)]
 pub struct Running {
     pid: i32,
@@ -39,15 +39,15 @@ impl Running {
         Running { pid, pidfd }
     }
 
-    /// The first process, as the caller's pid namespace numbers it.
+    /// Process id of the first process in the caller's pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Waits for the first process to end and reaps it; with it all of the cell has ended.
+    /// Waits for the first process to end and reaps it; the kernel has then killed the whole cell.
     ///
     /// # Errors
-    /// ECHILD when it was reaped before.
+    /// ECHILD if it was reaped before.
     pub fn wait(&self) -> raw::Result<Exit> {
         let id = WaitId::PidFd(self.pidfd.as_fd());
         let status = rustix::io::retry_on_intr(|| {

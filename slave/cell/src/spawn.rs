@@ -1,4 +1,4 @@
-//! The parent's side: make the child, map its ids, hear how it went.
+//! Parent side: clones the child, writes its id maps, receives its report.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,14 +18,14 @@ use crate::running::{Exit, Running};
 
 /// Status of a cell whose `main` panicked, as of any Rust program that does.
 const PANICKED: i32 = 101;
-/// Longest report a child can make; one that is longer arrives cut.
+/// Longest report of a child in bytes; a longer one is truncated.
 const REPORT_LIMIT_BYTES: usize = 4096;
 
-/// Makes `cell` and runs `main` in it as process 1; what it returns is the exit status.
+/// Creates `cell` and runs `main` in it as process 1; the return value of `main` is the exit status.
 ///
-/// `main` sees the cell's root, has what it owns (name its descriptors in [`Cell::keep_fds`]) and
+/// `main` sees the cell's root, keeps the descriptors that it owns (name them in [`Cell::keep_fds`]) and
 /// inherits the signal mask. The caller must have one thread, and `/proc` of its own pid namespace.
-/// Dropping the result does not end the cell; the caller's end does.
+/// Dropping the result does not end the cell; the end of the caller does.
 ///
 /// # Errors
 /// The step that failed; the child is reaped and nothing of the cell is left.
@@ -36,8 +36,8 @@ where
     spawn_while(cell, main, || ())
 }
 
-/// The same; `meanwhile` is run in the caller while the child sets the cell up, at most once, whether
-/// or not that then fails.
+/// The same as [`spawn`]; the caller runs `meanwhile` while the child sets up the cell, at most once, even
+/// if the setup then fails.
 ///
 /// # Errors
 /// As [`spawn`].
@@ -60,7 +60,7 @@ fn try_spawn<F: FnOnce() -> i32>(
     let mut main = Some(main);
     match attempt(cell, Entry::AtBirth, &mut main, meanwhile) {
         Err(Ending { failure, killed: true }) if cell.cgroup.is_some() => {
-            // `main` is the child's, which had a copy of it.
+            // The child has run its copy of `main`; ours is not used.
             let moved = attempt(cell, Entry::Moved, &mut main, meanwhile);
             moved.map_err(|ending| match ending.killed {
                 true => failure,
@@ -71,20 +71,20 @@ fn try_spawn<F: FnOnce() -> i32>(
     }
 }
 
-/// How a cell's first process comes into its cgroup.
+/// How a cell's first process enters its cgroup.
 ///
-/// Being born there takes the kernel no time, but where the caller's cgroup was killed more or less
-/// often than that cgroup (`cgroup.kill`), kernels since 6.14 take the birth for one that a kill has
-/// raced with, and kill the child, each time. Moving it takes a grace period of RCU, some
-/// milliseconds, and works always.
+/// Cloning into the cgroup (`CLONE_INTO_CGROUP`) costs nothing. But if `cgroup.kill` was used on the
+/// caller's cgroup and on that cgroup a different number of times, kernels since 6.14 take the clone for a
+/// race with a kill and kill the child, each time. Moving the child takes an RCU grace period, some
+/// milliseconds, and always works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     AtBirth,
-    /// Its cgroup namespace is made after the move: the cgroup of that moment is its top.
+    /// Create the cgroup namespace after the move: its root is the cgroup of that moment.
     Moved,
 }
 
-/// A cell that could not be made, and whether something killed it before it had said a word.
+/// A cell that could not be created, and whether the child was killed before it sent a message.
 struct Ending {
     failure: Failure,
     killed: bool,
@@ -104,7 +104,7 @@ fn attempt<F: FnOnce() -> i32>(
 ) -> Result<Running, Ending> {
     let (ours, theirs) = channel().step(Step::Channel)?;
     match clone(cell, entry)? {
-        // No owner but what `main` owns is ever dropped in the child: its numbers are closed there.
+        // The child drops only owners of descriptors that `main` owns: it closes all others by number.
         Cloned::Child => raw::exit_now(run(cell, entry, theirs, main)),
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
@@ -117,8 +117,8 @@ fn attempt<F: FnOnce() -> i32>(
     }
 }
 
-/// Clones the child. Its user namespace is made by the user that is root in it, so that what the
-/// kernel counts per user is counted for that user and not for the caller, who may be the host's root.
+/// Clones the child. The cell's root user creates the user namespace, so that the kernel charges per-user
+/// resources to that user and not to the caller, who may be root of the host.
 fn clone(cell: &Cell, entry: Entry) -> Result<Cloned, Failure> {
     let cgroup = match entry {
         Entry::AtBirth => cell.cgroup.as_ref().map(AsFd::as_fd),
@@ -129,15 +129,15 @@ fn clone(cell: &Cell, entry: Entry) -> Result<Cloned, Failure> {
     };
     let caller = raw::assume_user(ids.outside).step_on(Step::IdMaps, describe(ids))?;
     match raw::clone3(namespaces(cell, entry), cgroup) {
-        // It becomes its own root later, and the caller never again.
+        // The child becomes its own root later and never the caller again.
         Ok(Cloned::Child) => Ok(Cloned::Child),
         cloned => caller.resume().and(cloned).step(Step::Clone),
     }
 }
 
-/// Reaps a child that failed. One that says nothing and closes its channel is ending by itself, and so
-/// may be one whose maps cannot be written: those of a process without memory belong to the host's
-/// root (`task_dump_owner` in `fs/proc/base.c`). Others are killed.
+/// Reaps a child that failed, and kills it first if it does not end by itself. A child that closes its
+/// channel without a report is ending. So may be a child whose maps cannot be written: the maps of a
+/// process without memory belong to the host's root (`task_dump_owner` in `fs/proc/base.c`).
 fn end(running: Running, failure: Failure) -> Ending {
     const SECOND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
     const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -151,7 +151,7 @@ fn end(running: Running, failure: Failure) -> Ending {
         matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&patience))), Ok(1))
     });
     if !ends {
-        // It can fail only because the child has ended already.
+        // This fails only if the child has ended already.
         let _ = running.kill(Signal::KILL);
     }
     let killed = running.wait() == Ok(Exit::Signal(Signal::KILL.as_raw())) && ends;
@@ -174,7 +174,7 @@ fn namespaces(cell: &Cell, entry: Entry) -> u64 {
         | if cell.network == Network::New { ns::NETWORK } else { 0 }
 }
 
-/// The child's whole life. A panic must not unwind into the caller's copy of the stack.
+/// Entry point of the child. A panic must not unwind into the caller's copy of the stack.
 fn run<F: FnOnce() -> i32>(
     cell: &Cell,
     entry: Entry,
@@ -200,11 +200,11 @@ fn see_through(
     }
     if let Some(ids) = cell.ids {
         let written = write_maps(running.pid(), ids).step_on(Step::IdMaps, describe(ids));
-        // A child that has failed meanwhile knows better why it has none.
+        // If the child has failed meanwhile, its own report gives the better reason.
         written.map_err(|failure| reported(channel).unwrap_or(failure))?;
     }
     if child::waits(cell) {
-        // A child that is dead already shows as a missing report.
+        // A dead child is detected later, by its missing report.
         let _ = rustix::net::send(channel, READY, SendFlags::NOSIGNAL);
     }
     meanwhile();
@@ -222,8 +222,8 @@ fn see_through(
     }
 }
 
-/// Receives a report. A child that failed before it had read our word resets the channel, which is told
-/// once and first; its report comes after (`unix(7)`).
+/// Receives a report. A child that failed before it read our message resets the channel. The kernel reports
+/// the reset once and first; the child's report follows (`unix(7)`).
 fn hear(channel: &OwnedFd, report: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
     loop {
         match rustix::net::recv(channel, &mut *report, flags) {
@@ -234,7 +234,7 @@ fn hear(channel: &OwnedFd, report: &mut [u8], flags: RecvFlags) -> Result<usize,
     }
 }
 
-/// What a child has said of its failure, if it has failed already.
+/// The child's error report, if it has sent one already.
 fn reported(channel: &OwnedFd) -> Option<Failure> {
     let mut report = [0u8; REPORT_LIMIT_BYTES];
     match hear(channel, &mut report, RecvFlags::DONTWAIT) {
@@ -243,7 +243,7 @@ fn reported(channel: &OwnedFd) -> Option<Failure> {
     }
 }
 
-/// Puts a process into a cgroup, given as its directory (`cgroups(7)`).
+/// Moves a process into a cgroup, given as its directory (`cgroups(7)`).
 fn move_into(cgroup: &OwnedFd, pid: i32) -> raw::Result<()> {
     let procs = raw::openat2(cgroup, "cgroup.procs", OFlags::WRONLY, raw::resolve::STRICT)?;
     rustix::io::write(&procs, pid.to_string().as_bytes())
@@ -251,7 +251,7 @@ fn move_into(cgroup: &OwnedFd, pid: i32) -> raw::Result<()> {
         .map_err(|errno| raw_error("write", &format!("cgroup.procs, {pid}"), errno))
 }
 
-/// Maps each id that the caller has to itself.
+/// Identity id maps: each id of the caller maps to itself.
 fn write_same_maps(pid: i32) -> raw::Result<()> {
     for map in ["uid_map", "gid_map"] {
         let ours = std::fs::read_to_string(format!("/proc/self/{map}"))

@@ -1,4 +1,4 @@
-//! What a cell cannot reach though it is in no namespace, and who is charged for what it holds.
+//! Resources outside all namespaces: the cell cannot reach them, or its user is charged for them.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slave_cell::*;
 use slave_sys as raw;
 
-/// Kernels answer this for a family that they lack.
+/// Kernels return this for a family that they lack.
 const EAFNOSUPPORT: i32 = Errno::AFNOSUPPORT.raw_os_error();
 const ENOSYS: i32 = Errno::NOSYS.raw_os_error();
 const SOCK_STREAM: u32 = 1;
@@ -43,10 +43,10 @@ fn userns_sockets_are_of_families_that_a_network_namespace_bounds() {
     });
 }
 
-/// A program of one system call: an executable file whose status is the call's errno, or 0.
+/// A program of one system call: an executable file; its exit status is the call's errno, or 0.
 #[cfg(target_arch = "x86_64")]
 struct Call {
-    /// Of 32 bits, as i386 has it.
+    /// A 32-bit program with the i386 ABI.
     compat: bool,
     number: u32,
     arguments: [u32; 3],
@@ -54,7 +54,7 @@ struct Call {
 
 #[cfg(target_arch = "x86_64")]
 impl Call {
-    /// Where the kernel loads the file.
+    /// Load address of the file.
     const BASE: u32 = 0x40_0000;
 
     fn native(number: u32, arguments: [u32; 3]) -> Self {
@@ -77,7 +77,8 @@ impl Call {
         let (enter, exit, first) =
             if self.compat { ([0xcd, 0x80], 1, 0xc3) } else { ([0x0f, 0x05], 60, 0xc7) };
         code.extend(enter);
-        // What is not negative is 0: test eax,eax; js 1f; xor eax,eax; 1: neg eax; mov FIRST,eax.
+        // A result that is not negative becomes 0: test eax,eax; js 1f; xor eax,eax; 1: neg eax; mov
+        // FIRST,eax.
         code.extend([0x85, 0xc0, 0x78, 0x02, 0x31, 0xc0, 0xf7, 0xd8, 0x89, first]);
         code.push(0xb8);
         code.extend(u32::to_le_bytes(exit));
@@ -123,7 +124,7 @@ impl Call {
 
     const DATA: u32 = 1024;
 
-    /// Runs it; its errno.
+    /// Runs the program and returns its errno.
     fn made(&self) -> i32 {
         let path = Path::new("/share/call");
         fs::write(path, self.file()).unwrap();
@@ -171,7 +172,7 @@ fn userns_a_cell_gains_and_loses_nothing_by_its_filter() {
             let lines = status.lines().filter(|line| {
                 ["NoNewPrivs:", "Seccomp:", "CapEff:"].iter().any(|name| line.starts_with(name))
             });
-            // Less than 1 is not less: 0 lets a crash start the host's program.
+            // 0 is not a lower limit than 1: it lets a crash start the host's program.
             for limit in [Some(0), None] {
                 setrlimit(Resource::Core, Rlimit { current: limit, maximum: limit }).unwrap();
             }
@@ -190,9 +191,9 @@ fn userns_a_cell_gains_and_loses_nothing_by_its_filter() {
     });
 }
 
-/// Whether `user`, who has no capability, has them in the user namespace of process `pid`.
+/// Whether `user`, who has no capability, has capabilities in the user namespace of process `pid`.
 fn owns(user: u32, pid: i32) -> bool {
-    // Opening is another matter: the process in it is not dumpable.
+    // Opening its files is not possible: the process in it is not dumpable.
     let namespace = raw::openat2(
         raw::cwd(),
         format!("/proc/{pid}/ns/user"),
@@ -238,7 +239,7 @@ fn userns_a_cells_user_namespace_belongs_to_its_own_root_user() {
     });
 }
 
-/// A process that has used up its user's keyrings. It gives them back after `patience`.
+/// A process that has used up its user's keyring quota. It releases the keyrings after `patience`.
 fn hoard_keyrings(patience: Duration) -> i32 {
     let (mut reader, writer) = std::io::pipe().unwrap();
     if let raw::Cloned::Parent { pid, .. } = raw::fork().unwrap() {
@@ -246,7 +247,7 @@ fn hoard_keyrings(patience: Duration) -> i32 {
         return pid;
     }
     let (mut holders, mut refusals) = (Vec::new(), 0);
-    // Refused several times: the kernel has collected what others had left.
+    // Refused several times: the kernel has collected the keyrings that others had left.
     while refusals < 4 {
         let (mut told, tell) = std::io::pipe().unwrap();
         match raw::fork().unwrap() {
@@ -284,7 +285,7 @@ fn userns_keyrings_that_are_used_up_are_waited_for_a_second_and_then_try_again_i
         "userns_keyrings_that_are_used_up_are_waited_for_a_second_and_then_try_again_is_said";
     alone(name, |dir| {
         let mut cell = usual(dir);
-        // A user that no other test has, of whom there may be several at a time.
+        // A user that no other test has; several instances may run at a time.
         let IdMap { inside, outside, count } = ids();
         cell.ids = Some(IdMap { inside, outside: outside + count / 2, count: count - count / 2 });
         let said = observe(&mut cell, || {

@@ -1,4 +1,4 @@
-//! What a cell is like, and what makes it fail. How these tests run: `common`.
+//! Properties of a cell, and its errors. `common` describes how these tests run.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -153,7 +153,7 @@ fn userns_a_path_is_shown_read_only_at_a_mount_point_that_is_made() {
 #[test]
 fn userns_a_cell_within_a_cell_needs_no_ids_of_its_own() {
     alone("userns_a_cell_within_a_cell_needs_no_ids_of_its_own", |dir| {
-        // What mach does: every mount that it sees is locked, and it is a guest of its slave's ids.
+        // As for mach: every mount that it sees is locked, and its ids are those of its slave.
         let said = observe(&mut usual(dir), || {
             fs::create_dir_all("/tmp/inner/proc").unwrap();
             fs::create_dir_all("/tmp/inner/dev").unwrap();
@@ -209,7 +209,7 @@ fn userns_an_optional_mount_is_left_out_where_its_point_is_missing_or_a_link() {
     });
 }
 
-/// The error of a usual cell that `spoil` spoilt.
+/// The error of a usual cell that `spoil` has broken.
 fn refused(dir: &Path, name: &str, spoil: impl FnOnce(&mut Cell)) -> CellError {
     let dir = dir.join(name);
     fs::create_dir(&dir).unwrap();
@@ -218,7 +218,7 @@ fn refused(dir: &Path, name: &str, spoil: impl FnOnce(&mut Cell)) -> CellError {
     spawn(&cell, || 0).unwrap_err()
 }
 
-/// Each case: what was spoilt, the step and errno that the error must name, the error.
+/// Each case: the broken part, the step and errno that the error must name, the error.
 fn each_names_its_step(cases: Vec<(&str, Step, &str, CellError)>) {
     for (what, step, errno, error) in cases {
         assert_eq!(error.step(), step, "{what}: {error}");
@@ -351,7 +351,7 @@ fn userns_a_cell_dies_with_its_parent() {
     });
 }
 
-/// A parent whose cell holds `end` for ever, once it has said that it is there.
+/// A parent whose cell keeps `end` open for ever, once it has reported that it runs.
 fn hold(mut cell: Cell, end: OwnedFd) -> ! {
     cell.keep_fds = vec![end.as_raw_fd()];
     let writer = end.try_clone().unwrap();

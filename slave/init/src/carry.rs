@@ -1,4 +1,4 @@
-//! While the command runs: bytes, signals and sizes, each to where it belongs.
+//! Event loop while the command runs: forwards bytes, signals and window sizes.
 
 use crate::command::{Command, resize};
 use crate::fault::Fault;
@@ -11,10 +11,10 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 
 const SIGCHLD: i32 = 17;
-/// What a terminal takes for the end of its input (`VEOF`, termios(3)).
+/// End-of-file character of a terminal (`VEOF`, termios(3)).
 const END_OF_TRANSMISSION: u8 = 4;
 
-/// What may wake us.
+/// Event sources of the loop.
 #[derive(Clone, Copy)]
 enum Source {
     Socket,
@@ -24,12 +24,12 @@ enum Source {
     Stderr,
 }
 
-/// Standard input that was sent ahead of what the command has read.
+/// Standard input that has arrived before the command could read it.
 #[derive(Default)]
-struct Ahead {
+struct PendingInput {
     bytes: VecDeque<u8>,
     ends: bool,
-    /// What went on to the command and is not acknowledged yet.
+    /// Bytes written to the command and not acknowledged yet.
     taken_bytes: usize,
 }
 
@@ -37,18 +37,18 @@ struct Carrier<'a> {
     link: &'a mut Link,
     command: &'a mut Command,
     children: OwnedFd,
-    ahead: Ahead,
+    pending: PendingInput,
 }
 
-/// Carry until the command's process has ended; gives its exit status, 128+N after signal N.
+/// Forwards until the command's process has ended; returns its exit status, 128+N after signal N.
 pub fn carry(link: &mut Link, command: &mut Command) -> Result<u8, Fault> {
     let children = slave_sys::signal_descriptor(&[SIGCHLD])?;
-    let mut carrier = Carrier { link, command, children, ahead: Ahead::default() };
-    carrier.command.wires.stdin.iter().for_each(never_wait);
-    // What came in one piece with the command itself will not wake us again.
+    let mut carrier = Carrier { link, command, children, pending: PendingInput::default() };
+    carrier.command.streams.stdin.iter().for_each(never_wait);
+    // Frames that arrived together with the `Run` frame are buffered and cause no further event.
     carrier.obey()?;
     carrier.acknowledge()?;
-    // It may have ended before there was a descriptor to hear of it.
+    // The command may have ended before the SIGCHLD descriptor existed.
     let mut ended = carrier.reap()?;
     loop {
         if let Some(status) = ended {
@@ -64,16 +64,16 @@ fn never_wait(fd: &OwnedFd) {
     }
 }
 
-/// To the whole group, as a terminal does it: a shell may wait for its child to react.
+/// To the whole process group, as a terminal does: a shell may wait for its child to react.
 fn send_signal(pid: i32, number: i32) {
     if slave_sys::kill(-pid, number).is_err() {
-        // The child has not made its group yet; it has ended at worst, and then this is nothing.
+        // The child has not created its process group yet, or it has ended and this has no effect.
         let _ = slave_sys::kill(pid, number);
     }
 }
 
 impl Carrier<'_> {
-    /// Wait, then handle each source that is ready. Gives the status when the command has ended.
+    /// Waits, then handles each ready source. Returns the status when the command has ended.
     fn turn(&mut self) -> Result<Option<u8>, Fault> {
         let mut ended = None;
         for source in self.wait()? {
@@ -95,7 +95,7 @@ impl Carrier<'_> {
 
     /// The sources that are ready, in the order they are to be handled.
     fn wait(&self) -> Result<Vec<Source>, Fault> {
-        let wires = &self.command.wires;
+        let streams = &self.command.streams;
         let idle = self.link.is_idle();
         let socket = if idle { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
         let mut sources = Vec::with_capacity(5);
@@ -106,14 +106,14 @@ impl Carrier<'_> {
         };
         add(Source::Socket, self.link.as_fd(), socket);
         add(Source::Children, self.children.as_fd(), PollFlags::IN);
-        if let (Some(fd), false) = (&wires.stdin, self.ahead.bytes.is_empty()) {
+        if let (Some(fd), false) = (&streams.stdin, self.pending.bytes.is_empty()) {
             add(Source::Stdin, fd.as_fd(), PollFlags::OUT);
         }
-        // While the socket is full, output stays in the pipes, and the command feels it.
-        if let (Some(fd), true) = (&wires.stdout, idle) {
+        // Back-pressure: while the socket is full, output stays in the pipes, and the command blocks.
+        if let (Some(fd), true) = (&streams.stdout, idle) {
             add(Source::Stdout, fd.as_fd(), PollFlags::IN);
         }
-        if let (Some(fd), true) = (&wires.stderr, idle) {
+        if let (Some(fd), true) = (&streams.stderr, idle) {
             add(Source::Stderr, fd.as_fd(), PollFlags::IN);
         }
         match poll(&mut fds, None) {
@@ -126,18 +126,18 @@ impl Carrier<'_> {
         Ok(sources.iter().zip(&fds).filter_map(ready).collect())
     }
 
-    /// Follow every message that has arrived.
+    /// Handles every message that has arrived.
     fn obey(&mut self) -> Result<(), Fault> {
-        let (ahead, command) = (&mut self.ahead, &mut *self.command);
+        let (pending, command) = (&mut self.pending, &mut *self.command);
         while let Some(frame) = self.link.next_frame()? {
             match ToSlave::decode(frame)? {
-                ToSlave::Stdin(bytes) if command.wires.stdin.is_some() => ahead.put(bytes)?,
-                // The command does not read any more. Without an acknowledgement the caller stops
-                // after a window of bytes that nobody wants.
+                ToSlave::Stdin(bytes) if command.streams.stdin.is_some() => pending.put(bytes)?,
+                // The command has closed its input. Without an acknowledgement the caller would stop after
+                // one window of unread bytes.
                 ToSlave::Stdin(_) => {}
-                ToSlave::StdinEnd => ahead.ends = true,
+                ToSlave::StdinEnd => pending.ends = true,
                 ToSlave::Resize(size) => {
-                    if let Some(terminal) = &command.wires.terminal {
+                    if let Some(terminal) = &command.streams.terminal {
                         let _ = resize(terminal, size);
                     }
                 }
@@ -151,44 +151,45 @@ impl Carrier<'_> {
         Ok(())
     }
 
-    /// Give the command what it takes of its input; close it after the last.
+    /// Writes as much input as the command takes; closes its input after the last byte.
     fn push_stdin(&mut self) {
-        let wires = &mut self.command.wires;
-        let Some(fd) = &wires.stdin else { return };
-        match self.ahead.push(fd) {
+        let streams = &mut self.command.streams;
+        let Some(fd) = &streams.stdin else { return };
+        match self.pending.push(fd) {
             Ok(()) | Err(Errno::AGAIN) => {}
             Err(_) => {
-                self.ahead.bytes.clear();
-                wires.stdin = None;
+                self.pending.bytes.clear();
+                streams.stdin = None;
                 return;
             }
         }
-        if self.ahead.ends && self.ahead.bytes.is_empty() {
-            if wires.terminal.is_some() {
+        if self.pending.ends && self.pending.bytes.is_empty() {
+            if streams.terminal.is_some() {
                 let _ = rustix::io::write(fd, &[END_OF_TRANSMISSION]);
             }
-            wires.stdin = None;
+            streams.stdin = None;
         }
     }
 
-    /// Tell what the command has taken, as soon as that does not add to what waits.
+    /// Acknowledges the bytes that the command has taken, once the send buffer is empty.
     fn acknowledge(&mut self) -> Result<(), Fault> {
-        let taken = u32::try_from(self.ahead.taken_bytes).unwrap_or(u32::MAX);
+        let taken = u32::try_from(self.pending.taken_bytes).unwrap_or(u32::MAX);
         if taken == 0 || !self.link.is_idle() {
             return Ok(());
         }
-        self.ahead.taken_bytes -= taken as usize;
+        self.pending.taken_bytes -= taken as usize;
         Ok(self.link.send(&FromSlave::StdinTaken { bytes: taken })?)
     }
 
-    /// Send on what the command has written, once.
+    /// Reads the command's output once and sends it on.
     fn pull(&mut self, kind: u8) -> Result<(), Fault> {
-        // The other stream may have filled the socket since we asked.
+        // The other stream may have filled the socket since the poll.
         if !self.link.is_idle() {
             return Ok(());
         }
-        let wires = &mut self.command.wires;
-        let wire = if kind == FromSlave::STDOUT { &mut wires.stdout } else { &mut wires.stderr };
+        let streams = &mut self.command.streams;
+        let wire =
+            if kind == FromSlave::STDOUT { &mut streams.stdout } else { &mut streams.stderr };
         let Some(fd) = &*wire else { return Ok(()) };
         match self.link.forward(kind, fd, PAYLOAD_LIMIT_BYTES) {
             Ok(count) if count > 0 => Ok(self.link.flush_what_goes()?),
@@ -200,8 +201,8 @@ impl Carrier<'_> {
         }
     }
 
-    /// Collect all that have ended: the orphans are ours as well. Gives the command's status when
-    /// it is among them.
+    /// Reaps all ended children, orphans included. Returns the command's status if the command is one of
+    /// them.
     fn reap(&mut self) -> Result<Option<u8>, Fault> {
         while slave_sys::next_signal(&self.children).is_some() {}
         let mut ended = None;
@@ -214,7 +215,7 @@ impl Carrier<'_> {
     }
 }
 
-impl Ahead {
+impl PendingInput {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if self.bytes.len() + bytes.len() > STDIN_WINDOW_BYTES {
             return Err(Fault::Peer("more standard input than its window".into()));

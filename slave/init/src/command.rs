@@ -1,4 +1,4 @@
-//! The command's process: from a [`Run`] to its first instruction.
+//! Starts the command's process from a [`Run`].
 
 use crate::fault::Fault;
 use crate::place::{PATH, Place, shell};
@@ -13,29 +13,29 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Our ends of the command's standard input and output; `None` when closed, or where there is none.
-pub struct Wires {
-    /// What it reads.
+/// Our ends of the command's standard streams; `None` when closed or not used.
+pub struct Streams {
+    /// Standard input of the command.
     pub stdin: Option<OwnedFd>,
-    /// What it writes; of a terminal, everything.
+    /// Standard output of the command; with a terminal, all output.
     pub stdout: Option<OwnedFd>,
-    /// Its errors; none of a terminal.
+    /// Standard error of the command; `None` with a terminal.
     pub stderr: Option<OwnedFd>,
-    /// The command's own end of a terminal, kept open so that ours reads as empty, never as hung
-    /// up, while the command lives; none of pipes.
+    /// The slave end of the terminal. It stays open so that our end reads as empty, and not as hung up,
+    /// while the command lives; `None` with pipes.
     pub terminal: Option<OwnedFd>,
 }
 
-/// A command that is running.
+/// A running command.
 pub struct Command {
     /// Its process, which leads a session and a process group of its own.
     pub pid: i32,
     /// Our ends.
-    pub wires: Wires,
+    pub streams: Streams,
 }
 
-/// All that the child needs, prepared before it is made: until it execs it shares our memory, and we
-/// wait.
+/// All data that the child needs, prepared before it is created: until it execs it shares our memory, and
+/// we wait.
 struct Plan {
     programs: Vec<CString>,
     argv: Vec<CString>,
@@ -44,11 +44,11 @@ struct Plan {
     tty: bool,
 }
 
-/// Start the command. Whatever goes wrong after the fork, the command's own standard error tells,
-/// and its status is 127 (not found), 126 (cannot be executed) or 125 (our own failure).
+/// Starts the command. The command's standard error reports any error after the fork, and its exit status
+/// is 127 (not found), 126 (cannot be executed) or 125 (our own error).
 pub fn start(run: &Run, place: &Place) -> Result<Command, Fault> {
     let plan = Plan::new(run, place)?;
-    let (wires, theirs) = match run.tty {
+    let (streams, theirs) = match run.tty {
         Some(size) => terminal(size),
         None => pipes(),
     }
@@ -57,26 +57,26 @@ pub fn start(run: &Run, place: &Place) -> Result<Command, Fault> {
         Fault::Own(format!("{error}: standard input and output for the command cannot be made"))
     })?;
     match slave_sys::spawn_on_shared_memory(&mut || plan.run(&theirs)) {
-        Ok(pid) => Ok(Command { pid, wires }),
+        Ok(pid) => Ok(Command { pid, streams }),
         Err(error) => Err(Fault::Own(format!("{error}: the slave's limit of tasks is reached?"))),
     }
 }
 
 type Call = (&'static str, Errno);
 
-/// Our wires, and what becomes the child's standard input, output and error.
-fn pipes() -> Result<(Wires, [OwnedFd; 3]), Call> {
+/// Our ends, and the child's standard input, output and error.
+fn pipes() -> Result<(Streams, [OwnedFd; 3]), Call> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| ("pipe2", errno));
     let ((stdin_theirs, stdin), (stdout, stdout_theirs), (stderr, stderr_theirs)) =
         (pipe()?, pipe()?, pipe()?);
     let theirs = [lift(stdin_theirs)?, lift(stdout_theirs)?, lift(stderr_theirs)?];
     let (stdin, stdout, stderr) = (Some(stdin), Some(stdout), Some(stderr));
-    Ok((Wires { stdin, stdout, stderr, terminal: None }, theirs))
+    Ok((Streams { stdin, stdout, stderr, terminal: None }, theirs))
 }
 
-/// A terminal of this slave's own devpts instance; its other end is asked of the kernel
-/// (`TIOCGPTPEER`, Linux 4.13), no name is looked up.
-fn terminal(size: Winsize) -> Result<(Wires, [OwnedFd; 3]), Call> {
+/// A terminal of this slave's own devpts instance; its other end is opened by `TIOCGPTPEER` (Linux 4.13)
+/// and not by name.
+fn terminal(size: Winsize) -> Result<(Streams, [OwnedFd; 3]), Call> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags).map_err(|errno| ("openpt", errno))?;
     unlockpt(&ours).map_err(|errno| ("unlockpt", errno))?;
@@ -85,7 +85,7 @@ fn terminal(size: Winsize) -> Result<(Wires, [OwnedFd; 3]), Call> {
     let copy = |fd: &OwnedFd| fcntl_dupfd_cloexec(fd, 3).map_err(|errno| ("fcntl", errno));
     let for_child = [copy(&theirs)?, copy(&theirs)?, copy(&theirs)?];
     let (stdin, stdout) = (Some(copy(&ours)?), Some(ours));
-    Ok((Wires { stdin, stdout, stderr: None, terminal: Some(theirs) }, for_child))
+    Ok((Streams { stdin, stdout, stderr: None, terminal: Some(theirs) }, for_child))
 }
 
 /// Set the size of a terminal.
@@ -125,7 +125,7 @@ impl Plan {
         })
     }
 
-    /// In the child: become the command. Comes back only when that fails, with the exit status.
+    /// In the child: execs the command. Returns only on failure, with the exit status.
     fn run(&self, theirs: &[OwnedFd; 3]) -> i32 {
         if let Err(sentence) = self.settle(theirs) {
             complain(&sentence);
@@ -136,7 +136,7 @@ impl Plan {
         status
     }
 
-    /// A session of its own, the standard three, the directory; nothing else of ours stays open.
+    /// A new session, the standard descriptors, the directory; all other descriptors are closed.
     fn settle(&self, theirs: &[OwnedFd; 3]) -> Result<(), String> {
         let raw = |error: slave_sys::Error| error.to_string();
         rustix::process::setsid().map_err(|errno| format!("setsid() = {errno}"))?;

@@ -1,7 +1,7 @@
-//! Directories of the working area, whatever the last command made of them.
+//! Directories of the working area. The previous command may have replaced them.
 //!
-//! Who runs a command in a slave may leave anything below `/build`: a file, a link or a FIFO where a
-//! directory belongs, a tree of any depth. None of it may keep the next command from running.
+//! A command in a slave may leave anything below `/build`: a file, a link or a FIFO instead of a directory,
+//! a tree of any depth. None of it may keep the next command from running.
 
 use crate::fault::Fault;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, mkdir, openat, statat, unlinkat};
@@ -13,7 +13,7 @@ use std::path::Path;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Make sure that a directory is at `path`: anything else there is removed, a missing one made.
+/// Ensures that `path` is a directory: removes anything else there, creates a missing one.
 pub fn make(path: &Path) -> std::result::Result<(), Fault> {
     make_raw(path).map_err(|errno| failed("mkdir", path, errno))
 }
@@ -36,7 +36,7 @@ fn make_raw(path: &Path) -> Result<()> {
     }
 }
 
-/// Make sure that an empty directory is at `path`.
+/// Ensures that `path` is an empty directory.
 pub fn make_empty(path: &Path) -> std::result::Result<(), Fault> {
     make(path)?;
     let top = openat(CWD, path, DIRECTORY, Mode::empty());
@@ -44,7 +44,7 @@ pub fn make_empty(path: &Path) -> std::result::Result<(), Fault> {
     remove::contents(top.as_fd()).map_err(fault)
 }
 
-/// A failed call in the working area, with what may help.
+/// A failed call in the working area, with advice.
 pub fn failed(call: &'static str, path: &Path, errno: Errno) -> Fault {
     fault(Error::new(call, format!("{path:?}"), errno))
 }
@@ -69,7 +69,7 @@ mod tests {
     type Spoil = (&'static str, fn(&Path));
 
     #[test]
-    fn whatever_is_there_becomes_a_directory() {
+    fn any_file_type_is_replaced_by_a_directory() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("home");
         let spoils: [Spoil; 7] = [

@@ -1,6 +1,6 @@
-//! After the command: nothing of it stays, and nothing that it wrote is lost.
+//! After the command: kill its remaining processes and send their remaining output.
 
-use crate::command::Wires;
+use crate::command::Streams;
 use crate::fault::Fault;
 use crate::link::Link;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -11,23 +11,24 @@ use std::os::fd::AsFd;
 
 const SIGKILL: i32 = 9;
 
-/// Kill every process of this pid namespace but ourselves and reap them all; where we are not its
-/// first process, only the command's process group, for the others are not ours to kill.
+/// Kills and reaps every other process of this pid namespace. If we are not its first process, kills only
+/// the command's process group: the others are not ours.
 pub fn kill_all(command: Option<i32>) {
     let whom = match (getpid().is_init(), command) {
         (true, _) => -1,
         (false, Some(pid)) => -pid,
         (false, None) => return,
     };
-    // ESRCH means that there is nobody left.
+    // ESRCH: no process is left.
     let _ = slave_sys::kill(whom, SIGKILL);
     while rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok() {}
 }
 
-/// Send what is still in the pipes (or the terminal): their writers are dead, so there is an end.
-pub fn drain(link: &mut Link, wires: Wires) -> Result<(), Fault> {
-    drop(wires.terminal);
-    for (kind, source) in [(FromSlave::STDOUT, wires.stdout), (FromSlave::STDERR, wires.stderr)] {
+/// Sends the rest of the pipes (or the terminal) up to end of file: their writers are dead.
+pub fn drain(link: &mut Link, streams: Streams) -> Result<(), Fault> {
+    drop(streams.terminal);
+    for (kind, source) in [(FromSlave::STDOUT, streams.stdout), (FromSlave::STDERR, streams.stderr)]
+    {
         if let Some(source) = source {
             drain_one(link, kind, source)?;
         }
@@ -36,7 +37,7 @@ pub fn drain(link: &mut Link, wires: Wires) -> Result<(), Fault> {
 }
 
 fn drain_one(link: &mut Link, kind: u8, source: impl AsFd) -> Result<(), Fault> {
-    // A writer that we could not kill must not keep us: empty is the end as well.
+    // A writer that we could not kill must not block us: an empty pipe is the end as well.
     if let Ok(flags) = fcntl_getfl(&source) {
         let _ = fcntl_setfl(&source, flags | OFlags::NONBLOCK);
     }
@@ -45,7 +46,7 @@ fn drain_one(link: &mut Link, kind: u8, source: impl AsFd) -> Result<(), Fault> 
         match link.forward(kind, &source, PAYLOAD_LIMIT_BYTES) {
             Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
-            // EIO: a terminal without anybody at its other end.
+            // EIO: the other end of the terminal is closed.
             Err(_) => return Ok(()),
         }
     }

@@ -1,17 +1,17 @@
-//! Why the first process of a slave cannot go on.
+//! Errors that end the first process of a slave.
 
 use crate::link::LinkError;
 use slave_api::FrameError;
 use std::fmt;
 
-/// Whose fault it is.
+/// The side at fault.
 #[derive(Debug)]
 pub enum Fault {
-    /// The master is gone: nobody is left to tell.
+    /// The master is gone: no receiver is left.
     Gone,
-    /// The master sent what it must not.
+    /// The master violated the protocol.
     Peer(String),
-    /// Something here failed; the text says what, on what, and what to do.
+    /// A local error; the text says what failed, on what, and what to do.
     Own(String),
 }
 

@@ -1,4 +1,4 @@
-//! Files that come in before the command starts.
+//! Receives input files before the command starts.
 
 use crate::directory::{failed, make_empty};
 use crate::fault::Fault;
@@ -10,15 +10,15 @@ use slave_api::{FileName, INPUT_LIMIT_BYTES, Run, ToSlave};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// What the wait for inputs ended with.
-pub enum Taken {
-    /// All are there.
+/// Result of the wait for inputs.
+pub enum InputOutcome {
+    /// All inputs have arrived.
     All,
     /// The caller gave up, with this signal.
     Interrupted(i32),
 }
 
-/// What of one message matters here.
+/// Messages that matter while inputs arrive.
 enum Step {
     Begin(FileName, u64),
     Wrote,
@@ -33,9 +33,9 @@ struct Current {
 }
 
 /// Take the files that `run` announces into an emptied directory of inputs.
-pub fn take(link: &mut Link, run: &mut Run, place: &Place) -> Result<Taken, Fault> {
+pub fn take(link: &mut Link, run: &mut Run, place: &Place) -> Result<InputOutcome, Fault> {
     if run.inputs == 0 {
-        return Ok(Taken::All);
+        return Ok(InputOutcome::All);
     }
     let directory = place.inputs()?;
     make_empty(&directory)?;
@@ -48,13 +48,13 @@ pub fn take(link: &mut Link, run: &mut Run, place: &Place) -> Result<Taken, Faul
                     budget_bytes = budget_bytes.checked_sub(size).ok_or_else(too_much)?;
                     current = Some(begin(&directory, &name, size)?);
                 }
-                Some(Step::Signal(number)) => return Ok(Taken::Interrupted(number)),
+                Some(Step::Signal(number)) => return Ok(InputOutcome::Interrupted(number)),
                 Some(Step::Wrote) => {}
                 None => link.receive()?,
             }
         }
     }
-    Ok(Taken::All)
+    Ok(InputOutcome::All)
 }
 
 /// Handle one message if one is there.

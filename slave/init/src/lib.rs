@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
-//! `bslave`: what the first process of a slave does.
+//! `bslave`: process 1 of a slave.
 //!
-//! It takes one [`slave_api::Run`] from its socket, then the inputs; starts the command in a session of its
-//! own; carries bytes, signals and sizes; reaps whatever is orphaned; when the command has ended,
-//! kills all that is left, sends what is still in the pipes, the results if asked, and last the
-//! exit status.
+//! It receives one [`slave_api::Run`] over its socket, then the inputs; starts the command in a session of
+//! its own; forwards bytes, signals and window sizes; reaps orphans. When the command has ended, it kills
+//! all remaining processes and sends the rest of the pipes, the results if requested, and last the exit
+//! status.
 //!
 //! ```text
 //! take Run ── take inputs ── start ── carry ── kill the rest ── drain ── results ── Exited
@@ -12,8 +12,8 @@
 //!                              the socket ends, at any point: kill everything, end
 //! ```
 //!
-//! Architecture invariant: no thread, and nothing is held without a bound. What fills up stops
-//! being read, except the socket, from which signals and sizes must always come through: its
+//! Architecture invariant: no threads, and every buffer is bounded. A full buffer stops reading from its
+//! source (back-pressure), except from the socket, because signals and sizes must always come through:
 //! standard input has a window instead.
 
 mod carry;
@@ -27,24 +27,24 @@ mod place;
 mod results;
 
 use fault::Fault;
-use inputs::Taken;
+use inputs::InputOutcome;
 use link::Link;
 use place::Place;
 use slave_api::{FromSlave, Run, ToSlave};
 use std::os::fd::OwnedFd;
 
-/// Exit status for a failure that is not the command's.
+/// Exit status for an error that is not the command's.
 const OWN_FAILURE: u8 = 125;
 
-/// Be the first process of a slave until its one command has ended; gives the exit status to end
-/// with, which is also the last thing said over `socket`.
+/// Runs as the first process of a slave until its one command has ended. Returns the exit status, which is
+/// also the last message over `socket`.
 pub fn run(socket: OwnedFd) -> i32 {
     serve(socket, Place::slave())
 }
 
-/// The same for a command in the master itself, asked by its administrator: no working area, no
-/// inputs, no results, and what the command leaves in other sessions is left alone, because the
-/// caller is not the first process of a namespace made for it.
+/// The same for a command in the master itself, requested by its administrator: no working area, no inputs,
+/// no results. Processes that the command leaves in other sessions are not killed, because the caller is
+/// not the first process of a dedicated namespace.
 pub fn run_in_master(socket: OwnedFd) -> i32 {
     serve(socket, Place::master())
 }
@@ -54,17 +54,17 @@ fn serve(socket: OwnedFd, place: Place) -> i32 {
     let outcome = attend(&mut link, &place.prepare());
     if let Err(fault @ (Fault::Peer(_) | Fault::Own(_))) = &outcome {
         ending::kill_all(None);
-        // A master that does not hear this sees the socket end without an Exited.
+        // A master that does not receive this sees the socket close without an Exited message.
         let _ = link.send(&FromSlave::Failed { what: fault.to_string() });
         let _ = link.flush();
     }
     outcome.unwrap_or(OWN_FAILURE).into()
 }
 
-/// The whole life, in order.
+/// All phases in order.
 fn attend(link: &mut Link, place: &Place) -> Result<u8, Fault> {
     let mut run = take_run(link)?;
-    if let Taken::Interrupted(signal) = inputs::take(link, &mut run, place)? {
+    if let InputOutcome::Interrupted(signal) = inputs::take(link, &mut run, place)? {
         return exited(link, u8::try_from(128 + signal).unwrap_or(OWN_FAILURE));
     }
     let results = if run.collect { Some(place.results()?) } else { None };
@@ -75,10 +75,10 @@ fn attend(link: &mut Link, place: &Place) -> Result<u8, Fault> {
     let carried = carry::carry(link, &mut command);
     ending::kill_all(Some(command.pid));
     let status = carried?;
-    ending::drain(link, command.wires)?;
+    ending::drain(link, command.streams)?;
     if let (Some(results), Some(since)) = (results, since) {
         match (results::send(link, &results, since)?, status) {
-            // An incomplete set must not be taken for a whole one.
+            // The caller must not take an incomplete set for a complete one.
             (Some(lack), 0) => return Err(Fault::Own(lack)),
             (Some(lack), _) => results::remark(link, &lack)?,
             (None, _) => {}

@@ -1,5 +1,5 @@
-//! One end of a socket that carries frames: whole frames in, one bounded buffer of bytes out.
-//! The slave's first process and the caller's side (`master::client`) both stand on it.
+//! One end of a socket that carries frames: reads whole frames, writes through one bounded buffer. The
+//! slave's first process and the caller's side (`master::client`) both use it.
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -13,12 +13,12 @@ use slave_sys::Error;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Why a link is of no further use.
+/// Errors after which a link is unusable.
 #[derive(Debug)]
 pub enum LinkError {
     /// The other end is closed.
     Ended,
-    /// The other end sent, or we were about to send, what is no frame of this protocol.
+    /// The other end sent, or we were about to send, an invalid frame.
     Frame(FrameError),
     /// A system call failed.
     Call(Error),
@@ -48,7 +48,7 @@ fn call(name: &'static str, errno: Errno) -> LinkError {
 
 /// A message that a link can send.
 pub trait Message {
-    /// Append the message's frame to `out`.
+    /// Appends the message's frame to `out`.
     fn encode_to(&self, out: &mut Vec<u8>) -> Result<(), FrameError>;
 }
 
@@ -63,12 +63,12 @@ macro_rules! message {
 }
 message!(ToSlave<'_>, FromSlave<'_>, DoorCall, DoorReply);
 
-/// Room for one data frame and the small messages that may stand behind it.
+/// Buffer size for one data frame and the small messages that may follow it.
 const OUT_LIMIT_BYTES: usize = 2 * FRAME_LIMIT_BYTES;
-/// Room that a link begins with: whoever says little never touches more pages than these.
+/// Initial buffer size: a link with little traffic never touches more pages than these.
 const FIRST_OUT_BYTES: usize = 8192;
 
-/// A connected stream socket. Never holds more than a frame inwards and two outwards.
+/// A connected stream socket. Buffers at most one incoming and two outgoing frames.
 pub struct Link {
     socket: OwnedFd,
     reader: FrameReader,
@@ -78,7 +78,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Take over a connected stream socket; it is not kept across exec.
+    /// Takes ownership of a connected stream socket and sets close-on-exec.
     pub fn new(socket: OwnedFd) -> Result<Self, LinkError> {
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)
             .map_err(|errno| call("fcntl", errno))?;
@@ -86,17 +86,17 @@ impl Link {
         Ok(Self { socket, reader: FrameReader::new(), out, from: 0, to: 0 })
     }
 
-    /// The next frame that has arrived whole.
+    /// The next complete frame.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, LinkError> {
         Ok(self.reader.next_frame()?)
     }
 
-    /// Wait for bytes from the other end. Call when [`Link::next_frame`] has given `None`.
+    /// Waits for bytes from the other end. Call when [`Link::next_frame`] has returned `None`.
     pub fn receive(&mut self) -> Result<(), LinkError> {
         self.receive_with(RecvFlags::empty())
     }
 
-    /// Take the bytes that are there, if any.
+    /// Reads the bytes that are available, if any.
     pub fn receive_what_is_there(&mut self) -> Result<(), LinkError> {
         self.receive_with(RecvFlags::DONTWAIT)
     }
@@ -113,12 +113,12 @@ impl Link {
         }
     }
 
-    /// Whether nothing waits to be sent.
+    /// Whether the send buffer is empty.
     pub fn is_idle(&self) -> bool {
         self.from == self.to
     }
 
-    /// Send a message, waiting for room if there is none.
+    /// Sends a message; blocks while the buffer is full.
     pub fn send(&mut self, message: &impl Message) -> Result<(), LinkError> {
         let mut bytes = Vec::new();
         message.encode_to(&mut bytes)?;
@@ -133,9 +133,9 @@ impl Link {
         self.flush_what_goes()
     }
 
-    /// Read at most `most_bytes` from `source`, once, and queue them as a data frame of `kind`.
-    /// Gives how many bytes came. Call only while [`Link::is_idle`], so that what is held stays
-    /// bounded, and flush afterwards.
+    /// Reads at most `most_bytes` from `source`, once, and queues them as a data frame of `kind`. Returns
+    /// the number of bytes. Call only while [`Link::is_idle`], so that the buffer stays bounded, and flush
+    /// afterwards.
     pub fn forward(
         &mut self,
         kind: u8,
@@ -153,20 +153,20 @@ impl Link {
             self.to = start + count;
         }
         if self.to == self.out.len() {
-            // The source had as much as there was room for, and will have more.
+            // The source filled the buffer and will have more.
             self.grow();
         }
         Ok(count)
     }
 
-    /// Makes room for all that may wait.
+    /// Grows the buffer to its full size.
     fn grow(&mut self) {
         if self.out.len() < OUT_LIMIT_BYTES {
             self.out.resize(OUT_LIMIT_BYTES, 0);
         }
     }
 
-    /// Send what goes without waiting.
+    /// Sends as much as goes without blocking.
     pub fn flush_what_goes(&mut self) -> Result<(), LinkError> {
         while !self.is_idle() {
             let waiting = &self.out[self.from..self.to];
@@ -184,7 +184,7 @@ impl Link {
         Ok(())
     }
 
-    /// Send all that waits, waiting with it.
+    /// Sends the whole buffer; blocks until it is sent.
     pub fn flush(&mut self) -> Result<(), LinkError> {
         loop {
             self.flush_what_goes()?;

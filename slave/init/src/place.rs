@@ -1,4 +1,4 @@
-//! Where a command runs: its directories and what its environment starts with.
+//! Directories and initial environment of a command.
 
 use crate::directory;
 use crate::fault::Fault;
@@ -6,15 +6,15 @@ use rustix::fs::{Access, access};
 use slave_api::{Run, Variable};
 use std::path::PathBuf;
 
-/// The search path of every command that does not bring its own.
+/// Default search path (`PATH`) of a command.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A working area, or the lack of one.
+/// Home and optional working area of a command.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The home of the command's user.
     pub home: PathBuf,
-    /// The working area; where there is none, no files go in and no results come out.
+    /// The working area; without one, no files go in and no results come out.
     pub area: Option<PathBuf>,
 }
 
@@ -29,8 +29,8 @@ impl Place {
         Self { home: "/root".into(), area: None }
     }
 
-    /// The same place with its directories made. What cannot be made is missed only by who wants it:
-    /// a command without a home of its own is at home in `/`.
+    /// The same place with its directories created. A directory that cannot be created is an error only for
+    /// a command that needs it: a command without a home directory uses `/`.
     pub fn prepare(mut self) -> Self {
         for name in ["home", "in", "results", "mach"] {
             if let Some(area) = &self.area {
@@ -43,19 +43,19 @@ impl Place {
         self
     }
 
-    /// Call this process what it is, for whoever lists them; not before the command is on its way.
+    /// Names this process for process listings; not before the command has started.
     pub fn name_process(&self) {
         if self.area.is_some() {
             slave_sys::set_process_name(c"bslave");
         }
     }
 
-    /// Where inputs go.
+    /// Directory of inputs.
     pub fn inputs(&self) -> Result<PathBuf, Fault> {
         self.within("in")
     }
 
-    /// Where results are collected from; it is there.
+    /// Directory that results are collected from; it exists.
     pub fn results(&self) -> Result<PathBuf, Fault> {
         let path = self.within("results")?;
         directory::make(&path)?;
@@ -67,7 +67,7 @@ impl Place {
         self.area.as_ref().map(|area| area.join(name)).ok_or_else(lack)
     }
 
-    /// The directory that the command starts in.
+    /// The command's current directory at its start.
     pub fn start_directory(&self, run: &Run) -> PathBuf {
         match &self.area {
             Some(area) if run.inputs > 0 => area.join("in"),
@@ -75,7 +75,7 @@ impl Place {
         }
     }
 
-    /// The command's environment; what the caller adds comes last and replaces what was there.
+    /// The command's environment; variables of the caller come last and override defaults.
     pub fn environment(&self, run: &Run, shell: &str) -> Vec<(String, String)> {
         let home = self.home.to_string_lossy();
         let own = [
@@ -93,8 +93,8 @@ impl Place {
     }
 }
 
-/// The locale of UTF-8 without a language, where this root has it: glibc's older than 2.35 may lack it, and
-/// programs warn of a locale that is not there.
+/// The UTF-8 locale `C.UTF-8`, if this root has it: glibc older than 2.35 may lack it, and programs warn of
+/// a missing locale.
 fn locale() -> &'static str {
     let names = ["/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8"];
     match names.iter().any(|name| access(*name, Access::EXISTS).is_ok()) {
@@ -103,7 +103,7 @@ fn locale() -> &'static str {
     }
 }
 
-/// The shell that this root has.
+/// Path of this root's shell.
 pub fn shell() -> &'static str {
     match access("/bin/bash", Access::EXEC_OK) {
         Ok(()) => "/bin/bash",
@@ -118,7 +118,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn what_the_caller_adds_replaces_what_was_there() {
+    fn caller_variables_override_defaults() {
         let variable = |n: &str, v: &str| Variable::new(n.into(), v.into()).unwrap();
         let env = vec![variable("LANG", "de_DE.UTF-8"), variable("TERM", "xterm")];
         let run = Run { argv: vec![], env, tty: None, collect: false, inputs: 0 };

@@ -1,7 +1,7 @@
-//! What the command left in the directory of results goes back to the caller.
+//! Sends the files in the directory of results to the caller.
 //!
-//! Nothing else is alive by now, so nothing changes under the walk; links are still never followed,
-//! because the command chose every name here.
+//! No other process of the slave is alive by now, so nothing changes during the walk. Links are still never
+//! followed, because the command chose every name here.
 
 use crate::fault::Fault;
 use crate::link::Link;
@@ -15,13 +15,13 @@ use slave_api::{
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// A time that no file of an earlier run below `directory` was changed at or after, and none of this
-/// run will have been changed before.
+/// A change time (ctime) that separates runs: no file of an earlier run below `directory` was changed at or
+/// after it, and no file of this run will be changed before it.
 ///
-/// The file system itself is asked: it stamps with a clock that may lag behind every one we can read,
-/// but once a file's times were looked at, its next change is stamped finely and later than all
-/// stamps before (multigrain timestamps, Linux 6.13). Where no file can be made (a full disk) the
-/// coarse clock must do, and a file changed within one tick before may be sent again.
+/// The time comes from the file system itself, because its clock may lag behind every clock that we can
+/// read. Once a file's times were read, the next change gets a fine-grained stamp later than all before
+/// (multigrain timestamps, Linux 6.13). If no file can be created (a full disk), the coarse clock is used,
+/// and a file changed within one tick before may be sent again.
 pub fn beginning(directory: &Path) -> Timespec {
     let stamp = || {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -35,15 +35,15 @@ pub fn beginning(directory: &Path) -> Timespec {
     stamp().unwrap_or_else(|_| clock_gettime(ClockId::RealtimeCoarse))
 }
 
-/// Send every regular file below `directory` whose status changed at `since` or later, then
-/// `OutputEnd`. What cannot be sent (links, devices, names that no receiver would take) is named on
-/// standard error, the first [`NAMED_LIMIT`] of it. Gives a sentence when results are missing because
-/// there are more than the limits.
+/// Sends every regular file below `directory` whose status changed at `since` or later, then `OutputEnd`.
+/// Files that cannot be sent (links, devices, names that receivers refuse) are named on standard error, the
+/// first [`NAMED_LIMIT`] of them. Returns an error text if results are missing because they exceed the
+/// limits.
 pub fn send(link: &mut Link, directory: &Path, since: Timespec) -> Result<Option<String>, Fault> {
     let mut walk = Walk { link, since, files: 0, bytes: 0, refused: 0, beyond: 0 };
     match open(CWD, directory, OFlags::DIRECTORY) {
         Ok(fd) => walk.directory(fd, "")?,
-        // The command's own doing, and so is what its caller misses.
+        // The command caused this, so its caller may miss results.
         Err(errno) => walk.refuse(format!("{directory:?}: {errno}: no result is there"))?,
     }
     if walk.refused > NAMED_LIMIT {
@@ -62,12 +62,12 @@ fn lack(beyond: u64) -> String {
     )
 }
 
-/// Say a sentence on the command's standard error.
+/// Writes a line to the command's standard error.
 pub fn remark(link: &mut Link, sentence: &str) -> Result<(), Fault> {
     Ok(link.send(&FromSlave::Stderr(format!("bslave: {sentence}\n").as_bytes()))?)
 }
 
-/// So many results that are not sent are named; further ones are counted.
+/// Limit of results that are not sent and named; further ones are counted.
 const NAMED_LIMIT: u64 = 20;
 
 struct Walk<'a> {
@@ -75,7 +75,7 @@ struct Walk<'a> {
     since: Timespec,
     files: u32,
     bytes: u64,
-    /// Results that were not sent, whatever the reason.
+    /// Results that were not sent, for any reason.
     refused: u64,
     /// Those of them that are beyond the limits.
     beyond: u64,
@@ -122,7 +122,7 @@ impl Walk<'_> {
         if name.to_str().is_err() {
             return self.skip(&path, "its name is not UTF-8");
         }
-        // The path of a directory is held to the rule of a file's; so the walk has a depth.
+        // The limit of a file's path also applies to directories and so bounds the depth of the walk.
         if let Err(fault) = ResultPath::try_from(path.clone()) {
             return self.skip_for(fault);
         }

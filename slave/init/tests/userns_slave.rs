@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 //! The first process of a slave, in a real cell: own user, pid and mount namespaces.
 //!
-//! A program with a `main` of its own, because a cell is made by a process of one thread.
+//! A program with its own `main`, because only a process of one thread can create a cell.
 
 #[path = "slave/choose.rs"]
 mod choose;
@@ -10,7 +10,7 @@ mod choose;
 mod slave;
 
 use choose::Test;
-use slave::{Heard, Slave, command, login};
+use slave::{Messages, Slave, command, login};
 use slave_api::{FileName, OUTPUT_LIMIT_FILES, Run, STDIN_WINDOW_BYTES, Signal, ToSlave, Winsize};
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ fn input_through_the_window() {
     let input: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 % 251) as u8).collect();
     let mut slave = Slave::new();
     slave.say(&ToSlave::Run(command(&["cat"])));
-    let mut heard = Heard::default();
+    let mut heard = Messages::default();
     let mut sent = 0;
     while sent < input.len() {
         let room = STDIN_WINDOW_BYTES - (sent - heard.taken);
@@ -99,7 +99,7 @@ fn signal_beside_full_input() {
 }
 
 fn signal_at_once() {
-    // All in one piece, and perhaps before the command's process has a group of its own.
+    // All frames in one write, and perhaps before the command has created its process group.
     for _ in 0..20 {
         let mut slave = Slave::new();
         let mut bytes = Vec::new();
@@ -121,7 +121,7 @@ fn leftovers() {
 }
 
 fn orphans() {
-    // Each inner sleep is orphaned and ends; none may stay as a zombie of process 1.
+    // Each inner sleep becomes an orphan and ends; process 1 must leave no zombie.
     let script = "for i in 1 2 3; do sh -c 'sleep 0.1 & exit'; done; sleep 0.6; \
                   grep -l '^State:.*Z' /proc/[0-9]*/status; true";
     let heard = Slave::new().run(&sh(script));
@@ -168,7 +168,7 @@ fn descriptors() {
     let masks = text.strip_prefix("0\n1\n2\n3\n").unwrap_or_else(|| panic!("open: {text}"));
     for line in masks.lines() {
         let mask = u64::from_str_radix(line.split('\t').nth(1).unwrap(), 16).unwrap();
-        // Signals 32 and 33 are the C library's own.
+        // The C library reserves signals 32 and 33.
         assert_eq!(mask & 0x7fff_ffff, 0, "{line}");
     }
 }
@@ -276,7 +276,7 @@ fn terminal() {
     let script =
         "stty size; tty; trap 'stty size; exit 5' WINCH; echo ready; while :; do sleep 0.1; done";
     slave.say(&ToSlave::Run(Run { tty, ..sh(script) }));
-    let mut heard = Heard::default();
+    let mut heard = Messages::default();
     slave.hear_until(&mut heard, "ready\r\n");
     slave.say(&ToSlave::Resize(Winsize { rows: 44, cols: 55 }));
     slave.hear_all(&mut heard);
@@ -288,7 +288,7 @@ fn terminal() {
 fn job_control() {
     let mut slave = Slave::new();
     slave.say(&ToSlave::Run(Run { tty: Some(Winsize { rows: 24, cols: 80 }), ..login() }));
-    let mut heard = Heard::default();
+    let mut heard = Messages::default();
     // No prompt to wait for: what is typed ahead stays in the terminal.
     slave.say(&ToSlave::Stdin(b"PS1=; echo $0 re''ady\n"));
     slave.hear_until(&mut heard, "-bash ready\r\n");
@@ -320,7 +320,7 @@ fn end_of_terminal_input() {
 fn master_leaves() {
     let mut slave = Slave::new();
     slave.say(&ToSlave::Run(sh("trap '' HUP TERM INT; setsid sleep 1000 & echo up; wait")));
-    let mut heard = Heard::default();
+    let mut heard = Messages::default();
     slave.hear_until(&mut heard, "up\n");
     let begun = Instant::now();
     slave.leave();

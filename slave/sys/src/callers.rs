@@ -1,7 +1,8 @@
-//! Connections that one process accepts and another serves, passed on together with whose they are.
+//! A socket channel that passes accepted connections (`SCM_RIGHTS`) and the account of each peer to another
+//! process.
 //!
-//! A user namespace shows the ids that it does not map as 65534. Whoever serves callers of the host
-//! from inside one is told by a process outside who each of them is.
+//! A user namespace shows unmapped ids as 65534, so a server inside one cannot identify callers of the
+//! host. A process outside the namespace accepts the connections and sends it the account of each caller.
 #![forbid(unsafe_code)]
 
 use std::io::{IoSlice, IoSliceMut};
@@ -16,19 +17,19 @@ use rustix::net::{
     socketpair, sockopt,
 };
 
-/// How much the kernel keeps of what was passed on and not taken yet: about 80 callers.
+/// Receive buffer of the channel: about 80 callers that were passed on and not yet taken.
 const QUEUE_BYTES: usize = 32 << 10;
 
-/// A pair of sockets: what is passed on at the first is taken at the second.
+/// A pair of sockets: connections passed on at the first are taken at the second.
 ///
-/// Nothing goes the other way, and neither waits for the other.
+/// The channel is unidirectional and both ends are non-blocking.
 pub fn caller_channel() -> Result<(OwnedFd, OwnedFd)> {
     let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
     let (ours, theirs) = socketpair(family, SocketType::SEQPACKET, flags, None)
         .map_err(failed("socketpair", || "AF_UNIX, SOCK_SEQPACKET"))?;
     sockopt::set_socket_send_buffer_size(&ours, QUEUE_BYTES)
         .map_err(failed("setsockopt", || format!("SO_SNDBUF, {QUEUE_BYTES}")))?;
-    // What the other end would send, descriptors with it, has no place to wait in.
+    // No receive buffer at this end: the other end cannot queue messages or descriptors here.
     shutdown(&ours, Shutdown::Read).map_err(failed("shutdown", || "SHUT_RD"))?;
     Ok((ours, theirs))
 }
@@ -56,11 +57,11 @@ pub fn pass_caller(
     sendmsg(channel, &[IoSlice::new(&bytes)], &mut control, flags).map(drop)
 }
 
-/// Takes a connection, and the account it belongs to; `None` when the other end is closed.
+/// Takes a connection and the account of its caller; `None` when the other end is closed.
 ///
 /// # Errors
-/// `AGAIN` when there is none; `MFILE` when it could not be taken for want of a descriptor, and is
-/// closed.
+/// `AGAIN` when the queue is empty; `MFILE` when this process has too many open descriptors: the kernel has
+/// then closed the connection.
 pub fn take_caller(channel: impl AsFd) -> std::result::Result<Option<(OwnedFd, u32)>, Errno> {
     let mut bytes = [0u8; 4];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_take_keeps_little_and_who_is_gone_keeps_nothing() {
+    fn a_slow_receiver_gets_a_bounded_queue_and_a_closed_one_nothing() {
         let (ours, theirs) = caller_channel().unwrap();
         let (_caller, served) = UnixStream::pair().unwrap();
         let passed = (0..10_000).take_while(|_| pass_caller(&ours, &served, 1).is_ok()).count();
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(pass_caller(&ours, &served, 1), Err(Errno::AGAIN));
         assert!(take_caller(&theirs).unwrap().is_some());
         drop(theirs);
-        // The first says that something was lost.
+        // The first call reports the lost descriptor.
         for errno in [Errno::CONNRESET, Errno::PIPE] {
             assert_eq!(pass_caller(&ours, &served, 1), Err(errno));
         }

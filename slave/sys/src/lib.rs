@@ -1,10 +1,11 @@
-//! System calls of slaves, masters and the host's tools that root's daemon never makes.
+//! System calls of slaves, masters and the host's tools. Root's daemon never makes them.
 //!
-//! It offers all of `djinni-raw` beside them, so that a program imports one of the two. `rustix` and `nix`
-//! make the calls that they have ([`safe`]); this file has the others, and the rest of the project's
-//! `unsafe`: tracing, filters of system calls, leases, the loopback interface, descriptors by number.
+//! The crate re-exports all of `djinni-raw`, so that a program imports one of the two. [`safe`] wraps the
+//! calls that `rustix` and `nix` have. This file has the others, and with them the project's second and
+//! last file of `unsafe`: ptrace, seccomp filters, file leases, the loopback interface, descriptors by
+//! number.
 //!
-//! Architecture invariant: `djinnid`, and whatever it links, does not import this crate.
+//! Architecture invariant: `djinnid` and its dependencies do not import this crate.
 #![allow(unsafe_code)]
 
 pub mod bpf;
@@ -19,17 +20,17 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 pub use safe::*;
 
 fn number(result: i64, call: &'static str, arguments: impl FnOnce() -> String) -> Result<i64> {
-    // errno is read first: formatting the arguments may make system calls of its own.
+    // Read errno first: formatting the arguments may make system calls and overwrite it.
     let error = std::io::Error::last_os_error();
     if result < 0 { Err(Error::from_io(call, arguments(), &error)) } else { Ok(result) }
 }
 
 // ----------------------------------------------------------------------------------------- tracing
 
-/// How a traced task goes on ([`resume`]).
+/// Mode in which a traced task continues ([`resume`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// Until something is to be told of it.
+    /// Until the next event or signal (`PTRACE_CONT`).
     Run,
     /// Until the system call that it is in ends, at the latest.
     ToEndOfCall,
@@ -37,8 +38,8 @@ pub enum Resume {
     Listen,
 }
 
-/// Traces `pid` and, from then on, all that it starts: each exec, fork, clone and seccomp filter's
-/// `RET_TRACE` stops it. Who is traced dies with the tracer. `ptrace(2)`, `PTRACE_SEIZE`.
+/// Traces `pid` and all processes that it starts from then on: each exec, fork, clone and `RET_TRACE` of a
+/// seccomp filter stops it. A traced task is killed when its tracer ends (`ptrace(2)`, `PTRACE_SEIZE`).
 pub fn trace(pid: i32) -> Result<()> {
     let options = libc::PTRACE_O_EXITKILL
         | libc::PTRACE_O_TRACECLONE
@@ -50,7 +51,7 @@ pub fn trace(pid: i32) -> Result<()> {
     ptrace(libc::PTRACE_SEIZE, pid, 0, options as usize)
 }
 
-/// Lets a traced task that is stopped go on, delivering `signal` to it (0: none).
+/// Continues a traced task that is stopped and delivers `signal` to it (0: none).
 pub fn resume(pid: i32, how: Resume, signal: i32) -> Result<()> {
     let request = match how {
         Resume::Run => libc::PTRACE_CONT,
@@ -69,23 +70,23 @@ pub fn register(pid: i32, offset: usize) -> Result<u64> {
     number(result, "ptrace", || format!("PEEKUSER, {pid}, {offset}")).map(|_| value)
 }
 
-/// Changes such a register.
+/// Changes a register of a stopped task.
 pub fn set_register(pid: i32, offset: usize, value: u64) -> Result<()> {
     ptrace(libc::PTRACE_POKEUSER, pid, offset, value as usize)
 }
 
 fn ptrace(request: libc::c_uint, pid: i32, address: usize, data: usize) -> Result<()> {
-    // SAFETY: none of the requests that are made here writes to this process: all take numbers.
+    // SAFETY: none of the requests made here writes to this process: all take numbers.
     let result = unsafe { libc::syscall(libc::SYS_ptrace, request, pid, address, data) };
     number(result, "ptrace", || format!("{request:#x}, {pid}, {address:#x}")).map(drop)
 }
 
-/// One instruction of a filter of system calls: `struct sock_filter` of `linux/filter.h`.
+/// One instruction of a seccomp filter: `struct sock_filter` of `linux/filter.h`.
 pub use libc::sock_filter as FilterInstruction;
 
-/// Filters the system calls of this process and of all its children from now on (`seccomp(2)`).
+/// Installs a seccomp filter for this process and all its future children (`seccomp(2)`).
 ///
-/// Needs `CAP_SYS_ADMIN` in the own user namespace, or no-new-privileges.
+/// Needs `CAP_SYS_ADMIN` in the current user namespace, or no-new-privileges.
 pub fn filter_system_calls(program: &[FilterInstruction]) -> Result<()> {
     let length = u16::try_from(program.len()).unwrap_or(u16::MAX);
     let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
@@ -99,28 +100,28 @@ pub fn filter_system_calls(program: &[FilterInstruction]) -> Result<()> {
 
 // -------------------------------------------------------------------------------------- processes
 
-/// Room for the stack of a child that shares our memory.
+/// Size of the stack of a child that shares our memory.
 const CHILD_STACK_BYTES: usize = 256 << 10;
 
-/// Runs `child` in a new process that shares this one's memory, and suspends this one until the new one
-/// has replaced itself by another program or has ended (`vfork(2)`): no page is copied or faulted in for
-/// an exec that comes at once. Descriptors, signal actions and directories are the child's own. Returns
-/// its id; what `child` returns is its exit status.
+/// Runs `child` in a new process that shares the memory of this one, and suspends this one until the child
+/// execs or ends (`vfork(2)`): an exec that follows at once copies and faults in no page. The child has its
+/// own descriptors, signal actions and directories. Returns the child's id; the return value of `child` is
+/// its exit status.
 ///
-/// What `child` changes in memory stays changed. So it must drop no owner of a descriptor: the number
-/// that it closes is its own, the owner would be ours. The caller must have one thread.
+/// Memory that `child` changes stays changed. So `child` must not drop an owner of a descriptor: it would
+/// close the child's descriptor, but invalidate the owner in our memory. The caller must have one thread.
 pub fn spawn_on_shared_memory(child: &mut dyn FnMut() -> i32) -> Result<i32> {
     extern "C" fn enter(argument: *mut libc::c_void) -> libc::c_int {
-        // SAFETY: `argument` is the address of `child` below, whose frame stands until this process execs
-        // or ends, and which nobody else uses meanwhile.
+        // SAFETY: `argument` is the address of `child` below. Its frame lives until this process execs or
+        // ends, and nothing else uses it meanwhile.
         let child = unsafe { &mut *argument.cast::<&mut dyn FnMut() -> i32>() };
         child()
     }
     let mut child = child;
     let mut stack = vec![0_u128; CHILD_STACK_BYTES / 16];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the new stack is ours, aligned to 16 bytes and used by nobody else until the child has left
-    // it, before this call returns; so is the memory that both share. The child ends in `_exit`, by
+    // SAFETY: the new stack is ours, aligned to 16 bytes and not otherwise used until the child has left
+    // it, before this call returns; the same holds for the shared memory. The child ends in `_exit`, by
     // clone(3), when `enter` returns.
     let result = unsafe {
         let top = stack.as_mut_ptr_range().end;
@@ -131,21 +132,22 @@ pub fn spawn_on_shared_memory(child: &mut dyn FnMut() -> i32) -> Result<i32> {
 
 // ------------------------------------------------------------------------------ signals, keyrings
 
-/// Sends `signal` to process `pid`; negative means its group, -1 all that may be signalled. `kill(2)`.
+/// Sends `signal` to process `pid`; a negative `pid` is a process group, -1 all processes that may be
+/// signalled (`kill(2)`).
 pub fn kill(pid: i32, signal: i32) -> Result<()> {
     // SAFETY: only numbers are passed.
     let result = unsafe { libc::kill(pid, signal) };
     number(result.into(), "kill", || format!("{pid}, {signal}")).map(drop)
 }
 
-/// Blocks no signal, and gives every signal its default action: what a command must start with.
+/// Unblocks all signals and gives each its default action, as a new command expects.
 pub fn reset_signals() -> Result<()> {
-    // By the system call: glibc's function refuses the two signals that it keeps for itself, which an
-    // ignoring parent passes on all the same. All zero: default action, no flags, an empty mask.
+    // By the system call: glibc's function refuses the two signals that it reserves, but a parent that
+    // ignores them passes them on too. All zero: default action, no flags, an empty mask.
     let default = [0u64; 4]; // the kernel's `struct sigaction`: handler, flags, restorer, mask
     for signal in 1..=64 {
-        // SAFETY: `default` has the layout and outlives the call; a null pointer means that the old
-        // action is not wanted. SIGKILL and SIGSTOP answer EINVAL, which changes nothing.
+        // SAFETY: `default` has the layout and outlives the call; a null pointer means that the old action
+        // is not wanted. SIGKILL and SIGSTOP return EINVAL, which changes nothing.
         unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
@@ -179,10 +181,10 @@ pub fn new_session_keyring() -> Result<()> {
 
 // ------------------------------------------------------------------------- descriptors, interfaces
 
-/// Makes descriptor number `number` a copy of `fd`, kept across exec.
+/// Makes descriptor number `number` a copy of `fd`, kept across exec (`dup2(2)`).
 ///
-/// What `number` was before is closed: call this only for numbers that no live `OwnedFd` holds,
-/// in a child that is about to exec.
+/// Closes the previous descriptor `number`: call this only for numbers that no live `OwnedFd` owns, in a
+/// child that is about to exec.
 pub fn place_descriptor(fd: impl AsFd, number_: RawFd) -> Result<()> {
     if fd.as_fd().as_raw_fd() == number_ {
         return rustix::io::fcntl_setfd(fd, FdFlags::empty())
@@ -194,8 +196,8 @@ pub fn place_descriptor(fd: impl AsFd, number_: RawFd) -> Result<()> {
     number(result.into(), "dup3", || format!("{fd}, {number_}")).map(drop)
 }
 
-/// Takes over a descriptor that this process was started with. It becomes close-on-exec.
-/// An error when there is none. Call once for a number: the result owns it.
+/// Takes ownership of a descriptor that this process inherited at its start, and sets close-on-exec. An
+/// error when the number is not open. Call once for a number: the result owns it.
 pub fn inherited_descriptor(number_: RawFd) -> Result<OwnedFd> {
     // SAFETY: F_SETFD takes a number and fails on one that is not open.
     let result = unsafe { libc::fcntl(number_, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -204,7 +206,7 @@ pub fn inherited_descriptor(number_: RawFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number_) })
 }
 
-/// Brings the loopback interface of this network namespace up (`SIOCSIFFLAGS`, `netdevice(7)`).
+/// Brings up the loopback interface of this network namespace (`SIOCSIFFLAGS`, `netdevice(7)`).
 pub fn loopback_up() -> Result<()> {
     let (family, kind) = (AddressFamily::INET, SocketType::DGRAM);
     let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
@@ -219,8 +221,8 @@ pub fn loopback_up() -> Result<()> {
     number(result.into(), "ioctl", || "SIOCSIFFLAGS lo".into()).map(drop)
 }
 
-/// Whether nobody else has `file` open: a write lease is asked for and given back at once
-/// (`F_SETLEASE`, `fcntl(2)`). `file` must be open for reading only by us.
+/// Whether no other process has `file` open: takes a write lease and releases it at once (`F_SETLEASE`,
+/// `fcntl(2)`). `file` must be open for reading only by us.
 pub fn is_unused(file: impl AsFd) -> Result<bool> {
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: F_SETLEASE takes a number.

@@ -45,7 +45,7 @@ pub fn pivot_root_here() -> Result<()> {
 /// The user of this process before [`assume_user`].
 #[derive(Debug)]
 #[must_use = "the process keeps the other user until `resume` is called"]
-pub struct Assumed {
+pub struct PreviousUser {
     user: Uid,
     capabilities: CapabilitySets,
     dumpable: bool,
@@ -66,14 +66,14 @@ fn set_effective_user(user: Uid) -> Result<()> {
         .map_err(failed("setresuid", || format!("-1, {}, -1", user.as_raw())))
 }
 
-/// Makes `uid` the effective user, with no other change of rights: capabilities stay, and files are
-/// still accessed as the user before (`setfsuid(2)`). A user namespace that is made meanwhile belongs
-/// to `uid`, and what is counted per user in it counts for `uid` outside; where one belongs to `uid`,
-/// this process has every capability over it (`user_namespaces(7)`).
+/// Makes `uid` the effective user and changes no other right: capabilities stay, and file access still uses
+/// the previous user (`setfsuid(2)`). A user namespace created meanwhile belongs to `uid`, and the kernel
+/// charges its per-user resources to `uid` outside. Where one belongs to `uid`, this process has every
+/// capability over it (`user_namespaces(7)`).
 ///
 /// Needs `CAP_SETUID`. A child that is cloned meanwhile keeps `uid`.
-pub fn assume_user(uid: u32) -> Result<Assumed> {
-    let before = Assumed {
+pub fn assume_user(uid: u32) -> Result<PreviousUser> {
+    let before = PreviousUser {
         user: rustix::process::geteuid(),
         capabilities: capabilities()?,
         dumpable: rustix::process::dumpable_behavior() == Ok(DumpableBehavior::Dumpable),
@@ -81,7 +81,7 @@ pub fn assume_user(uid: u32) -> Result<Assumed> {
             .map_err(failed("prctl", || "PR_GET_PDEATHSIG"))?,
     };
     set_effective_user(Uid::from_raw(uid))?;
-    // The kernel has taken the effective capabilities away with the effective user 0.
+    // The kernel cleared the effective capabilities together with the effective user 0.
     let kept = set_capabilities(before.capabilities).and_then(|()| set_file_user(before.user));
     match kept {
         Ok(()) => Ok(before),
@@ -90,8 +90,8 @@ pub fn assume_user(uid: u32) -> Result<Assumed> {
 }
 
 fn set_file_user(user: Uid) -> Result<()> {
-    // It returns the user before and no error: asking again, by a user that cannot be, tells whether it
-    // worked.
+    // setfsuid(2) returns the previous user and never an error. A second call with an invalid user shows
+    // whether the first one worked.
     let user = user.as_raw();
     nix::unistd::setfsuid(user.into());
     match nix::unistd::setfsuid(u32::MAX.into()).as_raw() {
@@ -100,8 +100,8 @@ fn set_file_user(user: Uid) -> Result<()> {
     }
 }
 
-impl Assumed {
-    /// Undoes [`assume_user`], and restores what the kernel had cleared on the way.
+impl PreviousUser {
+    /// Undoes [`assume_user`] and restores the capabilities that the kernel cleared.
     pub fn resume(self) -> Result<()> {
         set_effective_user(self.user)?;
         set_capabilities(self.capabilities)?;
@@ -112,7 +112,8 @@ impl Assumed {
     }
 }
 
-/// Says whether others of the same ids may trace this process and write its id maps. `PR_SET_DUMPABLE`.
+/// Sets whether other processes of the same ids may trace this process and write its id maps
+/// (`PR_SET_DUMPABLE`).
 pub fn set_dumpable(dumpable: bool) -> Result<()> {
     let behavior =
         if dumpable { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
@@ -126,8 +127,8 @@ pub fn set_process_name(name: &CStr) {
     let _ = rustix::thread::set_name(name);
 }
 
-/// Replaces this process by the program that `program` is open on; returns only when that fails.
-/// A script cannot be run so: its interpreter would not find a close-on-exec descriptor.
+/// Replaces this process by the program that the descriptor `program` refers to; returns only on failure. A
+/// script cannot be run this way: its interpreter would not find a close-on-exec descriptor.
 pub fn execveat(program: impl AsFd, arguments: &[CString], environment: &[CString]) -> Error {
     let program = program.as_fd();
     let Err(errno) =
@@ -135,13 +136,13 @@ pub fn execveat(program: impl AsFd, arguments: &[CString], environment: &[CStrin
     failed("execveat", || describe_fd(program))(errno)
 }
 
-/// Replaces this process by the program at `path`; returns only when that fails.
+/// Replaces this process by the program at `path`; returns only on failure.
 pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Error {
     let Err(errno) = nix::unistd::execve(path, arguments, environment);
     failed("execve", || format!("{path:?}"))(errno)
 }
 
-/// Collects one ended child, whichever it is, without waiting: its id and wait status.
+/// Reaps any one ended child without waiting: its id and wait status.
 pub fn reap_any() -> Result<Option<(i32, i32)>> {
     match rustix::process::wait(WaitOptions::NOHANG) {
         Ok(ended) => Ok(ended.map(|(pid, status)| (pid.as_raw_pid(), status.as_raw()))),
@@ -150,14 +151,14 @@ pub fn reap_any() -> Result<Option<(i32, i32)>> {
     }
 }
 
-/// Resources that ended children of this process, and theirs, have used (`getrusage(2)`).
+/// Resource usage of the ended children of this process and of their children (`getrusage(2)`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChildrenUsage {
     /// Processor time in user mode, microseconds.
     pub user_us: u64,
     /// Processor time in the kernel, microseconds.
     pub system_us: u64,
-    /// The largest resident size that any one of them had.
+    /// The largest resident set size of any one of them.
     pub peak_memory_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! From a message to the steps that root takes: decode, judge, plan.
+//! From a message to the steps that root executes: decode, judge, plan.
 
 use std::sync::LazyLock;
 
@@ -32,8 +32,8 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     parse(&files).unwrap_or_else(|error| panic!("{error}"))
 });
 
-/// A message, after four bytes that choose who sends it and in which state the slaves are: whatever
-/// is granted concerns a slave of the policy, and its steps have only ids of that slave.
+/// A message, after four bytes that select the sender and the states of the slaves. Every grant concerns a
+/// slave of the policy, and its steps have only ids of that slave.
 pub fn calls(input: &[u8]) -> bool {
     let mut choices = Unstructured::new(input);
     let [peer, state, slot, _] = choices.arbitrary::<[u8; 4]>().unwrap_or_default();
@@ -113,7 +113,7 @@ fn facts(act: &Act<'_>, choice: u8) -> SlotFacts {
     }
 }
 
-/// The steps name no ids but the slave's and the master's own, and no way out of a directory.
+/// The steps name only ids of the slave and the master, and no path that leaves its directory.
 fn stays_within(plan: &Plan, act: &Act<'_>, master: &Master) {
     let (Act::Attach(slave, _) | Act::Detach(slave) | Act::Reset(slave)) = act else {
         assert!(plan.steps().is_empty(), "steps of {act:?}");

@@ -4,8 +4,8 @@ use djinni_api::codec::{
     CodecError, Framer, MESSAGE_LIMIT_BYTES, encode_call, parse_answer, parse_call,
 };
 
-/// Bytes of a connection: they are the same messages however they arrive, no message is over the limit,
-/// and a call that is read and written is read as the same call.
+/// Bytes of a connection: the messages do not depend on how the bytes are split, no message is over the
+/// limit, and a call that is read and written is read as the same call.
 pub fn frames(input: &[u8]) -> bool {
     let Some((&piece, input)) = input.split_first() else { return false };
     let whole = messages(input, input.len());

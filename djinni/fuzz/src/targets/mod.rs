@@ -13,10 +13,10 @@ pub use policy::policy;
 pub struct Target {
     /// Name of the target and of its directory in the corpus.
     pub name: &'static str,
-    /// Panics if the property does not hold for these bytes. Says whether they were accepted: the
-    /// share of accepted inputs shows whether a corpus reaches further than the first check.
+    /// Panics if the property does not hold for these bytes. Returns whether they were accepted: the share
+    /// of accepted inputs shows whether a corpus reaches further than the first check.
     pub run: fn(&[u8]) -> bool,
-    /// Words that inputs of this format are made of.
+    /// Dictionary of this format.
     pub words: &'static [&'static str],
 }
 

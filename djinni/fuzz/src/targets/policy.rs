@@ -6,8 +6,8 @@ use djinni_plan::plan::compose_master;
 /// Separator of files in an input. A configuration file cannot contain it.
 const SEPARATOR: &str = "\u{1}";
 
-/// Files of a configuration, separated: images first, then one master each. What is accepted gives
-/// each slave ids and an area that nothing else has; what is refused is refused with what to do.
+/// Files of a configuration, separated: images first, then one master each. An accepted configuration gives
+/// each slave its own ids and area; an error says what to do.
 pub fn policy(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let mut texts = text.split(SEPARATOR);

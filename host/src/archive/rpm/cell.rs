@@ -1,5 +1,5 @@
-//! The cell in which mach collects: on an image, under ids that nobody else has, with nothing of the host
-//! but what is named here.
+//! The cell in which mach collects packages: on an image, under unused ids, with only the listed parts of
+//! the host.
 //!
 //! ```text
 //!   bhost (root) ──▶ mount and process namespaces of its own      image, overlay with mount points
@@ -7,8 +7,8 @@
 //!                                └──▶ cells of mach: dnf, rpmkeys, createrepo_c, gpgv; no network
 //! ```
 //!
-//! Architecture invariant: this process reads no byte of a source package, of a repository or of what the
-//! cell has written, but to copy it.
+//! Architecture invariant: this process only copies the bytes of source packages, repositories and files of
+//! the cell; it parses none of them.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -40,7 +40,7 @@ const HOST_FILES: [&str; 3] =
 pub struct Collector<'a> {
     /// The image's file.
     pub image: &'a Path,
-    /// A new directory for mount points, ours alone.
+    /// A new directory for mount points, accessible only to us.
     pub top: PathBuf,
     /// First and count of the ids that the cell has.
     pub ids: (u32, u32),
@@ -48,7 +48,7 @@ pub struct Collector<'a> {
     pub area: &'a Path,
     /// The share.
     pub share: &'a Path,
-    /// A copy of the source at hand, in a directory of its own.
+    /// A copy of the current source, in its own directory.
     pub sources: &'a Path,
     /// The dist, and a copy of its file.
     pub dist: (&'a Dist, &'a Path),
@@ -75,7 +75,7 @@ impl Collector<'_> {
         confined::in_namespaces(Path::new("mach"), interrupts, on_line, || self.main(&words))
     }
 
-    /// In namespaces of our own, as root of the host.
+    /// In private namespaces, as root of the host.
     fn main(&self, words: &[CString]) -> i32 {
         let cell = match self.furnish() {
             Ok(cell) => cell,
@@ -95,7 +95,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Mounts the image with mount points for all that the cell is to see.
+    /// Mounts the image with mount points for all mounts of the cell.
     fn furnish(&self) -> std::result::Result<Cell, String> {
         let told = |error: slave_sys::Error| error.to_string();
         std::env::set_current_dir(&self.top).map_err(|error| error.to_string())?;
@@ -179,8 +179,8 @@ impl Collector<'_> {
     }
 }
 
-/// Mounts the image at `image`: EROFS straight from the file where the kernel can, else by a loop device,
-/// which goes with the mount.
+/// Mounts the image at `image`: EROFS directly from the file if the kernel can, else through a loop device,
+/// which is released with the mount.
 fn mount_image(file: &Path) -> std::result::Result<(), String> {
     let flags = rustix::mount::MountFlags::RDONLY
         | rustix::mount::MountFlags::NODEV
@@ -197,7 +197,7 @@ fn mount_image(file: &Path) -> std::result::Result<(), String> {
     }
 }
 
-/// Makes the mount point that the cell needs at `at`, in the overlay.
+/// Creates the mount point `at` of the cell in the overlay.
 fn make_point(source: &Path, at: &str) -> std::result::Result<(), String> {
     let point = Path::new("root").join(at.trim_start_matches('/'));
     if fs::symlink_metadata(&point).is_ok() {

@@ -1,16 +1,17 @@
-//! Ids of the host for a cell: a range that belongs to nobody.
+//! Finds an unused range of host ids for a cell.
 
 use djinni_plan::config::{Config, Ids};
 
 use crate::error::{Error, Result};
 
-/// How many: what a system inside takes for granted.
+/// Number of ids: 65,536, as systems expect.
 const COUNT: u32 = 65_536;
 /// Above what systemd gives to containers (`uids-gids` of systemd: up to 0x6FFF_FFFF).
 const FIRST: u32 = 0x7000_0000;
 const TRIES: u32 = 1024;
 
-/// The lowest range that neither a master nor anybody in `taken` has: the texts of `subuid(5)` and `subgid(5)`.
+/// The lowest range that neither a master nor a user in `taken` has: the texts of `subuid(5)` and
+/// `subgid(5)`.
 pub fn free(config: &Config, taken: &[String]) -> Result<Ids> {
     let mut others: Vec<Ids> = config.masters.values().map(|master| master.ids).collect();
     others.extend(taken.iter().flat_map(|text| text.lines()).filter_map(subordinate));

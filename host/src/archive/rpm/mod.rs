@@ -1,4 +1,4 @@
-//! RPM repositories that slaves read as a share: what the builds of source packages need is added.
+//! RPM repositories that slaves read as a share: adds the packages that builds of source packages need.
 //!
 //! ```text
 //!   SHARE/repodata/     the index, made here
@@ -7,11 +7,11 @@
 //!   STATE/archive/ID/   working area of the cell, kept by a killed command: the next goes on
 //! ```
 //!
-//! mach resolves, fetches and verifies, in a cell on an image ([`cell`]): the same resolver, the same keys and
-//! checks as a build has. Here files are moved, judged by descriptor.
+//! mach resolves, downloads and verifies in a cell on an image ([`cell`]), with the same resolver, keys and
+//! checks as for a build. This module only moves files, checked by descriptor.
 //!
-//! Architecture invariant: as for Debian, nothing appears under its name before it is whole, packages are only
-//! ever added, and the index is exchanged last. The files of the index before are in the new one too.
+//! Architecture invariant: as for Debian, a file gets its name only when it is complete, packages are only
+//! ever added, and the index is exchanged last. The new index also contains the packages of the old one.
 
 mod cell;
 mod ids;
@@ -26,7 +26,7 @@ use djinni_plan::{config, load};
 use mach_core::distribution::{self, Dist, Family};
 use slave_sys::remove;
 
-use super::{AddedSource, ArchiveUpdate, FailedSource, Order};
+use super::{AddRequest, AddedSource, ArchiveUpdate, FailedSource};
 use crate::error::{Concerning, Error, Exit, Result};
 use crate::image::interrupt::Interrupts;
 use crate::image::staging::{ImageDirectory, Staging};
@@ -35,24 +35,24 @@ use crate::progress::Progress;
 use crate::registry::Registry;
 use cell::Collector;
 
-/// Whether a source is meant for this road.
+/// Whether a source is a source package of RPM.
 pub fn is_source(source: &str) -> bool {
     source.ends_with(".rpm") || source.ends_with(".spec")
 }
 
-/// As [`super::add`], of source packages of RPM.
-pub fn add(places: &Places, order: &Order, directory: &Path) -> Result<ArchiveUpdate> {
+/// As [`super::add`], for source packages of RPM.
+pub fn add(places: &Places, request: &AddRequest, directory: &Path) -> Result<ArchiveUpdate> {
     let mut sources = Vec::new();
-    for source in &order.sources {
+    for source in &request.sources {
         sources.push((source.as_str(), checked(source)?));
     }
-    order.packages.iter().try_for_each(|name| checked_package(name))?;
+    request.packages.iter().try_for_each(|name| checked_package(name))?;
     if directory.join("debian").exists() {
         let what = "it holds an archive of Debian";
         return Err(Error::new(directory.display(), what, "use another share for RPM packages"));
     }
-    let (dist_file, dist) = dist(order)?;
-    let image = image_file(places, order)?;
+    let (dist_file, dist) = dist(request)?;
+    let image = image_file(places, request)?;
     let mach = mach()?;
     let interrupts = Interrupts::hold_back()?;
     let locked = ImageDirectory::lock(directory)?;
@@ -79,7 +79,7 @@ pub fn add(places: &Places, order: &Order, directory: &Path) -> Result<ArchiveUp
         collector,
         interrupts: &interrupts,
         staging: &staging,
-        include: &order.packages,
+        include: &request.packages,
         progress: Progress::new(),
         packages_added: 0,
         bytes_added: 0,
@@ -103,7 +103,7 @@ struct Update<'a> {
     bytes_added: u64,
 }
 
-/// Done, or why it could not be.
+/// Success, or the reason of a failure.
 type Outcome = std::result::Result<(), String>;
 
 impl Update<'_> {
@@ -154,7 +154,7 @@ impl Update<'_> {
         Ok(Ok(()))
     }
 
-    /// Puts a copy of the source where the cell sees it, and what its build needs into the share.
+    /// Copies the source into the cell's view, and the packages of its build into the share.
     fn take(&mut self, source: &Path, name: &str) -> Result<Outcome> {
         let copy = self.collector.sources.join(name);
         if let Err(problem) = put::copy(source, &copy) {
@@ -163,7 +163,7 @@ impl Update<'_> {
         self.collect(Some(name))
     }
 
-    /// Has packages collected that the share lacks, and puts them there.
+    /// Lets mach collect packages that the share lacks, and copies them there.
     fn collect(&mut self, source: Option<&str>) -> Result<Outcome> {
         let into = format!("{}/collected", cell::AREA);
         let path = source.map(|name| format!("{}/{name}", cell::SOURCES));
@@ -188,7 +188,7 @@ impl Update<'_> {
         Ok(Ok(()))
     }
 
-    /// Exchanges the index for one of all packages that are there now, if it says anything else.
+    /// Exchanges the index for one of all packages present, if it differs.
     fn index(&mut self) -> Result<()> {
         let into = format!("{}/index", cell::AREA);
         let progress = &mut self.progress;
@@ -208,7 +208,7 @@ impl Update<'_> {
 fn why(tail: &[String], status: i32) -> String {
     match tail {
         [] => format!("mach ended with status {status}"),
-        // People know the source by the path that they gave.
+        // Users know the source by the path that they gave.
         lines => lines.join("\n  ").replace(&format!("{}/", cell::SOURCES), ""),
     }
 }
@@ -233,7 +233,7 @@ fn checked(source: &str) -> Result<String> {
     }
 }
 
-/// The name of a package becomes an argument.
+/// Checks the name of a package: it becomes an argument.
 fn checked_package(name: &str) -> Result<()> {
     let is_odd = name.is_empty() || name.starts_with('-') || name.contains(char::is_control);
     match is_odd {
@@ -246,9 +246,9 @@ fn checked_package(name: &str) -> Result<()> {
     }
 }
 
-/// The dist that says which repositories are asked, and what they are held to.
-fn dist(order: &Order) -> Result<(PathBuf, Dist)> {
-    let path = order.dist.as_ref().ok_or_else(|| {
+/// The dist with its repositories, keys and checks.
+fn dist(request: &AddRequest) -> Result<(PathBuf, Dist)> {
+    let path = request.dist.as_ref().ok_or_else(|| {
         let remedy =
             "name the file of a dist whose repositories are those to fetch from: --dist FILE.toml";
         Error::new("archive add", "RPM packages come from the repositories of a dist", remedy)
@@ -267,8 +267,8 @@ fn dist(order: &Order) -> Result<(PathBuf, Dist)> {
 }
 
 /// The file of the image that has dnf, rpm and createrepo_c, checked.
-fn image_file(places: &Places, order: &Order) -> Result<PathBuf> {
-    let name = order.image.as_ref().ok_or_else(|| {
+fn image_file(places: &Places, request: &AddRequest) -> Result<PathBuf> {
+    let name = request.image.as_ref().ok_or_else(|| {
         let remedy = "name the image of slaves that build for this dist, which has rpm, dnf and \
                       createrepo-c: --image NAME";
         Error::new("archive add", "an image resolves the requirements", remedy).exiting(Exit::Usage)
@@ -286,7 +286,7 @@ fn image_file(places: &Places, order: &Order) -> Result<PathBuf> {
     })
 }
 
-/// Our mach, beside this program.
+/// Our mach, in the directory of this program.
 fn mach() -> Result<PathBuf> {
     let own = std::env::current_exe().concerning("find", Path::new("/proc/self/exe"))?;
     let path = own.with_file_name("mach");
@@ -311,7 +311,7 @@ fn load(places: &Places) -> Result<config::Config> {
         .map_err(|error| Error::new(places.config.display(), error, "run 'bhost check'"))
 }
 
-/// The working area for this share, which the first of `ids` owns.
+/// The working area for this share; the first of `ids` owns it.
 fn area(places: &Places, share: &Path, ids: config::Ids) -> Result<PathBuf> {
     let parent = places.state.join("archive");
     let make = |path: &Path| {

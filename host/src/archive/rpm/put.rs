@@ -1,4 +1,4 @@
-//! From the working area of a cell into a share: files judged by descriptor, copied, then named.
+//! Moves files from the working area of a cell into a share: checked by descriptor, copied, then renamed.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,10 +12,10 @@ use super::super::pool::open_to_slaves;
 use crate::error::{Concerning, Error, Result};
 
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
-/// More packages or files of an index than any share has.
+/// Limit of packages or index files, above that of any real share.
 const FILES_LIMIT: usize = 1 << 20;
 
-/// Whether `name` may be the name of a file in a share.
+/// Whether `name` is a valid file name in a share.
 pub fn is_plain(name: &str) -> bool {
     name.len() <= 255
         && name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
@@ -32,14 +32,14 @@ pub fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Copies a regular file of the host to `to`, readable for all.
+/// Copies a regular file of the host to `to`, readable for all users.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(CWD, from, flags, Mode::empty()).concerning("open", from)?;
     write(&mut File::from(file), from, to).map(drop)
 }
 
-/// Copies what `file` has, if it is a regular one; its size.
+/// Copies the content of `file`, if it is a regular file; returns its size.
 fn write(file: &mut File, name: &Path, to: &Path) -> Result<u64> {
     if !file.metadata().concerning("look at", name)?.is_file() {
         return Err(Error::new(name.display(), "not a regular file", "give the file itself"));
@@ -51,7 +51,7 @@ fn write(file: &mut File, name: &Path, to: &Path) -> Result<u64> {
     Ok(size_bytes)
 }
 
-/// Gives the whole file `from` its name in `directory`.
+/// Renames the complete file `from` to its name in `directory`.
 pub fn put(from: &Path, directory: &Path, name: &str) -> Result<()> {
     if !directory.exists() {
         fs::create_dir_all(directory).concerning("make", directory)?;
@@ -62,8 +62,8 @@ pub fn put(from: &Path, directory: &Path, name: &str) -> Result<()> {
     sync(directory)
 }
 
-/// Copies what a cell has collected in `from` to `packages`; how many there were, and their size. `scratch`: a
-/// name for a copy in the making.
+/// Copies the packages that a cell has collected in `from` to `packages`; returns their number and size.
+/// `scratch`: name of a temporary copy.
 pub fn all(
     from: &Path,
     scratch: &Path,
@@ -84,8 +84,8 @@ pub fn all(
     Ok((names.len(), bytes))
 }
 
-/// Exchanges the index of the share for that which a cell has made at `made`, if it has made one. `staged`: a
-/// name for the copy.
+/// Exchanges the index of the share with the one that a cell has created at `made`, if it has. `staged`:
+/// name of the copy.
 pub fn publish(made: &Path, staged: &Path, share: &Path) -> Result<()> {
     let Some((directory, names)) = listed(made)? else { return Ok(()) };
     fs::create_dir(staged).concerning("make", staged)?;
@@ -101,7 +101,7 @@ pub fn publish(made: &Path, staged: &Path, share: &Path) -> Result<()> {
     sync(share)
 }
 
-/// A directory that a cell may have made, and the names in it.
+/// A directory that a cell may have created, and the names in it.
 fn listed(path: &Path) -> Result<Option<(OwnedFd, Vec<String>)>> {
     let directory = match openat(CWD, path, READ | OFlags::DIRECTORY, Mode::empty()) {
         Err(rustix::io::Errno::NOENT) => return Ok(None),
@@ -122,7 +122,7 @@ fn listed(path: &Path) -> Result<Option<(OwnedFd, Vec<String>)>> {
     Ok(Some((directory, names)))
 }
 
-/// A regular file of one name in `directory`.
+/// A regular file `name` in `directory`.
 fn open(directory: &OwnedFd, path: &Path, name: &str) -> Result<File> {
     let opened = openat(directory, name, READ | OFlags::NONBLOCK, Mode::empty());
     let file = File::from(opened.map_err(|_| odd(path))?);
@@ -151,7 +151,7 @@ mod tests {
     type Make<'a> = &'a dyn Fn(&Path);
 
     #[test]
-    fn what_a_cell_left_besides_packages_never_comes_into_a_share() {
+    fn files_of_a_cell_other_than_packages_never_enter_a_share() {
         let directory = tempfile::tempdir().unwrap();
         let [area, share] = ["area", "share"].map(|name| directory.path().join(name));
         let secret = directory.path().join("secret");

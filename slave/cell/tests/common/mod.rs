@@ -45,7 +45,7 @@ fn in_one_thread(body: impl FnOnce(&Path)) {
 }
 
 fn with_nothing_left(body: impl FnOnce(&Path)) {
-    // Mounts of our own, so that nobody else's come between the two looks at the table.
+    // Private mounts, so that no other process changes the mount table between two looks at it.
     raw::unshare(raw::ns::MOUNT).unwrap();
     raw::mount("", "/", "", MS_REC | MS_PRIVATE, "").unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -56,12 +56,12 @@ fn with_nothing_left(body: impl FnOnce(&Path)) {
     assert_eq!(raw::reap_any().unwrap(), None, "children are left");
 }
 
-/// What is mounted here.
+/// The mount table of this process.
 pub fn mount_table() -> String {
     fs::read_to_string("/proc/self/mountinfo").unwrap()
 }
 
-/// Ids for a cell: a range that our own user namespace maps.
+/// Ids for a cell: a range that our user namespace maps.
 pub fn ids() -> IdMap {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
     let count: u64 = map.split_whitespace().nth(2).unwrap().parse().unwrap();
@@ -82,7 +82,7 @@ pub fn skeleton(dir: &Path) -> PathBuf {
     root
 }
 
-/// A cell with what each of ours has.
+/// A cell with the common mounts of these tests.
 pub fn usual(dir: &Path) -> Cell {
     let mounts = vec![
         Mount::new(Source::Proc, "/proc", Attr::INERT),
@@ -92,7 +92,7 @@ pub fn usual(dir: &Path) -> Cell {
     Cell { ids: Some(ids()), mounts, ..Cell::new(skeleton(dir), "cellar") }
 }
 
-/// What `look` says, seen from inside `cell`.
+/// Output of `look`, run inside `cell`.
 pub fn observe(cell: &mut Cell, look: impl FnOnce() -> String) -> String {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     cell.keep_fds = vec![writer.as_raw_fd()];

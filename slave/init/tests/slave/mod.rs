@@ -19,9 +19,9 @@ pub struct Slave {
     _root: tempfile::TempDir,
 }
 
-/// All that a slave has said.
+/// All messages of a slave.
 #[derive(Default)]
-pub struct Heard {
+pub struct Messages {
     pub started: bool,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
@@ -42,7 +42,7 @@ pub fn login() -> Run {
 }
 
 impl Slave {
-    /// With a working area of its own.
+    /// With a private working area.
     pub fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let cell = cell::on(root.path());
@@ -68,8 +68,8 @@ impl Slave {
         Self { socket: ours, reader: FrameReader::new(), running, _root: root }
     }
 
-    /// Run a command without input and hear all of it.
-    pub fn run(mut self, run: &Run) -> Heard {
+    /// Runs a command without input and receives all its messages.
+    pub fn run(mut self, run: &Run) -> Messages {
         self.say(&ToSlave::Run(run.clone()));
         self.say(&ToSlave::StdinEnd);
         self.hear_to_the_end()
@@ -82,12 +82,12 @@ impl Slave {
     }
 
     pub fn say_bytes(&mut self, bytes: &[u8]) {
-        // A slave that refuses hangs up before it has read all; what it says is what is tested.
+        // A slave that refuses hangs up before it has read all; the test looks at its messages.
         let _ = self.socket.write_all(bytes);
     }
 
-    /// Hear one message; false at the end.
-    pub fn hear(&mut self, heard: &mut Heard) -> bool {
+    /// Receives one message; false at the end.
+    pub fn hear(&mut self, heard: &mut Messages) -> bool {
         loop {
             if let Some(frame) = self.reader.next_frame().unwrap() {
                 heard.add(FromSlave::decode(frame).unwrap());
@@ -102,21 +102,21 @@ impl Slave {
         }
     }
 
-    pub fn hear_until(&mut self, heard: &mut Heard, text: &str) {
+    pub fn hear_until(&mut self, heard: &mut Messages, text: &str) {
         while !heard.stdout_text().contains(text) {
             assert!(self.hear(heard), "ended before {text:?}: {}", heard.stdout_text());
         }
     }
 
-    /// Hear the rest; the last word must be the last, and the status the process's own.
-    pub fn hear_all(&mut self, heard: &mut Heard) {
+    /// Receives the rest; `Exited` must be the last message, and its status that of the process.
+    pub fn hear_all(&mut self, heard: &mut Messages) {
         while self.hear(heard) {}
         let expected = heard.status.unwrap_or(125);
         assert_eq!(self.running.wait().unwrap().shell_status(), i32::from(expected));
     }
 
-    pub fn hear_to_the_end(mut self) -> Heard {
-        let mut heard = Heard::default();
+    pub fn hear_to_the_end(mut self) -> Messages {
+        let mut heard = Messages::default();
         self.hear_all(&mut heard);
         heard
     }
@@ -134,7 +134,7 @@ impl Slave {
     }
 }
 
-impl Heard {
+impl Messages {
     fn add(&mut self, message: FromSlave<'_>) {
         assert!(self.status.is_none() && self.failed.is_none(), "the last word was not the last");
         match message {
