@@ -1,6 +1,4 @@
 //! Requests are destructured strictly, and the interface texts say what the code does.
-#![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used)]
 
 use djinni_api::codec::{Call, parse_answer};
 use djinni_api::master::Hold;

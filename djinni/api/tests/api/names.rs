@@ -1,6 +1,4 @@
 //! Names: what is one, and what is none.
-#![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used)]
 
 use djinni_api::names::NameProblem;
 use djinni_api::{ImageName, MasterName, ShareName, SlaveName};

@@ -1,6 +1,4 @@
 //! Every example of `etc/doc/PROTOCOL.md`, byte for byte.
-#![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used)]
 
 use djinni_api::codec::{Answer, Call, encode_call, encode_reply, parse_answer, parse_call};
 use djinni_api::{ServiceError, host, master, service};

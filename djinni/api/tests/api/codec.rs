@@ -1,6 +1,4 @@
 //! The codec against what anybody may send.
-#![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used)]
 
 use djinni_api::codec::{
     Call, CodecError, Framer, MESSAGE_LIMIT_BYTES, encode_call, encode_reply, parse_answer,

@@ -1,6 +1,4 @@
 //! Each refusal goes over the wire once, and says to its reader what to change.
-#![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::{Debug, Display};
 
