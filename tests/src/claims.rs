@@ -1,5 +1,5 @@
-//! Claims that all test processes of one host make against each other: ranges of user ids, slots for
-//! package builds, and what a host has only once.
+//! Claims that all test processes of one host make against each other: ranges of user ids, some of which
+//! are slots for package builds, and what a host has only once.
 //!
 //! A claim is a lock of `flock(2)` on a file below `/run`; it ends with its process at the latest. Each
 //! claim has its own open file description, so that threads of one process exclude each other, too.
@@ -18,10 +18,12 @@ const IDS_FIRST: u32 = 1_342_177_280;
 pub const MASTER_IDS: u32 = 1_048_576;
 /// Ids in a range: those of two masters.
 const RANGE_IDS: u32 = 2 * MASTER_IDS;
-/// Number of ranges. The last one ends at 2^31: some file systems and tools take ids for signed.
-const RANGES: u32 = 384;
-/// Package builds that may run at once. More would only wait for each other's processor and memory.
-const BUILDS: u32 = 2;
+/// Number of ranges for anything but package builds.
+const RANGES: u32 = 380;
+/// Package builds that may run at once, with a range of ids each. A build is idle for about half of its
+/// time (it waits for the disk, or for a moment that its test wants), so these are more than two processors.
+/// The last range ends at 2^31: some file systems and tools take ids for signed.
+const BUILDS: u32 = 4;
 /// How long to wait before slots are looked at again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -43,14 +45,15 @@ pub fn only(name: &str) -> Claim {
     Claim { _lock: lock }
 }
 
-/// Claims one of the few slots for package builds, and waits for it.
+/// Claims one of the few slots for package builds, waits for it, and returns the first id of its range: a
+/// slot has the same ids each time, so that layers of an earlier build in it have the right owner.
 ///
 /// # Panics
 /// If the lock files cannot be opened.
-pub fn build() -> Claim {
+pub fn build() -> (u32, Claim) {
     loop {
-        if let Some((_, claim)) = free("build", BUILDS) {
-            return claim;
+        if let Some((number, claim)) = free("build", BUILDS) {
+            return (IDS_FIRST + (RANGES + number) * RANGE_IDS, claim);
         }
         std::thread::sleep(PAUSE);
     }

@@ -90,7 +90,7 @@ pub struct Djinni {
     pub places: Places,
     base: PathBuf,
     ids_first: u32,
-    claims: Vec<Claim>,
+    _ids: Claim,
     baseline: Baseline,
     daemon: Option<Child>,
     finished: bool,
@@ -114,16 +114,17 @@ impl Djinni {
     /// When that does not work.
     #[track_caller]
     pub fn with(change: impl FnOnce(&Self)) -> Self {
-        let mut djinni = Self::configured();
+        Self::with_ids(claims::ids(), change)
+    }
+
+    /// As [`Djinni::with`], with a claimed range of ids, of which the first is given.
+    #[track_caller]
+    pub fn with_ids(ids: (u32, Claim), change: impl FnOnce(&Self)) -> Self {
+        let mut djinni = Self::configured_with(ids);
         change(&djinni);
         djinni.start();
         djinni.djinni(&["new_bmaster", MASTER]).done();
         djinni
-    }
-
-    /// Keeps a claim until it ends itself.
-    pub fn keep(&mut self, claim: Claim) {
-        self.claims.push(claim);
     }
 
     /// Its directories and configuration, nothing started.
@@ -132,12 +133,16 @@ impl Djinni {
     /// When this is not root, or images cannot be made.
     #[track_caller]
     pub fn configured() -> Self {
+        Self::configured_with(claims::ids())
+    }
+
+    #[track_caller]
+    fn configured_with((ids_first, ids): (u32, Claim)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         assert!(
             rustix::process::geteuid().is_root(),
             "this test needs root; exclude the tier root"
         );
-        let (ids_first, ids) = claims::ids();
         // Of fixed width: no name is the beginning of another.
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{count:04}", std::process::id());
@@ -154,16 +159,8 @@ impl Djinni {
         images::give(&images::tiny(), &base.join("images"));
         let baseline = Baseline::take(&marks(&places, &base));
         let (daemon, finished, filter) = (None, false, "info");
-        let djinni = Djinni {
-            places,
-            base,
-            ids_first,
-            claims: vec![ids],
-            baseline,
-            daemon,
-            finished,
-            filter,
-        };
+        let djinni =
+            Djinni { places, base, ids_first, _ids: ids, baseline, daemon, finished, filter };
         djinni.write("etc/images.toml", IMAGES);
         djinni.write("etc/masters/m.toml", POLICY);
         djinni

@@ -7,6 +7,7 @@
 //! | [`baseline`] | what of the host must be the same before and after |
 //! | [`claims`]   | ranges of ids and the host itself, claimed against other test processes |
 //! | [`djinni`]   | a djinnid of one's own, with its configuration and its masters |
+//! | [`layers`]   | layers of build roots that tests share |
 //! | [`mach`]     | a slave that builds packages, its sources, what comes out |
 //! | [`terminal`] | a terminal with a program on it |
 //!
@@ -22,6 +23,7 @@ pub mod debian;
 pub mod djinni;
 pub mod forge;
 pub mod images;
+pub mod layers;
 pub mod mach;
 pub mod programs;
 pub mod terminal;

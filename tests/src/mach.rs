@@ -12,10 +12,13 @@ use serde_json::Value;
 use crate::claims;
 use crate::djinni::Djinni;
 use crate::images;
+use crate::layers;
 use crate::programs::{Ran, run};
 
 /// The dist that real packages are built for.
 pub const DIST: &str = "debian-12-rpm";
+const BUILDER_SLICE: u32 = 9;
+const SLICE_IDS: u32 = 65_536;
 
 /// A djinni with the slave `builder`: a real image; the RPM world and a part of Debian's archive as shares.
 pub fn builder() -> Djinni {
@@ -24,13 +27,27 @@ pub fn builder() -> Djinni {
 
 /// As [`builder`]; `change` is called before anything is started.
 pub fn builder_with(change: impl FnOnce(&Djinni)) -> Djinni {
-    let slot = claims::build();
-    let mut djinni = Djinni::with(|djinni| {
+    let djinni = Djinni::with_ids(claims::build(), |djinni| {
         change(djinni);
         add_builder(djinni);
     });
-    djinni.keep(slot);
     djinni.start_master();
+    djinni
+}
+
+/// As [`builder`], with the layers of [`DIST`] in its working area: for tests of what is done with a root.
+/// Tests of how roots are made begin with an empty area.
+pub fn builder_with_layers() -> Djinni {
+    let area = |djinni: &Djinni| djinni.srv().join("areas/builder");
+    let mut are_there = false;
+    let djinni = builder_with(|djinni| {
+        let owner = djinni.ids_first() + BUILDER_SLICE * SLICE_IDS;
+        are_there = layers::lend(djinni, &area(djinni), owner);
+    });
+    if !are_there {
+        djinni.in_slave("builder", &["mach", "-q", "-r", DIST, "setup", "build"]).done();
+        layers::keep(&djinni, &area(&djinni));
+    }
     djinni
 }
 
@@ -40,7 +57,7 @@ fn add_builder(djinni: &Djinni) {
     let image = format!("[image.real]\nsource = {{ erofs = {image:?} }}\n[image.ext4]");
     djinni.edit("etc/images.toml", "[image.ext4]", &image);
     let slave = format!(
-        "[share.world]\ndir = {:?}\n[share.debian]\ndir = {:?}\n[slave.builder]\nimage = \"real\"\nslice = 9\n\
+        "[share.world]\ndir = {:?}\n[share.debian]\ndir = {:?}\n[slave.builder]\nimage = \"real\"\nslice = {BUILDER_SLICE}\n\
          area = {{ dir = \"SRV/areas/builder\" }}\nshares = [\"world\", \"debian\"]\n[slave.ext4]",
         real.world, real.debian
     );

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use djinni_tests::djinni::{Djinni, MASTER};
 use djinni_tests::mach::{
-    DIST, builder, builder_with, files, made, rebuild, rebuilding, record, source,
+    DIST, builder, builder_with, builder_with_layers, files, made, rebuild, rebuilding, record,
+    source,
 };
 use djinni_tests::programs::run;
 use serde_json::Value;
@@ -49,7 +50,7 @@ fn root_real_packages_are_rebuilt_and_recorded() {
 
 #[test]
 fn root_a_chain_sees_what_it_has_built() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     // Alone, cproto lacks byacc, which no repository of the dist has.
     let alone = rebuild(&djinni, &[source("cproto")], &out).ended_with(1);
@@ -65,7 +66,7 @@ fn root_a_chain_sees_what_it_has_built() {
 
 #[test]
 fn root_failures_say_what_where_and_what_to_do() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     let description = "%description\nx\n";
     let broken = format!("{description}%build\necho about to go wrong\nfalse\n%files\n");

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use djinni_tests::djinni::Djinni;
-use djinni_tests::mach::{DIST, builder, files, made, source};
+use djinni_tests::mach::{DIST, builder_with_layers, files, made, source};
 use djinni_tests::programs::{Ran, run};
 use serde_json::Value;
 
@@ -84,7 +84,7 @@ fn ended<'a>(course: &'a BTreeMap<String, usize>, state: &str) -> Vec<&'a str> {
 
 #[test]
 fn root_eight_sources_are_ordered_and_only_what_failed_is_built_again() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     // "right" fails in the middle of them.
     let fails = "sleep 1\necho about to go wrong\nfalse";
@@ -124,7 +124,7 @@ fn root_eight_sources_are_ordered_and_only_what_failed_is_built_again() {
 
 #[test]
 fn root_a_failure_ends_a_chain_and_circles_are_named() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     let sources = [
         small(&djinni, "after", &["broken"], ""),
@@ -252,7 +252,7 @@ fn specs_count_as_the_dist_expands_them(djinni: &Djinni, out: &Path) {
 
 #[test]
 fn root_a_chain_that_was_killed_goes_on_where_it_was() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     let sources = eight(&djinni, "sleep 1");
     let area = djinni.srv().join("areas/builder");
@@ -287,7 +287,7 @@ fn root_a_chain_that_was_killed_goes_on_where_it_was() {
 
 #[test]
 fn root_real_sources_are_ordered_by_what_they_require() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     // In the wrong order. More of them are built by `root_every_sample_is_built_twice_alike`.
     let sources = ["cproto", "byacc"].map(source);

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use djinni_tests::djinni::Djinni;
-use djinni_tests::mach::{DIST, builder, files, made, rebuild, record, records_are_valid, source};
+use djinni_tests::mach::{
+    DIST, builder_with_layers, files, made, rebuild, record, records_are_valid, source,
+};
 use djinni_tests::programs::{Ran, run};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -49,7 +51,7 @@ fn results_are_what_the_record_says(out: &Path, package: &str) {
 /// One slave, and so one build root, for all of it.
 #[test]
 fn root_builds_are_recorded_verified_and_collected() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     records_of_all_ends(&djinni);
     second_builds(&djinni);
     collected(&djinni);

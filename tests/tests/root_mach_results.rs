@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use djinni_tests::djinni::Djinni;
-use djinni_tests::mach::{DIST, builder, files, made};
+use djinni_tests::mach::{DIST, builder_with_layers, files, made};
 use djinni_tests::programs::{Ran, run};
 
 /// Runs `script` in the slave, with files; results come into `out`.
@@ -35,7 +35,7 @@ fn source(djinni: &Djinni, name: &str, text: &str) -> PathBuf {
 
 #[test]
 fn root_everything_that_a_build_made_comes_out_and_sources_as_they_went_in() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     let install = |name: &str| {
         format!(

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use djinni_tests::mach::{DIST, builder, files, record, source};
+use djinni_tests::mach::{DIST, builder_with_layers, files, record, source};
 use djinni_tests::programs::run;
 
 /// In no useful order: what sdparm and cproto require is built here too. With it, a file that comes out.
@@ -25,7 +25,7 @@ const SAMPLES: [(&str, &str); 10] = [
 
 #[test]
 fn root_every_sample_is_built_twice_alike() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     let sources = SAMPLES.map(|(name, _)| source(name));
     let mut command = djinni.start_build(&["builder"]);

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use djinni_tests::djinni::Djinni;
 use djinni_tests::forge::{self, Entries, Value, tag};
-use djinni_tests::mach::{DIST, builder, made, rebuild, record};
+use djinni_tests::mach::{DIST, builder, builder_with_layers, made, rebuild, record};
 use djinni_tests::programs::{Ran, run};
 use sha2::{Digest, Sha256};
 
@@ -211,7 +211,7 @@ fn with_server(djinni: &Djinni, inputs: &[PathBuf], script: &str) -> String {
 /// Slaves with a build root take their time to make: one for all that needs one.
 #[test]
 fn root_sources_are_held_to_digests_and_signatures() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     packages_without_sha256_are_checked_by_rpm(&djinni);
     sources_of_a_spec_are_fetched_and_checked(&djinni);
     a_source_package_is_rebuilt_from_a_url(&djinni);

@@ -9,7 +9,7 @@ use std::process::Command;
 use djinni_tests::debian;
 use djinni_tests::djinni::Djinni;
 use djinni_tests::images;
-use djinni_tests::mach::{DIST, builder, files, made, source};
+use djinni_tests::mach::{DIST, builder, builder_with_layers, files, made, source};
 use djinni_tests::programs::{Ran, run};
 use serde_json::Value;
 
@@ -54,7 +54,7 @@ fn told_twice(djinni: &Djinni, file: &PathBuf, package: &str) -> PathBuf {
 
 #[test]
 fn root_statements_are_valid_by_foreign_tools_and_two_builds_are_told_alike() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let out = told_twice(&djinni, &source("diffstat"), "diffstat");
     let said = |name: &str| fs::read_to_string(out.join(name)).unwrap();
     for kind in ["statement", "spdx.json", "cyclonedx"] {
@@ -184,7 +184,7 @@ fn root_debian_results_are_told_and_served_too() {
 
 #[test]
 fn root_what_has_changed_or_failed_is_not_attested() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let good = made(&djinni, "good", "%description\nx\n%files\n");
     let bad = made(&djinni, "bad", "%description\nx\n%build\nexit 3\n%files\n");
     let text = format!(
@@ -237,7 +237,7 @@ PYTHON
 
 #[test]
 fn root_a_repository_over_results_serves_package_managers() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let sources = [
         made(&djinni, "one", "%description\nx\n%files\n"),
         made(&djinni, "two", "Requires: one\n%description\nx\n%files\n"),
@@ -268,7 +268,7 @@ fn root_a_repository_over_results_serves_package_managers() {
 
 #[test]
 fn root_a_killed_mach_leaves_the_repository_whole() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let file = made(&djinni, "one", "%description\nx\n%files\n");
     let place = format!("/build/results/repository/{DIST}");
     // Without its contents it is made from the beginning each time.

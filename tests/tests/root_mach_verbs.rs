@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use djinni_tests::djinni::Djinni;
-use djinni_tests::mach::{DIST, builder, files, made, source};
+use djinni_tests::mach::{DIST, builder, builder_with_layers, files, made, source};
 use djinni_tests::programs::{Ran, run};
 use djinni_tests::terminal::Terminal;
 use serde_json::Value;
@@ -61,7 +61,7 @@ fn log(run: &Path) -> String {
 
 #[test]
 fn root_specs_are_built_under_the_options_given() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let conditional = "%bcond_with extra\n%{?with_extra:BuildRequires: flex}\nSource0: data.txt";
     let build = "cat %{SOURCE0}; echo \"mark=%{?mark}\"; %{?with_extra:flex --version}";
     let spec = spec(&djinni, "conditional", conditional, build);
@@ -98,7 +98,7 @@ fn root_specs_are_built_under_the_options_given() {
 
 #[test]
 fn root_requirements_that_a_build_finds_out_come_in_rounds() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let generating = |name: &str, generator: &str| {
         let text = format!(
             "%description\nx\n%prep\necho once >>count\n%generate_buildrequires\n{generator}\n%build\n\
@@ -186,7 +186,7 @@ fn root_roots_are_entered_kept_and_asked() {
 
 #[test]
 fn root_a_failed_build_is_looked_into_and_gone_on_with() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let spec =
         spec(&djinni, "wants", "BuildArch: noarch", "echo begun >mark; cat /builddir/wanted");
     let package = mach(&djinni, &[&spec], &["-q", "buildsrpm", "wants.spec"]).done().text();
@@ -209,7 +209,7 @@ fn root_a_failed_build_is_looked_into_and_gone_on_with() {
 
 #[test]
 fn root_a_shell_in_a_root_has_job_control() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     // Nobody waits at a terminal for that.
     mach(&djinni, &[], &["setup"]).done();
     let mut shell = Terminal::start(
@@ -239,7 +239,7 @@ fn root_a_shell_in_a_root_has_job_control() {
 
 #[test]
 fn root_time_signals_hooks_and_the_network_are_held_to() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let slow = spec(&djinni, "slow", "BuildArch: noarch", "(setsid sleep 4321 &); sleep 1000");
     let ran = mach(&djinni, &[&slow], &["--time-limit", "3s", "build", "slow.spec"]).ended_with(1);
     ran.complains(&["may take no longer", "/build.log"]);
@@ -331,7 +331,7 @@ echo attacks are done
 
 #[test]
 fn root_a_hostile_build_reaches_nothing_and_leaves_nothing() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let hostile = spec(&djinni, "hostile", "BuildArch: noarch", ATTACKS);
     mach(&djinni, &[&hostile], &["build", "hostile.spec"]).done();
     let (run_directory, _) = newest(&djinni, "hostile-1-1.world");
@@ -375,7 +375,7 @@ fn root_two_machs_share_an_area() {
 
 #[test]
 fn root_lint_and_json_tell_what_they_find() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let plain = spec(&djinni, "plain", "BuildArch: noarch", "true");
     let ran = mach(&djinni, &[&plain], &["--json", "--lint", "build", "plain.spec"]).done();
     let events: Vec<Value> =

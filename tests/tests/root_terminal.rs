@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use djinni_tests::djinni::Djinni;
-use djinni_tests::mach::{DIST, builder, files, made, rebuilding};
+use djinni_tests::mach::{DIST, builder_with_layers, files, made, rebuilding};
 use djinni_tests::programs::run;
 use djinni_tests::terminal::Terminal;
 
@@ -105,7 +105,7 @@ fn root_keys_interrupt_the_command_and_suspend_start_build() {
 
 #[test]
 fn root_machs_table_moves_for_a_person_and_results_come_out() {
-    let djinni = builder();
+    let djinni = builder_with_layers();
     let words = ["builder", "--", "mach", "-r", DIST, "setup"];
     run(&mut djinni.start_build(&words)).done();
     let rest = "%description\nx\n%build\nsleep 2\n%files\n";
