@@ -14,6 +14,7 @@ use djinni_plan::lifecycle::{ConnectionId, Statuses};
 use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
 use djinni_plan::plan;
 use djinni_plan::policy::{self, HostAct};
+use djinni_plan::supervision::Phase;
 use djinni_raw::{next_signal, signal_descriptor};
 use djinni_sys::probe::CGROUP2;
 use djinni_sys::{facts, namespace};
@@ -22,7 +23,7 @@ use rustix::event::PollFlags;
 use crate::error::{Error, Result};
 use crate::jobs::{self, Asked, Job, JobKind};
 use crate::link::Command;
-use crate::masters::{Masters, Standing};
+use crate::masters::Masters;
 use crate::server::{Event, Incoming, Server};
 
 const SIGHUP: i32 = 1;
@@ -102,8 +103,8 @@ impl Daemon {
     }
 
     fn is_settled(&self) -> bool {
-        let standing = |name| self.masters.standing(name);
-        let moves = |name| matches!(standing(name), Standing::Starting | Standing::Falling);
+        let phase = |name| self.masters.phase(name);
+        let moves = |name| matches!(phase(name), Phase::Starting { .. } | Phase::Falling);
         !self.masters.names().iter().any(moves)
     }
 
@@ -233,15 +234,15 @@ impl Daemon {
 
     /// Begins what was asked; what it comes to is waited for.
     fn decide(&mut self, request: wire::Request) -> std::result::Result<JobKind, wire::Refusal> {
-        let exists = |name: &MasterName| self.masters.standing(name) != Standing::Absent;
+        let exists = |name: &MasterName| self.masters.phase(name) != Phase::Absent;
         let grant = policy::judge_host(&self.config, exists, request)?;
         Ok(match grant.act().clone() {
             HostAct::NewMaster(master) => {
-                self.masters.start(&master);
+                self.masters.start(&self.config, &master.name);
                 JobKind::Start(master.name)
             }
             HostAct::DropMaster { name, force } => {
-                let number = self.masters.drop_master(&name, force);
+                let number = self.masters.drop_master(&self.config, &name, force);
                 JobKind::Drop { name, number, force }
             }
             HostAct::List => {

@@ -31,12 +31,8 @@ pub enum Error {
     Told(String),
     /// A message of the other process is not what it should be.
     Link,
-    /// The worker has died.
-    Died,
     /// The worker does not read.
     Deaf,
-    /// The worker does not serve after so many seconds.
-    Late(u64),
     /// The master is not up.
     NotUp,
 }
@@ -65,9 +61,7 @@ impl fmt::Display for Error {
             }
             Self::Told(sentence) => f.write_str(sentence),
             Self::Link => f.write_str("the other process of djinnid did not say what it should"),
-            Self::Died => f.write_str("its worker has died: try again"),
             Self::Deaf => f.write_str("its worker does not answer"),
-            Self::Late(seconds) => write!(f, "its worker does not serve after {seconds} s"),
             Self::NotUp => f.write_str("it is not up"),
         }
     }

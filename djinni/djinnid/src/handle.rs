@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::Instant;
 
 use djinni_api::{ImageName, SlaveName};
 use djinni_plan::config::{Config, Master};
@@ -20,8 +19,6 @@ pub struct Handle {
     pub child: Child,
     commands: Link,
     images: Link,
-    /// When it was started.
-    pub started: Instant,
     /// Questions with a smaller number were asked of an earlier worker.
     pub born: u64,
     /// The number of a Status that it has not answered yet.
@@ -56,7 +53,6 @@ impl Handle {
             child: child?,
             commands,
             images,
-            started: Instant::now(),
             born,
             asked_status: None,
             status: None,

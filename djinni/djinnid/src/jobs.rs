@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use djinni_api::{MasterName, host as wire};
 use djinni_plan::lifecycle::ConnectionId;
 use djinni_plan::places::Places;
+use djinni_plan::supervision::Phase;
 
 use crate::error;
 use crate::link::Answer;
-use crate::masters::{Masters, Outcome, Standing};
+use crate::masters::{Masters, Outcome};
 use crate::reference::reference;
 
 /// Something that was asked, and by whom.
@@ -77,12 +78,14 @@ impl Job {
 
 /// Whether nothing more is to be heard about one master soon.
 fn settled(masters: &Masters, (name, asked): &Asked) -> bool {
-    match (masters.standing(name), asked) {
-        (Standing::Absent | Standing::Resting, _) => true,
+    match (masters.phase(name), asked) {
+        (Phase::Absent | Phase::Resting { .. }, _) => true,
         // It was not up when the question came, and nobody was asked.
-        (Standing::Up, Err(_)) => true,
-        (Standing::Starting | Standing::Falling, _) => false,
-        (Standing::Up, Ok(number)) => !matches!(masters.outcome(name, *number), Outcome::Waiting),
+        (Phase::Up { .. }, Err(_)) => true,
+        (Phase::Starting { .. } | Phase::Falling, _) => false,
+        (Phase::Up { .. }, Ok(number)) => {
+            !matches!(masters.outcome(name, *number), Outcome::Waiting)
+        }
     }
 }
 
@@ -97,14 +100,15 @@ fn states(masters: &Masters, places: &Places, asked: &[Asked], one: bool) -> wir
 fn state(masters: &Masters, places: &Places, (name, asked): &Asked) -> wire::MasterState {
     let (running, slaves) = masters.status(name).unwrap_or_default();
     let answered = |number| matches!(masters.outcome(name, number), Outcome::Answered(_));
-    let state = match masters.standing(name) {
-        Standing::Absent => "absent",
-        Standing::Starting => "starting",
-        Standing::Resting => "restarting",
-        Standing::Falling => "dropping",
-        Standing::Up if asked.as_ref().is_ok_and(|number| !answered(*number)) => "does not answer",
-        Standing::Up if running => "running",
-        Standing::Up => "ready",
+    let is_silent = asked.as_ref().is_ok_and(|number| !answered(*number));
+    let state = match masters.phase(name) {
+        Phase::Absent => "absent",
+        Phase::Starting { .. } => "starting",
+        Phase::Resting { .. } => "restarting",
+        Phase::Falling => "dropping",
+        Phase::Up { .. } if is_silent => "does not answer",
+        Phase::Up { .. } if running => "running",
+        Phase::Up { .. } => "ready",
     };
     wire::MasterState {
         name: name.clone(),
@@ -128,15 +132,14 @@ fn note_reload(masters: &Masters, (name, asked): &Asked) {
 }
 
 fn started(masters: &Masters, places: &Places, name: &MasterName, late: bool) -> Option<Reply> {
-    let trouble =
-        || masters.trouble(name).map_or("it was dropped meanwhile".to_owned(), ToString::to_string);
-    match masters.standing(name) {
-        Standing::Up => Some(Ok(wire::Reply::NewMaster(wire::NewMaster {
+    let trouble = || masters.trouble(name).unwrap_or("it was dropped meanwhile");
+    match masters.phase(name) {
+        Phase::Up { .. } => Some(Ok(wire::Reply::NewMaster(wire::NewMaster {
             socket: places.master_socket(name).display().to_string(),
             namespace: places.pin(name).display().to_string(),
         }))),
-        Standing::Absent | Standing::Resting => Some(Err(fault(name, &trouble()))),
-        Standing::Starting | Standing::Falling => {
+        Phase::Absent | Phase::Resting { .. } => Some(Err(fault(name, trouble()))),
+        Phase::Starting { .. } | Phase::Falling => {
             late.then(|| Err(fault(name, "it is not up yet: see the log, and 'djinni list'")))
         }
     }
@@ -149,7 +152,7 @@ fn dropped(
     force: bool,
     late: bool,
 ) -> Option<Reply> {
-    if masters.standing(name) == Standing::Absent {
+    if masters.phase(name) == Phase::Absent {
         return Some(Ok(wire::Reply::Dropped {}));
     }
     let unfinished = match force {

@@ -1,27 +1,19 @@
-//! The daemon's side of its masters: started, asked, followed by another worker, taken down.
+//! The masters: a [`Supervision`] of each, and the processes that it asks for.
 //!
-//! ```text
-//!              start               it serves                Drop is answered
-//!   (absent) ─────────▶ Starting ────────────▶ Up ─────────────────────────────▶ (absent)
-//!                        ▲    │ fails, dies    │ dies      │ Drop by force is not answered,
-//!                        │    ▼                ▼           │ or it dies while it drops
-//!                       Resting ◀──────────────┘           ▼
-//!                        0, 2, 4 … 60 s ────────────────▶ Falling ──▶ (absent)
-//! ```
-//!
-//! Architecture invariant: nothing here waits for a worker or for a child. What has happened is
-//! looked at by [`Masters::advance`] whenever the daemon is woken.
+//! Architecture invariant: nothing here decides what becomes of a master, and nothing waits for a
+//! worker or for a child. [`Masters::advance`] turns into events what has happened since.
 
-mod lives;
+mod actions;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use djinni_api::{MasterName, SlaveName};
 use djinni_plan::config::Config;
 use djinni_plan::places::Places;
+use djinni_plan::supervision::{Event, Phase, START, Supervision};
 use djinni_sys::child::Child;
 
 use crate::error::{Error, Result};
@@ -29,10 +21,6 @@ use crate::handle::Handle;
 use crate::images::Images;
 use crate::link::{Answer, Command, Numbered};
 
-/// How long a worker may take until it serves: the digest of a large image is the longest.
-const START_LIMIT: Duration = Duration::from_secs(120);
-/// How long a worker may take to drop its master by force before the daemon does.
-const FORCE_PATIENCE: Duration = Duration::from_millis(1500);
 /// How many answers of one worker are kept for those who asked.
 const ANSWERS: usize = 32;
 
@@ -41,60 +29,27 @@ pub struct Masters {
     places: Places,
     cgroup: PathBuf,
     known: BTreeMap<MasterName, Known>,
-    /// Why masters that are absent, or rest, could not be started.
-    troubles: BTreeMap<MasterName, Error>,
+    /// Reasons why masters that are absent, or rest, could not be started.
+    troubles: BTreeMap<MasterName, String>,
     /// Workers that were killed and have not ended yet.
     dying: Vec<Child>,
     images: Images,
     next: u64,
 }
 
-/// What is known of one master.
+/// One master.
 struct Known {
-    life: Life,
-    /// Workers that have died in a row.
-    deaths: u32,
-    dropping: Option<Dropping>,
+    supervision: Supervision,
+    process: Process,
     answers: BTreeMap<u64, Answer>,
 }
 
-/// Where a master is in the picture above.
-enum Life {
-    /// `serve`: the number under which it was told to.
-    Starting {
-        worker: Box<Handle>,
-        recovered: bool,
-        serve: Option<u64>,
-    },
-    Up(Box<Handle>),
-    Resting(Instant),
-    Falling(Child),
-}
-
-/// A drop that has been asked for.
-#[derive(Clone, Copy)]
-struct Dropping {
-    number: u64,
-    force: bool,
-    since: Instant,
-    told: bool,
-    /// The worker has begun.
-    begun: bool,
-}
-
-/// Where a master stands, for an administrator.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing of it is there.
-    Absent,
-    /// Its worker does not serve yet.
-    Starting,
-    /// Its worker serves.
-    Up,
-    /// Its worker has died or could not be started; another one is to follow.
-    Resting,
-    /// It is being taken down.
-    Falling,
+/// The process that the supervision of a master has asked for.
+enum Process {
+    None,
+    Worker(Box<Handle>),
+    /// A child that takes the master down.
+    TakeDown(Child),
 }
 
 /// What has become of a question.
@@ -109,23 +64,60 @@ pub enum Outcome {
 }
 
 impl Known {
+    fn new(supervision: Supervision) -> Self {
+        Known { supervision, process: Process::None, answers: BTreeMap::new() }
+    }
+
     fn worker(&self) -> Option<&Handle> {
-        match &self.life {
-            Life::Starting { worker, .. } | Life::Up(worker) => Some(worker),
-            Life::Resting(_) | Life::Falling(_) => None,
+        match &self.process {
+            Process::Worker(worker) => Some(worker),
+            Process::None | Process::TakeDown(_) => None,
         }
     }
 
-    fn note_status(&mut self, number: u64, running: bool, busy: &[SlaveName]) {
-        let Some(worker) = self.worker_mut() else { return };
-        worker.status = Some((running, busy.to_vec()));
-        worker.asked_status = worker.asked_status.filter(|asked| *asked > number);
+    fn worker_mut(&mut self) -> Option<&mut Handle> {
+        match &mut self.process {
+            Process::Worker(worker) => Some(worker),
+            Process::None | Process::TakeDown(_) => None,
+        }
     }
 
-    fn worker_mut(&mut self) -> Option<&mut Handle> {
-        match &mut self.life {
-            Life::Starting { worker, .. } | Life::Up(worker) => Some(worker),
-            Life::Resting(_) | Life::Falling(_) => None,
+    /// The event that an answer of the worker is. Answers are kept for those who asked.
+    fn hear(&mut self, number: u64, answer: Answer) -> Option<Event> {
+        let event = match &answer {
+            Answer::Failed(why) if number == START => Event::Failed(why.clone()),
+            Answer::Done => Event::Done(number),
+            Answer::Dropping => return Some(Event::Begun),
+            Answer::Running(_) | Answer::Failed(_) => Event::Refused(number),
+            Answer::Status { running, busy } => {
+                if let Some(worker) = self.worker_mut() {
+                    worker.status = Some((*running, busy.clone()));
+                    worker.asked_status = worker.asked_status.filter(|asked| *asked > number);
+                }
+                self.keep(number, answer);
+                return None;
+            }
+        };
+        self.keep(number, answer);
+        Some(event)
+    }
+
+    fn keep(&mut self, number: u64, answer: Answer) {
+        self.answers.insert(number, answer);
+        while self.answers.len() > ANSWERS {
+            self.answers.pop_first();
+        }
+    }
+
+    /// The end of the process, if it has ended.
+    fn ended(&self) -> Option<Event> {
+        match &self.process {
+            Process::None => None,
+            Process::Worker(worker) => worker.child.ended().map(|_| Event::Died),
+            Process::TakeDown(child) => child.ended().map(|status| match status {
+                0 => Event::TakenDown,
+                _ => Event::NotTakenDown("it could not be taken down: see the log".into()),
+            }),
         }
     }
 }
@@ -140,19 +132,13 @@ impl Masters {
             troubles: BTreeMap::new(),
             dying: Vec::new(),
             images: Images::default(),
-            next: 1,
+            next: START + 1,
         }
     }
 
-    /// Where a master stands.
-    pub fn standing(&self, name: &MasterName) -> Standing {
-        match self.known.get(name).map(|known| &known.life) {
-            None => Standing::Absent,
-            Some(Life::Starting { .. }) => Standing::Starting,
-            Some(Life::Up(_)) => Standing::Up,
-            Some(Life::Resting(_)) => Standing::Resting,
-            Some(Life::Falling(_)) => Standing::Falling,
-        }
+    /// The phase of a master.
+    pub fn phase(&self, name: &MasterName) -> Phase {
+        self.known.get(name).map_or(Phase::Absent, |known| known.supervision.phase())
     }
 
     /// The process id of a master's worker.
@@ -171,47 +157,76 @@ impl Masters {
     }
 
     /// Why a master could not be started.
-    pub fn trouble(&self, name: &MasterName) -> Option<&Error> {
-        self.troubles.get(name)
+    pub fn trouble(&self, name: &MasterName) -> Option<&str> {
+        self.troubles.get(name).map(String::as_str)
     }
 
     /// Descriptors to poll: ready when [`Masters::advance`] has something to do.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let falling = self.known.values().filter_map(|known| match &known.life {
-            Life::Falling(child) => Some(child),
+        let down = self.known.values().filter_map(|known| match &known.process {
+            Process::TakeDown(child) => Some(child),
             _ => None,
         });
-        let children = falling.chain(&self.dying).chain(self.images.children());
+        let children = down.chain(&self.dying).chain(self.images.children());
         let workers = self.known.values().filter_map(Known::worker);
         workers.flat_map(Handle::fds).chain(children.map(AsFd::as_fd))
     }
 
     /// When [`Masters::advance`] has something to do although nothing is ready.
     pub fn deadline(&self) -> Option<Instant> {
-        let of = |known: &Known| match &known.life {
-            Life::Resting(until) => Some(*until),
-            Life::Starting { worker, .. } => Some(worker.started + START_LIMIT),
-            Life::Up(_) | Life::Falling(_) => None,
-        };
-        let force = |known: &Known| {
-            let by_force = known.dropping.filter(|dropping| dropping.force);
-            by_force.filter(|_| known.worker().is_some()).map(|d| d.since + FORCE_PATIENCE)
-        };
-        self.known.values().flat_map(|known| of(known).into_iter().chain(force(known))).min()
+        self.known.values().filter_map(|known| known.supervision.deadline()).min()
     }
 
-    /// Sees what has happened and does what follows from it.
+    /// Reports to each master's supervision what has happened, and performs what it asks for.
     pub fn advance(&mut self, config: &Config) {
+        let now = Instant::now();
         self.dying.retain(|child| child.ended().is_none());
         self.images.advance();
         for name in self.names() {
-            self.hear(&name);
+            while let Some(known) = self.known.get_mut(&name)
+                && let Some(Numbered(number, answer)) = known.worker().and_then(Handle::answer)
+            {
+                let event = known.hear(number, answer);
+                event.into_iter().for_each(|event| self.happen(config, &name, event, now));
+            }
             if let Some(worker) = self.known.get_mut(&name).and_then(Known::worker_mut) {
                 worker.serve_image(&mut self.images, config);
             }
-            self.move_on(&name, config);
+            if let Some(event) = self.known.get(&name).and_then(Known::ended) {
+                self.happen(config, &name, event, now);
+            }
+            let configured = config.masters.contains_key(&name);
+            let pinned = self.is_pinned(&name);
+            self.happen(config, &name, Event::Clock { configured, pinned }, now);
         }
         self.images.prune(config, !self.known.is_empty());
+    }
+
+    /// Starts a master of the configuration, unless it has a worker.
+    pub fn start(&mut self, config: &Config, name: &MasterName) {
+        self.known.entry(name.clone()).or_insert_with(|| Known::new(Supervision::absent()));
+        let recovered = self.is_pinned(name);
+        self.happen(config, name, Event::Start { recovered }, Instant::now());
+    }
+
+    /// Takes up a master that an earlier djinni has left: by a worker where it has a policy, or down.
+    pub fn recover(&mut self, name: &MasterName, config: &Config) {
+        if !self.is_pinned(name) {
+            return self.remove(name);
+        }
+        if !config.masters.contains_key(name) {
+            tracing::warn!(master = %name, "has no policy any more and is taken down");
+        }
+        self.known.insert(name.clone(), Known::new(Supervision::left(Instant::now())));
+    }
+
+    /// Drops a master. Returns the number under which a refusal can be had; without one, the master is
+    /// absent in the end.
+    pub fn drop_master(&mut self, config: &Config, name: &MasterName, force: bool) -> u64 {
+        let number = self.number();
+        let populated = self.is_populated(name);
+        self.happen(config, name, Event::Drop { number, force, populated }, Instant::now());
+        number
     }
 
     fn number(&mut self) -> u64 {
@@ -219,14 +234,13 @@ impl Masters {
         self.next - 1
     }
 
-    // --- asking ---------------------------------------------------------------------------------
-
     /// Asks a worker that serves. The number under which its answer can be had, or why not.
     pub fn ask(&mut self, name: &MasterName, command: Command) -> Result<u64> {
         let number = self.number();
-        let Some(Known { life: Life::Up(worker), .. }) = self.known.get_mut(name) else {
+        if !matches!(self.phase(name), Phase::Up { .. }) {
             return Err(Error::NotUp);
-        };
+        }
+        let worker = self.known.get_mut(name).and_then(Known::worker_mut).ok_or(Error::NotUp)?;
         let is_status = matches!(command, Command::Status);
         if let (true, Some(asked)) = (is_status, worker.asked_status) {
             return Ok(asked);
@@ -243,31 +257,8 @@ impl Masters {
             (Some(answer), _) => Outcome::Answered(answer.clone()),
             (None, Some(worker)) if worker.born <= number => Outcome::Waiting,
             // A drop that is under way is answered by whoever ends it.
-            (None, _) if known.dropping.is_some_and(|d| d.number == number) => Outcome::Waiting,
+            (None, _) if known.supervision.drops(number) => Outcome::Waiting,
             (None, _) => Outcome::Gone,
-        }
-    }
-
-    /// Takes in what a worker has said. An answer to a question that nobody asked is thrown away.
-    fn hear(&mut self, name: &MasterName) {
-        while let Some(known) = self.known.get_mut(name)
-            && let Some(Numbered(number, answer)) = known.worker().and_then(Handle::answer)
-        {
-            let about_drop = known.dropping.is_some_and(|dropping| dropping.number == number);
-            match answer {
-                Answer::Done if about_drop => return self.end(name),
-                Answer::Dropping => {
-                    known.dropping = known.dropping.map(|d| Dropping { begun: true, ..d });
-                    continue;
-                }
-                Answer::Status { running, ref busy } => known.note_status(number, running, busy),
-                _ if about_drop => known.dropping = None,
-                _ => {}
-            }
-            known.answers.insert(number, answer);
-            while known.answers.len() > ANSWERS {
-                known.answers.pop_first();
-            }
         }
     }
 }

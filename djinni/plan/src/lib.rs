@@ -1,4 +1,5 @@
-//! Decisions of the djinni as pure functions: configuration, judgement, plans of steps.
+//! Decisions of the djinni as pure functions: configuration, judgement, plans of steps, supervision of
+//! masters.
 //!
 //! `request → judge → Grant → plan → Plan`: a [`policy::Grant`] can only be made by
 //! [`policy::judge`], a [`plan::Plan`] only from a grant, and the executor (`djinni-sys`) takes
@@ -18,3 +19,4 @@ pub mod places;
 pub mod plan;
 pub mod policy;
 pub mod step;
+pub mod supervision;
