@@ -203,11 +203,19 @@ pub fn encode_reply<T: Serialize>(parameters: &T, continues: bool) -> Vec<u8> {
     encode(&WireReply { parameters, continues })
 }
 
-/// `message` where it may be sent; what `instead` makes of its size where it is longer than a message may be.
-/// A peer that keeps the limit would drop the connection on it without learning why.
-pub(crate) fn fitting(message: Vec<u8>, instead: impl FnOnce(usize) -> Vec<u8>) -> Vec<u8> {
+/// `message` where it may be sent. One that is longer than a message may be becomes the error that `fault`
+/// makes of a reference and a step: a peer that keeps the limit would drop the connection on it without
+/// learning why.
+pub(crate) fn fitting<T: Serialize>(
+    message: Vec<u8>,
+    fault: impl FnOnce(String, String) -> T,
+) -> Vec<u8> {
     let size_bytes = message.len().saturating_sub(1);
-    if size_bytes > MESSAGE_LIMIT_BYTES { instead(size_bytes) } else { message }
+    if size_bytes <= MESSAGE_LIMIT_BYTES {
+        return message;
+    }
+    let step = format!("sending an answer of {size_bytes} bytes, of at most {MESSAGE_LIMIT_BYTES}");
+    encode_error(&fault("none".to_owned(), step))
 }
 
 /// An error as bytes, its NUL included. `error` must serialize as `{"error": …, "parameters": {…}}`.

@@ -1,13 +1,12 @@
 //! `io.djinni.Host`: what an administrator may ask of djinnid.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Call};
 use crate::names::{MasterName, SlaveName};
-use crate::service::{Parameters, ServiceError, UnknownWord};
+use crate::service::{Parameters, ServiceError};
 
 /// The interface's name.
 pub const INTERFACE: &str = "io.djinni.Host";
@@ -22,17 +21,6 @@ pub enum Explained {
     Attach,
     /// The steps of `Detach`.
     Detach,
-}
-
-impl FromStr for Explained {
-    type Err = UnknownWord;
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        match text {
-            "attach" => Ok(Self::Attach),
-            "detach" => Ok(Self::Detach),
-            _ => Err(UnknownWord),
-        }
-    }
 }
 
 /// Request of an administrator.
@@ -65,12 +53,8 @@ impl Request {
     /// # Errors
     /// [`ServiceError`]: another interface, no such method, or a parameter that does not fit.
     pub fn from_call(call: &Call) -> Result<Self, ServiceError> {
-        let (interface, method) = call.split_method();
-        if interface != INTERFACE {
-            return Err(ServiceError::InterfaceNotFound { interface: interface.to_owned() });
-        }
-        let mut parameters = Parameters::of(call)?;
-        let request = match method {
+        let mut parameters = Parameters::of(call, INTERFACE)?;
+        let request = match parameters.method() {
             "NewMaster" => Self::NewMaster { name: parameters.text("name")? },
             "DropMaster" => Self::DropMaster {
                 name: parameters.text("name")?,
@@ -81,7 +65,10 @@ impl Request {
             "Reload" => Self::Reload,
             "Explain" => Self::Explain {
                 master: parameters.text("master")?,
-                request: parameters.text("request")?,
+                request: parameters.word(
+                    "request",
+                    &[("attach", Explained::Attach), ("detach", Explained::Detach)],
+                )?,
                 slave: parameters.text("slave")?,
             },
             _ => return Err(parameters.no_such_method()),
@@ -169,7 +156,7 @@ impl Reply {
     /// The reply as one message, its NUL included; a [`Refusal::Fault`] where it would be too long.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::fitting(codec::encode_reply(self, false), oversized)
+        codec::fitting(codec::encode_reply(self, false), Refusal::fault)
     }
 }
 
@@ -195,7 +182,11 @@ impl Refusal {
     /// The refusal as one message, its NUL included.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::fitting(codec::encode_error(self), oversized)
+        codec::fitting(codec::encode_error(self), Self::fault)
+    }
+
+    fn fault(reference: String, step: String) -> Self {
+        Self::Fault { reference, step }
     }
 }
 
@@ -234,12 +225,3 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
-
-/// Reply instead of one that exceeds the limit of a message.
-fn oversized(size_bytes: usize) -> Vec<u8> {
-    let step = format!(
-        "sending an answer of {size_bytes} bytes, of at most {}",
-        codec::MESSAGE_LIMIT_BYTES
-    );
-    codec::encode_error(&Refusal::Fault { reference: "none".to_owned(), step })
-}

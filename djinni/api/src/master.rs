@@ -1,13 +1,12 @@
 //! `io.djinni.Master`: what a master may ask of its djinni.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Call};
 use crate::names::{ImageName, MasterName, ShareName, SlaveName};
-use crate::service::{Parameters, ServiceError, UnknownWord};
+use crate::service::{Parameters, ServiceError};
 
 /// The interface's name.
 pub const INTERFACE: &str = "io.djinni.Master";
@@ -22,17 +21,6 @@ pub enum Hold {
     Connection,
     /// Released by `Detach`, by silence, or by the master's end.
     Master,
-}
-
-impl FromStr for Hold {
-    type Err = UnknownWord;
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        match text {
-            "connection" => Ok(Self::Connection),
-            "master" => Ok(Self::Master),
-            _ => Err(UnknownWord),
-        }
-    }
 }
 
 /// Request of a master.
@@ -66,16 +54,14 @@ impl Request {
     /// [`ServiceError`]: another interface, no such method, a parameter that does not fit, or `Monitor`
     /// without `more`.
     pub fn from_call(call: &Call) -> Result<Self, ServiceError> {
-        let (interface, method) = call.split_method();
-        if interface != INTERFACE {
-            return Err(ServiceError::InterfaceNotFound { interface: interface.to_owned() });
-        }
-        let mut parameters = Parameters::of(call)?;
-        let request = match method {
+        let mut parameters = Parameters::of(call, INTERFACE)?;
+        let request = match parameters.method() {
             "Describe" => Self::Describe,
-            "Attach" => {
-                Self::Attach { slave: parameters.text("slave")?, hold: parameters.text("hold")? }
-            }
+            "Attach" => Self::Attach {
+                slave: parameters.text("slave")?,
+                hold: parameters
+                    .word("hold", &[("connection", Hold::Connection), ("master", Hold::Master)])?,
+            },
             "Detach" => Self::Detach { slave: parameters.text("slave")? },
             "Reset" => Self::Reset { slave: parameters.text("slave")? },
             "Rub" => Self::Rub,
@@ -220,7 +206,7 @@ impl Reply {
     /// The reply as one message, its NUL included; a [`Refusal::Fault`] where it would be too long. An event says that more follow.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::fitting(codec::encode_reply(self, matches!(self, Self::Event(_))), oversized)
+        codec::fitting(codec::encode_reply(self, matches!(self, Self::Event(_))), Refusal::fault)
     }
 }
 
@@ -258,7 +244,11 @@ impl Refusal {
     /// The refusal as one message, its NUL included.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::fitting(codec::encode_error(self), oversized)
+        codec::fitting(codec::encode_error(self), Self::fault)
+    }
+
+    fn fault(reference: String, step: String) -> Self {
+        Self::Fault { reference, step }
     }
 
     /// Asking again later may well succeed (exit code 75).
@@ -317,12 +307,3 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
-
-/// Reply instead of one that exceeds the limit of a message.
-fn oversized(size_bytes: usize) -> Vec<u8> {
-    let step = format!(
-        "sending an answer of {size_bytes} bytes, of at most {}",
-        codec::MESSAGE_LIMIT_BYTES
-    );
-    codec::encode_error(&Refusal::Fault { reference: "none".to_owned(), step })
-}

@@ -79,10 +79,6 @@ impl fmt::Display for ServiceError {
 
 impl std::error::Error for ServiceError {}
 
-/// A word that is none of those a parameter may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownWord;
-
 #[derive(Serialize)]
 struct Info<'a> {
     vendor: &'a str,
@@ -115,7 +111,7 @@ pub fn answer(call: &Call, offers: &[(&str, &str)]) -> Option<Vec<u8>> {
 }
 
 fn info(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceError> {
-    Parameters::of(call)?.finish()?;
+    Parameters::of(call, INTERFACE)?.finish()?;
     let interfaces =
         std::iter::once(INTERFACE).chain(offers.iter().map(|(name, _)| *name)).collect();
     let version = env!("CARGO_PKG_VERSION");
@@ -126,7 +122,7 @@ fn info(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceError> {
 }
 
 fn description(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceError> {
-    let mut parameters = Parameters::of(call)?;
+    let mut parameters = Parameters::of(call, INTERFACE)?;
     let wanted: String = parameters.text("interface")?;
     parameters.finish()?;
     let mut all = std::iter::once(&(INTERFACE, DESCRIPTION)).chain(offers);
@@ -141,17 +137,26 @@ fn description(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceE
 /// A call's parameters, taken out one by one; what is left over at the end was not asked for.
 pub(crate) struct Parameters<'a> {
     left: Map<String, Value>,
-    method: &'a str,
+    call: &'a Call,
 }
 
 impl<'a> Parameters<'a> {
-    /// The parameters of `call`.
-    pub(crate) fn of(call: &'a Call) -> Result<Self, ServiceError> {
+    /// The parameters of `call`, which must be one of a method of `interface`.
+    pub(crate) fn of(call: &'a Call, interface: &str) -> Result<Self, ServiceError> {
+        let (named, _) = call.split_method();
+        if named != interface {
+            return Err(ServiceError::InterfaceNotFound { interface: named.to_owned() });
+        }
         match &call.parameters {
-            Value::Object(left) => Ok(Self { left: left.clone(), method: &call.method }),
-            Value::Null => Ok(Self { left: Map::new(), method: &call.method }),
+            Value::Object(left) => Ok(Self { left: left.clone(), call }),
+            Value::Null => Ok(Self { left: Map::new(), call }),
             _ => Err(invalid("parameters")),
         }
+    }
+
+    /// The name of the method, without its interface.
+    pub(crate) fn method(&self) -> &'a str {
+        self.call.split_method().1
     }
 
     /// Takes one parameter out that is a string with some meaning. Not by serde: that reads an enum of
@@ -163,6 +168,17 @@ impl<'a> Parameters<'a> {
             .and_then(Value::as_str)
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| invalid(name))
+    }
+
+    /// Takes one parameter out that is one of these words.
+    pub(crate) fn word<T: Copy>(
+        &mut self,
+        name: &str,
+        words: &[(&str, T)],
+    ) -> Result<T, ServiceError> {
+        let text: String = self.text(name)?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| invalid(name))
     }
 
     /// Takes one parameter out that is `true` or `false`.
@@ -180,7 +196,7 @@ impl<'a> Parameters<'a> {
 
     /// The interface has no such method.
     pub(crate) fn no_such_method(&self) -> ServiceError {
-        ServiceError::MethodNotFound { method: self.method.to_owned() }
+        ServiceError::MethodNotFound { method: self.call.method.clone() }
     }
 }
 
