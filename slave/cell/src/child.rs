@@ -91,14 +91,14 @@ fn wait_for_go(channel: &OwnedFd) -> Result<(), Failure> {
 
 /// A recursive copy of the root's mounts, mounted on the root itself; it becomes the current directory.
 fn take_root(cell: &Cell) -> Result<OwnedFd, Failure> {
-    let path = cell.root.to_string_lossy();
     let take = || {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let place = raw::openat2(raw::cwd(), &cell.root, flags, raw::resolve::ANY)?;
         let tree = raw::open_tree(&place, "", true)?;
         mounts::restrict(&tree, false, cell.root_attr)?;
         raw::move_mount(&tree, &place, "")?;
-        rustix::process::fchdir(&tree).map_err(|e| mounts::raw_error("fchdir", &path, e))?;
+        rustix::process::fchdir(&tree)
+            .map_err(|e| raw::Error::new("fchdir", format!("{:?}", cell.root), e))?;
         Ok(tree)
     };
     take().step(Step::Root)

@@ -32,9 +32,9 @@ pub(crate) fn open_sources(cell: &Cell) -> Result<Vec<OpenedSource>, Failure> {
 fn take(mount: &Mount) -> Result<OpenedSource, Failure> {
     Ok(match mount.source {
         Source::Path(ref path) => {
-            let text = path.to_string_lossy();
-            let tree = raw::open_tree(raw::cwd(), path, true).step_on(Step::Source, &text)?;
-            restrict(&tree, true, mount.attr).step_on(Step::Source, &text)?;
+            let tree =
+                raw::open_tree(raw::cwd(), path, true).step_on(Step::Source, path.display())?;
+            restrict(&tree, true, mount.attr).step_on(Step::Source, path.display())?;
             OpenedSource::Tree(tree)
         }
         Source::Devices => OpenedSource::Devices(devices::take_nodes()?),

@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -124,6 +126,31 @@ fn userns_a_new_network_has_only_lo_and_it_is_up() {
             format!("{interfaces} {}", lo.trim())
         });
         assert_eq!(said, "1 unknown");
+    });
+}
+
+#[test]
+fn userns_a_root_and_a_path_may_have_names_that_are_not_utf_8() {
+    alone("userns_a_root_and_a_path_may_have_names_that_are_not_utf_8", |dir| {
+        let odd = |name: &[u8]| dir.join(OsStr::from_bytes(name));
+        fs::create_dir(odd(b"base\xff")).unwrap();
+        fs::write(odd(b"file\xfe"), "hello").unwrap();
+        // The names that a lossy conversion would make of them.
+        fs::create_dir(dir.join("base\u{fffd}")).unwrap();
+        fs::write(dir.join("file\u{fffd}"), "another").unwrap();
+        for name in [odd(b"base\xff"), odd(b"file\xfe")] {
+            chown(name, Some(ids().outside), Some(ids().outside)).unwrap();
+        }
+        let mut cell = usual(&odd(b"base\xff"));
+        cell.mounts.push(Mount {
+            make: MountPoint::File,
+            ..Mount::new(Source::Path(odd(b"file\xfe")), "/tmp/file", Attr::SHOWN)
+        });
+        let said = observe(&mut cell, || fs::read_to_string("/tmp/file").unwrap());
+        assert_eq!(said, "hello");
+        cell.mounts.push(Mount::new(Source::Path(odd(b"none\xff")), "/tmp", Attr::SHOWN));
+        let error = spawn(&cell, || 0).unwrap_err();
+        assert!(error.to_string().contains("none\u{fffd}"), "{error}");
     });
 }
 

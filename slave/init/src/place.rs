@@ -4,7 +4,7 @@ use crate::directory;
 use crate::fault::Fault;
 use rustix::fs::{Access, access};
 use slave_api::{Run, Variable};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Default search path (`PATH`) of a command.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -13,7 +13,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The home of the command's user.
-    pub home: PathBuf,
+    pub home: &'static str,
     /// The working area; without one, no files go in and no results come out.
     pub area: Option<PathBuf>,
 }
@@ -21,12 +21,12 @@ pub struct Place {
 impl Place {
     /// A slave: its working area is bound at `/build`.
     pub fn slave() -> Self {
-        Self { home: "/build/home".into(), area: Some("/build".into()) }
+        Self { home: "/build/home", area: Some("/build".into()) }
     }
 
     /// A master, which keeps no working area of its own.
     pub fn master() -> Self {
-        Self { home: "/root".into(), area: None }
+        Self { home: "/root", area: None }
     }
 
     /// The same place with its directories created. A directory that cannot be created is an error only for
@@ -37,8 +37,8 @@ impl Place {
                 let _ = directory::make(&area.join(name));
             }
         }
-        if access(&self.home, Access::EXEC_OK).is_err() || !self.home.is_dir() {
-            self.home = "/".into();
+        if access(self.home, Access::EXEC_OK).is_err() || !Path::new(self.home).is_dir() {
+            self.home = "/";
         }
         self
     }
@@ -71,15 +71,14 @@ impl Place {
     pub fn start_directory(&self, run: &Run) -> PathBuf {
         match &self.area {
             Some(area) if run.inputs > 0 => area.join("in"),
-            _ => self.home.clone(),
+            _ => self.home.into(),
         }
     }
 
     /// The command's environment; variables of the caller come last and override defaults.
     pub fn environment(&self, run: &Run, shell: &str) -> Vec<(String, String)> {
-        let home = self.home.to_string_lossy();
         let own = [
-            ("HOME", home.as_ref()),
+            ("HOME", self.home),
             ("USER", "root"),
             ("LOGNAME", "root"),
             ("SHELL", shell),
@@ -115,7 +114,6 @@ pub fn shell() -> &'static str {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn caller_variables_override_defaults() {
@@ -140,8 +138,8 @@ mod tests {
     #[test]
     fn a_command_whose_home_cannot_be_made_is_at_home_in_the_root() {
         let nowhere = PathBuf::from("/proc/self/nowhere");
-        let place = Place { home: nowhere.join("home"), area: Some(nowhere) }.prepare();
-        assert_eq!(place.home, Path::new("/"));
+        let place = Place { home: "/proc/self/nowhere/home", area: Some(nowhere) }.prepare();
+        assert_eq!(place.home, "/");
         let run = Run { argv: vec![], env: vec![], tty: None, collect: false, inputs: 0 };
         assert!(place.environment(&run, "/bin/sh").contains(&("HOME".into(), "/".into())));
         assert!(place.results().unwrap_err().to_string().contains("nowhere/results"));

@@ -178,7 +178,8 @@ fn files() {
     let mut slave = Slave::new();
     let script = "cat a b; pwd; cd ../results; mkdir -p d/e; cp ../in/a d/e/new; chmod 755 d/e/new; \
                   ln -s /etc/passwd link; mkfifo pipe; : > empty; echo odd > -odd; \
-                  mkdir -p 1/2/3/4/5/6/7/8; : > 1/2/3/4/5/6/7/8/deep";
+                  mkdir -p 1/2/3/4/5/6/7/8; : > 1/2/3/4/5/6/7/8/deep; \
+                  : > \"$(printf 'file\\377')\"; mkdir \"$(printf 'directory\\377')\"";
     let run = Run { inputs: 2, collect: true, ..sh(script) };
     slave.say(&ToSlave::Run(run));
     slave.say(&ToSlave::InputFile { name: name("a"), size: 5 });
@@ -197,6 +198,8 @@ fn files() {
         "\"pipe\": not a regular file",
         "\"-odd\": a name begins",
         "deep\": the path has more",
+        "result \"file\u{fffd}\": its name is not UTF-8",
+        "result \"directory\u{fffd}\": its name is not UTF-8",
     ] {
         assert!(remarks.contains(part), "{part} in {remarks}");
     }
