@@ -26,8 +26,8 @@ pub use error::{CallError, ClientError, Trouble};
 pub use host::{HostClient, HostResult};
 pub use master::{MasterClient, MasterResult};
 
-/// How long one call may take. The longest is an `Attach` that checks the digest of a large image, for which
-/// djinnid gives itself two minutes: whoever asks waits longer, and hears why it failed.
+/// Time limit of one call. The longest is an `Attach` that checks the digest of a large image. djinnid's own
+/// limit for that is two minutes: a client waits longer, to receive the reason.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(150);
 
 /// One connection to a djinni.
@@ -196,7 +196,7 @@ impl Client {
     }
 
     fn close(&self) {
-        // It may be closed already, which is what is wanted.
+        // It may be closed already.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 /// The longest message either side may send, in bytes, without the NUL that ends it.
 pub const MESSAGE_LIMIT_BYTES: usize = 64 * 1024;
 
-/// Why bytes are no message. The connection they came from cannot be used any more.
+/// Error in a message. The connection that it came from cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodecError {
     /// More than [`MESSAGE_LIMIT_BYTES`] came without a NUL.
@@ -93,7 +93,7 @@ impl Framer {
         }
     }
 
-    /// How many bytes of an unfinished message are held, at most [`MESSAGE_LIMIT_BYTES`].
+    /// Number of bytes of an unfinished message that are held, at most [`MESSAGE_LIMIT_BYTES`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.unfinished.len()
@@ -232,7 +232,7 @@ fn parse<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, CodecError> {
 }
 
 fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    // Only a map with keys that are no strings, or a type's own Serialize, can fail: neither is ours. An
+    // Only a map with keys that are not strings, or a type's own Serialize, can fail: neither is ours. An
     // empty object is a reply nobody takes for a success that carries parameters.
     let mut bytes = serde_json::to_vec(message).unwrap_or_else(|_| b"{}".to_vec());
     bytes.push(0);

@@ -1,4 +1,4 @@
-//! `io.djinni.Host`: what an administrator may ask of djinnid.
+//! `io.djinni.Host`: requests of an administrator to djinnid.
 
 use std::fmt;
 
@@ -83,7 +83,7 @@ impl Request {
 pub struct MasterState {
     /// Its name.
     pub name: MasterName,
-    /// Where it stands: `absent` (configured, not made), `ready` (made; its container does not run), `running`;
+    /// Its state: `absent` (configured, not made), `ready` (made; its container does not run), `running`;
     /// `starting`, `restarting` (its worker has died, another one follows), `dropping`, or `does not answer`: its
     /// worker is busy, and `slaves` is what it said before.
     pub state: String,

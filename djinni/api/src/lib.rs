@@ -3,7 +3,7 @@
 //! | module      | what stands there |
 //! |-------------|-------------------|
 //! | [`names`]   | checked names of masters, slaves, images and shares |
-//! | [`master`]  | `io.djinni.Master`: what a master may ask of its djinni |
+//! | [`master`]  | `io.djinni.Master`: requests of a master to its djinni |
 //! | [`host`]    | `io.djinni.Host`: what an administrator may ask of djinnid |
 //! | [`service`] | `org.varlink.service`: introspection, and the errors every interface shares |
 //! | [`codec`]   | messages: NUL-terminated JSON, capped before anything parses it |

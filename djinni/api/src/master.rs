@@ -1,4 +1,4 @@
-//! `io.djinni.Master`: what a master may ask of its djinni.
+//! `io.djinni.Master`: requests of a master to its djinni.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub const INTERFACE: &str = "io.djinni.Master";
 /// The interface's text, as any Varlink client can read it.
 pub const DESCRIPTION: &str = include_str!("io.djinni.Master.varlink");
 
-/// How an attached slave is held.
+/// Holder of an attached slave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hold {
@@ -117,7 +117,7 @@ pub struct Slave {
     pub held_by: Option<String>,
     /// Its network address, where it has one.
     pub address: Option<String>,
-    /// Since when it has been attached (RFC 3339, UTC).
+    /// Time of the attach (RFC 3339, UTC).
     pub since: Option<String>,
 }
 
@@ -128,9 +128,9 @@ pub struct Description {
     pub master: MasterName,
     /// Its first uid and gid on the host.
     pub ids_first: u32,
-    /// How many ids it has.
+    /// Number of its ids.
     pub ids_count: u32,
-    /// How long it may be silent before what it holds is taken away, in seconds.
+    /// Time that it may be silent before the slaves that it holds are detached, in seconds.
     pub lease_seconds: u32,
     /// Its slaves.
     pub slaves: Vec<Slave>,
@@ -156,7 +156,7 @@ pub struct Attached {
     pub path: String,
     /// The first uid and gid of its slice, on the host.
     pub host_id_first: u32,
-    /// How many ids its slice has.
+    /// Number of ids of its slice.
     pub id_count: u32,
     /// Its cgroup as its master sees it.
     pub cgroup: String,
@@ -169,7 +169,7 @@ pub struct Attached {
 /// Reply of `Rub`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rubbed {
-    /// How long this renewal lasts, in seconds.
+    /// Duration of this renewal, in seconds.
     pub lease_seconds: u32,
 }
 
@@ -220,7 +220,7 @@ pub enum Refusal {
     /// Somebody holds it.
     #[serde(rename = "io.djinni.Master.SlaveBusy")]
     SlaveBusy { slave: SlaveName, held_by: String },
-    /// Its image is not there, or is not what it should be.
+    /// Its image does not exist or is not valid.
     #[serde(rename = "io.djinni.Master.ImageUnavailable")]
     ImageUnavailable { slave: SlaveName, image: ImageName, reason: String },
     /// It is being taken down; `holders` keep it.

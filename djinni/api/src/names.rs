@@ -28,7 +28,7 @@ const CGROUP_FILE_PREFIXES: [&str; 12] = [
     "rdma",
 ];
 
-/// A text that is no name: of what kind, the text, and why not.
+/// An invalid name: its kind, the text, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameError {
     /// Kind of the name: `master`, `slave`, `image` or `share`.
@@ -72,7 +72,7 @@ impl fmt::Display for NameError {
         let article = if *kind == "image" { "an" } else { "a" };
         write!(
             f,
-            "{given:?} is no name of {article} {kind}: {reason}; use 1 to {NAME_LIMIT_BYTES} of a-z 0-9 . _ -, beginning with a letter or digit"
+            "{given:?} is not a name of {article} {kind}: {reason}; use 1 to {NAME_LIMIT_BYTES} of a-z 0-9 . _ -, beginning with a letter or digit"
         )?;
         if *reason == NameProblem::Reserved {
             write!(

@@ -134,7 +134,7 @@ fn description(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceE
     }
 }
 
-/// A call's parameters, taken out one by one; what is left over at the end was not asked for.
+/// A call's parameters, taken out one by one. The rest is refused.
 pub(crate) struct Parameters<'a> {
     left: Map<String, Value>,
     call: &'a Call,
@@ -186,7 +186,7 @@ impl<'a> Parameters<'a> {
         self.left.remove(name).as_ref().and_then(Value::as_bool).ok_or_else(|| invalid(name))
     }
 
-    /// Refuses what is left over.
+    /// Refuses parameters that were not taken out.
     pub(crate) fn finish(self) -> Result<(), ServiceError> {
         match self.left.into_iter().next() {
             None => Ok(()),

@@ -1,4 +1,4 @@
-//! Text that others chose, fit for whoever reads it on a terminal, in a log or in JSON.
+//! Escapes text of others for terminals, logs and JSON.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! What the djinni does not need, it cannot do.
+//! Confinement of djinnid: it drops the capabilities and system calls that it does not need.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use seccompiler::{
 
 use crate::error::{Error, Result};
 
-/// What remains, and what for.
+/// Capabilities that djinnid keeps.
 ///
-/// Mounting and namespaces (`SYS_ADMIN`; entering a mount namespace also asks for `SYS_CHROOT`), giving sockets, cgroups and areas to their ids (`CHOWN`),
-/// naming those ids in user namespaces and becoming them to empty a directory (`SETUID`, `SETGID`).
-/// The kernel does a slave's writes to an overlay with the mounter's capabilities, so that copying a
-/// file up needs the rights that change owners, modes and capabilities of what a slave owns
+/// `SYS_ADMIN` mounts and makes namespaces; entering a mount namespace also needs `SYS_CHROOT`. `CHOWN`
+/// gives sockets, cgroups and areas to their ids. `SETUID` and `SETGID` map those ids in user namespaces
+/// and become them to empty a directory. The kernel writes to a slave's overlay with the mounter's
+/// capabilities: copying a file up changes owners, modes and capabilities of the slave's files
 /// (`DAC_OVERRIDE`, `FOWNER`, `FSETID`, `SETFCAP`).
 const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::SYS_CHROOT)
@@ -28,7 +28,7 @@ const KEPT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::SETFCAP);
 
-/// Errs where djinnid cannot work at all: who runs it, and what the kernel lacks.
+/// Errs if djinnid cannot work: another user than root runs it, or the kernel lacks a feature.
 pub fn check_start(places: &Places) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot);

@@ -30,7 +30,7 @@ const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
-/// How long the service manager may have to wait for what an earlier djinni has left.
+/// Time limit for taking over masters of an earlier djinnid before the service manager is told `READY`.
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The daemon, listening.
@@ -58,7 +58,7 @@ impl Daemon {
         Ok(Daemon { places, config, server, masters, jobs: Vec::new(), signals })
     }
 
-    /// Takes over, or takes down, what an earlier djinni has left in the runtime directory.
+    /// Takes over, or takes down, the masters that an earlier djinnid left in the runtime directory.
     pub fn recover(&mut self) {
         let entries = std::fs::read_dir(&self.places.runtime).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -67,7 +67,7 @@ impl Daemon {
         }
     }
 
-    /// Serves until told to end.
+    /// Serves until a signal ends it.
     pub fn serve(mut self) -> Result<()> {
         let started = Instant::now();
         let mut told = false;
@@ -117,8 +117,8 @@ impl Daemon {
         Ok(self.server.turn(&others, until)?)
     }
 
-    /// Replies where there is a reply now; and where there is one to what was asked behind that, since
-    /// nothing may come any more that would wake us for it.
+    /// Sends the replies of jobs that are finished. Then the calls behind them are answered, and jobs of
+    /// these too: no further event may wake us for them.
     fn finish_jobs(&mut self) {
         loop {
             let mut replies = Vec::new();
@@ -142,7 +142,7 @@ impl Daemon {
         }
     }
 
-    /// Ends this process. What is up stays up; with nothing up, nothing is left.
+    /// Ends this process. Masters stay up; without any, the runtime directory is cleaned up.
     fn end(self, signal: i32) {
         tracing::info!("ending on signal {signal}");
         let Daemon { places, server, masters, .. } = self;
@@ -165,7 +165,7 @@ impl Daemon {
         }
     }
 
-    /// Answers what has come by a connection, in order, up to what has to be waited for.
+    /// Answers the calls of a connection in order, up to the first that has to wait.
     fn answer_backlog(&mut self, id: ConnectionId) {
         while let Some(incoming) = self.server.next(id) {
             match incoming {
@@ -189,7 +189,7 @@ impl Daemon {
         }
     }
 
-    /// The reply to a call; none yet when somebody else has to be waited for.
+    /// The reply to a call; `None` if a job waits for it.
     fn answer(&mut self, id: ConnectionId, call: &Call) -> Option<Vec<u8>> {
         if let Some(answer) = service::answer(call, &[(wire::INTERFACE, wire::DESCRIPTION)]) {
             return Some(answer);
@@ -214,7 +214,7 @@ impl Daemon {
         }
     }
 
-    /// Notes who waits for what; nobody does who wanted no reply.
+    /// Adds a job. A oneway call has none.
     fn wait_for(&mut self, id: ConnectionId, kind: JobKind, oneway: bool) {
         if oneway {
             return;
@@ -232,7 +232,7 @@ impl Daemon {
         self.config.masters.get(master).is_some_and(|known| !known.slaves.contains_key(slave))
     }
 
-    /// Begins what was asked; what it comes to is waited for.
+    /// Judges a request and begins it. Returns the job that waits for its result.
     fn decide(&mut self, request: wire::Request) -> std::result::Result<JobKind, wire::Refusal> {
         let exists = |name: &MasterName| self.masters.phase(name) != Phase::Absent;
         let grant = policy::judge_host(&self.config, exists, request)?;
@@ -321,7 +321,7 @@ enum Source {
     Masters,
 }
 
-/// What a master stands on cannot change under it.
+/// Errs if the new configuration changes the ids, `/var` or image of a master that is up.
 fn unchanged_where_it_is_up(
     old: &Config,
     new: &Config,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use djinni_plan::config::ConfigError;
 use djinni_sys::stage::Failure;
 
-/// Why djinnid, or one of its workers, could not start or go on.
+/// An error that keeps djinnid or one of its workers from starting or going on.
 #[derive(Debug)]
 pub enum Error {
     /// A system call, or another effect.
@@ -19,7 +19,7 @@ pub enum Error {
     Config(ConfigError),
     /// A step of a plan failed.
     Step(Failure),
-    /// Somebody else than root has started us.
+    /// Another user than root has started djinnid.
     NotRoot,
     /// A directory was not given by its full path.
     NotAbsolute(PathBuf),
@@ -27,9 +27,9 @@ pub enum Error {
     Kernel(&'static str),
     /// Another djinnid answers at this socket.
     Another(PathBuf),
-    /// The other process said so: a worker why it cannot serve, or the daemon why it has no image.
+    /// The daemon's reason why an image is not available.
     Told(String),
-    /// A message of the other process is not what it should be.
+    /// The other process sent another message than expected.
     Link,
     /// The worker does not read.
     Deaf,
@@ -37,7 +37,7 @@ pub enum Error {
     NotUp,
 }
 
-/// A value, or why there is none.
+/// A value, or the error.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl fmt::Display for Error {

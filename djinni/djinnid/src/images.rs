@@ -1,5 +1,4 @@
-//! Images, mounted once for all masters. A digest that has to be computed keeps nobody waiting but
-//! those who want that image.
+//! Images, mounted once for all masters. Only masters that want an image wait for its digest.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -19,8 +18,8 @@ pub struct Images {
 }
 
 impl Images {
-    /// An image's mount, or why there is none; `None` while its digest is being computed. It is
-    /// mounted again when the configuration has come to say otherwise.
+    /// An image's mount, or the error; `None` while its digest is being computed. It is mounted again
+    /// after its entry in the configuration has changed.
     pub fn get(&mut self, name: &ImageName, config: &Config) -> Option<Result<&OwnedFd, Error>> {
         let Some(wanted) = config.images.get(name) else {
             return Some(Err(Error::NotConfigured(name.clone())));
@@ -64,8 +63,8 @@ impl Images {
         self.checking.values().map(|check| &check.child)
     }
 
-    /// Lets images go that are not wanted as they are any more, and forgets what failed: everybody
-    /// who waited for it has been told.
+    /// Unmounts images that the configuration no longer has in this form. Forgets failures: all who
+    /// waited have been told.
     pub fn prune(&mut self, config: &Config, any_master: bool) {
         let wanted = |name: &ImageName| config.images.get(name);
         self.mounted.retain(|name, mounted| any_master && wanted(name) == Some(&mounted.image));

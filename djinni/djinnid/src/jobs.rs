@@ -12,13 +12,13 @@ use crate::link::Answer;
 use crate::masters::{Masters, Outcome};
 use crate::reference::reference;
 
-/// Something that was asked, and by whom.
+/// A call of an administrator that has no reply yet.
 pub struct Job {
     /// The connection that waits.
     pub connection: ConnectionId,
     /// The answer that it waits for.
     pub kind: JobKind,
-    /// Until when.
+    /// When the job is answered at the latest.
     pub deadline: Instant,
 }
 
@@ -27,11 +27,11 @@ pub type Asked = (MasterName, error::Result<u64>);
 
 /// The answer that a pending call waits for.
 pub enum JobKind {
-    /// How masters are; `one`: the answer is that of `Status`.
+    /// The states of masters; `one`: as a reply to `Status`.
     States { asked: Vec<Asked>, one: bool },
     /// All workers have read the configuration again.
     Reload(Vec<Asked>),
-    /// Nothing: it is here.
+    /// Nothing: the reply is known.
     Known(wire::Reply),
     /// A master is up.
     Start(MasterName),
@@ -40,7 +40,7 @@ pub enum JobKind {
 }
 
 impl JobKind {
-    /// How long it is waited for. What no worker may delay is short.
+    /// Time limit of the job. It is short where no worker may delay the reply.
     pub fn patience(&self) -> Duration {
         match self {
             JobKind::States { .. } => Duration::from_secs(1),
@@ -56,7 +56,7 @@ impl JobKind {
 type Reply = Result<wire::Reply, wire::Refusal>;
 
 impl Job {
-    /// The reply, once there is one or the time is up.
+    /// The reply, if the job is finished or its time is over.
     pub fn reply(&self, masters: &Masters, places: &Places) -> Option<Reply> {
         let late = Instant::now() >= self.deadline;
         let settled = |asked: &[Asked]| late || asked.iter().all(|asked| settled(masters, asked));
@@ -76,11 +76,11 @@ impl Job {
     }
 }
 
-/// Whether nothing more is to be heard about one master soon.
+/// Whether no further answer about one master can be expected soon.
 fn settled(masters: &Masters, (name, asked): &Asked) -> bool {
     match (masters.phase(name), asked) {
         (Phase::Absent | Phase::Resting { .. }, _) => true,
-        // It was not up when the question came, and nobody was asked.
+        // It was not up at the time of the call: no worker was asked.
         (Phase::Up { .. }, Err(_)) => true,
         (Phase::Starting { .. } | Phase::Falling, _) => false,
         (Phase::Up { .. }, Ok(number)) => {
@@ -170,7 +170,7 @@ fn dropped(
     }
 }
 
-/// A fault of ours: logged whole under a reference, which the client is told.
+/// Logs a fault under a reference and returns the refusal with it.
 pub fn fault(name: &MasterName, sentence: &str) -> wire::Refusal {
     let reference = reference();
     tracing::error!(master = %name, %reference, "fault: {sentence}");

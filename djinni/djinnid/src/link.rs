@@ -1,6 +1,6 @@
-//! What the daemon and a worker say to each other, over two `SOCK_SEQPACKET` pairs: commands down
-//! and their answers up on one, requests for images up and descriptors down on the other. Two,
-//! because each side may be waiting for the other's answer on its own.
+//! Messages between the daemon and a worker, over two `SOCK_SEQPACKET` pairs: commands down and their
+//! answers up on one, requests for images up and descriptors down on the other. There are two because
+//! each side may wait for the other's answer.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 /// Larger than any message of ours: a status with all slaves of a master.
 const MESSAGE_BYTES: usize = 64 * 1024;
 
-/// A command of the daemon to a worker, under a number that its answers bear: one that comes when
-/// nobody waits for it any more must not be taken for the next one's.
+/// A message with a number. An answer repeats the number of its command: a late one must not be taken
+/// for the answer to the next command.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Numbered<T>(pub u64, pub T);
 
@@ -39,7 +39,7 @@ pub enum Command {
     },
 }
 
-/// What a worker answers.
+/// Answer of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Answer {
     /// Done.
@@ -55,7 +55,7 @@ pub enum Answer {
     Dropping,
     /// Not dropped: it runs, or holds these.
     Running(Vec<SlaveName>),
-    /// It could not be done; the story is in the log.
+    /// It could not be done: the reason. The log has the details.
     Failed(String),
 }
 
@@ -103,12 +103,12 @@ impl Link {
         Ok(())
     }
 
-    /// Receives one message and what descriptor came with it; `None` when the other end is gone.
+    /// Receives one message and its descriptor; `None` when the other end is gone.
     pub fn receive<T: DeserializeOwned>(&self) -> std::io::Result<Received<T>> {
         self.receive_with(RecvFlags::CMSG_CLOEXEC)
     }
 
-    /// As [`Link::receive`], but an error of kind `WouldBlock` when nothing has come.
+    /// [`Link::receive`] without waiting: an error of kind `WouldBlock` if there is no message.
     pub fn receive_now<T: DeserializeOwned>(&self) -> std::io::Result<Received<T>> {
         self.receive_with(RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
     }
@@ -147,6 +147,6 @@ pub struct WantImage(pub ImageName);
 pub enum Delivered {
     /// It does.
     Here,
-    /// There is none: why, for the client.
+    /// The image is not available: the reason, for the client.
     Unavailable(String),
 }

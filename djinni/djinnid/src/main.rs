@@ -50,7 +50,7 @@ struct Arguments {
     log: Filter,
 }
 
-/// Reads policy, gives up what is not needed, takes its house over as it finds it, serves.
+/// Reads the policy, gives up privileges, takes over the masters that are up, serves.
 fn main() -> ExitCode {
     djinni_raw::end_with_reader();
     let Arguments { config, state, runtime, log } = Arguments::parse();

@@ -21,7 +21,7 @@ use crate::handle::Handle;
 use crate::images::Images;
 use crate::link::{Answer, Command, Numbered};
 
-/// How many answers of one worker are kept for those who asked.
+/// Limit of the answers of one worker that are kept for jobs.
 const ANSWERS: usize = 32;
 
 /// All masters that are not absent, and the images that are mounted for them.
@@ -52,14 +52,14 @@ enum Process {
     TakeDown(Child),
 }
 
-/// What has become of a question.
+/// State of a question to a worker.
 #[derive(Debug)]
 pub enum Outcome {
     /// No answer yet.
     Waiting,
     /// The answer.
     Answered(Answer),
-    /// Whoever was asked is gone.
+    /// The worker that was asked is gone.
     Gone,
 }
 
@@ -156,7 +156,7 @@ impl Masters {
         self.known.get(name)?.worker()?.status.clone()
     }
 
-    /// Why a master could not be started.
+    /// The reason why a master could not be started.
     pub fn trouble(&self, name: &MasterName) -> Option<&str> {
         self.troubles.get(name).map(String::as_str)
     }
@@ -172,7 +172,7 @@ impl Masters {
         workers.flat_map(Handle::fds).chain(children.map(AsFd::as_fd))
     }
 
-    /// When [`Masters::advance`] has something to do although nothing is ready.
+    /// When [`Masters::advance`] has something to do without an event.
     pub fn deadline(&self) -> Option<Instant> {
         self.known.values().filter_map(|known| known.supervision.deadline()).min()
     }
@@ -234,7 +234,7 @@ impl Masters {
         self.next - 1
     }
 
-    /// Asks a worker that serves. The number under which its answer can be had, or why not.
+    /// Asks a worker that serves. Returns the number of the question.
     pub fn ask(&mut self, name: &MasterName, command: Command) -> Result<u64> {
         let number = self.number();
         if !matches!(self.phase(name), Phase::Up { .. }) {
@@ -256,7 +256,7 @@ impl Masters {
         match (known.answers.get(&number), known.worker()) {
             (Some(answer), _) => Outcome::Answered(answer.clone()),
             (None, Some(worker)) if worker.born <= number => Outcome::Waiting,
-            // A drop that is under way is answered by whoever ends it.
+            // The supervision answers it.
             (None, _) if known.supervision.drops(number) => Outcome::Waiting,
             (None, _) => Outcome::Gone,
         }

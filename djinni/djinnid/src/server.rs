@@ -22,16 +22,16 @@ use rustix::io::Errno;
 
 /// Connections a socket may have at once; a master needs one a running slave and a few more.
 pub const CONNECTIONS: usize = 128;
-/// How long a message may take from its first byte to its end.
+/// Time limit of a message from its first byte to its end.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(5);
-/// How many bytes are read from one connection before the next has its turn.
+/// Bytes that are read from one connection before the next has its turn.
 const READ_BYTES: usize = 16 * 1024;
-/// How long nobody is accepted after `accept` has failed: the socket stays ready, and would spin.
+/// Pause after `accept` has failed: the socket stays ready, and the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub struct Connection {
-    /// Who is at its other end.
+    /// The process at its other end.
     pub peer: Peer,
     /// Whether it has asked for events.
     pub monitoring: bool,
@@ -44,7 +44,7 @@ pub struct Connection {
     message_began: Option<Instant>,
 }
 
-/// A socket, what listens on it, and who is connected.
+/// A listening socket and its connections.
 pub struct Server {
     listener: UnixListener,
     connections: Vec<Connection>,
@@ -55,11 +55,11 @@ pub struct Server {
     deaf_until: Option<Instant>,
 }
 
-/// What came from a connection.
+/// Message of a connection.
 pub enum Incoming {
     /// A whole call.
     Call(Box<Call>),
-    /// Something that cannot be answered; the connection is to be closed. Why, for the log.
+    /// Not a call: the connection is to be closed. The reason, for the log.
     Broken(String),
 }
 
@@ -76,7 +76,7 @@ pub enum Event<T> {
 
 impl Server {
     /// Listens at `path`, where a socket of an earlier run may still be, for `owner`'s processes.
-    /// `full` is what one connection too many is told before it is closed.
+    /// `full` is sent to a connection beyond the limit before it is closed.
     pub fn listen(path: &Path, owner: u32, mode: u32, full: Vec<u8>) -> djinni_raw::Result<Self> {
         // Bound beside and renamed: there is no moment at which a client finds no socket.
         // No master can have such a name.
@@ -140,7 +140,7 @@ impl Server {
         self.connections.iter().filter(|connection| !connection.busy)
     }
 
-    /// Takes in one waiting connection. One too many is told so and closed.
+    /// Accepts one connection. One beyond the limit is refused and closed.
     fn accept(&mut self, now: Instant) {
         let stream = match self.listener.accept() {
             Ok((stream, _)) => stream,
@@ -184,23 +184,23 @@ impl Server {
         self.connections.iter_mut().find(|connection| connection.peer.connection == id)
     }
 
-    /// Forgets a connection, which closes it.
+    /// Closes a connection.
     pub fn close(&mut self, id: ConnectionId) {
         self.connections.retain(|connection| connection.peer.connection != id);
     }
 
-    /// Ids of those who asked for events.
+    /// Ids of the connections that asked for events.
     pub fn monitors(&self) -> Vec<ConnectionId> {
         let monitors = self.connections.iter().filter(|connection| connection.monitoring);
         monitors.map(|connection| connection.peer.connection).collect()
     }
 
-    /// Reads what a connection has sent; `false` when the other end has closed.
+    /// Reads from a connection; `false` when the other end has closed.
     pub fn read(&mut self, id: ConnectionId) -> bool {
         self.get(id).is_some_and(Connection::read)
     }
 
-    /// The next of what came from a connection; none while it waits for an answer.
+    /// The next message of a connection; `None` while it waits for an answer.
     pub fn next(&mut self, id: ConnectionId) -> Option<Incoming> {
         self.get(id).filter(|connection| !connection.busy)?.backlog.pop_front()
     }
@@ -215,7 +215,7 @@ impl Server {
     }
 }
 
-/// The tokens of the descriptors that are ready, once one is or it is time.
+/// Waits until a descriptor is ready or it is `until`. Returns the tokens of those that are ready.
 fn ready<'a, T>(
     sources: impl Iterator<Item = (T, BorrowedFd<'a>, PollFlags)>,
     until: Option<Instant>,
@@ -235,7 +235,7 @@ fn ready<'a, T>(
 }
 
 impl Connection {
-    /// Until when the message that has begun must have come.
+    /// When a message that has begun must be complete.
     fn deadline(&self) -> Option<Instant> {
         self.message_began.map(|began| began + MESSAGE_DEADLINE)
     }
@@ -268,12 +268,12 @@ impl Connection {
         true
     }
 
-    /// From now on an answer is being waited for.
+    /// Stops reading until the answer is sent.
     pub fn pause(&mut self) {
         self.busy = true;
     }
 
-    /// What was waited for has been answered: reading goes on, with a new deadline.
+    /// The answer has been sent: reading goes on, with a new deadline.
     pub fn resume(&mut self) {
         self.busy = false;
         self.message_began = self.message_began.map(|_| Instant::now());

@@ -1,4 +1,4 @@
-//! A worker: one process for one master, in the mount namespace that is the djinni's house for it.
+//! A worker: the process for one master, in a mount namespace of its own.
 
 mod answer;
 mod holds;
@@ -26,16 +26,16 @@ use crate::error::{Error, Result};
 use crate::link::{Answer, Command, Delivered, Link, Numbered, WantImage};
 use crate::server::{Event, Incoming, Server};
 
-/// How often a tree that is in use is tried again.
+/// Pause between two attempts to unmount a tree that is in use.
 const RETRY: Duration = Duration::from_secs(1);
 /// Slice 0's processes below a master's cgroup: the master's own.
 pub const INIT_CGROUP: &str = "init";
 
-/// What a worker is started with.
+/// Arguments of a worker.
 pub struct Start {
-    /// The policy it serves.
+    /// The master's policy.
     pub master: Master,
-    /// Where things are.
+    /// Directories and sockets.
     pub places: Places,
     /// The master's cgroup.
     pub cgroup: PathBuf,
@@ -56,7 +56,7 @@ pub(crate) struct Worker {
     commands: Link,
     images: Link,
     statuses: Statuses,
-    /// What this worker has mounted for each slave. Used once: after a failure the mount table says it.
+    /// Mounts that this worker has made for each slave. Used once: after a failure the mount table counts.
     composed: BTreeMap<SlaveName, SlotFacts>,
     silent_after: Instant,
     retry_after: Instant,
@@ -64,8 +64,8 @@ pub(crate) struct Worker {
     running: bool,
 }
 
-/// The worker's life, in the forked child: enter the house, let it be pinned, put the master's root
-/// up, serve until told to end.
+/// Runs a worker in the forked child: it enters its namespace, waits until that is pinned, mounts the
+/// master's root, and serves. Returns the exit status.
 pub fn run(start: Start) -> i32 {
     let _span = tracing::info_span!("worker", master = %start.master.name).entered();
     let failed = |number, error: Error| {
@@ -103,14 +103,14 @@ fn enter(start: &Start) -> djinni_raw::Result<Host> {
     Host::new(host)
 }
 
-/// What a worker stands on.
+/// Resources that a worker needs to serve.
 struct Parts {
     stage: Stage,
     server: Server,
     init: Option<Events>,
 }
 
-/// Puts up the master's root unless it is there, and listens.
+/// Mounts the master's root unless it is mounted, and listens.
 fn put_up(start: &Start, host: Host) -> Result<Parts> {
     let Start { master, places, images, .. } = start;
     let cgroup = Cgroup::open(&start.cgroup)?;
@@ -178,7 +178,7 @@ impl Worker {
                     }
                 }
                 if self.is_commanded() {
-                    // The daemon does not wait behind what a master has to say by its connections.
+                    // The daemon does not wait behind the master's calls.
                     break;
                 }
             }
@@ -200,7 +200,7 @@ impl Worker {
         poll(&mut [PollFd::new(&self.commands, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
     }
 
-    /// When there is something to do although nothing has happened.
+    /// When the worker has something to do without an event.
     fn deadline(&self) -> Option<Instant> {
         let draining = self.statuses.values().any(|s| s.state == State::Draining);
         let again = draining || self.stage.removals.is_busy();
@@ -224,7 +224,7 @@ impl Worker {
         }
     }
 
-    /// Reads from one connection and answers what came.
+    /// Reads from one connection and answers its calls.
     fn hear(&mut self, id: ConnectionId) {
         if !self.server.read(id) {
             return self.hang_up(id);
@@ -306,7 +306,7 @@ impl Worker {
         Ok(Some(reply))
     }
 
-    /// Acts on one command of the daemon; the exit status when that was the last.
+    /// Performs one command of the daemon. Returns the exit status if it was the last.
     fn command(&mut self) -> Option<i32> {
         let (number, command) = match self.commands.receive() {
             Ok(Some((Numbered(number, command), _))) => (number, command),
@@ -355,7 +355,7 @@ enum Source {
     Removals,
 }
 
-/// Has the daemon mount an image, unless it is at hand; an error for the client when there is none.
+/// Asks the daemon for an image unless this worker has it. The error is for the client.
 fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Result<()> {
     if stage.has_image(image) {
         return Ok(());
@@ -372,8 +372,8 @@ fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Result<()> 
     }
 }
 
-/// Takes a master down, in a child of the daemon: one that no policy names any more, or whose worker
-/// does not.
+/// Takes a master down in a child of the daemon: no policy names it any more, or its worker does not
+/// do it.
 pub fn dismantle(places: &Places, name: &MasterName, cgroup: &Cgroup) -> Result<()> {
     cgroup.kill(Path::new(""))?;
     let pin = places.pin(name);

@@ -1,4 +1,4 @@
-//! The configuration after validation: what the rest of the djinni may rely on.
+//! The configuration after validation.
 //!
 //! Values of these types exist only for files that were whole, known and consistent; see
 //! [`crate::load`] for the files and `parse.rs` for what they look like on the way in.
@@ -13,7 +13,7 @@ use djinni_api::{ImageName, MasterName, ShareName, SlaveName};
 pub use crate::load::{load, shares_apart};
 pub use crate::parse::{Files, parse};
 
-/// How many host ids one slice has: what a slave sees as 0 to 65,535.
+/// Number of host ids of one slice: a slave sees them as 0 to 65,535.
 pub const SLICE_IDS: u32 = 65_536;
 
 /// Everything below `/etc/djinni`.
@@ -38,7 +38,7 @@ pub struct Master {
     pub var: AbsolutePath,
     /// The host ids it and its slaves live in.
     pub ids: Ids,
-    /// How long it may be silent before what it holds is taken back.
+    /// Time that it may be silent before the slaves that it holds are detached.
     pub lease: Duration,
     /// The host group whose members may ask it for builds.
     pub users: Option<String>,
@@ -76,7 +76,7 @@ pub struct Slave {
 pub struct Ids {
     /// The first one.
     pub first: u32,
-    /// How many.
+    /// Number of ids.
     pub count: u32,
 }
 

@@ -49,14 +49,14 @@ pub enum State {
     Attached {
         /// Its holder.
         holder: Holder,
-        /// Since when, in seconds since 1970 (UTC).
+        /// Time of the attach, in seconds since 1970 (UTC).
         since_seconds: u64,
     },
     /// Its hold has ended; its tree could not be taken down yet.
     Draining,
     /// Taking it down failed.
     Broken {
-        /// The reference under which the log has the story.
+        /// Reference to the log entry of the fault.
         reference: String,
     },
 }
@@ -73,7 +73,7 @@ pub struct Status {
 /// The states of a master's slaves.
 pub type Statuses = std::collections::BTreeMap<SlaveName, Status>;
 
-/// Why holds end, in the words of the log and of events.
+/// Reason for the end of a hold, in the words of the log and of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// The connection that held it closed.

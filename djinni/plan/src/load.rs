@@ -1,6 +1,6 @@
 //! Reading configuration files, and looking at who may change what they name.
 //!
-//! The only file of this crate that touches the world; what it reads is judged by `parse.rs`.
+//! The only file of this crate that makes system calls; `parse.rs` judges the contents.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -13,9 +13,9 @@ use crate::places::Places;
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
-/// The default ACL of a directory, which what is made in it begins with (`acl(5)`).
+/// The default ACL of a directory, which new files in it inherit (`acl(5)`).
 const DEFAULT_ACL: &str = "system.posix_acl_default";
-/// Files larger than this are no configuration.
+/// Size limit of a configuration file.
 const FILE_LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// Reads and checks everything below `directory` (normally `/etc/djinni`): all or nothing.
@@ -42,7 +42,7 @@ pub fn load(directory: &Path) -> Result<Config> {
     Ok(config)
 }
 
-/// Errs where a share would show what is the djinni's own.
+/// Errs if a share would show files of the djinni.
 pub fn shares_apart(config: &Config, places: &Places) -> Result<()> {
     let own = [&places.config, &places.state.join("var"), &places.runtime];
     for master in config.masters.values() {
@@ -73,7 +73,7 @@ fn read(path: &Path) -> Result<Option<(PathBuf, String)>> {
         Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(None),
         Err(problem) => return Err(unreadable(path, problem)),
         Ok(found) if !is_configuration(found.is_file(), found.len()) => {
-            let reason = format!("is no regular file of at most {FILE_LIMIT_BYTES} bytes");
+            let reason = format!("is not a regular file of at most {FILE_LIMIT_BYTES} bytes");
             return Err(error(path, reason, "replace it".into()));
         }
         Ok(_) => only_root_may_change(path, path)?,
@@ -112,7 +112,7 @@ pub fn only_root_may_change_directory(path: &Path) -> Result<()> {
 }
 
 /// Errs unless `path` and every directory above it belong to root and only root can write them:
-/// whoever can rename an ancestor can put another tree in its place.
+/// a user who can rename an ancestor can put another tree in its place.
 fn only_root_may_change(file: &Path, path: &Path) -> Result<()> {
     if let Ok(1..) = rustix::fs::lgetxattr_query(path, DEFAULT_ACL) {
         let reason =
@@ -178,8 +178,8 @@ fn other_writer(access: Access) -> Option<String> {
     (mode & 0o020 != 0).then(|| format!("group {gid}, or whom an ACL names"))
 }
 
-/// An image is what every slave's root is made of: whoever can change its file is root in them all.
-/// One that is not there (yet) is no error here; attaching it is.
+/// Every slave's root is made of an image: a user who can change its file is root in all slaves.
+/// One that does not exist (yet) is not an error here; attaching it is.
 fn check_image(file: &Path, image: &AbsolutePath) -> Result<()> {
     let path = image.as_path();
     match path.ancestors().find(|ancestor| fs::symlink_metadata(ancestor).is_ok()) {
@@ -212,7 +212,7 @@ fn check_owned(file: &Path, what: &str, path: &AbsolutePath, ids: Ids) -> Result
         Ok(found) => found,
     };
     if !found.is_dir() {
-        let reason = format!("{what} {path} is no directory");
+        let reason = format!("{what} {path} is not a directory");
         return Err(error(file, reason, "remove it; it is made when needed".into()));
     }
     let is_empty =

@@ -1,7 +1,8 @@
 //! From the text of configuration files to a [`Config`].
 //!
-//! What serde reads is not what the rest uses: the structures here mirror the files, know keys that
-//! this version cannot enforce yet, and are converted once. An error names file, line and remedy.
+//! The types that serde reads are not those that the rest uses: the structures here mirror the files,
+//! know keys that this version cannot enforce yet, and are converted once. An error names file, line and
+//! remedy.
 
 mod apart;
 mod images;
@@ -28,7 +29,7 @@ pub struct Files {
     pub images: Option<(PathBuf, String)>,
     /// `masters/*.toml`.
     pub masters: Vec<(PathBuf, String)>,
-    /// `/etc/subuid` and `/etc/subgid`: ranges that belong to somebody else (`subuid(5)`).
+    /// `/etc/subuid` and `/etc/subgid`: ranges of other users (`subuid(5)`).
     pub subordinate_ids: Vec<(PathBuf, String)>,
 }
 
@@ -119,7 +120,7 @@ impl Source<'_> {
 
     fn name<T: std::str::FromStr>(&self, what: &str, text: &Text) -> Result<T> {
         text.get_ref().parse().map_err(|_| {
-            let reason = format!("{:?} is no name of {what}", text.get_ref());
+            let reason = format!("{:?} is not a name of {what}", text.get_ref());
             self.error(text.span(), reason, "names are [a-z0-9][a-z0-9._-]{0,63}")
         })
     }
@@ -213,7 +214,7 @@ fn master_name(source: &Source) -> Result<MasterName> {
     if stem == HOST_SOCKET {
         return Err(bad(format!("{stem:?} is the name of the administrator's socket")));
     }
-    stem.parse().map_err(|_| bad(format!("{stem:?} is no name of a master")))
+    stem.parse().map_err(|_| bad(format!("{stem:?} is not a name of a master")))
 }
 
 fn ids(source: &Source, entry: &Spanned<IdsEntry>) -> Result<Ids> {
@@ -251,7 +252,7 @@ fn lease(source: &Source, text: &Text) -> Result<Duration> {
         Some(seconds @ 3..=86_400) => Ok(Duration::from_secs(seconds.into())),
         _ => Err(source.error(
             text.span(),
-            format!("lease {value:?} is no time from 3 s to 24 h"),
+            format!("lease {value:?} is not a time from 3 s to 24 h"),
             "write for example \"30s\" or \"2m\"",
         )),
     }

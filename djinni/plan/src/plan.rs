@@ -10,10 +10,10 @@ use crate::places::Places;
 use crate::policy::{Grant, Granted};
 use crate::step::{Layer, Step, Upper};
 
-/// How much a fresh `/var` or a throw-away root may hold, in memory. Half of what the smallest
-/// machine we build on has; a slave fills its own layers, not the host.
+/// Size limit of a fresh `/var` or a throw-away root, in memory: half the memory of the smallest machine
+/// that we build on. A slave fills its own layers, not the host.
 const SCRATCH_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-/// How many files a fresh `/var` or a throw-away root may hold.
+/// Limit of files in a fresh `/var` or a throw-away root.
 const SCRATCH_INODES: u64 = 400_000;
 
 /// The directory of the slaves' slots below a master's.
@@ -31,10 +31,10 @@ impl Plan {
     }
 }
 
-/// What is mounted in a slave's slot once a plan that attaches it has been run.
+/// The mounts in a slave's slot after a plan that attaches it.
 ///
-/// Only the worker mounts there, so this is what the mount table would say; reading that takes longer than
-/// all else of a detach but the unmounting.
+/// Only the worker mounts there, so the mount table would have the same. Reading the table takes longer
+/// than the other steps of a detach except unmounting.
 pub fn composed(plan: &Plan) -> SlotFacts {
     let mut facts = SlotFacts::default();
     let mut grafts = Vec::new();
@@ -125,7 +125,7 @@ fn shares(slave: &Slave, owner: u32) -> Vec<Step> {
 fn detach(slave: &SlaveName, slot: &SlotFacts) -> Vec<Step> {
     let mut steps = vec![Step::KillCgroup { path: slave_cgroup(slave) }];
     if slot.held_by_master {
-        // First: a djinni that comes after us must not take what is half down for what is to be kept.
+        // First: the next djinnid must not take a tree that is half down for one to be kept.
         steps.push(Step::RemoveMark { slave: slave.clone() });
     }
     steps.extend(slot.mounts.iter().rev().map(|at| Step::Unmount { at: at.clone() }));
@@ -145,7 +145,8 @@ fn reset(slave: &Slave, master: &Master, places: &Places, slot: &SlotFacts) -> V
     steps
 }
 
-/// What a Reset discards of a slave, and the directory in which it is set aside until it is removed.
+/// The directories of a slave that a Reset discards, each with the directory in which it is set aside
+/// until it is removed.
 pub fn removal_places(slave: &Slave, master: &Master, places: &Places) -> Vec<(PathBuf, PathBuf)> {
     let area = slave.area.as_path();
     let mut found = vec![(area.join("mach"), area.to_owned())];
@@ -168,8 +169,8 @@ pub fn compose_master(master: &Master) -> Plan {
     ])
 }
 
-/// The step that comes before the facts of a detach: once nothing runs in the slave, what is mounted
-/// in it no longer changes under us.
+/// The step before the facts of a detach are read: once no process runs in the slave, its mounts no
+/// longer change.
 pub fn quiesce(slave: &SlaveName) -> Plan {
     Plan(vec![Step::KillCgroup { path: slave_cgroup(slave) }])
 }

@@ -16,7 +16,7 @@ pub struct Peer {
     pub connection: ConnectionId,
     /// Its user on the host (`SO_PEERCRED`), which only confirms what the socket says.
     pub uid: u32,
-    /// How messages name it.
+    /// Its name in messages.
     pub who: String,
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum Granted {
     Monitor,
 }
 
-/// The grant's kind and what the server needs to know of it.
+/// The grant's kind, with the facts that the server needs.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Act<'a> {
     /// Say what there is.
@@ -44,9 +44,9 @@ pub enum Act<'a> {
     Attach(&'a Slave, &'a Holder),
     /// Take this slave down.
     Detach(&'a Slave),
-    /// Take this slave down and empty what it keeps.
+    /// Take this slave down and empty its caches and kept `/var`.
     Reset(&'a Slave),
-    /// Renew what the master holds.
+    /// Renew the lease of the slaves that the master holds.
     Rub,
     /// Report changes from now on.
     Monitor,

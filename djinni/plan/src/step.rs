@@ -1,4 +1,4 @@
-//! The closed list of what the djinni can do to the host, as data.
+//! The closed list of changes that the djinni can make to the host, as data.
 //!
 //! A step's text is what `djinni explain` prints. Layers are registers: a step fills one with a
 //! detached mount, a later one grafts it onto the root, and `Place` makes the whole visible at once.

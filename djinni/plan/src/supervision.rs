@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 pub const START: u64 = 0;
 /// Time limit from the start of a worker until it serves: the digest of a large image is the longest.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// How long a worker may take to drop its master by force before it is done without the worker.
+/// Time limit for a worker to drop its master by force. Then a child of djinnid does it.
 const FORCE_PATIENCE: Duration = Duration::from_millis(1500);
 /// The longest pause before another worker is started.
 const PAUSE_LIMIT: Duration = Duration::from_secs(60);
 /// A worker that lived longer did not die of how it was started.
 const LIVED: Duration = Duration::from_secs(60);
-/// Reason that is told to whoever waits for a worker that has died.
+/// Reason that clients are told when a worker has died.
 const DIED: &str = "its worker has died: try again";
 
 /// Phase of a master, in the picture above.
@@ -36,7 +36,7 @@ pub enum Phase {
     Absent,
     /// Its worker does not serve yet.
     Starting {
-        /// When the worker was started.
+        /// Start of the worker.
         since: Instant,
         /// The namespace was pinned before, by this djinni or an earlier one.
         recovered: bool,
@@ -45,7 +45,7 @@ pub enum Phase {
     },
     /// Its worker serves.
     Up {
-        /// When the worker was started.
+        /// Start of the worker.
         since: Instant,
     },
     /// Its worker has died or could not be started; another one follows.
@@ -167,7 +167,7 @@ impl Supervision {
         phase.into_iter().chain(by_force.map(|dropping| dropping.since + FORCE_PATIENCE)).min()
     }
 
-    /// When the worker was started, if there is one.
+    /// Start of the worker, if there is one.
     fn worker_since(&self) -> Option<Instant> {
         match self.phase {
             Phase::Starting { since, .. } | Phase::Up { since } => Some(since),
@@ -241,7 +241,7 @@ impl Supervision {
                 }
                 _ => Vec::new(),
             },
-            // Not at `until` itself: whoever waits sees the master at rest once.
+            // Not at `until` itself: a job that waits sees the master at rest once.
             Phase::Resting { until } if until < now => match configured {
                 true => self.start(pinned, now),
                 false => self.fall(now),
@@ -264,9 +264,9 @@ impl Supervision {
         [vec![Action::NotStarted(why)], next].concat()
     }
 
-    /// A worker that served has died although nobody told it to.
+    /// A worker that served has died unasked.
     fn replace(&mut self, now: Instant) -> Vec<Action> {
-        // A drop that had begun is finished: another worker would take over what is to go.
+        // A drop that had begun is finished: another worker would take the master over.
         let finish = self.dropping.is_some_and(|dropping| dropping.force || dropping.begun);
         let next = if finish { self.fall(now) } else { self.rest(DIED, now) };
         [vec![Action::Error("its worker has died")], next].concat()

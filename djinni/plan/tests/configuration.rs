@@ -127,7 +127,7 @@ fn directories_are_kept_apart() {
 
 #[test]
 fn names_and_references_must_exist() {
-    says(&broken("[slave.one]", "[slave.One]"), 8, "no name of a slave");
+    says(&broken("[slave.one]", "[slave.One]"), 8, "not a name of a slave");
     says(&broken("shares = [\"world\"]", "shares = [\"moon\"]"), 12, "\"moon\" is not defined");
     says(&broken("root = { image = \"debian-12\" }", "root = { image = \"fedora\" }"), 1, "fedora");
     says(&broken("lease = \"30s\"", "lease = \"1s\""), 4, "lease");
@@ -135,7 +135,7 @@ fn names_and_references_must_exist() {
     says(&broken("root = \"throwaway\"", "root = \"writable\""), 17, "writable");
     let named = |name| parse(&files(IMAGES, &[(name, MASTER)])).unwrap_err();
     says(&named("host.socket"), 0, "administrator's socket");
-    says(&named("Master"), 0, "no name of a master");
+    says(&named("Master"), 0, "not a name of a master");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub mod resolve {
     pub const ANY: ResolveFlags = ResolveFlags::empty();
     /// No symbolic link anywhere in the path.
     pub const NO_SYMLINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS;
-    /// For paths below a directory that somebody else can write: no link of any kind, no way up.
+    /// For paths below a directory that other users can write: no link of any kind, no way up.
     pub const STRICT: ResolveFlags =
         ResolveFlags::NO_MAGICLINKS.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::BENEATH);
 }

@@ -153,7 +153,7 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Which of the two processes has returned from [`clone3`].
+/// The process that has returned from [`clone3`].
 #[derive(Debug)]
 pub enum Cloned {
     /// The new process.
@@ -239,8 +239,9 @@ fn close_range(first: u32, last: u32) -> Result<()> {
 
 // ----------------------------------------------------------------------------------------- signals
 
-/// From now on writing to a pipe that nobody reads ends this process by SIGPIPE, without a word (a shell
-/// shows 141): what a command does that only tells something. Rust programs begin otherwise and panic.
+/// Sets SIGPIPE to its default: a write to a pipe without a reader ends this process silently (a shell
+/// shows 141), as for other commands that only print. Rust ignores SIGPIPE by default, and `println!`
+/// panics.
 pub fn end_with_reader() {
     // SAFETY: SIG_DFL installs no code of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -250,8 +251,8 @@ pub fn end_with_reader() {
     let _ = sigpipe.thread_unblock();
 }
 
-/// From now on writing to a pipe that nobody reads is an error of that write: for work that must not be
-/// left half done.
+/// Ignores SIGPIPE: a write to a pipe without a reader is an error. For work that must not be left
+/// unfinished.
 pub fn outlive_reader() {
     // SAFETY: SIG_IGN installs no code of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };

@@ -1,9 +1,8 @@
-//! Removing a tree that its owner may have made to hurt whoever removes it.
+//! Removal of trees that may be made to harm the process that removes them.
 //!
-//! A removal that goes down as deep as the tree is, with a descriptor or a stack frame a level, can be
-//! brought to fail by anybody who makes a few thousand directories, one in the other. This one goes
-//! down a bounded number of levels, and moves up first what is deeper. It follows no link, and acts
-//! only on single names in directories that it has opened.
+//! A removal that needs a descriptor or a stack frame for each level fails on a few thousand nested
+//! directories. This one descends a bounded number of levels and moves deeper directories up first. It
+//! follows no link, and acts only on single names in directories that it has opened.
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, OsStr};
@@ -17,22 +16,21 @@ use rustix::path::Arg;
 
 use crate::error::{Result, describe_fd, failed};
 
-/// What a directory must be for its entries to go: one that its owner made unreadable or sticky would
-/// keep those of other ids (a whiteout of overlayfs is the host's root's). `chmod(2)`, `unlink(2)`.
+/// Mode of a directory while its entries are removed: in an unreadable or sticky one, entries of other
+/// ids would stay (a whiteout of overlayfs is the host's root's). `chmod(2)`, `unlink(2)`.
 const OPENED: Mode = Mode::RWXU;
-/// What the emptied directory itself is in the end, as if it had just been made.
+/// Mode of the emptied directory, as if it had just been made.
 const EMPTIED: Mode = Mode::from_raw_mode(0o755);
-/// So deep it is gone down at a time; what is deeper is moved up first.
+/// Levels that one removal descends; deeper directories are moved up first.
 const DEPTH_LIMIT: usize = 64;
 
-/// Removes what is at `path`, whatever it is; nothing there is fine. The path's last name is not
-/// followed.
+/// Removes the file or tree at `path`, if it exists. A link in its last part is not followed.
 pub fn tree(path: &Path) -> Result<()> {
     let name = path.into_c_str().map_err(failed("unlinkat", || path.display().to_string()))?;
     entry(CWD, &name)
 }
 
-/// Removes the entry `name` of a directory, whatever it is; nothing there is fine.
+/// Removes the entry `name` of a directory, file or tree, if it exists.
 pub fn entry(directory: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     if removed(directory, name)? {
         return Ok(());
@@ -106,7 +104,8 @@ fn removed(directory: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
     }
 }
 
-/// Where it is not ours to change, what is done next may succeed nevertheless, or tells more.
+/// Sets a mode. Without the right to do so, the next call may succeed nevertheless, or has a better
+/// error.
 fn set_mode(directory: BorrowedFd<'_>, mode: Mode) -> Result<()> {
     match rustix::fs::fchmod(directory, mode) {
         Ok(()) | Err(Errno::PERM) => Ok(()),

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::error;
 use crate::{failed, io_failed};
 
-/// How long killed processes may take to be gone.
+/// Time limit for killed processes to end.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A cgroup's directory. All paths given to it are relative and come from a plan.

@@ -1,9 +1,9 @@
 //! The one way in which the privileged side forks.
 //!
-//! A child has nothing of its parent but the descriptors that it is given, and dies with it. In that
-//! order: descriptors go first, then the ids change, and only then does it ask to die with its
-//! parent, since a change of ids withdraws that wish (`PR_SET_PDEATHSIG(2const)`); a parent that died
-//! before it was asked is noticed by its number.
+//! A child keeps no descriptors of its parent but those that it is given, and dies with the parent. It
+//! first closes descriptors, then changes its ids, then sets its parent-death signal, which a change of
+//! ids would clear (`PR_SET_PDEATHSIG(2const)`). If the parent has died before, the child sees that by
+//! its parent's number.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -15,7 +15,7 @@ use djinni_raw::{
 /// The wait status of a child that cannot be waited for: as if it could not begin.
 const NOT_OURS: i32 = 127 << 8;
 
-/// Whose rights a child has.
+/// The rights of a child.
 #[derive(Debug, Clone, Copy)]
 pub enum Rights<'a> {
     /// Those of its parent.
@@ -64,7 +64,7 @@ impl Child {
         wait_for(self.pid).map(shell_status)
     }
 
-    /// Kills it; somebody has to wait for it still.
+    /// Kills it. It has to be waited for still.
     pub fn kill(&self) {
         // By its descriptor: its number may be another process's by now. If it has ended already,
         // that is what is wanted.

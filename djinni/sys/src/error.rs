@@ -1,11 +1,11 @@
-//! Why an effect did not come about.
+//! Errors of privileged effects.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use djinni_api::ImageName;
 
-/// Why a step or another privileged effect failed.
+/// Error of a step or another privileged effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// A system call failed.
@@ -20,14 +20,14 @@ pub enum Error {
         path: PathBuf,
         /// Its owner.
         found: u32,
-        /// Who it should belong to.
+        /// The owner that it should have.
         owner: u32,
     },
     /// Processes of this cgroup were killed and have not ended after so many seconds.
     Alive(PathBuf, u64),
 }
 
-/// A value, or why there is none.
+/// A value, or the error.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

@@ -9,7 +9,7 @@ use djinni_raw::Result;
 
 use crate::io_failed;
 
-/// What the slot of one slave holds now. `slaves` is the slaves directory in the mount namespace of
+/// Facts about the slot of one slave. `slaves` is the slaves directory in the mount namespace of
 /// `worker`, a process of ours; `None`: in this one.
 pub fn slot(worker: Option<i32>, slaves: &Path, slave: &SlaveName) -> Result<SlotFacts> {
     let process = worker.map_or("self".to_owned(), |pid| pid.to_string());

@@ -17,7 +17,7 @@ use crate::{failed, io_failed};
 pub fn user_namespace(ids: Ids) -> Result<OwnedFd> {
     let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", ""))?;
     let holder = Child::start(Rights::Unmapped, &[read_end.as_raw_fd()], || {
-        // Ends when the parent has what it came for, or is gone.
+        // Ends when the parent has opened the namespace, or is gone.
         let _ = rustix::io::read(&read_end, &mut [0u8; 1]);
         0
     })?;

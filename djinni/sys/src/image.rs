@@ -1,4 +1,4 @@
-//! Image files: looked at, checked against their digest, mounted once.
+//! Image files: djinnid checks their kind and digest, and mounts each once.
 
 use std::fmt;
 use std::fs::File;
@@ -16,7 +16,7 @@ use sha2::Digest;
 use crate::child::{Child, Rights};
 use crate::{failed, io_failed};
 
-/// Where a file system's magic bytes stand, and what they are (kernel `include/uapi/linux/magic.h`
+/// File systems with the offset and value of their magic bytes (kernel `include/uapi/linux/magic.h`
 /// and each file system's superblock).
 const MAGICS: [(&str, u64, &[u8]); 3] = [
     ("erofs", 1024, &[0xe2, 0xe1, 0xf5, 0xe0]),
@@ -27,13 +27,13 @@ const MAGICS: [(&str, u64, &[u8]); 3] = [
 /// A mounted image, attached nowhere: slaves get clones of it.
 #[derive(Debug)]
 pub struct MountedImage {
-    /// What it was mounted from, to notice a change of the configuration.
+    /// Its entry in the configuration, to notice a change of that.
     pub image: Image,
     /// The detached mount: read-only, nodev, nosuid.
     pub mount: OwnedFd,
 }
 
-/// What stays known of a file whose digest was right.
+/// Identity of a file whose digest was right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     digest: Sha256,
@@ -43,7 +43,7 @@ pub struct Checked {
     changed: (i64, i64),
 }
 
-/// What [`mount`] comes to.
+/// Outcome of [`mount`].
 #[derive(Debug)]
 pub enum Mounting {
     /// It is mounted.
@@ -63,7 +63,7 @@ pub struct Check {
     answer: OwnedFd,
 }
 
-/// Why there is no image: what is wrong with which file, and what to do.
+/// An image that cannot be mounted: which file, what is wrong, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// `images.toml` does not name it.
@@ -121,7 +121,7 @@ fn on(image: &Image) -> impl Fn(djinni_raw::Error) -> Error {
     |error| Error::Call { path: path.clone(), error }
 }
 
-/// Opens an image, looks what it is, and mounts it, unless its digest has to be computed before.
+/// Opens an image, checks its kind, and mounts it, unless its digest has to be computed before.
 /// `checked` remembers earlier checks.
 pub fn mount(image: &Image, checked: &[Checked]) -> Result<Mounting, Error> {
     let path = image.source.path();
@@ -145,7 +145,7 @@ fn mounted(image: Image, file: &File) -> Result<MountedImage, Error> {
     Ok(MountedImage { image, mount })
 }
 
-/// What the digest of a file is remembered with.
+/// The identity of a file, to remember its digest with.
 fn mark(file: &File, digest: Sha256) -> djinni_raw::Result<Checked> {
     let found = file.metadata().map_err(io_failed("fstat", djinni_raw::describe_fd(file)))?;
     Ok(Checked {

@@ -1,4 +1,4 @@
-//! The djinni's own house: one mount namespace for each master, pinned on the host.
+//! The mount namespaces of djinnid: one for each master, pinned on the host.
 //!
 //! The pin is a bind of the namespace's `nsfs` file on a *private* mount of the host's initial mount
 //! namespace; elsewhere the kernel refuses it (EINVAL), lest namespaces keep each other alive.
@@ -21,7 +21,7 @@ use rustix::mount::MountPropagationFlags;
 
 use crate::io_failed;
 
-/// How many directories the slaves tmpfs may hold: three a slave, and room for a reload.
+/// Limit of directories in the slaves tmpfs: three for each slave, and some for a reload.
 const SLOT_INODES: u32 = 1024;
 /// `f_type` of a namespace file (`statfs(2)`).
 const NSFS_MAGIC: u64 = 0x6e73_6673;
@@ -168,7 +168,7 @@ pub fn is_pinned(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == NSFS_MAGIC)
 }
 
-/// Lets a pinned namespace go; it ends with its last process.
+/// Removes the pin of a namespace, which ends with its last process.
 pub fn unpin(pin: &Path) -> Result<()> {
     umount(pin, true)
 }

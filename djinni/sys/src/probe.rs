@@ -1,9 +1,9 @@
-//! What the running kernel offers, asked of it once instead of being read off a version.
+//! Features of the running kernel, found by a call instead of by its version.
 
 use djinni_raw::{Change, cwd, open_tree_attr};
 use rustix::io::Errno;
 
-/// What is missing where no cgroup v2 hierarchy is mounted.
+/// Name of the feature that is missing where no cgroup v2 hierarchy is mounted.
 pub const CGROUP2: &str = "a mounted cgroup v2 hierarchy ('mount -t cgroup2 none /sys/fs/cgroup')";
 
 /// The first feature we cannot do without and this kernel lacks, with the version that brings it.

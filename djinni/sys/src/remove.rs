@@ -1,9 +1,9 @@
 //! Removing a slave's trees as the slave's own root, in the background.
 //!
-//! What is to go is renamed first (`.gone-N` beside it), which takes no time and leaves its name to
-//! whatever comes next. A child then removes all of such names, as root of the slave's own user
-//! namespace: whatever is in there, it has no more rights on the host than the ids that made it. It
-//! may take `LIMIT`; what is left then, and what a killed djinni has left, goes the next time.
+//! A tree is renamed first (to `.gone-N` beside it), which takes no time and makes its name free. A
+//! child then removes all such names as root of the slave's user namespace: it has no more rights on the
+//! host than the ids that made the tree. It may take `LIMIT`. The next removal continues after that, or
+//! after djinnid was killed.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,14 +17,14 @@ use rustix::io::Errno;
 use crate::child::{Child, Rights};
 use crate::failed;
 
-/// What begins the names of what is to be removed.
+/// Prefix of the names of trees that are to be removed.
 const GONE: &str = ".gone-";
-/// How long one child may take.
+/// Time limit of one child.
 const LIMIT: Duration = Duration::from_secs(300);
-/// How many children remove at once.
+/// Limit of children that remove at the same time.
 const AT_ONCE: usize = 2;
 
-/// Renames `name` in `from` to a name in `aside` that nobody can have guessed. `false`: it is not there.
+/// Renames `name` in `from` to an unpredictable name in `aside`. `false`: it does not exist.
 pub fn set_aside(from: impl AsFd, name: impl AsRef<Path>, aside: impl AsFd) -> Result<bool> {
     let name = name.as_ref();
     let mut number = [0u8; 8];
@@ -38,7 +38,7 @@ pub fn set_aside(from: impl AsFd, name: impl AsRef<Path>, aside: impl AsFd) -> R
     }
 }
 
-/// A directory in which something was set aside, or may have been.
+/// A directory that may hold trees that were set aside.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
@@ -46,7 +46,7 @@ struct Place {
     owner: OwnedFd,
 }
 
-/// Removals that run, and those that wait for their turn.
+/// Removals that run or wait.
 #[derive(Debug, Default)]
 pub struct Removals {
     running: Vec<(Child, Instant, Place)>,
@@ -72,8 +72,8 @@ impl Removals {
         !self.running.is_empty() || !self.waiting.is_empty()
     }
 
-    /// Lets go of children that have ended, ends those that took too long, starts what waits.
-    /// Returns what was not removed whole: where, and why.
+    /// Reaps children that have ended, kills those that took too long, starts those that wait.
+    /// Returns a message for each directory that was not emptied.
     pub fn advance(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         self.running.retain(|(child, started, place)| {
@@ -152,7 +152,7 @@ mod tests {
         let opened = std::fs::File::open(&area).unwrap();
         assert!(set_aside(&opened, "mach", &opened).unwrap());
         assert!(!set_aside(&opened, "mach", &opened).unwrap(), "there is none any more");
-        // A build begins before anything was removed; a link is no directory, and is not followed.
+        // A build begins before anything was removed; a link is not a directory, and is not followed.
         std::fs::create_dir_all(area.join("mach/layers/new")).unwrap();
         std::os::unix::fs::symlink(&outside, area.join(".gone-link")).unwrap();
         std::fs::write(area.join(".gone-file"), "x").unwrap();
@@ -160,7 +160,7 @@ mod tests {
         let left: Vec<_> = std::fs::read_dir(&area).unwrap().flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
         assert!(area.join("mach/layers/new").exists() && outside.join("kept").exists());
-        // A mach that is no directory goes as well.
+        // A mach that is not a directory goes as well.
         std::fs::remove_dir_all(area.join("mach")).unwrap();
         std::os::unix::fs::symlink("/nowhere", area.join("mach")).unwrap();
         assert!(set_aside(&opened, "mach", &opened).unwrap());

@@ -33,13 +33,13 @@ pub const HELD_MARK: &str = "held";
 pub struct Failure {
     /// The step, as `explain` prints it.
     pub step: String,
-    /// What failed.
+    /// The error.
     pub error: Error,
-    /// What kind of failure it is to the client.
+    /// The kind of failure for the client.
     pub kind: FailureKind,
 }
 
-/// What a failure means to whoever asked.
+/// Kind of a failure, which decides the client's refusal.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The image has no such directory to mount on.
@@ -48,7 +48,7 @@ pub enum FailureKind {
     Busy,
     /// The tree is down, but a directory could not be discarded.
     NotDiscarded,
-    /// Ours to explain.
+    /// A fault of djinnid.
     Fault,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Where plans are carried out: a worker's namespace, its master's directory and cgroup.
+/// Executor of plans: a worker's namespace, its master's directory and cgroup.
 #[derive(Debug)]
 pub struct Stage {
     directory: PathBuf,
@@ -68,11 +68,11 @@ pub struct Stage {
     pub removals: Removals,
     images: BTreeMap<ImageName, OwnedFd>,
     namespaces: Vec<(Ids, OwnedFd)>,
-    /// What the last plan held.
+    /// Mounts of the last plan that are still held.
     held: Option<Run>,
 }
 
-/// What one plan holds while it runs; dropped, detached mounts vanish.
+/// Detached mounts of a plan while it runs. They vanish when this is dropped.
 #[derive(Debug, Default)]
 struct Run {
     layers: BTreeMap<Layer, OwnedFd>,
@@ -82,8 +82,8 @@ struct Run {
 }
 
 impl Stage {
-    /// A stage for the master whose directory below the runtime directory is `directory`. What the
-    /// policy names is looked for on `host`: its disks may have come after the master.
+    /// A stage for the master whose directory below the runtime directory is `directory`. Directories
+    /// that the policy names are opened on `host`: its disks may have been mounted after the master.
     pub fn new(directory: PathBuf, cgroup: Cgroup, host: Host) -> Self {
         let (images, namespaces) = (BTreeMap::new(), Vec::new());
         let removals = Removals::default();
@@ -100,17 +100,17 @@ impl Stage {
         &self.cgroup
     }
 
-    /// Whether an image is at hand.
+    /// Whether this stage has an image's mount.
     pub fn has_image(&self, name: &ImageName) -> bool {
         self.images.contains_key(name)
     }
 
-    /// Takes an image's detached mount, to be cloned from.
+    /// Adds an image's detached mount, which attaches clone.
     pub fn put_image(&mut self, name: ImageName, mount: OwnedFd) {
         self.images.insert(name, mount);
     }
 
-    /// Lets all images go, so that the next attach asks for them anew.
+    /// Closes all images, so that the next attach asks for them again.
     pub fn forget_images(&mut self) {
         self.images.clear();
     }
@@ -122,14 +122,14 @@ impl Stage {
         Ok(())
     }
 
-    /// Lets go of what [`Stage::run_holding`] holds.
+    /// Closes the mounts that [`Stage::run_holding`] holds.
     pub fn let_go(&mut self) {
         self.held = None;
     }
 
-    /// As [`Stage::run`], but what the plan has held stays open until [`Stage::let_go`] or the next plan.
-    /// The kernel takes its time to dissolve a detached mount (a grace period of RCU), which whoever waits
-    /// for an answer need not wait for. Mounts that are held so cannot be taken down.
+    /// [`Stage::run`] that keeps detached mounts open until [`Stage::let_go`] or the next plan. The kernel
+    /// needs a grace period of RCU to dissolve one, and a client need not wait for that. Mounts that are
+    /// held cannot be unmounted.
     pub fn run_holding(&mut self, plan: &Plan) -> std::result::Result<(), Failure> {
         self.let_go();
         let mut run = Run::default();
@@ -297,7 +297,7 @@ impl Stage {
         self.remove_in(aside, opened, ids)
     }
 
-    /// Has removed in the background what an earlier djinni has set aside in `aside`, if it is there.
+    /// Removes in the background the trees that an earlier djinnid set aside in `aside`, if it exists.
     pub fn sweep(&mut self, aside: &Path, ids: Ids) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let opened = self.host.within(|| crate::namespace::open(aside, flags));
@@ -337,7 +337,7 @@ fn kind(step: &Step, error: &Error) -> FailureKind {
     }
 }
 
-/// Unmounts; killed processes may need a moment to let go of the last references.
+/// Unmounts. Retries while busy: killed processes may need a moment to drop the last references.
 pub(crate) fn umount_patiently(name: impl AsRef<Path>) -> Result<()> {
     const ATTEMPTS: u32 = 20;
     for attempt in 1.. {

@@ -1,4 +1,4 @@
-//! Why a call did not do what was asked, each in three parts: what failed, on what, what to do.
+//! Errors of calls, each in three parts: what failed, on what, what to do.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -6,7 +6,7 @@ use std::{fmt, io};
 use super::CALL_DEADLINE;
 use crate::service::ServiceError;
 
-/// Why there was no answer that could be understood.
+/// A call without a valid answer.
 #[derive(Debug)]
 pub enum ClientError {
     /// Nobody could be reached at `socket`.
@@ -88,7 +88,7 @@ impl fmt::Display for Trouble {
 impl std::error::Error for ClientError {}
 impl std::error::Error for Trouble {}
 
-/// Why a call did not do what was asked: `R` is the interface's refusals.
+/// Error of a call: `R` is the interface's refusals.
 #[derive(Debug)]
 pub enum CallError<R> {
     /// The djinni will not.

@@ -55,7 +55,7 @@ fn a_name_has_at_most_64_bytes() {
 #[test]
 fn an_error_says_what_is_wrong_with_which_name() {
     let said = |text: &str| text.parse::<ShareName>().unwrap_err().to_string();
-    assert!(said("").starts_with("\"\" is no name of a share: it is empty; use 1 to 64 of a-z"));
+    assert!(said("").starts_with("\"\" is not a name of a share: it is empty; use 1 to 64 of a-z"));
     assert!(said("World").contains("it holds 'W'"));
     assert!(said("-x").contains("it begins with '-'"));
     assert!(said("a/b").contains("it holds '/'"));

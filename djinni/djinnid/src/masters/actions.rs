@@ -133,7 +133,7 @@ impl Masters {
         Ok(())
     }
 
-    /// Removes what is left of a master whose namespace has been dismantled.
+    /// Removes the pin, directory and cgroups of a master whose namespace has been dismantled.
     pub(super) fn remove(&self, name: &MasterName) {
         let pin = self.places.pin(name);
         let unpinned = if namespace::is_pinned(&pin) { namespace::unpin(&pin) } else { Ok(()) };

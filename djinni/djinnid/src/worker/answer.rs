@@ -1,4 +1,4 @@
-//! What a worker tells: descriptions, events, and refusals made of failures.
+//! Messages of a worker: descriptions, events, and refusals made of failures.
 
 use djinni_api::{SlaveName, master as wire};
 use djinni_plan::config::{RootMode, Slave};
@@ -45,7 +45,7 @@ impl Worker {
         u32::try_from(self.master.lease.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// Tells everybody who asked, and the log.
+    /// Sends an event to all monitors and the log.
     pub(super) fn announce(&mut self, event: &str, slave: &SlaveName, detail: &str) {
         tracing::info!(%slave, "{event}: {detail}");
         let event =
@@ -58,7 +58,7 @@ impl Worker {
         }
     }
 
-    /// The refusal that a failed plan becomes; a fault of ours is logged whole under a reference.
+    /// The refusal for a plan that failed. A fault of ours is logged under a reference.
     pub(super) fn refusal(&self, slave: &Slave, failure: Failure) -> wire::Refusal {
         match failure.kind {
             FailureKind::NoMountPoint(at) => wire::Refusal::ImageUnavailable {
@@ -75,7 +75,7 @@ impl Worker {
         }
     }
 
-    /// Logs a fault and returns what the client is told of it.
+    /// Logs a fault and returns the refusal for the client.
     pub(super) fn fault(&self, failure: &Failure) -> wire::Refusal {
         let reference = reference();
         tracing::Span::current().record("reference", reference.as_str());

@@ -30,7 +30,7 @@ impl Worker {
             return Err(wire::Refusal::ImageUnavailable { slave, image, reason });
         }
         let plan = plan::plan(grant, &self.master, &self.places, &Default::default());
-        // It is let go once the client has its answer.
+        // The held mounts are closed once the client has its answer.
         self.stage.run_holding(&plan).map_err(|failure| self.refusal(slave, failure))?;
         self.composed.insert(slave.name.clone(), plan::composed(&plan));
         if holder == Holder::Master && !self.holds_for_master() {
@@ -61,7 +61,8 @@ impl Worker {
         self.settle(slave, outcome)
     }
 
-    /// By what the attach had mounted; by the mount table when the host's administrator has changed that.
+    /// Unmounts the mounts of the attach, or those in the mount table if the host's administrator has
+    /// changed them.
     fn clear_composed(
         &mut self,
         slave: &SlaveName,
@@ -77,7 +78,7 @@ impl Worker {
         }
     }
 
-    /// By the mount table, once nothing runs in the slave that could still change it.
+    /// Unmounts by the mount table, once no process runs in the slave that could change it.
     fn clear_as_found(&mut self, slave: &SlaveName, grant: Option<&Grant>) -> Result<(), Failure> {
         self.stage.run(&plan::quiesce(slave))?;
         let slot = self.slot(slave)?;
@@ -105,7 +106,7 @@ impl Worker {
         })
     }
 
-    /// Notes how taking down went.
+    /// Sets the state that a take-down has led to.
     fn settle(
         &mut self,
         slave: &SlaveName,
@@ -140,7 +141,7 @@ impl Worker {
         Err(refusal)
     }
 
-    /// Takes down a slave by the djinni's own wish, whether or not policy still names it.
+    /// Takes down a slave whose hold has ended, whether or not policy still names it.
     fn release(&mut self, slave: &SlaveName) {
         let grant = Grant::release(&self.master, slave);
         let outcome = self.take_down(slave, grant.as_ref());
@@ -149,7 +150,7 @@ impl Worker {
         }
     }
 
-    /// Takes down what was held by something that has ended.
+    /// Takes down the slaves whose holds have ended.
     pub(super) fn end_holds(&mut self, ending: Ending) {
         for slave in released(&self.statuses, ending) {
             tracing::info!(%slave, "taken back, {ending}");
@@ -157,7 +158,7 @@ impl Worker {
         }
     }
 
-    /// Tries again to free what was in use.
+    /// Tries again to take down the slaves that are draining.
     pub(super) fn drain(&mut self) {
         let draining = |status: &Status| status.state == State::Draining;
         let slaves: Vec<SlaveName> = self
@@ -179,13 +180,13 @@ impl Worker {
         self.statuses.values().any(held)
     }
 
-    /// Renews what the master holds.
+    /// Renews the lease of the slaves that the master holds.
     pub(super) fn rub(&mut self) -> wire::Rubbed {
         self.silent_after = Instant::now() + self.master.lease;
         wire::Rubbed { lease_seconds: self.lease_seconds() }
     }
 
-    /// Looks whether the master's container runs; when it has ended, so has all it held.
+    /// Notes whether the master's container runs. Its holds end with it.
     pub(super) fn note_master(&mut self) {
         let was = self.running;
         let populated = self.stage.cgroup().is_populated(Path::new(INIT_CGROUP));
@@ -202,8 +203,8 @@ impl Worker {
         }
     }
 
-    /// Takes over what a djinni that died has left: what the master holds stays up, its lease begun
-    /// anew; what a connection held comes down, since that connection is gone.
+    /// Takes over the slaves of a djinnid that died. Those that the master holds stay up with a new lease.
+    /// Those that a connection held are taken down, since the connection is gone.
     pub(super) fn recover(&mut self) {
         let slaves = self.places.slaves(&self.master.name);
         let names = facts::slot_names(&slaves).unwrap_or_else(|error| {
@@ -235,7 +236,7 @@ impl Worker {
     }
 
     /// Takes the whole master down; unforced only when nothing of it runs or is held.
-    /// From when on it cannot be stopped is told under the command's `number`.
+    /// Answers `Dropping` under the command's `number` before it begins.
     pub(super) fn drop_all(&mut self, number: u64, force: bool) -> (Answer, bool) {
         self.note_master();
         let busy = self.busy();

@@ -66,7 +66,7 @@ pub(super) fn directories(source: &Source, file: &MasterFile, master: &Master) -
     Ok(())
 }
 
-/// Ids, areas and `/var` of different masters are apart, and ids are nobody's subordinate ids.
+/// Ids, areas and `/var` of different masters are apart, and ids are not subordinate ids of users.
 pub(super) fn from_others<'a>(
     source: &Source,
     master: &Master,
