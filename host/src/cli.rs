@@ -337,16 +337,16 @@ fn whole<T>(work: impl FnOnce() -> T) -> T {
 /// runs.
 fn disinherit() -> Result<()> {
     // No object in this process owns a descriptor above 2 yet.
-    slave_sys::close_all_but(&[]).concerning("close what was inherited by", Path::new("bhost"))
+    slave_sys::close_all_but(&[]).concerning("close descriptors inherited by", Path::new("bhost"))
 }
 
 /// Makes a running djinnid read images.toml again. On an error it keeps the old configuration.
 fn tell_djinnid(places: &Places) {
     let Ok(mut djinnid) = HostClient::connect(&places.host_socket()) else { return };
     match djinnid.reload() {
-        Ok(()) => say("djinnid: has read its configuration again"),
+        Ok(()) => say("djinnid: has reloaded its configuration"),
         Err(error) => {
-            say(&format!("bhost: warning: djinnid goes on with what it had: {error}"));
+            say(&format!("bhost: warning: djinnid keeps its old configuration: {error}"));
         }
     }
 }

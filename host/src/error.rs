@@ -115,7 +115,7 @@ fn remedy_for(kind: std::io::ErrorKind) -> &'static str {
     use std::io::ErrorKind as Kind;
     match kind {
         Kind::PermissionDenied => "run bhost as root",
-        Kind::StorageFull | Kind::QuotaExceeded => "make room on that file system",
+        Kind::StorageFull | Kind::QuotaExceeded => "free space on that file system",
         Kind::NotFound => "check the path, or --config, --state and --runtime",
         Kind::ReadOnlyFilesystem => "choose a writable place with --state",
         _ => "see 'bhost check'",
@@ -140,7 +140,7 @@ mod tests {
         let problem = error.concerning("write", Path::new("/x")).unwrap_err();
         assert_eq!(
             problem.to_string(),
-            "/x: cannot write: No space left on device: make room on that file system"
+            "/x: cannot write: No space left on device: free space on that file system"
         );
     }
 }

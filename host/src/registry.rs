@@ -98,7 +98,7 @@ impl RegistryError {
             0 => path.display().to_string(),
             line => format!("{}:{line}", path.display()),
         };
-        Error::new(subject, self.reason, "mend the file, or move it away to begin a new one")
+        Error::new(subject, self.reason, "fix the file, or move it away and begin a new one")
     }
 
     fn shape(reason: impl Into<String>) -> Self {

@@ -70,7 +70,7 @@ impl Bmaster {
     pub fn new(users: OwnedFd, admin: OwnedFd) -> Result<Self, String> {
         if !is_caller_channel(&users) {
             return Err(
-                "--users-fd: what this is does not pass callers on: install bhost and bmaster of \
+                "--users-fd: this descriptor is not a channel for callers: install bhost and bmaster of \
                         one version"
                     .into(),
             );
@@ -80,7 +80,9 @@ impl Bmaster {
         }
         match networks::pin_all() {
             Ok(count) => tracing::info!("{count} networks of slaves are pinned"),
-            Err(error) => tracing::warn!("slaves' networks are made when they are wanted: {error}"),
+            Err(error) => tracing::warn!(
+                "cannot pin the slaves' networks now, sessions will create them: {error}"
+            ),
         }
         let signals = raw::signal_descriptor(&[SIGINT, SIGTERM, SIGCHLD]);
         Ok(Bmaster {
@@ -211,7 +213,7 @@ impl Bmaster {
             CallerState::Silent(place, stream) => {
                 let seconds = waiting::PATIENCE.as_secs();
                 let sentence = format!(
-                    "nothing was asked in {seconds} s, or too many callers of {place} are silent"
+                    "no complete call in {seconds} s, or too many callers of {place} are silent"
                 );
                 turn_away(stream, "InvalidRequest", &sentence, attend::REFUSED);
             }

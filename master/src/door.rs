@@ -53,8 +53,8 @@ pub enum DoorError {
 impl fmt::Display for DoorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DoorError::Gone => write!(f, "the caller went away before it had asked"),
-            DoorError::Deadline => write!(f, "nothing was asked in {} s", DEADLINE.as_secs()),
+            DoorError::Gone => write!(f, "the caller disconnected before it sent a call"),
+            DoorError::Deadline => write!(f, "no complete call in {} s", DEADLINE.as_secs()),
             DoorError::Malformed(error) => write!(f, "not a call of this version: {error}"),
             DoorError::Broken(error) => write!(f, "the socket failed: {error}"),
         }

@@ -1,15 +1,15 @@
-//! What of the host must be the same before and after a test.
+//! State of the host that must be the same before and after a test.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long to wait for what must come. Long, because a machine may have much other work: only what never
-/// comes shall fail.
+/// Time limit for an expected event. Long, because a machine may be busy: only an event that never comes
+/// shall fail.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What lines about one djinni contain and lines about another do not.
+/// Marks of one djinni: texts that only lines about this djinni contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marks {
     /// Name of its runtime directory: in paths of sockets and pins, names of cgroups, command lines.
@@ -33,19 +33,18 @@ impl Marks {
 /// The host's mount table, loop devices, cgroups and processes, as far as one djinni could change them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
-    /// The mount table, sorted, without what counts up (ids, and groups of propagation) and without
-    /// mounts of another djinni.
+    /// The mount table, sorted, without counters (ids and peer groups) and without mounts of other djinnis.
     pub mounts: Vec<String>,
     /// Loop devices with an image of this djinni, and the file.
     pub loops: Vec<String>,
-    /// Cgroups that this djinni has made.
+    /// Cgroups that this djinni has created.
     pub cgroups: BTreeSet<PathBuf>,
     /// Processes of this djinni and of its masters.
     pub processes: Vec<String>,
 }
 
 impl Baseline {
-    /// How the host is now, for the djinni with these marks. Others may run beside it.
+    /// State of the host now, for the djinni with these marks. Others may run beside it.
     pub fn take(marks: &Marks) -> Self {
         let mut mounts = mounts("self");
         mounts.retain(|line| !marks.anothers(line));
@@ -57,12 +56,12 @@ impl Baseline {
         }
     }
 
-    /// Waits until the host is again as it was, as far as the difference has a mark of this djinni:
-    /// others may be at work here, and everything a djinni mounts or attaches on the host stands below
-    /// its runtime directory or has one of its own images behind it.
+    /// Waits until the host is as before, except for differences without a mark of this djinni. Others may
+    /// run here, and all mounts and loop devices of a djinni on the host are below its runtime directory or
+    /// have one of its own images as backing file.
     ///
     /// # Panics
-    /// With the difference, when it is not after a while.
+    /// With the difference, if it remains.
     #[track_caller]
     pub fn assert_restored(&self, marks: &Marks) {
         let deadline = Instant::now() + PATIENCE;
@@ -78,7 +77,7 @@ impl Baseline {
         }
     }
 
-    /// What `now` has and this has not, and the reverse.
+    /// Entries that only `now` has, and entries that only this has.
     pub fn difference(&self, now: &Baseline) -> Vec<String> {
         let lines = |baseline: &Baseline| -> Vec<String> {
             let cgroups = baseline.cgroups.iter().map(|path| path.display().to_string());
@@ -92,13 +91,13 @@ impl Baseline {
     }
 }
 
-/// The mount table that process `pid` sees (`proc_pid_mountinfo(5)`). Mount points may be any bytes.
+/// The mount table of process `pid` (`proc_pid_mountinfo(5)`). Mount points may be any bytes.
 pub fn mount_table(pid: &str) -> String {
     let table = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
     String::from_utf8_lossy(&table).into_owned()
 }
 
-/// The mount table that process `pid` sees, sorted, without what counts up.
+/// The mount table of process `pid`, sorted, without counters.
 pub fn mounts(pid: &str) -> Vec<String> {
     let table = mount_table(pid);
     let steady = |line: &str| {
@@ -112,7 +111,7 @@ pub fn mounts(pid: &str) -> Vec<String> {
     lines
 }
 
-/// Loop devices that have a file of this djinni, and which.
+/// Loop devices with a file of this djinni, and their files.
 fn loops(marks: &Marks) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
@@ -129,7 +128,7 @@ fn loops(marks: &Marks) -> Vec<String> {
 /// The mount point of cgroup v2.
 ///
 /// # Panics
-/// When there is none: nothing of ours works without.
+/// If it is not mounted: Djinni needs it.
 pub fn cgroup_mount() -> PathBuf {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
     let found = djinni_plan::places::cgroup2_mount(&table);
@@ -174,7 +173,7 @@ pub fn own_processes(mark: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Whether a process runs or could: one that has ended stays a zombie until its parent looks.
+/// Whether a process is alive: an ended one stays a zombie until its parent reaps it.
 pub fn is_alive(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     !status.is_empty() && !status.contains("\nState:\tZ")
@@ -190,7 +189,7 @@ pub fn pids() -> Vec<u32> {
 pub fn children(parent: u32) -> Vec<u32> {
     let is_child = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // proc_pid_stat(5): the name may hold anything, so what follows its last parenthesis counts.
+        // proc_pid_stat(5): the name may hold any bytes, so parse after its last parenthesis.
         let after = stat.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
         after.split_whitespace().nth(1) == Some(&parent.to_string())
     };
@@ -204,7 +203,7 @@ pub fn resident_kib(pid: u32) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// How many descriptors a process has open.
+/// Number of open descriptors of a process.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")).map_or(0, Iterator::count)
 }
@@ -212,7 +211,7 @@ pub fn descriptors(pid: u32) -> usize {
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// When it does not within `limit`.
+/// If it does not hold within `limit`.
 #[track_caller]
 pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-/// Directory of the lock files. `/run` is root's alone.
+/// Directory of the lock files. Only root can write `/run`.
 const LOCKS: &str = "/run/djinni-tests-locks";
-/// First id of the first range: far from where hosts put their users and subordinate ids.
+/// First id of the first range: far from the users and subordinate ids of hosts.
 const IDS_FIRST: u32 = 1_342_177_280;
-/// Ids of one master, as the configuration of the tests has them.
+/// Number of ids of one master in the tests' configuration.
 pub const MASTER_IDS: u32 = 1_048_576;
-/// Ids in a range: those of two masters.
+/// Number of ids in a range: enough for two masters.
 const RANGE_IDS: u32 = 2 * MASTER_IDS;
 /// Number of ranges for anything but package builds.
 const RANGES: u32 = 380;
@@ -24,7 +24,7 @@ const RANGES: u32 = 380;
 /// time (it waits for the disk, or for a moment that its test wants), so these are more than two processors.
 /// The last range ends at 2^31: some file systems and tools take ids for signed.
 const BUILDS: u32 = 4;
-/// How long to wait before slots are looked at again.
+/// Interval between checks for a free slot.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A claim that ends when this is dropped.
@@ -33,8 +33,8 @@ pub struct Claim {
     _lock: File,
 }
 
-/// Claims what the host has only once, and waits until no other test has it. For tests that use it up, or
-/// measure it.
+/// Claims the resources that the host has only once, and waits until no other test holds them. For tests
+/// that use them up or measure them.
 ///
 /// # Panics
 /// If the lock file cannot be opened.
@@ -59,7 +59,7 @@ pub fn build() -> (u32, Claim) {
     }
 }
 
-/// Claims a range of ids and returns the first of them. No other running test has one of these ids.
+/// Claims a range of ids and returns the first one. No other running test has one of these ids.
 ///
 /// # Panics
 /// If all ranges are in use, or the lock files cannot be opened.
@@ -70,7 +70,7 @@ pub fn ids() -> (u32, Claim) {
     (IDS_FIRST + number * RANGE_IDS, claim)
 }
 
-/// The first of `count` lock files with this name that nobody holds.
+/// The first of `count` lock files with this name that is not locked.
 fn free(name: &str, count: u32) -> Option<(u32, Claim)> {
     (0..count).find_map(|number| {
         let lock = opened(&format!("{name}.{number}"));

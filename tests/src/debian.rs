@@ -1,6 +1,6 @@
-//! Debian sources to build with mach: those of the archive that tests have a part of, and made ones.
+//! Debian sources to build with mach: from a part of Debian's archive, and synthetic ones.
 //!
-//! A panic is a test's way to fail, so this unwraps.
+//! This module unwraps: a panic fails the test.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -16,17 +16,17 @@ use crate::programs::{Ran, run};
 
 /// The dist that Debian packages are built for.
 pub const DIST: &str = "debian-12";
-/// Where slaves see the part of the archive.
+/// Mount point of the archive's part in slaves.
 pub const SHARE: &str = "/mnt/shares/debian";
 
-/// A source of the archive, and what the archive's builders made of it.
+/// A source of the archive, and the archive's own binary packages of it.
 #[derive(Debug)]
 pub struct Kept {
     /// Its name.
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Its `.dsc`, as a slave sees it.
+    /// Path of its `.dsc` in a slave.
     pub dsc: String,
     /// The archive's own binary packages, on the host.
     pub binaries: Vec<PathBuf>,
@@ -48,14 +48,14 @@ pub fn kept(name: &str) -> Kept {
     }
 }
 
-/// Rebuilds sources that the slave sees, with further words of a command line; results come into `out`.
+/// Rebuilds sources of a slave, with further arguments; results are written to `out`.
 pub fn rebuild(djinni: &Djinni, words: &[&str], dscs: &[&str], out: &Path) -> Ran {
     let mut command = djinni.start_build(&["builder"]);
     command.arg("--out").arg(out).args(["--", "mach", "-r", DIST, "rebuild"]);
     run(command.args(words).args(dscs))
 }
 
-/// Rebuilds sources of the host, each a `.dsc` with the files beside it that begin with its name.
+/// Rebuilds sources of the host, each a `.dsc` and the files beside it that begin with its name.
 pub fn rebuild_given(djinni: &Djinni, dscs: &[&Path], out: &Path) -> Ran {
     let mut command = djinni.start_build(&["builder"]);
     for dsc in dscs {

@@ -1,4 +1,4 @@
-//! A djinnid of one's own: configuration, state and runtime directories that nobody else has.
+//! A private djinnid: its own configuration, state and runtime directories.
 //!
 //! ```text
 //! BASE/run.PID-N/etc, state, srv     private to root, as policy wants it
@@ -30,7 +30,7 @@ pub const MASTER: &str = "m";
 /// Group of the host whose members may ask the master for builds: one that every Debian has.
 pub const USERS: (&str, u32) = ("games", 60);
 
-/// Unmounts all below the directory `$1`, whatever its name is made of.
+/// Unmounts everything below the directory `$1`, for any bytes in mount points.
 const UNMOUNT_BELOW: &str = "umount -l \"$1\"/* \"$1\"/srv/areas/* \"$1\"/srv/areas 2>/dev/null";
 
 /// The configuration of the images.
@@ -83,10 +83,10 @@ suid = false
 area = { dir = "SRV/areas/nosuid" }
 "#;
 
-/// A djinnid of one's own. What it left is a failure of the test, found by [`Djinni::finish`].
+/// A private djinnid. Leftovers fail the test: see [`Djinni::finish`].
 #[derive(Debug)]
 pub struct Djinni {
-    /// Where its directories are.
+    /// Its directories.
     pub places: Places,
     base: PathBuf,
     ids_first: u32,
@@ -94,24 +94,24 @@ pub struct Djinni {
     baseline: Baseline,
     daemon: Option<Child>,
     finished: bool,
-    /// Which lines djinnid logs.
+    /// Log filter of djinnid.
     pub filter: &'static str,
 }
 
 impl Djinni {
-    /// Starts one with the usual configuration, and makes its master.
+    /// Starts one with the usual configuration, and creates its master.
     ///
     /// # Panics
-    /// When that does not work: then no test can.
+    /// If that fails: no test can run then.
     #[track_caller]
     pub fn started() -> Self {
         Self::with(|_| ())
     }
 
-    /// Starts one whose directories `change` may have altered before.
+    /// Starts one after `change` has altered its directories.
     ///
     /// # Panics
-    /// When that does not work.
+    /// If that fails.
     #[track_caller]
     pub fn with(change: impl FnOnce(&Self)) -> Self {
         Self::with_ids(claims::ids(), change)
@@ -127,10 +127,10 @@ impl Djinni {
         djinni
     }
 
-    /// Its directories and configuration, nothing started.
+    /// Creates its directories and configuration, starts nothing.
     ///
     /// # Panics
-    /// When this is not root, or images cannot be made.
+    /// If this is not root, or images cannot be built.
     #[track_caller]
     pub fn configured() -> Self {
         Self::configured_with(claims::ids())
@@ -143,7 +143,7 @@ impl Djinni {
             rustix::process::geteuid().is_root(),
             "this test needs root; exclude the tier root"
         );
-        // Of fixed width: no name is the beginning of another.
+        // Of fixed width: no name is a prefix of another.
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{count:04}", std::process::id());
         let base = images::base().join(format!("run.{name}"));
@@ -166,8 +166,8 @@ impl Djinni {
         djinni
     }
 
-    /// Writes a file of its own, with words replaced: TINY (directory of its images), SRV, FIRST
-    /// (its first id), SECOND (the first id for a second master).
+    /// Writes a configuration file, with words replaced: TINY (directory of its images), SRV, FIRST (its
+    /// first id), SECOND (the first id for a second master).
     pub fn write(&self, path: &str, text: &str) {
         must(fs::write(self.base.join(path), self.spelled_out(text)), path);
     }
@@ -184,14 +184,14 @@ impl Djinni {
         self.ids_first
     }
 
-    /// A copy of an image that is this djinni's own, for its configuration.
+    /// A private copy of an image, for its configuration.
     pub fn own_image(&self, image: &Path) -> PathBuf {
         let directory = self.base.join("images");
         images::give(image, &directory);
         directory.join(image.file_name().unwrap_or_default())
     }
 
-    /// Changes a file of its own; in both texts, words stand for places as in [`Djinni::write`].
+    /// Changes a configuration file; in both texts, words are replaced as in [`Djinni::write`].
     pub fn edit(&self, path: &str, from: &str, to: &str) {
         let text = must(fs::read_to_string(self.base.join(path)), path);
         let from = self.spelled_out(from);
@@ -199,17 +199,17 @@ impl Djinni {
         self.write(path, &text.replacen(&from, to, 1));
     }
 
-    /// The directory that all of its own is in but sockets.
+    /// The directory of all its files except sockets.
     pub fn base(&self) -> &Path {
         &self.base
     }
 
-    /// The directory of what its policy names: `m`, `areas/SLAVE`, `tools`.
+    /// The directory of its policy's directories: `m`, `areas/SLAVE`, `tools`.
     pub fn srv(&self) -> PathBuf {
         self.base.join("srv")
     }
 
-    /// Puts a program where slaves see it, at `/mnt/shares/tools`, and the master, in `/var`.
+    /// Installs a program where slaves see it, at `/mnt/shares/tools`, and the master, in `/var`.
     pub fn lend(&self, name: &str) {
         make(&self.srv().join("m"));
         let owner = Some(self.ids_first());
@@ -225,7 +225,7 @@ impl Djinni {
     /// Starts djinnid and waits until it answers.
     ///
     /// # Panics
-    /// With its log, when it does not.
+    /// With its log, if it does not.
     #[track_caller]
     pub fn start(&mut self) {
         let log = must(File::options().create(true).append(true).open(self.log_path()), "log");
@@ -243,7 +243,7 @@ impl Djinni {
             if let Some(Ok(Some(status))) = ended {
                 panic!("djinnid has ended, {status}:\n{}", self.log());
             }
-            // It answers when it has taken over what it found, not as soon as it listens.
+            // It answers after it has recovered existing masters, not as soon as it listens.
             let host = HostClient::connect(&self.places.host_socket());
             if host.is_ok_and(|mut host| host.list().is_ok()) {
                 return;
@@ -256,7 +256,7 @@ impl Djinni {
     /// Its process id.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it does not run.
     pub fn daemon(&self) -> u32 {
         self.daemon.as_ref().map_or_else(|| panic!("djinnid does not run"), Child::id)
     }
@@ -264,7 +264,7 @@ impl Djinni {
     /// The process id of its master's worker.
     ///
     /// # Panics
-    /// When there is none, or more than one.
+    /// If there is not exactly one.
     pub fn worker(&self) -> u32 {
         match children(self.daemon())[..] {
             [worker] => worker,
@@ -283,17 +283,17 @@ impl Djinni {
         self.base.join("djinnid.log")
     }
 
-    /// All that djinnid has written.
+    /// The log of djinnid so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     // --- the end --------------------------------------------------------------------------------
 
-    /// Takes everything down in order, and holds the host against how it was before.
+    /// Takes everything down in order, and compares the host with its state before.
     ///
     /// # Panics
-    /// When something is left.
+    /// If something is left.
     #[track_caller]
     pub fn finish(self) {
         if self.places.master(&master_name()).exists() {
@@ -313,10 +313,10 @@ impl Djinni {
         self.restored();
     }
 
-    /// Ends djinnid, its masters being gone, and holds the host against how it was before.
+    /// Ends djinnid after its masters are gone, and compares the host with its state before.
     ///
     /// # Panics
-    /// When something is left.
+    /// If something is left.
     #[track_caller]
     pub fn restored(mut self) {
         const SIGTERM: i32 = 15;
@@ -328,12 +328,12 @@ impl Djinni {
         self.finished = true;
     }
 
-    /// How the host was before.
+    /// State of the host before the test.
     pub fn baseline(&self) -> &Baseline {
         &self.baseline
     }
 
-    /// How the host is now.
+    /// State of the host now.
     pub fn baseline_now(&self) -> Baseline {
         Baseline::take(&self.marks())
     }
@@ -342,7 +342,7 @@ impl Djinni {
         marks(&self.places, &self.base)
     }
 
-    /// Whatever is left of a test that failed, taken down by force.
+    /// Removes leftovers of a failed test by force.
     fn clear(&mut self) {
         let _ = fs::write(self.cgroup().join("cgroup.kill"), "1");
         if let Some(mut daemon) = self.daemon.take() {
@@ -350,7 +350,7 @@ impl Djinni {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
-        // What tests themselves have mounted.
+        // Mounts of the tests themselves.
         let _ = run(Command::new("sh").args(["-c", UNMOUNT_BELOW, "sh"]).arg(&self.base));
         let _ = slave_sys::umount(self.places.pin(&master_name()), true);
         let _ = slave_sys::umount(&self.places.runtime, true);
@@ -384,12 +384,12 @@ pub fn master_name() -> MasterName {
 /// A slave's name.
 ///
 /// # Panics
-/// When it is none.
+/// If it is not valid.
 pub fn slave(name: &str) -> SlaveName {
     name.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The value of what the harness itself cannot do without.
+/// The value of an operation that the harness depends on.
 #[track_caller]
 fn must<T, E: std::fmt::Display>(outcome: Result<T, E>, what: impl AsRef<Path>) -> T {
     outcome.unwrap_or_else(|error| panic!("{}: {error}", what.as_ref().display()))

@@ -1,11 +1,11 @@
-//! RPM packages made by hand, byte by byte, so that each can be wrong in exactly one way.
+//! RPM packages made byte by byte, so that each can be wrong in exactly one way.
 //!
-//! mach's own tests include this file as well: it needs nothing but the standard library, so whoever
-//! forges hands in the digests.
+//! mach's own tests include this file as well. It needs only the standard library, so the caller passes in
+//! the digest function.
 
 use std::collections::BTreeMap;
 
-/// Tags of headers and signatures (`rpmtag.h`) that tests speak of.
+/// Tags of headers and signatures (`rpmtag.h`) that tests use.
 pub mod tag {
     #![allow(missing_docs)]
     pub const SHA1_HEADER: u32 = 269;
@@ -56,12 +56,12 @@ pub enum Value {
 }
 
 impl Value {
-    /// Of several strings.
+    /// A value of several strings.
     pub fn strings(texts: &[&str]) -> Self {
         Self::Strings(texts.iter().map(|text| (*text).to_owned()).collect())
     }
 
-    /// Of one string.
+    /// A value of one string.
     pub fn text(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
@@ -86,7 +86,7 @@ impl Value {
 /// Tags with their values.
 pub type Entries = BTreeMap<u32, Value>;
 
-/// A header as it stands in a file, without a region.
+/// A header in file format, without a region.
 pub fn header(entries: &Entries) -> Vec<u8> {
     let (mut index, mut data) = (Vec::new(), Vec::new());
     for (tag, value) in entries {
@@ -114,7 +114,7 @@ pub fn lead(is_source: bool) -> Vec<u8> {
     lead
 }
 
-/// A package of its parts, the signature padded.
+/// A package from its parts, the signature padded.
 pub fn file(is_source: bool, signature: &Entries, header: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut bytes = lead(is_source);
     bytes.extend(self::header(signature));
@@ -124,7 +124,7 @@ pub fn file(is_source: bool, signature: &Entries, header: &[u8], payload: &[u8])
     bytes
 }
 
-/// A package whose size and SHA-256 are right; `sha256` gives that digest as hex.
+/// A package with the right size and SHA-256; `sha256` returns the digest as hex.
 pub fn package(entries: &Entries, payload: &[u8], sha256: fn(&[u8]) -> String) -> Vec<u8> {
     let mut entries = entries.clone();
     entries.insert(tag::PAYLOAD_DIGEST, Value::strings(&[&sha256(payload)]));
@@ -148,7 +148,7 @@ pub fn named(name: &str) -> Entries {
     ])
 }
 
-/// A source package with these files, their modes and what they link to.
+/// A source package with these files, their modes and link targets.
 pub fn source(name: &str, files: &[(&str, u16, &str)]) -> Entries {
     let mut entries = named(name);
     let count = files.len();

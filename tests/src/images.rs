@@ -1,4 +1,4 @@
-//! Images and packages to test with. `tests/prepare` makes them, once, and keeps them.
+//! Images and packages for tests. `tests/prepare` builds them once and caches them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use crate::programs;
 
-/// Where tests keep things: `DJINNI_TESTS`, else `/var/lib/djinni-tests`. Root's alone, with all
-/// directories above it, as djinnid wants it of what it is told to mount.
+/// The tests' directory: `DJINNI_TESTS`, else `/var/lib/djinni-tests`. Only root can write it and its
+/// parents, as djinnid requires for directories that it mounts.
 pub fn base() -> PathBuf {
     std::env::var_os("DJINNI_TESTS").map_or_else(|| "/var/lib/djinni-tests".into(), PathBuf::from)
 }
@@ -23,15 +23,15 @@ fn prepare(what: &str) {
 /// The directory of the small images: `tiny.erofs`, `tiny.ext4`, `tiny.squashfs`, `no-build.erofs`.
 ///
 /// # Panics
-/// When they cannot be made, for example because this is not root.
+/// If they cannot be built, for example because this is not root.
 pub fn tiny() -> PathBuf {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| prepare("tiny"));
     base().join("cache/tiny")
 }
 
-/// Puts the files of `from` into the new directory `to`: as hard links, or copied where `to` is on
-/// another file system. Mounts and loop devices then name the copy, and so the run that made them.
+/// Copies the files of `from` into the new directory `to`, by hard links if possible. Mounts and loop
+/// devices then name the copy, and so the run that made them.
 ///
 /// # Panics
 /// If that fails.
@@ -50,7 +50,7 @@ pub fn give(from: &Path, to: &Path) {
     files().unwrap_or_else(|error| panic!("{} to {}: {error}", from.display(), to.display()));
 }
 
-/// What real packages are built with.
+/// Image and repositories for builds of real packages.
 #[derive(Debug)]
 pub struct Real {
     /// An EROFS image of Debian 12 with rpm and dnf.
@@ -61,10 +61,10 @@ pub struct Real {
     pub debian: PathBuf,
 }
 
-/// What real packages are built with; minutes, the first time.
+/// Image and repositories for builds of real packages; takes minutes the first time.
 ///
 /// # Panics
-/// When it cannot be made.
+/// If they cannot be built.
 pub fn real() -> Real {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| prepare("build"));
@@ -74,10 +74,10 @@ pub fn real() -> Real {
     Real { image, world: cache.join("world"), debian: cache.join("debian") }
 }
 
-/// An EROFS image of Debian 13, whose rpm is later than that of the dists' roots; a minute, the first time.
+/// An EROFS image of Debian 13, with a later rpm than the dists' roots; takes a minute the first time.
 ///
 /// # Panics
-/// When it cannot be made.
+/// If it cannot be built.
 pub fn trixie() -> PathBuf {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| prepare("trixie"));
@@ -86,10 +86,10 @@ pub fn trixie() -> PathBuf {
     image
 }
 
-/// An EROFS image with bubblewrap, podman and the C library of i386; a minute, the first time.
+/// An EROFS image with bubblewrap, podman and the C library of i386; takes a minute the first time.
 ///
 /// # Panics
-/// When it cannot be made.
+/// If it cannot be built.
 pub fn containers() -> PathBuf {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| prepare("containers"));
@@ -98,20 +98,20 @@ pub fn containers() -> PathBuf {
     image
 }
 
-/// A Python that has PyPI's Varlink client.
+/// A Python with the Varlink client from PyPI.
 ///
 /// # Panics
-/// When it cannot be had.
+/// If it cannot be installed.
 pub fn varlink_python() -> PathBuf {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| prepare("varlink"));
     base().join("cache/varlink/bin/python")
 }
 
-/// A Python that has PyPI's validators for records, provenance statements and bills of materials.
+/// A Python with validators from PyPI for records, provenance statements and bills of materials.
 ///
 /// # Panics
-/// When it cannot be had.
+/// If it cannot be installed.
 pub fn records_python() -> PathBuf {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| prepare("records"));

@@ -1,20 +1,20 @@
 //! The harness of the end-to-end tests.
 //!
-//! | module       | what stands there |
-//! |--------------|-------------------|
-//! | [`programs`] | where the programs under test are; what one of them printed |
+//! | module       | contents |
+//! |--------------|----------|
+//! | [`programs`] | paths of the programs under test; results of running them |
 //! | [`images`]   | images and packages to test with, made by `tests/prepare` |
-//! | [`baseline`] | what of the host must be the same before and after |
+//! | [`baseline`] | state of the host that must be the same before and after |
 //! | [`claims`]   | ranges of ids and the host itself, claimed against other test processes |
-//! | [`djinni`]   | a djinnid of one's own, with its configuration and its masters |
+//! | [`djinni`]   | a private djinnid, with its configuration and its masters |
 //! | [`layers`]   | layers of build roots that tests share |
-//! | [`mach`]     | a slave that builds packages, its sources, what comes out |
+//! | [`mach`]     | a slave that builds packages, its sources, its results |
 //! | [`terminal`] | a terminal with a program on it |
 //!
-//! Tests are told apart by name: `tidy_*` (house rules), `userns_*`, `root_*` (real mounts and
-//! loops), anything else pure. `tests/run` runs them by these tiers; one that cannot run fails.
+//! A test's name selects its tier: `tidy_*` (house rules), `userns_*`, `root_*` (real mounts and loops),
+//! all others are pure. `tests/run` runs the tiers; one that cannot run fails.
 //!
-//! What a test needs and cannot get is a panic that says what to do: it is a test's way to fail.
+//! A missing prerequisite is a panic that says what to do, because a panic fails the test.
 #![forbid(unsafe_code)]
 
 pub mod baseline;

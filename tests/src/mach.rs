@@ -1,6 +1,6 @@
-//! Packages built by mach in a slave: the slave, its sources, what comes out.
+//! Packages built by mach in a slave: the slave, its sources, its results.
 //!
-//! A panic is a test's way to fail, so this unwraps.
+//! This module unwraps: a panic fails the test.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -25,7 +25,7 @@ pub fn builder() -> Djinni {
     builder_with(|_| ())
 }
 
-/// As [`builder`]; `change` is called before anything is started.
+/// As [`builder`]; calls `change` before anything is started.
 pub fn builder_with(change: impl FnOnce(&Djinni)) -> Djinni {
     let djinni = Djinni::with_ids(claims::build(), |djinni| {
         change(djinni);
@@ -84,12 +84,12 @@ pub fn rebuilding(djinni: &Djinni, sources: &[PathBuf], out: &Path) -> Command {
     command
 }
 
-/// Rebuilds these sources; results come into `out`.
+/// Rebuilds these sources; results are written to `out`.
 pub fn rebuild(djinni: &Djinni, sources: &[PathBuf], out: &Path) -> Ran {
     run(&mut rebuilding(djinni, sources, out))
 }
 
-/// Files of a directory and all below it, relative to it.
+/// Files below a directory, recursively, by their relative paths.
 pub fn files(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut left = vec![directory.to_owned()];
@@ -108,7 +108,7 @@ pub fn files(directory: &Path) -> Vec<String> {
     found
 }
 
-/// The record of the only run of a package that has come out.
+/// The record of the only run in the results of a package.
 #[track_caller]
 pub fn record(out: &Path, package: &str) -> Value {
     let files = files(out);
@@ -118,7 +118,7 @@ pub fn record(out: &Path, package: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(out.join(found[0])).unwrap()).unwrap()
 }
 
-/// Judges every record below these directories by a validator of PyPI's and the committed schema.
+/// Checks every record below these directories with a validator from PyPI and the committed schema.
 #[track_caller]
 pub fn records_are_valid(outs: &[&Path]) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -133,7 +133,7 @@ pub fn records_are_valid(outs: &[&Path]) {
     assert_eq!(said.matches(": valid").count(), records.len(), "{said}");
 }
 
-/// A source package whose spec is this one, made on the host.
+/// A source package of this spec, made on the host.
 pub fn made(djinni: &Djinni, name: &str, rest: &str) -> PathBuf {
     let top = djinni.base().join("made");
     fs::create_dir_all(&top).unwrap();

@@ -1,15 +1,15 @@
-//! Where the programs under test are, and what one of them did.
+//! Paths of the programs under test, and results of running them.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-/// The directory of the programs under test: `DJINNI_PROGRAMS`, else the release build beside the
-/// build that this test belongs to.
+/// The directory of the programs under test: `DJINNI_PROGRAMS`, else the release build beside the build of
+/// this test.
 ///
 /// # Panics
-/// Where the test does not run from a build directory.
+/// If the test does not run from a build directory.
 pub fn directory() -> PathBuf {
     if let Some(given) = std::env::var_os("DJINNI_PROGRAMS") {
         return given.into();
@@ -25,7 +25,7 @@ pub fn directory() -> PathBuf {
 /// The path of the program `name`.
 ///
 /// # Panics
-/// When it has not been built.
+/// If it has not been built.
 pub fn program(name: &str) -> PathBuf {
     let path = directory().join(name);
     let remedy = "run tests/run, or 'cargo build --release --bins' first";
@@ -33,14 +33,14 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// What a program did.
+/// Result of a program: exit status and output.
 #[derive(Debug, Clone)]
 pub struct Ran {
     /// Its exit status as a shell shows it: 128+N when signal N ended it.
     pub status: i32,
-    /// What it wrote to standard output.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it wrote to standard error, as text.
+    /// Its standard error, as text.
     pub stderr: String,
 }
 
@@ -50,19 +50,19 @@ impl Ran {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Itself, where it ended with 0.
+    /// Checks for exit status 0.
     ///
     /// # Panics
-    /// With all it wrote, where it did not.
+    /// With all its output, if the status differs.
     #[track_caller]
     pub fn done(self) -> Self {
         self.ended_with(0)
     }
 
-    /// Itself, where it ended with `status`.
+    /// Checks for exit status `status`.
     ///
     /// # Panics
-    /// With all it wrote, where it did not.
+    /// With all its output, if the status differs.
     #[track_caller]
     pub fn ended_with(self, status: i32) -> Self {
         let Ran { stderr, .. } = &self;
@@ -70,10 +70,10 @@ impl Ran {
         self
     }
 
-    /// Itself, where standard error holds all of `parts`.
+    /// Checks that standard error contains all of `parts`.
     ///
     /// # Panics
-    /// Where it does not.
+    /// If it does not.
     #[track_caller]
     pub fn complains(self, parts: &[&str]) -> Self {
         for part in parts {
@@ -95,10 +95,10 @@ impl From<Output> for Ran {
     }
 }
 
-/// Runs a command to its end, with nothing on standard input.
+/// Runs a command to its end, with empty standard input.
 ///
 /// # Panics
-/// When it cannot be started.
+/// If it cannot be started.
 #[track_caller]
 pub fn run(command: &mut Command) -> Ran {
     run_with(command, b"")
@@ -107,7 +107,7 @@ pub fn run(command: &mut Command) -> Ran {
 /// Runs a command to its end with `input` on standard input.
 ///
 /// # Panics
-/// When it cannot be started.
+/// If it cannot be started.
 #[track_caller]
 pub fn run_with(command: &mut Command, input: &[u8]) -> Ran {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -115,7 +115,7 @@ pub fn run_with(command: &mut Command, input: &[u8]) -> Ran {
     let stdin = child.stdin.take();
     let output = std::thread::scope(|scope| {
         scope.spawn(move || {
-            // A program that does not read its input to the end is no failure of ours.
+            // A program need not read all of its input.
             let _ = stdin.map(|mut stdin| stdin.write_all(input));
         });
         child.wait_with_output()

@@ -1,4 +1,4 @@
-//! A terminal with a program on it, as a person would have.
+//! A terminal (pty) with a program on it, as for a person.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ pub struct Terminal {
     side: File,
     child: Child,
     shown: String,
-    /// How much of `shown` was waited for already.
+    /// Length of the part of `shown` that was already waited for.
     heard: usize,
 }
 
@@ -26,7 +26,7 @@ impl Terminal {
     /// Starts `command` on a terminal of 24 rows and 80 columns.
     ///
     /// # Panics
-    /// When there is no terminal to be had.
+    /// If no terminal can be opened.
     pub fn start(command: &Command) -> Self {
         let side = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
         let side = side.unwrap_or_else(|error| panic!("openpt: {error}"));
@@ -34,7 +34,8 @@ impl Terminal {
         let name = name.unwrap_or_else(|error| panic!("ptsname: {error}"));
         let name = name.to_string_lossy().into_owned();
         resize(&side, 24, 80);
-        // setsid(1) makes the terminal the program's own: that needs code between fork and exec.
+        // setsid(1) makes the terminal the program's controlling one: without it that needs code between
+        // fork and exec.
         let mut started = Command::new("setsid");
         started.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
         let open = || {
@@ -46,25 +47,25 @@ impl Terminal {
         Terminal { side: side.into(), child, shown: String::new(), heard: 0 }
     }
 
-    /// Types.
+    /// Types text.
     ///
     /// # Panics
-    /// When the terminal is gone.
+    /// If the terminal is gone.
     #[track_caller]
     pub fn types(&mut self, text: &str) {
         let typed = self.side.write_all(text.as_bytes());
         typed.unwrap_or_else(|error| panic!("the terminal is gone ({error}): {}", self.shown));
     }
 
-    /// Makes the window another size.
+    /// Resizes the window.
     pub fn resize(&self, rows: u16, columns: u16) {
         resize(&self.side, rows, columns);
     }
 
-    /// Waits until `text` is shown after what was waited for before.
+    /// Waits until `text` is shown after the text of the previous wait.
     ///
     /// # Panics
-    /// When it is not.
+    /// If it is not shown.
     #[track_caller]
     pub fn shows(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -77,10 +78,10 @@ impl Terminal {
         }
     }
 
-    /// Reads on to the end; the program's exit status and all that was shown.
+    /// Reads to the end; returns the program's exit status and all output.
     ///
     /// # Panics
-    /// When the program does not end.
+    /// If the program does not end.
     #[track_caller]
     pub fn end(mut self) -> (i32, String) {
         let deadline = Instant::now() + PATIENCE;
@@ -90,7 +91,7 @@ impl Terminal {
         (status.code().unwrap_or(-1), std::mem::take(&mut self.shown))
     }
 
-    /// Takes in what comes next; `false` at the end or when nothing came in time.
+    /// Reads the next output; `false` at the end or after the time limit.
     fn read(&mut self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).unwrap_or_default();
@@ -99,7 +100,7 @@ impl Terminal {
             return false;
         }
         let mut piece = [0; 4096];
-        // EIO: the last program on the other side has closed it.
+        // EIO: the last program has closed the other side.
         let count = self.side.read(&mut piece).unwrap_or(0);
         self.shown.push_str(&String::from_utf8_lossy(&piece[..count]));
         count > 0
@@ -108,7 +109,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Ended already, unless the test failed.
+        // It has ended already, unless the test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

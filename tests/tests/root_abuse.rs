@@ -11,7 +11,7 @@ use djinni_tests::baseline::{PATIENCE, descriptors, eventually, resident_kib};
 use djinni_tests::djinni::{Djinni, master_name};
 
 const DESCRIBE: &[u8] = b"{\"method\":\"io.djinni.Master.Describe\"}\0";
-/// How long djinnid waits for the rest of a message: what waits for another caller waits this long.
+/// Time that djinnid waits for the rest of a message, and so the longest delay for another caller.
 const MESSAGE_LIMIT: Duration = Duration::from_secs(5);
 const LIST: &[u8] = b"{\"method\":\"io.djinni.Host.List\"}\0";
 
@@ -28,20 +28,20 @@ fn connect(path: &PathBuf) -> UnixStream {
     stream
 }
 
-/// All that comes until the other side hangs up.
+/// All data until the other side hangs up.
 #[track_caller]
 fn to_the_end(mut stream: UnixStream) -> String {
     let mut said = Vec::new();
     match stream.read_to_end(&mut said) {
         Ok(_) => {}
-        // It hung up with something of ours unread.
+        // It hung up with unread data of ours.
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
         Err(error) => panic!("not hung up: {error}"),
     }
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// Calls `attack` for both sockets at a time: what waits for a time limit waits once.
+/// Calls `attack` for both sockets at the same time, so that time limits are waited for only once.
 fn both(djinni: &Djinni, attack: fn(&PathBuf, &[u8])) {
     std::thread::scope(|scope| {
         for (path, call, _) in sockets(djinni) {
@@ -121,7 +121,7 @@ fn root_a_message_of_the_limit_is_read_and_one_byte_more_is_not() {
             message.resize(size, b' ');
             message.push(0);
             let mut stream = connect(&path);
-            // What is refused may be refused before all was sent.
+            // A message may be refused before it was sent completely.
             let _ = stream.write_all(&message);
             stream.shutdown(std::net::Shutdown::Write).unwrap();
             let said = to_the_end(stream);
@@ -136,7 +136,7 @@ fn root_a_slow_message_is_given_up_and_others_do_not_wait() {
     let djinni = Djinni::started();
     both(&djinni, |path, call| {
         let mut slow = connect(path);
-        // At this pace the whole message would take twice as long as djinnid waits for it.
+        // At this pace the whole message would take twice as long as djinnid's time limit.
         let is_cut = call[..call.len() - 1].iter().any(|byte| {
             let asked = Instant::now();
             still_serves(path, call);
@@ -183,7 +183,7 @@ fn root_calls_in_one_piece_are_answered_in_order() {
     for (answer, wanted) in answers.iter().zip(wanted) {
         assert!(answer.contains(wanted), "{wanted}: {answer}");
     }
-    // Each is known at once, and none of them wakes the daemon for the next.
+    // All calls arrive in one piece: no later event announces the second and third.
     let new = r#"{"method":"io.djinni.Host.NewMaster","parameters":{"name":"NAME"}}"#;
     let calls = format!("{}\0", new.replace("NAME", master_name().as_str())).repeat(3);
     let begun = Instant::now();

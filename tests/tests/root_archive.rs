@@ -1,5 +1,5 @@
-//! `bhost archive add` for RPM repositories: a share grows by what a source needs, no reader sees a half, and
-//! nothing comes in that nobody vouches for.
+//! `bhost archive add` for RPM repositories: a share grows by the packages that a source needs, readers
+//! never see a partial index, and unverified packages are refused.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ use djinni_tests::mach::{builder_with, files, made, record, source};
 use djinni_tests::programs::{Ran, run};
 use serde_json::Value;
 
-/// What a mirror does wrong with a file.
+/// Faults of a mirror with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Missing,
@@ -26,13 +26,13 @@ enum Fault {
     Changed,
 }
 
-/// An HTTP server of the world, on this machine alone.
+/// An HTTP server for the world's repository on the loopback interface.
 #[derive(Clone)]
 struct Mirror {
     port: u16,
     /// By the beginning of a file's name.
     faults: Arc<Mutex<BTreeMap<String, Fault>>>,
-    /// Names of packages that were asked for.
+    /// Names of requested packages.
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -45,7 +45,7 @@ impl Mirror {
         // It ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // Who was killed does not wait for the rest.
+                // A killed client does not wait for the rest.
                 let _ = own.answer(stream);
             }
         });
@@ -102,7 +102,7 @@ impl Mirror {
     }
 }
 
-/// A path as a URL spells it.
+/// A path, encoded for a URL.
 fn decoded(text: &str) -> String {
     let mut parts = text.split('%');
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -126,7 +126,7 @@ fn signed(name: &str, url: &str, checks: &str) -> String {
     format!("[[repository]]\nname = \"{name}\"\nurl = \"{url}\"\n{checks}\nkeys = [{key:?}]\n")
 }
 
-/// A share `archive`, that the slave `alone` has and no other.
+/// A share `archive` that only the slave `alone` has.
 fn with_share() -> Djinni {
     builder_with(|djinni| {
         fs::create_dir(djinni.srv().join("archive")).unwrap();
@@ -136,7 +136,7 @@ fn with_share() -> Djinni {
     })
 }
 
-/// What adds these sources from the dist of this file.
+/// The command that adds these sources from the dist of this file.
 fn adding(djinni: &Djinni, dist: &str, words: &[&str]) -> Command {
     let dist = djinni.base().join(dist).display().to_string();
     let fixed = ["--json", "archive", "add", "archive", "--image", "real", "--dist", &dist];
@@ -163,20 +163,20 @@ fn root_a_share_of_rpms_grows_by_what_a_source_needs_and_shows_no_half() {
     killed_at_any_moment(&djinni, &share, &hello);
     let added = told(run(&mut adding(&djinni, "up.toml", &[&hello])).done());
     assert_eq!(added["sources"][0]["file"], "hello-2.10-1.src.rpm", "{added}");
-    // What was fetched before the commands were killed did not come again.
+    // Packages that were downloaded before the commands were killed were not downloaded again.
     let packages = files(&share.join("Packages")).len();
     assert!(packages > 100 && mirror.asked() < packages + 10, "{packages}, {}", mirror.asked());
     nothing_stays(&djinni, &share);
     let local = "[[repository]]\nname = \"archive\"\nurl = \"file:///mnt/shares/archive\"\n";
     fs::write(share.join("alone.toml"), dist(local)).unwrap();
     builds(&djinni, "hello");
-    // The same again has nothing to add, and leaves the index as it is.
+    // A repeated call has nothing to add, and leaves the index unchanged.
     let (before, index) = (mirror.asked(), fs::read(share.join("repodata/repomd.xml")).unwrap());
     let again = told(run(&mut adding(&djinni, "up.toml", &[&hello])).done());
     assert_eq!(again["packages_added"], 0, "{again}");
     assert_eq!(mirror.asked(), before);
     assert_eq!(fs::read(share.join("repodata/repomd.xml")).unwrap(), index);
-    // A second source, next to one that wants what nobody has, while somebody reads the share.
+    // A second source, next to one with a missing requirement, while the share is being read.
     let needs = made(
         &djinni,
         "needs",
@@ -192,7 +192,8 @@ fn root_a_share_of_rpms_grows_by_what_a_source_needs_and_shows_no_half() {
     djinni.finish();
 }
 
-/// Kills the command while it fetches, and while it fills the share: no index is there, and the next goes on.
+/// Kills the command while it downloads, and while it fills the share: there is no index, and the next call
+/// continues.
 fn killed_at_any_moment(djinni: &Djinni, share: &Path, hello: &str) {
     let fetched = || {
         let areas = fs::read_dir(djinni.base().join("state/archive")).into_iter().flatten();
@@ -210,7 +211,7 @@ fn killed_at_any_moment(djinni: &Djinni, share: &Path, hello: &str) {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        // Its cell dies with it, and has the lock until then.
+        // Its cell dies with it, and holds the lock until then.
         while !Command::new("flock").arg("-n").arg(share).arg("true").status().unwrap().success() {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -218,7 +219,7 @@ fn killed_at_any_moment(djinni: &Djinni, share: &Path, hello: &str) {
     }
 }
 
-/// Whatever index is read while the command is at work, the files that it names stay there.
+/// Every index that is read while the command runs names only existing files, also later.
 fn read_until_it_ends(share: &Path, child: &mut Child) {
     while child.try_wait().unwrap().is_none() {
         let index = fs::read_to_string(share.join("repodata/repomd.xml")).unwrap();
@@ -231,14 +232,14 @@ fn read_until_it_ends(share: &Path, child: &mut Child) {
     }
 }
 
-/// Neither scratch in the share nor a working area of the cell.
+/// No scratch files in the share and no working area of the cell are left.
 fn nothing_stays(djinni: &Djinni, share: &Path) {
     let names = fs::read_dir(share).unwrap().flatten().map(|entry| entry.file_name());
     assert_eq!(names.filter(|name| name.to_string_lossy().starts_with('.')).count(), 0);
     assert_eq!(files(&djinni.base().join("state/archive")), Vec::<String>::new());
 }
 
-/// The slave that has this share alone builds the source in it.
+/// A slave with only this share builds the source in it.
 fn builds(djinni: &Djinni, name: &str) {
     let out = djinni.base().join(format!("out-{name}"));
     let source = source(name);
@@ -282,7 +283,8 @@ fn root_what_a_repository_does_not_vouch_for_comes_into_no_share() {
     refused("notes.toml", &["--include", "unsigned-note", &hello], &["unsigned-note", "signed"]);
     run(&mut adding(&djinni, "notes.toml", &["--include", "signed-note", &hello])).done();
     assert!(files(&share).iter().any(|name| name.contains("Packages/signed-note-")));
-    // A source that is none, beside one whose package cannot be had now: each is named, a third is added.
+    // An invalid source, and one with a package that cannot be downloaded now: each is named, a third is
+    // added.
     let bad = djinni.base().join("text-1-1.src.rpm");
     fs::write(&bad, "no package").unwrap();
     mirror.fails("swig", Fault::Changed);

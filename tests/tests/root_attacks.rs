@@ -1,4 +1,5 @@
-//! What a compromised slave and a compromised master try, with an image on EROFS and one on a loop.
+//! Attacks by a compromised slave and a compromised master, with an image on EROFS and one on a loop
+//! device.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -11,21 +12,21 @@ const SLICE: u32 = 65_536;
 /// The kinds of image: on a file, and on a loop device.
 const KINDS: [(&str, u32); 2] = [("erofs", 1), ("ext4", 2)];
 
-/// A djinni whose master runs, with the attacker's program at hand.
+/// A djinni with a running master and the attacker's program.
 fn besieged() -> Djinni {
     let djinni = Djinni::with(|djinni| djinni.lend("attacker"));
     djinni.start_master();
     djinni
 }
 
-/// What the attacker got in a slave.
+/// Result of an attack from a slave.
 #[track_caller]
 fn in_slave(djinni: &Djinni, slave: &str, attack: &[&str]) -> String {
     let argv = [&["/mnt/shares/tools/attacker"], attack].concat();
     djinni.in_slave(slave, &argv).done().text().trim().to_owned()
 }
 
-/// What the attacker got in the master.
+/// Result of an attack from the master.
 #[track_caller]
 fn in_master(djinni: &Djinni, attack: &[&str]) -> String {
     let argv = [&["/var/attacker"], attack].concat();
@@ -123,7 +124,7 @@ fn root_a_slave_sees_nothing_of_another_slave() {
     {
         assert_eq!(in_slave(&djinni, "erofs", &["open", &path]), "ENOENT", "{path}");
     }
-    // Process 1 of the slave is its own; nobody else's are there at all.
+    // The slave has its own process 1 and sees no other processes.
     let pids = djinni.in_slave("erofs", &["sh", "-c", "ls -d /proc/[0-9]* | wc -l"]).done().text();
     assert!(pids.trim().parse::<u32>().unwrap() < 6, "{pids}");
     drop(holder.stdin.take());
@@ -164,7 +165,7 @@ fn root_a_slave_cannot_leave_its_cgroup() {
         assert!(djinni.processes("slaves").is_empty() && djinni.processes("").is_empty());
         let home = djinni.srv().join("areas").join(slave).join("home");
         let made = fs::read_to_string(home.join("made")).unwrap();
-        // Where a cgroup2 could be mounted, it shows the slave's own cgroup and takes no child.
+        // If a cgroup2 can be mounted, it shows the slave's own cgroup and allows no child.
         let mounted = fs::read_to_string(home.join("mounted")).unwrap();
         assert!(mounted.trim() != "OK" || made.trim() != "OK", "{slave}: it made a cgroup");
         drop(child.stdin.take());
@@ -210,7 +211,7 @@ fn root_a_slave_may_change_nothing_of_the_host() {
             let got = in_slave(&djinni, slave, &["write", program]);
             assert!(matches!(got.as_str(), "EACCES" | "EROFS" | "EPERM"), "{program}: {got}");
         }
-        // The first hierarchy of version 1 that can be mounted at all names nobody to run.
+        // The first version 1 hierarchy that can be mounted has no release agent.
         let agent = "for kind in memory cpu devices freezer pids; do \
                      mount -t cgroup -o $kind none /tmp 2>/dev/null && break; done; \
                      echo /bin/true > /tmp/release_agent && echo written; true";
@@ -250,7 +251,7 @@ fn root_a_master_cannot_clear_a_flag_of_a_slaves_mounts() {
         for node in ["opt/null", "opt/disk"] {
             assert_eq!(in_master(&djinni, &["open", &format!("{root}/{node}")]), "EACCES");
         }
-        // What came in one piece stays in one piece.
+        // A mount that was propagated as one locked unit cannot be taken apart.
         for below in ["/var", "/build", "/mnt/shares/tools"] {
             let got = in_master(&djinni, &["umount", &format!("{root}{below}")]);
             assert!(matches!(got.as_str(), "EINVAL" | "EPERM"), "{below}: {got}");
@@ -294,7 +295,7 @@ fn root_a_master_has_no_device_no_slot_and_no_socket_but_its_own() {
             assert_eq!(in_master(&djinni, &["clear", flag, path]), "EPERM", "{path} {flag}");
         }
     }
-    // Directories of the host's root: nothing can be made there, whatever their mount's flags.
+    // Directories of the host's root: nothing can be created there, independent of mount flags.
     for path in ["/usr/local/bin", "/mnt/slaves"] {
         in_master(&djinni, &["clear", "ro", path]);
         assert_eq!(in_master(&djinni, &["mkdir", &format!("{path}/mine")]), "EACCES", "{path}");
@@ -327,7 +328,7 @@ fn root_a_master_that_keeps_its_copy_private_keeps_nothing_beyond_its_death() {
     djinni.in_master(&["djinni", "attach", "ext4"]).done();
     let got = in_master(&djinni, &["private", "/"]);
     assert!(matches!(got.as_str(), "OK" | "EPERM" | "EINVAL"), "{got}");
-    // Whatever the answer is now; killed, the master holds nothing.
+    // Any answer is fine; once killed, the master holds nothing.
     djinni.in_master(&["djinni", "detach", "ext4"]);
     djinni.djinni(&["drop", "m", "--force"]).done();
     djinni.restored();
@@ -338,7 +339,7 @@ fn root_nobody_in_the_master_is_anybody_on_the_host() {
     let djinni = besieged();
     let mut looked_at = 0;
     for pid in djinni.processes("init") {
-        // One that served a caller may have ended meanwhile.
+        // A child that served a caller may have ended meanwhile.
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
         looked_at += 1;
         let line = |name: &str| status.lines().find(|l| l.starts_with(name)).unwrap().to_owned();
@@ -409,7 +410,7 @@ fn root_no_answer_carries_a_descriptor() {
 #[test]
 fn root_a_slave_cannot_fill_more_than_its_scratch() {
     let djinni = besieged();
-    // Two gibibytes in pages of 4 KiB, and so many inodes.
+    // Two gibibytes in pages of 4 KiB, and as many inodes.
     let script = "stat -f -c '%b %S %c' /var; fallocate -l 3221225472 /var/big; echo $?";
     for slave in ["erofs", "throwaway"] {
         let said = djinni.in_slave(slave, &["sh", "-c", script]).done().text();
@@ -443,7 +444,7 @@ fn root_djinnid_can_do_only_what_its_steps_need() {
         }
         has("CapInh:\t0000000000000000\n");
         has("NoNewPrivs:\t1\n");
-        // A filter, and one is there.
+        // A seccomp filter is installed.
         has("Seccomp:\t2\n");
     }
     djinni.finish();

@@ -1,4 +1,5 @@
-//! What no namespace bounds: who is charged for it, who is refused it, and what goes on working.
+//! Resources outside all namespaces: who is charged for them, which calls are refused, and what still
+//! works.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +19,7 @@ fn besieged() -> Djinni {
 
 #[test]
 fn root_what_a_slave_hoards_is_charged_to_it_alone() {
-    // It takes all that the host's root may have, for a moment, and counts.
+    // It uses up the whole quota of the host's root for a moment, and counts it.
     let _instances = claims::only("inotify");
     let djinni = besieged();
     let available = || {
@@ -37,7 +38,7 @@ fn root_what_a_slave_hoards_is_charged_to_it_alone() {
         held.push(line.trim().parse::<usize>().unwrap_or_else(|_| panic!("{line}")));
         hoarders.push(hoarder);
     }
-    // Six slaves and the master have a seventh of what one user of the host may have.
+    // Six slaves and the master each have a seventh of the quota of one user of the host.
     let text = fs::read_to_string("/proc/sys/user/max_inotify_instances").unwrap();
     let share = (text.trim().parse::<usize>().unwrap() / 7).max(16);
     assert_eq!(held, [share, share]);
@@ -71,7 +72,7 @@ fn root_no_socket_leads_out_of_the_network_of_a_slave_or_a_master() {
     djinni.finish();
 }
 
-/// What builds and their tests do, each with what it takes to show; run by root and by a plain user.
+/// Actions of builds and their tests, each with a command that shows it; run by root and by a plain user.
 const PROGRAMS: &[(&str, &str)] = &[
     (
         "unix sockets",
@@ -131,7 +132,7 @@ fn root_what_builds_and_their_tests_do_goes_on_working_in_a_slave() {
     djinni.finish();
 }
 
-/// One word of a shell's.
+/// Quotes one shell word.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -1,4 +1,5 @@
-//! `djinni check`: what is wrong with a configuration, where, and what to do; by exit status and words.
+//! `djinni check`: names the error in a configuration, its place and a remedy; checked by exit status and
+//! text.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +11,7 @@ use djinni_tests::djinni::Djinni;
 
 const MASTER: &str = "etc/masters/m.toml";
 
-/// What `djinni check` says after one change to a good configuration.
+/// Output of `djinni check` after one change to a valid configuration.
 #[track_caller]
 fn wrong(file: &str, from: &str, to: &str, wanted: &[&str]) {
     let djinni = Djinni::configured();
@@ -76,7 +77,7 @@ fn root_what_overlaps_is_refused() {
     wrong(MASTER, "first = FIRST", "first = 0", &["m.toml:4", "host's own users"]);
 }
 
-/// What `djinni check` says of directories, once `change` has been at them.
+/// Output of `djinni check` about directories that `change` has altered.
 #[track_caller]
 fn wrong_on_disk(change: impl FnOnce(&Djinni), wanted: &[&str]) {
     let djinni = Djinni::configured();
@@ -123,7 +124,7 @@ fn root_an_area_of_somebody_else_is_refused() {
 
 #[test]
 fn root_an_area_that_others_can_reach_is_refused() {
-    // Whoever can enter the directory above could run a set-user-id program that a slave made.
+    // A user who can enter the parent directory could run a set-user-id program of a slave.
     let wanted = ["users of the host can enter /run", "chmod 0700"];
     wrong(MASTER, "SRV/areas/erofs", "/run/erofs", &wanted);
 }

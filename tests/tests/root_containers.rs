@@ -1,4 +1,4 @@
-//! Programs that make containers of their own, and programs of i386, in a slave.
+//! Programs that create containers, and programs of i386, in a slave.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -47,9 +47,9 @@ anna() {
 }
 ";
 
-/// What it is, and a command that ends well and prints `fine` if it works.
+/// A title, and a command that ends well and prints `fine` if the feature works.
 const PROGRAMS: &[(&str, &str)] = &[
-    // It has an interpreter and runs as a program, unlike the loader.
+    // It is a program with an interpreter, unlike the loader.
     ("a program of i386", "/lib32/libc.so.6 | grep -q '^GNU C Library' && echo fine"),
     (
         "bwrap of root",
@@ -102,7 +102,7 @@ fn root_programs_that_make_containers_work_in_a_slave() {
     djinni.finish();
 }
 
-/// The limits that `start-build(1)` tells, so that it says so when one of them has gone.
+/// The limits in `start-build(1)`: this fails if one of them no longer exists.
 #[test]
 fn root_podman_of_root_has_no_cgroup_and_no_fuse_in_a_slave() {
     let djinni = with_containers();

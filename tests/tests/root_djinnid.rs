@@ -1,4 +1,4 @@
-//! djinnid for real: what it attaches, how it takes that back, what it leaves.
+//! A real djinnid: what it attaches, how it detaches, that it leaves nothing.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -44,7 +44,7 @@ fn root_erofs_is_attached_without_a_loop_device_and_taken_down() {
     let djinni = Djinni::started();
     djinni.asks(&["attach", "erofs"]).done();
     assert!(djinni.baseline_now().loops.is_empty(), "{:?}", djinni.baseline_now().loops);
-    // One that needs a loop device shows that it would be seen.
+    // A control: an image that needs a loop device is detected.
     djinni.asks(&["attach", "ext4"]).done();
     assert_eq!(djinni.baseline_now().loops.len(), 1);
     djinni.finish_by_force();
@@ -98,7 +98,7 @@ fn root_a_kept_var_stays_until_reset_and_so_do_results() {
     for directory in ["mach/layers", "results/a"] {
         fs::create_dir_all(djinni.tree("kept", "/build").join(directory)).unwrap();
     }
-    // As a slave would have made them: nothing there belongs to the host's root.
+    // Owned as if a slave had created them: nothing there belongs to the host's root.
     let area = djinni.srv().join("areas/kept");
     let owner = djinni.ids_first() + 5 * SLICE;
     for path in ["mach", "mach/layers", "results", "results/a"] {
@@ -161,7 +161,7 @@ fn root_monitor_tells_each_change() {
     command.args(["monitor", "--json", "--master", "m"]).stdout(std::process::Stdio::piped());
     let mut monitor = command.spawn().unwrap();
     let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
-    // It has no word for being ready: changes are made until one is told.
+    // It does not report that it is ready: repeat the change until an event arrives.
     eventually("the monitor listens", PATIENCE, || {
         fs::read_dir(format!("/proc/{}/fd", monitor.id())).unwrap().flatten().any(|fd| {
             fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
@@ -225,7 +225,7 @@ fn root_a_second_djinnid_in_the_same_place_is_told_so() {
 fn root_two_djinnids_run_side_by_side() {
     let one = Djinni::started();
     let other = Djinni::started();
-    // Configuration can only see to that within one.
+    // Configuration can ensure that only within one file system.
     assert_ne!(one.ids_first(), other.ids_first());
     one.asks(&["attach", "erofs"]).done();
     other.asks(&["attach", "erofs"]).done();
@@ -239,7 +239,7 @@ fn root_two_djinnids_run_side_by_side() {
 #[test]
 fn root_a_mount_point_that_is_no_text_disturbs_nobody() {
     use std::os::unix::ffi::OsStrExt;
-    // Before djinnid starts: what is mounted later need not reach its namespaces.
+    // Before djinnid starts: later mounts need not propagate to its namespaces.
     let odd = |djinni: &Djinni| djinni.base().join(std::ffi::OsStr::from_bytes(b"odd \xff\n"));
     let djinni = Djinni::with(|djinni| {
         fs::create_dir(odd(djinni)).unwrap();

@@ -1,4 +1,4 @@
-//! A master's own sockets: what callers may ask there, and what no honest caller sends.
+//! A master's own sockets: which calls are allowed, and malformed calls.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -24,10 +24,10 @@ fn connect(djinni: &Djinni, door: &str) -> UnixStream {
     stream
 }
 
-/// What is answered at a door to these bytes; nothing when it hangs up.
+/// The reply at a socket to these bytes; empty if the master hangs up.
 fn answer(djinni: &Djinni, door: &str, bytes: &[u8]) -> Option<DoorReply> {
     let mut stream = connect(djinni, door);
-    // Who refuses need not read to the end.
+    // A master that refuses need not read to the end.
     let _ = stream.write_all(bytes);
     let mut reader = FrameReader::new();
     loop {
@@ -117,7 +117,7 @@ fn root_what_is_no_call_is_refused_and_keeps_nobody() {
             let refused = refused(answer(&djinni, door, case));
             assert_eq!(refused.code, "InvalidRequest", "{door}: {:?}", &case[..5]);
         }
-        // Who says nothing, or half a call, and goes.
+        // Callers that send nothing, or half a call, and disconnect.
         drop(connect(&djinni, door));
         connect(&djinni, door).write_all(b"O\x05\0").unwrap();
     }
@@ -140,7 +140,7 @@ fn root_who_says_nothing_is_sent_away_after_a_while() {
 fn root_users_cannot_keep_the_administrator_out() {
     const MANY: usize = 200;
     let djinni = started();
-    // Nor one another, by saying nothing.
+    // Silent callers do not block each other either.
     let held: Vec<_> = (0..MANY).map(|_| connect(&djinni, "users")).collect();
     djinni.in_slave("erofs", &["true"]).done();
     djinni.in_master(&["true"]).done();

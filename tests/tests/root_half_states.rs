@@ -1,4 +1,4 @@
-//! States between two steps, and hosts that are odder than ours: what djinnid makes of them.
+//! Intermediate states between two steps, and unusual hosts: how djinnid recovers.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -43,7 +43,7 @@ fn root_a_directory_made_but_not_given_yet_is_given() {
     djinni.asks(&["attach", "erofs"]).done();
     assert_eq!(fs::metadata(&area).unwrap().uid(), djinni.ids_first() + SLICE);
     djinni.asks(&["detach", "erofs"]).done();
-    // One of root's that is in use is somebody's data, and stays.
+    // A directory of root that is in use may hold data, and stays.
     fs::write(area.join("data"), "x").unwrap();
     chown(&area, Some(0), Some(0)).unwrap();
     djinni.asks(&["attach", "erofs"]).ended_with(1);
@@ -73,7 +73,7 @@ fn root_a_mount_point_that_is_no_text_confuses_nobody() {
 fn root_a_slot_half_taken_down_is_not_kept() {
     let mut djinni = Djinni::started();
     djinni.asks(&["attach", "erofs"]).done();
-    // As a djinni leaves it that dies just before the first unmount: all there, but no mark.
+    // State after a djinni died just before the first unmount: all mounts exist, but no mark.
     let slot = djinni.tree("erofs", "/").parent().unwrap().to_owned();
     fs::remove_dir(slot.join("held")).unwrap();
     djinni.end_daemon(SIGKILL);
@@ -111,7 +111,7 @@ fn root_a_master_half_dropped_begins_anew_and_whole() {
     };
     inside("mountpoint");
     djinni.end_daemon(SIGKILL);
-    // As a djinni leaves it that dies just after the first unmount of a drop.
+    // State after a djinni died just after the first unmount of a drop.
     inside("umount");
     djinni.start();
     inside("mountpoint");

@@ -1,4 +1,5 @@
-//! What a master keeps busy, kills or leaves half done keeps nobody else waiting and comes back by itself.
+//! A master that keeps its worker busy, kills it or leaves half-done work delays no one else and recovers
+//! by itself.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -19,15 +20,15 @@ const SIGKILL: i32 = 9;
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
 
-/// A second master, whose ids and directories are its own.
+/// A second master, with its own ids and directories.
 const OTHER: &str = r#"
 root = { image = "ext4" }
 var = { dir = "SRV/other" }
 ids = { first = SECOND, count = 65_536 }
 "#;
 
-/// Longest time for what must not wait for a worker: djinnid waits two seconds, `djinni` 150, and a loaded
-/// machine adds its own.
+/// Time limit for calls that must not wait for a worker: djinnid waits two seconds, `djinni` 150, and a
+/// loaded machine adds its own delay.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// Runs `djinni` on the host, which must not wait for a worker.
@@ -41,7 +42,7 @@ fn at_once(djinni: &Djinni, arguments: &[&str]) -> Ran {
     ran
 }
 
-/// What `djinni list` says of a master: its state, and the slaves that are not free.
+/// State of a master in `djinni list`, and its slaves that are not free.
 #[track_caller]
 fn listed(djinni: &Djinni, name: &str) -> (String, Vec<String>) {
     let text = at_once(djinni, &["list", "--json"]).done().text();
@@ -52,7 +53,7 @@ fn listed(djinni: &Djinni, name: &str) -> (String, Vec<String>) {
     (text(&master["state"]), master["slaves"].as_array().unwrap().iter().map(text).collect())
 }
 
-/// A worker that is stopped stands for one that is busy, by whatever its master has thought of.
+/// A stopped worker stands for one that its master keeps busy.
 #[test]
 fn root_a_worker_that_does_not_answer_keeps_an_administrator_from_nothing() {
     let djinni = Djinni::with(|djinni| djinni.write("etc/masters/other.toml", OTHER));
@@ -70,7 +71,7 @@ fn root_a_worker_that_does_not_answer_keeps_an_administrator_from_nothing() {
     assert_eq!(listed(&djinni, "other").0, "ready");
     let refused = at_once(&djinni, &["drop", MASTER]).ended_with(1);
     refused.complains(&["does not answer", "--force"]);
-    // It goes on: its late answers are taken for nothing but what they answer.
+    // It continues: a late reply is not taken for the reply to another request.
     kill(worker, SIGCONT).unwrap();
     let steps = djinni.djinni(&["explain", "attach", "erofs", "--master", MASTER]).done().text();
     assert!(steps.contains("place root at"), "{steps}");
@@ -124,7 +125,7 @@ fn root_a_worker_that_dies_again_and_again_comes_back() {
     djinni.finish();
 }
 
-/// A tree of the slice's, large enough that removing it takes its time.
+/// A tree in the slice's ids, large enough that its removal takes time.
 fn fill(directory: &Path, owner: u32) {
     for number in 0..40 {
         let inner = directory.join(format!("layers/{number}"));
@@ -139,7 +140,7 @@ fn fill(directory: &Path, owner: u32) {
     }
 }
 
-/// Names in an area that are set aside.
+/// Names of directories in an area that are set aside for removal.
 fn aside(area: &Path) -> usize {
     let names = fs::read_dir(area).unwrap().flatten().map(|entry| entry.file_name());
     names.filter(|name| name.to_string_lossy().starts_with(".gone-")).count()
@@ -158,11 +159,12 @@ fn root_a_reset_is_answered_at_once_and_what_it_removes_meets_no_later_build() {
     at_once(&djinni, &["reset", "kept", "--master", MASTER]).done();
     assert!(!mach.exists());
     let remover = children(worker).into_iter().next();
-    // The next build begins while the last one's is still there.
+    // The next build begins while the tree of the last one still exists.
     fs::create_dir(&mach).unwrap();
     fs::write(mach.join("new"), "x").unwrap();
     if let Some(remover) = remover {
-        // It is no more than the slave's root, has nothing of the worker's, and does not outlive it.
+        // The remover has only the rights of the slave's root, none of the worker's, and does not outlive
+        // it.
         let read = || fs::read_to_string(format!("/proc/{remover}/status")).unwrap_or_default();
         let uid = format!("\nUid:\t{owner}\t{owner}\t{owner}");
         let restricted = || read().is_empty() || read().contains(&uid);
@@ -179,7 +181,7 @@ fn root_a_reset_is_answered_at_once_and_what_it_removes_meets_no_later_build() {
     }
     eventually("what was set aside is removed", PATIENCE, || aside(&area) == 0);
     assert!(mach.join("new").exists());
-    // What is no directory goes as well, and no link is followed.
+    // Files are removed as well, and links are not followed.
     fs::remove_dir_all(&mach).unwrap();
     symlink(djinni.base(), &mach).unwrap();
     djinni.asks(&["reset", "kept"]).done();
@@ -188,8 +190,8 @@ fn root_a_reset_is_answered_at_once_and_what_it_removes_meets_no_later_build() {
     djinni.finish();
 }
 
-/// Adds directories to what is set aside in an area, faster than one can be rid of them where it can,
-/// until it is told to stop: also by the end of a test that failed.
+/// Adds directories to those set aside in an area, if possible faster than they can be removed, until it is
+/// told to stop, also by the end of a failed test.
 struct Adding<'a>(&'a AtomicBool);
 
 impl Drop for Adding<'_> {
@@ -204,7 +206,7 @@ fn add_for_ever(area: &Path, owner: u32, stop: &AtomicBool) -> u32 {
         let names = fs::read_dir(area).unwrap().flatten().map(|entry| entry.path());
         let aside = names.filter(|path| path.to_string_lossy().contains("/.gone-"));
         for directory in aside.chain([area.join("mach")]) {
-            // It may be gone by now, or not made yet.
+            // It may be gone already, or not exist yet.
             for _ in 0..100 {
                 number += 1;
                 let more = directory.join(format!("more-{number}"));
@@ -242,7 +244,7 @@ fn root_a_removal_that_finds_no_end_keeps_nobody_waiting() {
     djinni.finish();
 }
 
-/// A digest that is computed is stopped, which stands for a file that takes long to read.
+/// A stopped digest computation stands for a file that takes long to read.
 #[test]
 fn root_a_digest_that_takes_long_keeps_only_those_who_want_its_image() {
     let djinni = Djinni::with(|djinni| {
@@ -302,7 +304,7 @@ fn root_a_disk_that_comes_while_djinnid_runs_holds_the_area() {
     for slave in ["squashfs", "kept"] {
         djinni.asks(&["detach", slave]).done();
     }
-    // Nothing of ours keeps it busy.
+    // No process of ours keeps it busy.
     run(Command::new("umount").arg(&disk)).done();
     assert_eq!(fs::read_dir(&disk).unwrap().count(), 0, "nothing was written beneath it");
     djinni.finish();
@@ -335,7 +337,7 @@ fn root_directories_that_others_could_exchange_are_refused_and_left_as_they_are(
     }
     assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o700);
     assert!(!anybodys.join("x").exists());
-    // Where there is an ACL, group bits are its mask; a default ACL goes on to what is made later.
+    // With an ACL, the group bits are its mask; new files inherit a default ACL.
     fs::set_permissions(&target, fs::Permissions::from_mode(0o770)).unwrap();
     refused(&djinni, "--state", &target, "whom an ACL names");
     fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).unwrap();
@@ -349,7 +351,7 @@ fn root_directories_that_others_could_exchange_are_refused_and_left_as_they_are(
     if set.is_ok() {
         refused(&djinni, "--state", &target, "a default ACL");
     }
-    // One that is there keeps its mode.
+    // An existing directory keeps its mode.
     fs::create_dir(&djinni.places.runtime).unwrap();
     fs::set_permissions(&djinni.places.runtime, fs::Permissions::from_mode(0o711)).unwrap();
     djinni.start();

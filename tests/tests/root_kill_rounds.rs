@@ -1,4 +1,4 @@
-//! Round after round one part is killed, with a Reset under way and without: each time all comes back
+//! Kills one part in each round, with and without a Reset in progress: each time everything recovers
 //! without a manual step, and nothing is left in the end.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
@@ -14,7 +14,7 @@ use slave_sys::kill;
 const SIGKILL: i32 = 9;
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
-/// Rounds unless `DJINNI_KILL_ROUNDS` says another number: each victim with and without a Reset.
+/// Number of rounds unless `DJINNI_KILL_ROUNDS` is set: each victim with and without a Reset.
 const ROUNDS: u32 = 12;
 /// Enough directories that a Reset is still removing them when a part is killed.
 const FILL: &str =
@@ -46,7 +46,7 @@ fn status_of(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
 }
 
-/// The master's process 1, as the host numbers it.
+/// Process id of the master's process 1 on the host.
 fn first_process(djinni: &Djinni) -> Option<i32> {
     let is_first = |pid: &i32| {
         let status = status_of(*pid);
@@ -62,7 +62,7 @@ fn supervisor(djinni: &Djinni) -> Option<i32> {
 }
 
 fn kill_if_there(pid: Option<i32>) {
-    // It may have ended a moment ago.
+    // It may have ended just now.
     pid.into_iter().filter(|pid| *pid > 1).for_each(|pid| drop(kill(pid, SIGKILL)));
 }
 
@@ -84,7 +84,7 @@ fn strike(djinni: &mut Djinni, victim: Victim) {
     }
 }
 
-/// What a service manager does: it starts again what has ended, and nothing else.
+/// Acts as a service manager: restarts ended services, and nothing else.
 fn start_again(djinni: &mut Djinni, victim: Victim) {
     if matches!(victim, Victim::Djinnid | Victim::Everything) {
         djinni.start();
@@ -113,7 +113,7 @@ fn root_what_is_killed_comes_back_round_after_round() {
         let victim = VICTIMS[round as usize / 2 % VICTIMS.len()];
         djinni.in_slave("erofs", &["sh", "-c", FILL]).done();
         let resetting = (round % 2 == 1).then(|| reset(&djinni));
-        // At another moment each time.
+        // At a different moment each time.
         std::thread::sleep(Duration::from_millis(u64::from(round * 7 % 31)));
         strike(&mut djinni, victim);
         if let Some(mut resetting) = resetting {
@@ -130,7 +130,7 @@ fn root_what_is_killed_comes_back_round_after_round() {
         eventually(&format!("round {round}: a command after {victim:?}"), PATIENCE, || {
             run(&mut djinni.start_build(next)).status == 0
         });
-        // Whoever still empties what was there before must not meet what is there now.
+        // A process that still removes the old tree must not touch the new one.
         std::thread::sleep(Duration::from_millis(20));
         djinni.in_slave("erofs", &["cat", "/build/mach/new/file"]).done();
     }
@@ -138,7 +138,7 @@ fn root_what_is_killed_comes_back_round_after_round() {
     djinni.finish();
 }
 
-/// A supervisor holds the lock for a moment after its master: that is not a running master.
+/// A supervisor holds the lock for a moment after its master has ended: that is not a running master.
 #[test]
 fn root_a_start_waits_for_the_supervisor_of_a_master_that_has_died() {
     let djinni = Djinni::started();

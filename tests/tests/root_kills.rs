@@ -1,4 +1,4 @@
-//! `kill -9` of anything at any moment: nothing is lost, nothing is left, the next command works.
+//! `kill -9` of any process at any time: nothing is lost, nothing is left, the next command works.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    /// The command's own end, however that came; then the next one works and nothing is left.
+    /// The command ends; then the next one works and nothing is left.
     #[track_caller]
     fn goes_on(mut self) {
         self.command.wait().unwrap();
@@ -43,7 +43,7 @@ impl Scene {
         self.djinni.finish();
     }
 
-    /// A process in the master's own cgroup whose name is so.
+    /// A process of this name in the master's own cgroup.
     fn in_master(&self, what: impl Fn(&str) -> bool) -> i32 {
         let is = |pid: &i32| {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
@@ -52,7 +52,7 @@ impl Scene {
         self.djinni.processes("init").into_iter().find(is).unwrap()
     }
 
-    /// The master's process 1, as the host numbers it.
+    /// Process id of the master's process 1 on the host.
     fn init(&self) -> i32 {
         let first = |status: &str| {
             let line = status.lines().find(|line| line.starts_with("NSpid:")).unwrap_or_default();
@@ -105,7 +105,7 @@ fn root_kill_a_worker_in_the_middle() {
 fn root_kill_the_masters_first_process_in_the_middle() {
     let scene = scene();
     kill(scene.init(), SIGKILL).unwrap();
-    // The service manager starts a master again; here, somebody does.
+    // Restart the master, as the service manager would.
     eventually("the master has ended", PATIENCE, || scene.djinni.processes("init").is_empty());
     scene.djinni.start_master();
     scene.goes_on();
@@ -127,7 +127,7 @@ fn root_kill_the_masters_supervisor_in_the_middle() {
 fn root_kill_the_masters_session_in_the_middle() {
     let scene = scene();
     let init = scene.init();
-    // The session is that child of the master's first process which has a child of its own.
+    // The session is the child of the master's first process that has a child itself.
     let session = children(init as u32).into_iter().find(|pid| !children(*pid).is_empty());
     kill(session.unwrap() as i32, SIGKILL).unwrap();
     scene.goes_on();
@@ -166,7 +166,7 @@ fn root_kill_djinnid_a_dozen_times_while_commands_run() {
         let slave = ["erofs", "ext4", "throwaway"][round % 3];
         let mut command = djinni.start_build(&[slave, "--", "sleep", "1000"]);
         let mut command = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // At another moment each time: before, while and after the slave is made.
+        // At a different moment each time: before, while and after the slave is created.
         std::thread::sleep(Duration::from_millis(3 * round as u64));
         djinni.end_daemon(SIGKILL);
         command.kill().unwrap();
@@ -180,7 +180,7 @@ fn root_kill_djinnid_a_dozen_times_while_commands_run() {
     djinni.finish();
 }
 
-/// A master whose cgroup was killed by the kernel's own means, from outside, and is kept.
+/// A master whose cgroup was killed by `cgroup.kill` from outside, and is kept.
 fn kill_whole_init(djinni: &Djinni) {
     std::fs::write(djinni.cgroup().join("init/cgroup.kill"), "1").unwrap();
     eventually("the master has ended", PATIENCE, || djinni.processes("init").is_empty());
@@ -194,7 +194,7 @@ fn root_a_master_whose_cgroup_was_killed_starts_again_each_time_and_so_do_its_sl
         djinni.in_slave("erofs", &["true"]).done();
         kill_whole_init(&djinni);
     }
-    // Out of a cgroup that was killed more often than the master's.
+    // Cloned out of a cgroup that was killed more often than the master's.
     let killed = djinni.cgroup().join("killed");
     std::fs::create_dir(&killed).unwrap();
     for _ in 0..5 {
@@ -205,7 +205,7 @@ fn root_a_master_whose_cgroup_was_killed_starts_again_each_time_and_so_do_its_sl
     let bhost = djinni.bhost(&["start", MASTER]);
     start.arg(bhost.get_program()).args(bhost.get_args());
     assert!(start.status().unwrap().success());
-    // Its first process was moved into its cgroup, which is the top of what it sees all the same.
+    // Its first process was moved into its cgroup, which is the root of its cgroup namespace all the same.
     let argv = ["sh", "-c", "tail -n 1 /proc/self/cgroup; echo $(cat /sys/fs/cgroup/cgroup.procs)"];
     let seen = djinni.in_slave("ext4", &argv).done().text();
     assert!(seen.starts_with("0::/\n1 "), "{seen}");

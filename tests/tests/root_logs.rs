@@ -1,4 +1,4 @@
-//! Logs of the services: which lines `--log` writes, and what stands in them.
+//! Logs of the services: the lines that `--log` selects, and their contents.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 

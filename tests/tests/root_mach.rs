@@ -32,7 +32,7 @@ fn root_real_packages_are_rebuilt_and_recorded() {
     let log = names.iter().find(|name| name.ends_with("build.log")).unwrap();
     let log = fs::read_to_string(out.join(log)).unwrap();
     assert!(log.contains("%build") && log.contains("Wrote:"), "{rpm}: {log}");
-    // The second time the root is there already.
+    // The second time the root is cached.
     let again = djinni.base().join("again");
     rebuild(&djinni, &[source("diffstat")], &again).done();
     let second = record(&again, "diffstat");
@@ -75,7 +75,7 @@ fn root_failures_say_what_where_and_what_to_do() {
     ran.complains(&["%build", "about to go wrong", "build.log", "/build/results/broken-1-1/"]);
     let kept = record(&out, "broken");
     assert_eq!(kept["exit"]["section"], "%build");
-    // The shell takes a macro that is not defined for the name of a job.
+    // The shell takes an undefined macro for the name of a job.
     let unknown = format!("{description}%build\n%macro_of_nobody -v\n%files\n");
     let ran = rebuild(&djinni, &[made(&djinni, "unknown", &unknown)], &out).ended_with(1);
     ran.complains(&[
@@ -86,7 +86,7 @@ fn root_failures_say_what_where_and_what_to_do() {
     let unmet = made(&djinni, "unmet", &unmet);
     let ran = rebuild(&djinni, &[unmet], &out).ended_with(1);
     ran.complains(&["pkgconfig(zlibb) >= 1", "pkgconfig(zlib)"]);
-    // What is no source package is found before anything is installed.
+    // An invalid source package is detected before anything is installed.
     let bytes = fs::read(source("diffstat")).unwrap();
     let cut = djinni.base().join("cut.src.rpm");
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
@@ -138,7 +138,7 @@ fn root_a_full_working_area_is_told_and_left_usable() {
 fn root_a_build_that_was_killed_leaves_nothing_that_the_next_trips_over() {
     let mut djinni = builder();
     let out = djinni.base().join("out");
-    // In the middle of making the root, then in the middle of the build.
+    // In the middle of building the root, then in the middle of the build.
     for (milliseconds, daemon) in [(2500, false), (9000, true)] {
         let mut command = rebuilding(&djinni, &[source("byacc")], &out);
         let command = command.stdin(std::process::Stdio::null());

@@ -1,4 +1,4 @@
-//! Chains in a slave: order, side by side, failures, what is built again, an end by force.
+//! Chains in a slave: order, parallel builds, failures, rebuilds, kills.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -12,8 +12,8 @@ use djinni_tests::mach::{DIST, builder_with_layers, files, made, source};
 use djinni_tests::programs::{Ran, run};
 use serde_json::Value;
 
-/// A source that requires others by pkg-config's names for them and looks for their files; `build` is
-/// its %build. It yields NAME and NAME-devel.
+/// A source that requires others by their pkg-config names and looks for their files; `build` is its
+/// %build. It builds NAME and NAME-devel.
 fn small(djinni: &Djinni, name: &str, requires: &[&str], build: &str) -> PathBuf {
     let requires: String =
         requires.iter().map(|name| format!("BuildRequires: pkgconfig({name}) = 1\n")).collect();
@@ -36,7 +36,7 @@ fn small(djinni: &Djinni, name: &str, requires: &[&str], build: &str) -> PathBuf
 /// Eight sources, shuffled: a diamond (base; left, right; top), a tail of two, and two by themselves.
 fn eight(djinni: &Djinni, right: &str) -> Vec<PathBuf> {
     let nap = "sleep 1";
-    // Long enough to meet, although one begins later than the other on a busy machine.
+    // Long enough to overlap, although one begins later than the other on a busy machine.
     let long = "sleep 3";
     vec![
         small(djinni, "end", &["tail"], nap),
@@ -67,7 +67,7 @@ fn events(ran: &Ran) -> Vec<Value> {
     events
 }
 
-/// When each source was in which state, as places among the events: `base building` → 3.
+/// Positions of states in the list of events: `base building` → 3.
 fn course(events: &[Value]) -> BTreeMap<String, usize> {
     let states = events.iter().enumerate().filter(|(_, event)| event["event"] == "source");
     let named = states.map(|(place, event)| {
@@ -99,7 +99,7 @@ fn root_eight_sources_are_ordered_and_only_what_failed_is_built_again() {
     // Two at a time: the second has begun before the first has ended.
     assert!(first["alone building"] < first["base built"], "{first:#?}");
     assert!(first["base building"] < first["alone built"], "{first:#?}");
-    // Mended, in another order: what is unchanged is used again.
+    // Fixed, in another order: unchanged packages are reused.
     let mended = small(&djinni, "right", &["base"], "sleep 1");
     let mut sources: Vec<PathBuf> = sources.into_iter().rev().collect();
     assert!(sources.contains(&mended));
@@ -141,7 +141,7 @@ fn root_a_failure_ends_a_chain_and_circles_are_named() {
     assert_eq!((&one["source"], &one["cause"]), (&"broken-1-1".into(), &"compile".into()));
     assert!(one["details"].to_string().contains("main.c:1:1: error: wrong"), "{one}");
     assert!(whole["what"].to_string().contains("1 of 3 sources failed"), "{whole}");
-    // A circle is named with the requirement at each of its edges; nothing is built.
+    // A cycle is named with the requirement at each of its edges; nothing is built.
     let circle = [
         small(&djinni, "one", &["two"], ""),
         small(&djinni, "two", &["three"], ""),
@@ -167,7 +167,7 @@ fn plain(djinni: &Djinni, name: &str, head: &str, build: &str) -> PathBuf {
     made(djinni, name, &text)
 }
 
-/// Sources each of which would go wrong if its header, or its spec alone, were believed.
+/// Sources that would fail if only their header, or only their spec, were used.
 fn misleading(djinni: &Djinni) -> [PathBuf; 13] {
     let in_world = |text: &str| format!("%if \"%{{?dist}}\" == \".world\"\n{text}\n%endif\n");
     let unless_early = |name: &str| {
@@ -179,20 +179,21 @@ fn misleading(djinni: &Djinni) -> [PathBuf; 13] {
                   %{buildroot}/usr/lib/rpm/macros.d/macros.house\n%files\n/usr/lib/rpm/macros.d/macros.house\n";
     let house = "BuildRequires: house-macros\n";
     [
-        // Required here alone, and the dist has one of that name.
+        // Required only here, and the dist has a package of that name.
         plain(djinni, "lexed", &in_world("BuildRequires: flex"), "rpm -q flex"),
         plain(djinni, "flex", "", ""),
-        // A circle, but not under these options; a condition that is no need.
+        // A cycle, but not under these options; a conditional requirement that does not apply.
         plain(djinni, "hen", &unless_early("egg"), ""),
         plain(djinni, "egg", &unless_early("hen"), ""),
         plain(djinni, "perhaps", "BuildRequires: (gettext if surely)\n", ""),
         plain(djinni, "surely", "BuildRequires: perhaps\n", ""),
-        // Macros of a required package bring a requirement, and a tag without which nothing is read.
+        // Macros of a required package add a requirement, and a tag without which the spec cannot be
+        // parsed.
         made(djinni, "house-macros", macros),
         plain(djinni, "housed", &format!("{house}%{{?house_tools}}\n"), "m4 --version"),
         plain(djinni, "lexing", &format!("{house}%{{?house_lexer}}\n"), "rpm -q flex"),
         plain(djinni, "titled", &format!("{house}{}", in_world("%{house_url}")), ""),
-        // Of other machines; what no index holds.
+        // For other architectures; a requirement that no index contains.
         plain(djinni, "elsewhere", "ExclusiveArch: s390x\n", ""),
         plain(djinni, "wants-it", "BuildRequires: elsewhere\n", ""),
         made(
@@ -215,7 +216,7 @@ fn specs_count_as_the_dist_expands_them(djinni: &Djinni, out: &Path) {
     assert_eq!(ended(&course, "failed"), ["bell"], "{all:#?}");
     assert_eq!(ended(&course, "skipped"), ["elsewhere", "wants-it"], "{all:#?}");
     assert_eq!(ended(&course, "built").len(), 10, "{all:#?}");
-    // What only a macro says another yields too: not taken from the dist, tried again.
+    // A provide that only a macro reveals comes from another source too: not taken from the dist, retried.
     assert_eq!(ended(&course, "deferred"), ["lexing"], "{all:#?}");
     let note = |source: &str| {
         let is_last = |event: &&Value| event["source"] == source && event["event"] == "source";
@@ -242,7 +243,7 @@ fn specs_count_as_the_dist_expands_them(djinni: &Djinni, out: &Path) {
     );
     assert_eq!(record("titled")["inputs"]["requirements"], serde_json::json!(["house-macros"]));
     assert_eq!(record("elsewhere")["exit"]["cause"], "architecture");
-    // Nothing failed and nothing was needed: nothing is wrong. A second call builds nothing.
+    // Nothing failed and nothing was missing: success. A second call builds nothing.
     let [lexed, flex, .., elsewhere, _, _] = &sources;
     let few = [lexed, flex, elsewhere].map(PathBuf::clone);
     let course = self::course(&events(&run(&mut chaining(djinni, &few, out, &words)).done()));
@@ -256,7 +257,7 @@ fn root_a_chain_that_was_killed_goes_on_where_it_was() {
     let out = djinni.base().join("out");
     let sources = eight(&djinni, "sleep 1");
     let area = djinni.srv().join("areas/builder");
-    // Until two have been built; then everything that the slave runs is killed.
+    // After two have been built, kill every process of the slave.
     let mut command = chaining(&djinni, &sources, &out, &["--jobs", "2"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();

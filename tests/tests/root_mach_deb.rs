@@ -69,7 +69,7 @@ fn root_sources_of_the_archive_come_out_as_in_the_archive() {
     djinni.finish();
 }
 
-/// The layers that `mach status` shows, sorted: it shows them by their last use.
+/// The layers of `mach status`, sorted: it lists them by their last use.
 fn layers(djinni: &Djinni) -> Vec<String> {
     let text = djinni.in_slave("builder", &["mach", "status", "--json"]).done().text();
     let status: Value = serde_json::from_str(&text).unwrap();
@@ -84,7 +84,7 @@ fn layers(djinni: &Djinni) -> Vec<String> {
 fn root_debian_sources_share_layers_chain_and_are_refused_with_a_reason() {
     let djinni = builder();
     let out = djinni.base().join("out");
-    // Of a chain, the second needs what the first yields; alone, it cannot be built.
+    // In a chain, the second needs the first's package; alone, it cannot be built.
     let first = made(&djinni, "first", "Build-Depends: gettext\n", "");
     let second = made(
         &djinni,
@@ -117,7 +117,7 @@ fn root_debian_sources_share_layers_chain_and_are_refused_with_a_reason() {
     djinni.finish();
 }
 
-/// Files that debian/rules adds to the upload come out with it; what it lists and has not left is named.
+/// Files that debian/rules adds to the upload are results too; a listed file that is missing is named.
 fn everything_that_is_listed(djinni: &Djinni) {
     let out = djinni.base().join("listed");
     let add = |name: &str, section: &str| format!("dpkg-distaddfile {name} {section} -\n");
@@ -132,8 +132,8 @@ fn everything_that_is_listed(djinni: &Djinni) {
     assert_eq!(only(&out, "disk_1_amd64.img"), b"disk\n");
 }
 
-/// A rebuild has a version of its own, its source keeps its own, and no architecture-independent part
-/// is asked for or built.
+/// A rebuild has its own version, its source keeps the original one, and no architecture-independent part
+/// is requested or built.
 fn rebuilt_for_one_architecture(djinni: &Djinni) {
     let out = djinni.base().join("rebuilt");
     let fields = "Build-Depends: gettext\nBuild-Depends-Indep: nonsense-of-manuals\n";
@@ -167,7 +167,7 @@ fn rebuilt_for_one_architecture(djinni: &Djinni) {
     rebuild("-B", &third).ended_with(1).complains(&["no package for amd64 alone", "-B"]);
 }
 
-/// What cannot be met, what is damaged, what leads elsewhere.
+/// Missing dependencies, damaged files, paths that lead elsewhere.
 fn refusals(djinni: &Djinni) {
     let out = djinni.base().join("refused");
     let unmet = made(djinni, "unmet", "Build-Depends: zlib1g-devv, gettext (>= 99)\n", "");
@@ -205,14 +205,14 @@ fn refusals(djinni: &Djinni) {
     ran.complains(&["debian-12-rpm"]);
 }
 
-/// A build that fails, and one that would reach what it must not.
+/// A build that fails, and one that tries to reach forbidden resources.
 fn failures(djinni: &Djinni) {
     let out = djinni.base().join("failed");
     let broken = made(djinni, "broken", "", "echo about to go wrong\nfalse");
     let ran = rebuild_given(djinni, &[&broken], &out).ended_with(1);
     ran.complains(&["about to go wrong", "/build/results/broken-1/"]);
     assert_ne!(record(&out, "broken")["exit"]["cause"], "built");
-    // What no index can hold is told by the build that makes it.
+    // A package that no index can describe is an error of the build that creates it.
     let latin = made(djinni, "latin", "", "printf ' \\374\\n' >>debian/control");
     let ran = rebuild_given(djinni, &[&latin], &out).ended_with(1);
     ran.complains(&["latin_1_all.deb is not a usable package: its fields are not UTF-8"]);
@@ -225,7 +225,7 @@ fn failures(djinni: &Djinni) {
 #[test]
 fn root_metadata_that_nobody_signed_are_refused() {
     let djinni = builder();
-    // The archive's key is not in it.
+    // The keyring lacks the archive's key.
     let text =
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/dists/debian-12.toml"));
     let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -242,7 +242,7 @@ fn root_metadata_that_nobody_signed_are_refused() {
     djinni.finish();
 }
 
-/// What is decompressed ahead of dpkg changes no byte of a layer, and a script that fails is told as it is without.
+/// Decompressing ahead of dpkg changes no byte of a layer, and the error of a failed script is the same.
 #[test]
 fn root_a_layer_of_packages_is_the_one_that_dpkg_alone_makes() {
     let djinni = builder();
@@ -272,7 +272,7 @@ fn root_a_layer_of_packages_is_the_one_that_dpkg_alone_makes() {
     djinni.finish();
 }
 
-/// A share that is filled from the part of the archive, as if that were a mirror.
+/// A share that is filled from the part of the archive, which acts as a mirror.
 #[test]
 fn root_a_share_grows_by_what_a_source_needs_and_shows_no_half() {
     let djinni = Djinni::configured();
@@ -303,7 +303,7 @@ fn root_a_share_grows_by_what_a_source_needs_and_shows_no_half() {
         words.extend(sources);
         djinni.bhost(&words)
     };
-    // Killed once packages come: no index names them yet.
+    // Killed once packages arrive: no index names them yet.
     let mut killed = add(&[&hello, "--from", "debian-12"]).spawn().unwrap();
     let came = || fs::read_dir(share.join("debian/pool")).is_ok();
     while !came() && killed.try_wait().unwrap().is_none() {
@@ -312,7 +312,7 @@ fn root_a_share_grows_by_what_a_source_needs_and_shows_no_half() {
     killed.kill().unwrap();
     killed.wait().unwrap();
     assert!(!share.join("debian/dists").exists() && !share.join("sources").exists());
-    // One source that cannot be had does not keep the other out, and the status tells.
+    // One source that cannot be downloaded does not affect the other, and the exit status reports it.
     let ran = run(&mut add(&["nonsense-source", &hello, "--from", "debian-12"])).ended_with(1);
     let ran = ran.complains(&["nonsense-source: not added"]);
     let added: Value = serde_json::from_str(&ran.text()).unwrap();
@@ -328,10 +328,10 @@ fn root_a_share_grows_by_what_a_source_needs_and_shows_no_half() {
     let left = fs::read_dir(&share).unwrap().flatten();
     let hidden = |name: &std::ffi::OsString| name.to_string_lossy().starts_with('.');
     assert_eq!(left.map(|entry| entry.file_name()).filter(hidden).count(), 0);
-    // The same again has nothing to add.
+    // A repeated call has nothing to add.
     let again: Value = serde_json::from_str(&run(&mut add(&[&hello])).done().text()).unwrap();
     assert_eq!(again["packages_added"], 0, "{again}");
-    // What others can write is nothing for slaves to believe.
+    // Slaves must not trust files that other users can write.
     run(Command::new("chmod").arg("777").arg(&share)).done();
     run(&mut add(&[&hello])).ended_with(1).complains(&["can be changed by"]);
     djinni.finish();

@@ -1,12 +1,13 @@
-//! `kill -9`, at random moments, of mach and of what it has started in a slave.
+//! `kill -9` of mach and its children in a slave, at random moments.
 //!
-//! After each kill nothing of the build may be left in the slave: no process, no mount, no lock; what
-//! has a name among results or layers must be whole. Every fifth round a build is left alone and must
-//! come out as ever, to the byte. In the end all layers are made again by builds that nobody disturbs,
-//! and must be the same, file for file.
+//! After each kill nothing of the build may be left in the slave: no process, no mount, no lock. Named
+//! results and layers must be complete. Every fifth round a build runs without a kill; its results must be
+//! the same as ever, to the byte. In the end all layers are built again without kills, and must be the
+//! same, file for file.
 //!
-//! `DJINNI_KILLS` says how many (30 if not set), `DJINNI_SEED` repeats a run whose seed was printed:
-//! `DJINNI_KILLS=200 cargo test --release -p djinni-tests --test root -- --nocapture root_mach_kills::`.
+//! `DJINNI_KILLS` sets the number of kills (30 by default), `DJINNI_SEED` repeats a run whose seed was
+//! printed: `DJINNI_KILLS=200 cargo test --release -p djinni-tests --test root -- --nocapture
+//! root_mach_kills::`.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -27,12 +28,12 @@ use slave_sys::kill;
 
 const SIGKILL: i32 = 9;
 const SLAVE: &str = "builder";
-/// Of so many rounds, one is left alone.
+/// One of this number of rounds has no kill.
 const ALONE: usize = 5;
-/// How long a build may go on after one of its processes was killed.
+/// Time limit for a build to end after one of its processes was killed.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
 
-/// Runs `mach "$@"`, and says what is left of it. mach's own end may come a moment before its processes'.
+/// Runs `mach "$@"`, and reports leftovers. mach itself may end a moment before its children.
 const AROUND: &str = r#"
 here() {
     set -- /proc/[0-9]*
@@ -53,7 +54,7 @@ echo "left of it: $((processes - before_processes)) processes, $((mounts - befor
 exit $status
 "#;
 
-/// Sources that differ in what they require. A process that would outlive the build is in each.
+/// Sources that differ in their requirements. Each starts a process that tries to outlive the build.
 fn sources(djinni: &Djinni) -> Vec<Vec<PathBuf>> {
     let body = "%description\nx\n%prep\nmkdir -p work\nfor i in $(seq 100); do echo $i >work/$i; done\n\
                 %build\nsetsid sleep 300 >/dev/null 2>&1 </dev/null &\n\
@@ -78,7 +79,7 @@ fn sources(djinni: &Djinni) -> Vec<Vec<PathBuf>> {
     ]
 }
 
-/// Random numbers that a seed repeats (xorshift64*, Vigna 2016).
+/// Pseudo-random numbers, repeatable by their seed (xorshift64*, Vigna 2016).
 struct Random(u64);
 
 impl Random {
@@ -90,33 +91,33 @@ impl Random {
     }
 }
 
-/// A number from the environment.
+/// A number from an environment variable.
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// All that a run of this test knows.
+/// State of one run of this test.
 struct Scene {
     djinni: Djinni,
     random: Random,
     sources: Vec<Vec<PathBuf>>,
-    /// How long each kind of build takes when nobody disturbs it, by what it finds.
+    /// Duration of each kind of build without a kill, by the caches that it finds.
     lasts: BTreeMap<(usize, Cold), Duration>,
-    /// Sums of what was built, by name: always the same.
+    /// Digests of built packages, by name: always the same.
     built: BTreeMap<String, String>,
-    /// Directories of runs that have been looked at.
+    /// Directories of runs that have been checked.
     seen: BTreeSet<PathBuf>,
-    /// Which processes were killed how often.
+    /// Number of kills by process name.
     victims: BTreeMap<String, usize>,
 }
 
-/// What is taken away before a build.
+/// Caches that are removed before a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Cold {
     Nothing,
     /// Layers of requirements.
     Dependencies,
-    /// All layers, and what solvers have answered.
+    /// All layers, and the solver cache.
     Everything,
 }
 
@@ -155,7 +156,7 @@ impl Scene {
         command.spawn().unwrap()
     }
 
-    /// mach, and everything below it, as (pid, name): mach itself comes first.
+    /// mach and its descendants, as (pid, name): mach itself comes first.
     fn processes(&self) -> Vec<(i32, String)> {
         let name = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let all = self.djinni.processes(&format!("slaves/{SLAVE}"));
@@ -171,7 +172,7 @@ impl Scene {
         found
     }
 
-    /// Kills one process of the build, mach itself every other time; whether there was one.
+    /// Kills one process of the build, mach itself every other time; returns whether there was one.
     fn strike(&mut self) -> Option<String> {
         let found = self.processes();
         let chosen = match self.random.below(2) {
@@ -187,7 +188,7 @@ impl Scene {
         Some(name)
     }
 
-    /// Waits for a build's end; it must come.
+    /// Waits for a build to end; fails if it does not.
     fn end(&self, mut child: Child) -> Ran {
         let deadline = Instant::now() + BUILD_LIMIT;
         while child.try_wait().unwrap().is_none() {
@@ -201,7 +202,7 @@ impl Scene {
         child.wait_with_output().unwrap().into()
     }
 
-    /// One build from the beginning to the end that a kill at `moment` gave it.
+    /// One build, killed at `moment`, to its end.
     fn round(&mut self, which: usize, cold: Cold, moment: Option<Duration>) -> String {
         self.chill(cold);
         let since = Instant::now();
@@ -220,7 +221,7 @@ impl Scene {
         match killed.as_deref() {
             None => assert_eq!(ran.status, 0, "{what}: {ran:?}"),
             Some("mach itself") => assert!([0, 137].contains(&ran.status), "{what}: {ran:?}"),
-            // Not every process of a build is missed.
+            // A build can succeed without some of its processes.
             Some(_) => assert!(
                 ran.status == 0 || (ran.status == 1 && !ran.stderr.is_empty()),
                 "{what}: {ran:?}"
@@ -252,7 +253,7 @@ impl Scene {
         assert!(held.is_empty(), "{what}: locked: {held:#?}");
     }
 
-    /// What has a name is whole: each run among results, and each layer.
+    /// Each named run of the results, and each named layer, is complete.
     fn whole(&mut self, what: &str) {
         let results = self.area().join("results");
         for run in directories(&results).iter().flat_map(|package| directories(package)) {
@@ -268,7 +269,7 @@ impl Scene {
         }
     }
 
-    /// A run's record is there, and says the truth about all files; packages are always the same.
+    /// A run has a record that is correct about all files; packages are always the same.
     fn judge(&mut self, run: &Path, what: &str) {
         let text = fs::read_to_string(run.join("record.json"));
         let text = text.unwrap_or_else(|error| panic!("{what}: {run:?}: {error}"));
@@ -297,7 +298,8 @@ fn sum(path: &Path) -> String {
     Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Every file of a layer's root with type, mode, owner and sum; rpm's database has times in it.
+/// Every file of a layer's root with type, mode, owner and digest; rpm's database is left out, because it
+/// contains times.
 fn listing(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut left = vec![root.to_owned()];
@@ -332,7 +334,7 @@ fn listing(root: &Path) -> Vec<String> {
     found
 }
 
-/// Layers by key, with all that is in them.
+/// Layers by key, with their files.
 fn layers(area: &Path) -> BTreeMap<String, Vec<String>> {
     let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
     let all = directories(&area.join("mach/layers"));
@@ -366,7 +368,7 @@ fn root_mach_is_killed_at_random_moments() {
             1..=9 => Cold::Dependencies,
             _ => Cold::Nothing,
         };
-        // A moment of the build itself, once it is known how long that takes.
+        // A moment within the build, once its duration is known.
         let lasted = scene.lasts.get(&(which, cold)).map(|lasted| lasted.as_millis() as usize);
         let limit = lasted.unwrap_or(if cold == Cold::Everything { 10_000 } else { 4_000 });
         let at = Duration::from_millis(scene.random.below(limit) as u64);
@@ -376,7 +378,7 @@ fn root_mach_is_killed_at_random_moments() {
         println!("{round:4} {struck:4} {what}");
     }
     println!("killed: {:?}", scene.victims);
-    // All that was made under fire, made again in peace.
+    // Build all layers that were built during kills again without kills.
     for which in 0..scene.sources.len() {
         scene.round(which, Cold::Nothing, None);
     }
@@ -396,7 +398,7 @@ fn root_mach_is_killed_at_random_moments() {
     scene.djinni.finish();
 }
 
-/// What killed machs left is gone once another has begun, and nothing is kept locked.
+/// The next mach removes leftovers of killed ones, and no lock is held.
 fn scene_left_nothing(scene: &Scene) {
     let status = scene.djinni.in_slave(SLAVE, &["mach", "status", "--json"]).done().text();
     let status: Value = serde_json::from_str(&status).unwrap();

@@ -1,5 +1,5 @@
-//! What mach tells of its builds: records that their schema describes, results that are whole, what
-//! a second build shows.
+//! Records of mach about its builds: they follow their schema, results are complete, and a second build
+//! shows differences.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ fn run_of(out: &Path, package: &str) -> PathBuf {
     only.path()
 }
 
-/// Whether each result that a record names is there, with its digest and size.
+/// Whether each result in a record exists, with its digest and size.
 #[track_caller]
 fn results_are_what_the_record_says(out: &Path, package: &str) {
     let record = record(out, package);
@@ -72,7 +72,7 @@ fn records_of_all_ends(djinni: &Djinni) {
     let building = |phase: &&Value| phase["name"] == "rpmbuild";
     let phase = first["phases"].as_array().unwrap().iter().find(building).unwrap().clone();
     assert!(phase["peak_memory_bytes"].as_u64().unwrap() > 1 << 20, "{phase}");
-    // What is unchanged, and what is not.
+    // Unchanged and changed results.
     rebuild_with(djinni, &["-f", "-k", "-j", "1"], &fine, &again).done();
     assert_eq!(record(&again, "fine")["inputs"]["digest"], first["inputs"]["digest"]);
     rebuild_with(djinni, &["--define", "it is"], &fine, &defined).done();
@@ -97,7 +97,8 @@ fn records_of_all_ends(djinni: &Djinni) {
     records_are_valid(&[&built, &again, &defined, &broken, &unmet]);
 }
 
-/// A static program that tells the day by each call that there is, and waits until a time that is near.
+/// A static program that prints the date by each system call for it, and sleeps until a time in the near
+/// future.
 const DAYS: &str = r#"#include <errno.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -121,7 +122,7 @@ int main(void) {
 }
 "#;
 
-/// Signals do to what is traced what they do to others: one that stops, one without a name.
+/// Signals act on a traced process as on others: one that stops it, one without a name.
 const SIGNALS: &str = "sh -c 'kill -STOP $$; echo >went-on' &\nsleep 0.5\ntest ! -e went-on\nkill -CONT $!\n\
                        wait $!\ntest -e went-on\nsh -c 'trap \"echo >got\" 40; kill -40 $$'\ntest -e got\n";
 
@@ -136,7 +137,7 @@ fn second_builds(djinni: &Djinni) {
     for wanted in ["TZ=", "umask 002", "build directory", "host name", "user ", time] {
         assert!(conditions.contains(wanted), "{conditions}");
     }
-    // A package that tells of its build, in a file each.
+    // A package that records its build conditions, in a file each.
     let telling = [
         ("host", "hostname"),
         ("where", "pwd"),
@@ -171,7 +172,7 @@ fn second_builds(djinni: &Djinni) {
         assert!(places.contains(&format!("/told/{name}").as_str()), "{name}: {places:?}");
     }
     assert!(places.contains(&"FILEDIGESTS") && !places.contains(&"/told/same"), "{places:?}");
-    // A second build that fails is a difference, and the first one's packages are there.
+    // A second build that fails is a difference, and the first one's packages are kept.
     let spec = format!("{DESCRIPTION}%build\n[ \"$(hostname)\" = mach ]\n%files\n");
     let once = djinni.base().join("once");
     let ran = rebuild_with(djinni, &["--verify"], &made(djinni, "once", &spec), &once).done();
@@ -182,7 +183,7 @@ fn second_builds(djinni: &Djinni) {
     records_are_valid(&[&same, &other, &once]);
 }
 
-/// Results are put elsewhere too, and replace nothing there.
+/// Results are copied to a second directory too, and replace nothing there.
 fn collected(djinni: &Djinni) {
     let spec = format!("{DESCRIPTION}%install\nmkdir -p %{{buildroot}}/x\n%files\n/x\n");
     let small = made(djinni, "small", &spec);

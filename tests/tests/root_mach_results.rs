@@ -1,4 +1,4 @@
-//! What comes out of a build of RPMs: all that it made, the sources as they went in, or a failure by name.
+//! Results of RPM builds: all packages, the unchanged sources, or a failure that names the file.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use djinni_tests::djinni::Djinni;
 use djinni_tests::mach::{DIST, builder_with_layers, files, made};
 use djinni_tests::programs::{Ran, run};
 
-/// Runs `script` in the slave, with files; results come into `out`.
+/// Runs `script` in the slave, with files; results are written to `out`.
 fn shell(djinni: &Djinni, inputs: &[&Path], script: &str, out: &Path) -> Ran {
     let mut command = djinni.start_build(&["builder"]);
     for input in inputs {
@@ -19,7 +19,7 @@ fn shell(djinni: &Djinni, inputs: &[&Path], script: &str, out: &Path) -> Ran {
     run(command.arg("--out").arg(out).args(["--", "sh", "-c", script]))
 }
 
-/// Names of the files of results, without directories.
+/// Names of the result files, without directories.
 fn names(out: &Path) -> Vec<String> {
     let name = |path: String| path.rsplit('/').next().unwrap().to_owned();
     files(out).into_iter().map(name).collect()
@@ -42,7 +42,7 @@ fn root_everything_that_a_build_made_comes_out_and_sources_as_they_went_in() {
             "%install\nmkdir -p %{{buildroot}}/opt/{name}/ro\ntouch %{{buildroot}}/opt/{name}/ro/f\n"
         )
     };
-    // A package whose file's name has all the length that there is, beside a short one.
+    // A package whose file name has the maximum length, beside a short one.
     let long = "l".repeat(255 - "-1-1.noarch.rpm".len());
     let spec = format!(
         "%description\nx\n%package -n {long}\nSummary: x\n%description -n {long}\nx\n{}%files\n\
@@ -57,7 +57,7 @@ fn root_everything_that_a_build_made_comes_out_and_sources_as_they_went_in() {
         install("flat")
     );
     let flat = made(&djinni, "flat", &flat);
-    // A tree that cannot be removed, sources that %prep moves away and edits.
+    // A tree that cannot be removed, and sources that %prep moves away and edits.
     source(&djinni, "moved.txt", "moved\n");
     source(&djinni, "edited.txt", "as given\n");
     let moving = format!(
@@ -92,7 +92,7 @@ fn root_everything_that_a_build_made_comes_out_and_sources_as_they_went_in() {
     djinni.finish();
 }
 
-/// What rpmbuild wrote where nobody takes it from is a failure that names it, and the log that says so.
+/// A file that rpmbuild wrote outside the collected directories is a failure that names it and the log.
 fn packages_elsewhere(djinni: &Djinni) {
     let out = djinni.base().join("elsewhere");
     let spec = "%global _rpmdir /tmp/elsewhere\n%description\nx\n%files\n";
@@ -104,7 +104,7 @@ fn packages_elsewhere(djinni: &Djinni) {
     assert!(!names(&out).iter().any(|name| name.ends_with(".rpm")), "{:?}", names(&out));
 }
 
-/// A spec with such sources beside it builds, and so does its package; what is missing is named.
+/// A spec with such sources beside it can be built, and so can its package; a missing source is named.
 fn sources_that_are_kept_out(djinni: &Djinni) {
     let out = djinni.base().join("kept-out");
     let secret = source(djinni, "secret.bin", "not for everybody\n");

@@ -1,5 +1,5 @@
-//! Roots of mach in a slave: layers that are shared, keyed, bounded and never half; what cannot be met;
-//! who vouches for a repository.
+//! Roots of mach in a slave: layers are shared, keyed, limited and never partial; missing requirements;
+//! signatures of repositories.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -31,7 +31,7 @@ fn here(djinni: &Djinni) -> PathBuf {
     path
 }
 
-/// A slave whose working area is there.
+/// A slave with a working area.
 fn slave() -> Djinni {
     let djinni = builder();
     djinni.in_slave("builder", &["true"]).done();
@@ -57,7 +57,7 @@ fn mach(djinni: &Djinni, dist: &str, words: &[&str]) -> Ran {
     djinni.in_slave("builder", &[&["mach", "-r", dist], words].concat())
 }
 
-/// Has a package of this version made on the host and put into the repository `name`.
+/// Builds a package of this version on the host and adds it to the repository `name`.
 fn publish(djinni: &Djinni, name: &str, package: &str, version: &str, rest: &str) {
     let repository = here(djinni).join(name);
     let top = djinni.base().join("rpms");
@@ -82,7 +82,7 @@ fn status(djinni: &Djinni) -> Value {
     serde_json::from_str(&ran.text()).unwrap()
 }
 
-/// Keys of the layers of a kind, sorted, with how often each was used again.
+/// Keys of the layers of a kind, sorted, with the number of reuses of each.
 fn layers(djinni: &Djinni, kind: &str) -> Vec<(String, u64)> {
     let status = status(djinni);
     let all = status["layers"].as_array().unwrap().iter();
@@ -110,7 +110,7 @@ fn root_layers_are_shared_and_what_cannot_be_met_is_explained() {
     djinni.finish();
 }
 
-/// Whatever asks for them: the same packages are the same layer; others are another.
+/// The same packages give the same layer for any request; other packages give another.
 fn layers_follow_packages(djinni: &Djinni, dist: &str) {
     for requirement in ["tool", "/usr/bin/tool", "tool(api) >= 2", "(tool if bash)"] {
         let ran = mach(djinni, dist, &["chroot", "--install", requirement, "--", "tool"]).done();
@@ -120,7 +120,7 @@ fn layers_follow_packages(djinni: &Djinni, dist: &str) {
     assert!(minimal.len() == 1 && minimal[0].1 == 3, "{minimal:?}");
     let first = layers(djinni, "dependencies");
     assert!(first.len() == 1 && first[0].1 == 3, "{first:?}");
-    // What a repository offers besides changes its metadata, but no layer.
+    // Other packages of a repository change its metadata, but no layer.
     publish(djinni, "extra", "bystander", "1", "");
     mach(djinni, dist, &["chroot", "--install", "tool", "--", "tool"]).done();
     assert_eq!(layers(djinni, "dependencies"), [(first[0].0.clone(), 4)]);
@@ -163,7 +163,7 @@ fn unmet_is_explained(djinni: &Djinni, dist: &str) {
     ran.ended_with(1).complains(&["foe-1-1.noarch conflicts with tool"]);
 }
 
-/// Layers that nobody has used for longest go; those in use, or below the kept root, stay; `scrub` takes
+/// The least recently used layers are evicted; layers in use, or below the kept root, stay; `scrub` removes
 /// the rest.
 fn room_is_made(djinni: &Djinni) {
     assert!(layers(djinni, "dependencies").len() >= 2);
@@ -246,7 +246,7 @@ fn packages_are_vouched_for(djinni: &Djinni) {
     let wrong = dist(djinni, "wrong-packages", MINIMAL, &[WORLD, &checked(OTHER_KEYS)]);
     let ran = install(&wrong, "signed-note").ended_with(1);
     ran.complains(&["signed-note", "signed by none of the keys"]);
-    // A package that is another than the metadata say.
+    // A package that differs from its metadata.
     let here = here(djinni);
     let package = fs::read_dir(here.join("extra/noarch")).unwrap().flatten().next().unwrap().path();
     let mut bytes = fs::read(&package).unwrap();
@@ -257,7 +257,7 @@ fn packages_are_vouched_for(djinni: &Djinni) {
     ran.complains(&["tool-1-1.noarch.rpm", "is not what its metadata say", "SHA-256"]);
 }
 
-/// Serves `$1` on the loopback of the slave, then runs the rest.
+/// Serves `$1` on the loopback interface of the slave, then runs the other arguments.
 const SERVED: &str = "python3 -m http.server --bind 127.0.0.1 --directory \"$1\" 8321 >/dev/null 2>&1 &\n\
                       server=$!; shift; sleep 1; \"$@\"; status=$?; kill $server; exit $status";
 
@@ -275,7 +275,7 @@ fn root_repositories_elsewhere_are_fetched_once() {
     mach(&djinni, &dist, &["setup"]).ended_with(1).complains(&["127.0.0.1"]);
     served(&["setup"]).done();
     assert!(status(&djinni)["caches"]["packages_bytes"].as_u64().unwrap() > 1 << 20);
-    // All that is wanted is here now: nobody needs to be asked, not even for another root of them.
+    // All packages are cached now: no network access is needed, not even for another root of them.
     mach(&djinni, &dist, &["--offline", "chroot", "--", "true"]).done();
     run_removed_layers(&djinni);
     mach(&djinni, &dist, &["--offline", "setup"]).done();

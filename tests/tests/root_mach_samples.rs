@@ -1,5 +1,5 @@
-//! Every source of the RPM world, built in one call and a second time under other conditions: two builds
-//! are identical, to the byte.
+//! Builds every source of the RPM world in one call, and again under other conditions: the two builds are
+//! identical, to the byte.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,8 @@ use std::path::Path;
 use djinni_tests::mach::{DIST, builder_with_layers, files, record, source};
 use djinni_tests::programs::run;
 
-/// In no useful order: what sdparm and cproto require is built here too. With it, a file that comes out.
+/// In an arbitrary order: the requirements of sdparm and cproto are built here too. Each with one file of
+/// its results.
 const SAMPLES: [(&str, &str); 10] = [
     ("sdparm", "usr/bin/sdparm"),
     ("cproto", "usr/bin/cproto"),
@@ -36,7 +37,7 @@ fn root_every_sample_is_built_twice_alike() {
     command.args(sources.iter().map(|source| source.file_name().unwrap()));
     let ran = run(&mut command).done();
     for (name, path) in SAMPLES {
-        // The package's name and a version, so that no sample is taken for another.
+        // Name and version of the package, so that one sample is not taken for another.
         let record = record(&out, name);
         assert_eq!(record["exit"]["cause"], "built", "{name}: {record}");
         let verified = &record["verified"];
@@ -44,7 +45,7 @@ fn root_every_sample_is_built_twice_alike() {
         assert!(verified["conditions"].as_array().unwrap().len() > 5, "{name}: {verified}");
         assert!(brings(&out, path), "{name}: no package of {:#?} has {path}", files(&out));
     }
-    // The second of each chain was built with what the first had made.
+    // The second of each chain was built with the results of the first.
     for (name, needs) in [("sdparm", "sg3_utils-libs"), ("cproto", "byacc")] {
         let packages = record(&out, name)["packages"].as_array().unwrap().clone();
         let found = packages.iter().any(|package| package.to_string().contains(needs));

@@ -1,4 +1,4 @@
-//! Sources from people nobody trusts: hostile packages, damaged ones, URLs, digests and signatures.
+//! Untrusted sources: hostile and damaged packages, URLs, digests and signatures.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -23,12 +23,12 @@ fn sha256(bytes: &[u8]) -> String {
 
 const SPEC: (&str, u16, &str) = ("hello.spec", 0o100_644, "");
 
-/// A source package that says it holds this file beside its spec; all digests are right.
+/// A source package that claims to hold this file beside its spec; all digests are right.
 fn holding(name: &str, mode: u16, link: &str) -> Vec<u8> {
     forge::package(&forge::source("hello", &[SPEC, (name, mode, link)]), b"no archive", sha256)
 }
 
-/// A header whose first words say that it has so many entries and so many bytes.
+/// A header that claims to have so many entries and so many bytes.
 fn claiming(entries: u32, data: u32) -> Vec<u8> {
     let mut header = forge::header(&forge::source("hello", &[SPEC]));
     header[8..12].copy_from_slice(&entries.to_be_bytes());
@@ -36,7 +36,7 @@ fn claiming(entries: u32, data: u32) -> Vec<u8> {
     forge::file(true, &Entries::new(), &header, b"")
 }
 
-/// Each hostile package, and what must be said of it.
+/// Each hostile package, and the expected error.
 fn hostile(whole: &Path) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let whole = fs::read(whole).unwrap();
     let mut flipped = whole.clone();
@@ -196,7 +196,7 @@ Source9: prose
 %files
 ";
 
-/// Runs a script in the slave, with a web server there that serves `site`; what it said.
+/// Runs a script in the slave beside a web server that serves `site`; returns its output.
 fn with_server(djinni: &Djinni, inputs: &[PathBuf], script: &str) -> String {
     let mut command = djinni.start_build(&["builder"]);
     for input in inputs {
@@ -208,7 +208,7 @@ fn with_server(djinni: &Djinni, inputs: &[PathBuf], script: &str) -> String {
     run(command.args(["--", "sh", "-c", &format!("exec 2>&1; {server}{script}")])).done().text()
 }
 
-/// Slaves with a build root take their time to make: one for all that needs one.
+/// Creating a slave with a build root takes long: one for all tests that need one.
 #[test]
 fn root_sources_are_held_to_digests_and_signatures() {
     let djinni = builder_with_layers();

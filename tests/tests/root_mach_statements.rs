@@ -1,4 +1,5 @@
-//! What mach tells of a build, judged by programs that know nothing of mach; and the repository over results.
+//! Statements of mach about a build, checked by programs that do not know mach; and the repository of
+//! results.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +14,7 @@ use djinni_tests::mach::{DIST, builder, builder_with_layers, files, made, source
 use djinni_tests::programs::{Ran, run};
 use serde_json::Value;
 
-/// A script in the slave, with these files beside it; what it leaves new in results comes into `out`.
+/// Runs a script in the slave with these files; its new results are written to `out`.
 fn script(djinni: &Djinni, sources: &[PathBuf], text: &str, out: &Path) -> Ran {
     let mut command = djinni.start_build(&["builder"]);
     for source in sources {
@@ -23,7 +24,7 @@ fn script(djinni: &Djinni, sources: &[PathBuf], text: &str, out: &Path) -> Ran {
     run(&mut command)
 }
 
-/// A validator of PyPI's, on one file.
+/// A validator from PyPI, run on one file.
 fn validate(arguments: &[&str], file: &Path) -> Ran {
     let mut command = Command::new(images::records_python());
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/records/validate.py"));
@@ -41,7 +42,7 @@ const TELL: &str = "tell() {
     mach sbom --format cyclonedx $1 >/build/results/$2.cyclonedx
 }";
 
-/// Builds `file` twice and tells of both; the directory with what was told.
+/// Builds `file` twice and writes statements about both; returns their directory.
 fn told_twice(djinni: &Djinni, file: &PathBuf, package: &str) -> PathBuf {
     let out = djinni.base().join("out");
     let name = file.file_name().unwrap().to_str().unwrap();
@@ -106,7 +107,7 @@ fn names_all_that_went_in(out: &Path) {
     assert_eq!(subjects, results);
 }
 
-/// A document that lacks what it must have, or has what none may, is not called valid.
+/// A document without a required field, or with an unknown one, is not valid.
 fn each_validator_can_refuse(out: &Path) {
     let spoilt = |name: &str, change: &dyn Fn(&mut Value)| {
         let mut document = json(&out.join(name));
@@ -271,7 +272,7 @@ fn root_a_killed_mach_leaves_the_repository_whole() {
     let djinni = builder_with_layers();
     let file = made(&djinni, "one", "%description\nx\n%files\n");
     let place = format!("/build/results/repository/{DIST}");
-    // Without its contents it is made from the beginning each time.
+    // Without its old contents it is created from scratch each time.
     let text = format!(
         "{WHOLE}
         mach -q -r {DIST} rebuild one-1-1.src.rpm

@@ -1,4 +1,5 @@
-//! Verbs and options of mach, in a slave: each has one proof. And what a build must not be able to do.
+//! Verbs and options of mach in a slave, each with one test; and actions that a build must not be able to
+//! do.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +22,7 @@ fn mach(djinni: &Djinni, inputs: &[&Path], words: &[&str]) -> Ran {
     run(&mut command)
 }
 
-/// A file of the test's own.
+/// A file of the test.
 fn file(djinni: &Djinni, name: &str, text: &str) -> PathBuf {
     let path = djinni.base().join(name);
     fs::write(&path, text).unwrap();
@@ -87,7 +88,7 @@ fn root_specs_are_built_under_the_options_given() {
     assert_eq!(record["inputs"]["options"]["release"], "mine", "{record}");
     let collected = files(&area(&djinni).join("collected"));
     assert!(collected.contains(&"conditional-1-1.world.mine.i686.rpm".to_owned()), "{collected:?}");
-    // A source package alone, and what it requires, in a root that is kept.
+    // A source package alone, and its requirements, in a root that is kept.
     let ran = mach(&djinni, &both, &["--with", "extra", "-q", "buildsrpm", "."]).done();
     assert!(ran.text().trim().ends_with("conditional-1-1.world.src.rpm"), "{ran:?}");
     assert_eq!(ran.stderr, "");
@@ -120,7 +121,7 @@ fn root_requirements_that_a_build_finds_out_come_in_rounds() {
     let unmet = generating("unmet", "echo 'flex >= 99'");
     let ran = mach(&djinni, &[&unmet], &["rebuild", "unmet-1-1.src.rpm"]).ended_with(1);
     ran.complains(&["flex >= 99"]);
-    // What is there already, by another name each time: it never settles.
+    // A requirement that exists already, under another name each time: the loop never settles.
     let endless = generating(
         "endless",
         "n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) >n; \
@@ -146,12 +147,12 @@ fn root_roots_are_entered_kept_and_asked() {
     );
     assert_eq!(ran.text(), "1000\n/builddir\n");
     ran.ended_with(1).complains(&["Read-only file system"]);
-    // Output may be opened by name, input too, and a reader that leaves ends it as in a shell.
+    // Output can be opened by name, input too, and a closed reader ends mach as in a shell.
     let script = "cat </dev/stdin; echo two | tee /dev/stderr >/dev/null; echo three >/dev/stdout";
     let piped = format!("echo one | mach -q -r {DIST} chroot --builder -- sh -c '{script}' 2>&1");
     let left =
         format!("mach -q -r {DIST} chroot --builder -- yes | head -1; echo ${{PIPESTATUS[0]}}");
-    // The reader has left when a write fails: only then mach begins.
+    // mach begins only after the reader has closed the pipe, which a failed write shows.
     let quiet = "mach status | head -c1 >/dev/null; \
                  { trap '' PIPE; while echo 2>/dev/null; do sleep 0.01; done; trap - PIPE; mach dists; } | true; \
                  echo ${PIPESTATUS[0]}";
@@ -165,7 +166,7 @@ fn root_roots_are_entered_kept_and_asked() {
     assert!(ran.text().starts_with("flex 2"), "{ran:?}");
     let ran = mach(&djinni, &[], &["-q", "rpm", "-q", "bash"]).done();
     assert!(ran.text().starts_with("bash-"), "{ran:?}");
-    // Nothing is kept unless it was asked for.
+    // Nothing is kept unless requested.
     let last = ["chroot", "--last", "--", "cat", "/kept"];
     mach(&djinni, &[], &last).ended_with(2).complains(&["no root of a build is kept"]);
     mach(&djinni, &[], &["-k", "chroot", "--", "sh", "-c", "echo it >/kept"]).done();
@@ -200,7 +201,7 @@ fn root_a_failed_build_is_looked_into_and_gone_on_with() {
     let ran = mach(&djinni, &[], &[&words[..], &["cat build/BUILD/mark; echo x >wanted"]].concat());
     assert_eq!(ran.done().text(), "begun\n");
     mach(&djinni, &[], &short).done();
-    // The root of another source is no place to go on.
+    // The kept root of another source cannot be continued.
     let other = made(&djinni, "other", "%description\nx\n%files\n");
     let words = ["rebuild", "--short-circuit", "build", "other-1-1.src.rpm"];
     mach(&djinni, &[&other], &words).ended_with(2).complains(&["wants-1-1.world", "other-1-1"]);
@@ -210,7 +211,7 @@ fn root_a_failed_build_is_looked_into_and_gone_on_with() {
 #[test]
 fn root_a_shell_in_a_root_has_job_control() {
     let djinni = builder_with_layers();
-    // Nobody waits at a terminal for that.
+    // Build the root first, so that the terminal does not wait for it.
     mach(&djinni, &[], &["setup"]).done();
     let mut shell = Terminal::start(
         &djinni.start_build(&["-t", "builder", "--", "mach", "-r", DIST, "-q", "chroot"]),
@@ -244,7 +245,7 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     let ran = mach(&djinni, &[&slow], &["--time-limit", "3s", "build", "slow.spec"]).ended_with(1);
     ran.complains(&["may take no longer", "/build.log"]);
     assert_eq!(newest(&djinni, "slow-1-1.world").1["exit"]["cause"], "time");
-    // A signal to mach ends the build at once, and the record tells.
+    // A signal to mach ends the build at once, and the record says so.
     let script = format!(
         "mach -r {DIST} build slow.spec & m=$!; sleep 6; kill -TERM $m; wait $m; \
                           echo status $?; pgrep sleep; true"
@@ -254,7 +255,7 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     assert_eq!(ran.text(), "status 1\n", "{ran:?}");
     ran.complains(&["interrupted by SIGTERM", "/build.log"]);
     assert_eq!(newest(&djinni, "slow-1-1.world").1["exit"]["cause"], "interrupted");
-    // Hooks, of a dist of one's own.
+    // Hooks of a private dist.
     let dist = fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/dists/debian-12-rpm.toml"),
     );
@@ -279,7 +280,7 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     }
     assert_eq!(log(&run_directory).matches(" lo:").count(), 1);
     assert_eq!(record["inputs"]["options"]["network"], false, "{record}");
-    // What prints without end is ended, and what there is of it comes out.
+    // A build that prints without end is killed, and its output so far is kept.
     let endless = spec(&djinni, "endless", "BuildArch: noarch", "yes");
     let out = djinni.base().join("endless-out");
     let mut command = djinni.start_build(&["builder", "--in"]);
@@ -295,7 +296,7 @@ fn root_time_signals_hooks_and_the_network_are_held_to() {
     djinni.finish();
 }
 
-/// What a hostile `%build` tries; each line says `BAD` when it succeeds.
+/// Attacks of a hostile `%build`; each line prints `BAD` if it succeeds.
 const ATTACKS: &str = r#"
 bad() { echo "BAD $*"; }
 test "$(id -u)" = 1000 || bad uid
@@ -339,14 +340,14 @@ fn root_a_hostile_build_reaches_nothing_and_leaves_nothing() {
     assert!(text.contains("attacks begin") && text.contains("attacks are done"), "{text}");
     let bad: Vec<&str> = text.lines().filter(|line| line.starts_with("BAD")).collect();
     assert!(bad.is_empty(), "{bad:#?}\n{text}");
-    // In one call of start-build, for that ends processes of its own too.
+    // In one call of start-build, because its end kills its processes too.
     let script = format!("mach -q -r {DIST} build hostile.spec; pgrep sleep; ls /tmp /var/tmp");
     let mut command = djinni.start_build(&["builder", "--in"]);
     let ran = run(command.arg(&hostile).args(["--", "sh", "-c", &script]));
     let left: Vec<String> =
         ran.text().lines().filter(|line| !line.ends_with(".rpm")).map(str::to_owned).collect();
     assert!(left.iter().all(|line| line.ends_with(':') || line.is_empty()), "{left:?}");
-    // Scriptlets are root, and see no more than the root that they are run in.
+    // Scriptlets run as root, and see only the root in which they run.
     let scriptlet = "mount -o remount,bind,rw /usr; umount -l /proc/sys; ls -A /build /mnt; \
                      touch /mnt/x; echo x >/proc/sys/kernel/core_pattern; ls /proc | grep -c '^[0-9]'; id -u";
     let ran = mach(&djinni, &[], &["-q", "chroot", "--", "sh", "-c", scriptlet]);

@@ -130,7 +130,7 @@ fn root_an_image_with_the_right_digest_is_attached() {
 #[test]
 fn root_a_broken_file_system_is_unavailable() {
     let reason = unavailable_with(|djinni| {
-        // Its superblock is whole, so it is what it says; the rest is gone.
+        // Its superblock is intact, the rest is cut off.
         let mut bytes = fs::read(images::tiny().join("tiny.ext4")).unwrap();
         bytes.truncate(64 * 1024);
         fs::write(djinni.base().join("images/broken.ext4"), bytes).unwrap();
@@ -168,7 +168,7 @@ fn root_a_tree_that_is_in_use_is_draining_and_by_whom() {
     for path in ["", "build", "var/lib", "var/lib/from-the-image", "bin/busybox"] {
         in_use(&djinni, path);
     }
-    // However many there are, a few are named; each chooses its name.
+    // Only a few of many holders are named; each chooses its name.
     djinni.asks(&["attach", "erofs"]).done();
     let script = "printf '\\033]0;x' >/proc/self/comm; \
                   for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1000 & done; echo up; read forever";
@@ -182,7 +182,7 @@ fn root_a_tree_that_is_in_use_is_draining_and_by_whom() {
     djinni.finish_by_force();
 }
 
-/// Runs `script` in the master until its standard input ends; it has said `up`.
+/// Runs `script` in the master until its standard input closes; returns after it has printed `up`.
 fn holder(djinni: &Djinni, script: &str) -> std::process::Child {
     let mut holder = djinni.bhost(&["enter", MASTER, "--", "sh", "-c", script]);
     let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -191,7 +191,7 @@ fn holder(djinni: &Djinni, script: &str) -> std::process::Child {
     holder
 }
 
-/// A process of the master's that is none of the slave's holds `path` of its tree.
+/// A process of the master, outside the slave, holds `path` of the slave's tree.
 fn in_use(djinni: &Djinni, path: &str) {
     djinni.asks(&["attach", "erofs"]).done();
     let script = format!("exec 3</mnt/slaves/erofs/root/{path}; echo up; read forever");
@@ -199,7 +199,7 @@ fn in_use(djinni: &Djinni, path: &str) {
     let told = djinni.asks(&["detach", "erofs"]).ended_with(75);
     told.complains(&["erofs", "held by sh (pid ", "end these and try again"]);
     djinni.asks(&["attach", "erofs"]).ended_with(75).complains(&["held by sh (pid "]);
-    // djinnid itself looks at no process.
+    // djinnid itself inspects no process.
     let wanted = Refusal::Draining { slave: slave("erofs"), holders: Vec::new() };
     assert_eq!(refused(djinni.master().attach(&slave("erofs"), Hold::Master)), wanted, "{path}");
     assert_eq!(djinni.state("erofs"), "draining");
@@ -225,7 +225,7 @@ fn root_one_connection_too_many_is_told_of_the_quota() {
         Err(CallError::Refused(Refusal::QuotaExceeded { quota, limit })) => {
             assert_eq!((quota.as_str(), limit), ("connections", LIMIT as u64));
         }
-        // It may have hung up before the question came.
+        // It may have hung up before the request arrived.
         Err(CallError::Connection(_)) => {}
         other => panic!("{other:?}"),
     }
@@ -237,7 +237,7 @@ fn root_one_connection_too_many_is_told_of_the_quota() {
 #[test]
 fn root_who_is_not_the_master_is_not_permitted() {
     let djinni = Djinni::started();
-    // The right group opens the socket; the user is still nobody's.
+    // The right group opens the socket; the uid still belongs to no master.
     let mut command = Command::new("setpriv");
     command.args([
         "--reuid",
@@ -246,7 +246,7 @@ fn root_who_is_not_the_master_is_not_permitted() {
         "--regid",
         &djinni.ids_first().to_string(),
     ]);
-    // A user may not even enter the directory of the build: what runs is what all may.
+    // Users may not be able to enter the build's directory: run a copy that they can read.
     let copy = djinni.places.runtime.join("djinni");
     fs::copy(program("djinni"), &copy).unwrap();
     command.arg(&copy).arg("--runtime").arg(&djinni.places.runtime);
@@ -264,7 +264,7 @@ fn root_who_is_not_the_master_is_not_permitted() {
 #[test]
 fn root_a_fault_of_ours_has_a_reference_that_the_log_knows() {
     let djinni = Djinni::started();
-    // Since the configuration was read, somebody has put a file where the area was to be.
+    // After the configuration was read, a file was created in place of the area.
     fs::write(djinni.srv().join("areas/erofs"), "x").unwrap();
     match refused(djinni.master().attach(&slave("erofs"), Hold::Master)) {
         Refusal::Fault { reference, step } => {
@@ -370,7 +370,7 @@ fn root_a_socket_that_is_not_there_is_told_with_what_to_do() {
     djinni.restored();
 }
 
-/// What a call of `more` that is not known gives: the errors that all interfaces share.
+/// Replies to an unknown call with `more`: the errors that all interfaces share.
 #[test]
 fn root_errors_of_varlink_itself_name_what_is_wrong() {
     let djinni = Djinni::started();

@@ -71,7 +71,7 @@ fn root_standard_streams_pass_byte_for_byte() {
     assert_eq!(echoed.stderr, "");
     let both = djinni.in_slave("erofs", &["sh", "-c", "printf out; printf err >&2"]).done();
     assert_eq!((both.text().as_str(), both.stderr.as_str()), ("out", "err"));
-    // Input that nobody reads keeps nobody.
+    // Unread input blocks nothing.
     run_with(&mut djinni.start_build(&["erofs", "--", "true"]), &bytes).done();
     let large = djinni.in_slave("erofs", &["head", "-c", "50000000", "/dev/zero"]).done();
     assert_eq!(large.stdout.len(), 50_000_000);
@@ -123,7 +123,7 @@ fn root_files_go_in_and_results_come_out() {
     assert_eq!(ran.done().text(), "/build/in\n");
     assert_eq!(fs::read(work.join("out/copy")).unwrap(), b"\0binary\xff");
     assert_eq!(fs::read(work.join("out/d/e")).unwrap(), b"x\n");
-    // Inputs of one run are not there in the next; results stay, and only new ones are sent.
+    // Inputs of one run are removed before the next; results stay, and only new ones are sent.
     let second = work.join("second");
     fs::create_dir(&second).unwrap();
     let second = second.to_str().unwrap();
@@ -205,7 +205,7 @@ fn root_signals_are_passed_on() {
 
 /// A login shell for a member of the group, on a terminal of their own.
 fn shell_of_a_member(djinni: &Djinni, slave: &str) -> Terminal {
-    // What runs is a copy that a user may reach: the build's directory may be closed to them.
+    // Run a copy that a user can reach: the build's directory may not be searchable for them.
     let copy = djinni.places.runtime.join("start-build");
     fs::copy(program("start-build"), &copy).unwrap();
     let (_, gid) = USERS;
@@ -305,7 +305,7 @@ fn root_the_master_starts_stops_and_tells_how_it_stands() {
     assert_eq!(standing()["running"], false);
     djinni.start_master();
     assert_eq!((&standing()["running"], &standing()["answers"]), (&true.into(), &true.into()));
-    // Twice is no failure: what was wanted is so.
+    // A second stop is not an error: the wanted state is reached.
     djinni.start_master();
     assert!(djinni.djinni(&["list"]).done().text().contains("running"));
     djinni.djinni(&["drop", MASTER]).ended_with(1).complains(&["m", "bhost stop m"]);

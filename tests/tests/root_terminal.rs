@@ -1,4 +1,4 @@
-//! `start-build` typed by a person: which terminal the command gets, and what the keys do.
+//! `start-build` used by a person: which terminal the command gets, and what keys do.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -94,7 +94,7 @@ fn root_keys_interrupt_the_command_and_suspend_start_build() {
     shell.shows("as before");
     shell.types("word\n");
     shell.shows("got word");
-    // What is typed before the prompt is the command's input.
+    // Text typed before the prompt is the command's input.
     shell.shows("go> ");
     shell.types("echo stat''us $?; test \"$(stty -g)\" = \"$before\" && echo as be''fore; exit\n");
     shell.shows("status 0\r\nas before");
@@ -113,11 +113,11 @@ fn root_machs_table_moves_for_a_person_and_results_come_out() {
     let out = djinni.base().join("out");
     let mut command = rebuilding(&djinni, &sources, &out);
     command.args(["--jobs", "2"]);
-    // What the terminal understands; the tests' own may be none.
+    // Sets TERM: the tests may run without one.
     let mut named = djinni.start_build(&["--env", "TERM=xterm"]);
     named.args(command.get_args().skip(2));
     let mut terminal = Terminal::start(&named);
-    // Both are on the screen at once, again and again, before either is built.
+    // Both are on the screen at the same time, repeatedly, before either is built.
     for _ in 0..3 {
         terminal.shows("one-1-1");
         terminal.shows("two-1-1");

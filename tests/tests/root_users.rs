@@ -19,10 +19,10 @@ use slave_sys::{assume_user, kill};
 const SIGKILL: i32 = 9;
 const SIGSTOP: i32 = 19;
 const SIGCONT: i32 = 18;
-/// Users of the host who may build, and who need no account for that.
+/// Uids of the host that may build; they need no account.
 const ANNA: u32 = 1234;
 const BERT: u32 = 1235;
-/// More than a master waits for or serves.
+/// More callers than a master keeps waiting or serves.
 const MANY: usize = 200;
 /// Half of all sessions.
 const HALF: usize = 64;
@@ -33,7 +33,7 @@ fn started() -> Djinni {
     djinni
 }
 
-/// A connection of `uid`: the kernel notes the effective user of the thread that connects.
+/// A connection of `uid`: the kernel records the effective user of the connecting thread.
 fn connect(djinni: &Djinni, uid: u32) -> UnixStream {
     let before = assume_user(uid).unwrap();
     let stream = UnixStream::connect(djinni.places.runtime.join(MASTER).join("users"));
@@ -48,11 +48,11 @@ fn say(mut stream: &UnixStream, slave: &str) {
     let slave = slave.to_owned().try_into().unwrap();
     let open = Open { version: VERSION, slave, user: "x".into(), command_line: "true".into() };
     DoorCall::Open(open).encode(&mut bytes).unwrap();
-    // Who was refused already hears that below.
+    // A caller that was refused already reads the refusal below.
     let _ = stream.write_all(&bytes);
 }
 
-/// What a caller is refused for.
+/// The refusal that a caller receives.
 #[track_caller]
 fn refused(mut stream: &UnixStream) -> Refused {
     let mut reader = FrameReader::new();
@@ -69,7 +69,7 @@ fn refused(mut stream: &UnixStream) -> Refused {
     }
 }
 
-/// `start-build` as a user of the group who is nobody else.
+/// `start-build` as another user of the group.
 #[track_caller]
 fn builds(djinni: &Djinni, uid: u32) -> Ran {
     let copy = djinni.places.runtime.join("start-build");
@@ -87,7 +87,7 @@ fn finish(djinni: Djinni) {
     djinni.finish();
 }
 
-/// The master's first process, and the supervisor that it hangs on.
+/// The master's first process, and its supervisor.
 fn first_and_supervisor(djinni: &Djinni) -> (i32, i32) {
     let inside = djinni.processes("init");
     let parent = |pid: i32| {
@@ -99,7 +99,7 @@ fn first_and_supervisor(djinni: &Djinni) -> (i32, i32) {
     (first, parent(first))
 }
 
-/// Runs `work` while another thread does `flood` again and again; how often it did.
+/// Runs `work` while another thread repeats `flood`; returns the number of repetitions.
 fn amid(flood: impl Fn() + Send + Sync, work: impl FnOnce()) -> usize {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -120,7 +120,7 @@ fn amid(flood: impl Fn() + Send + Sync, work: impl FnOnce()) -> usize {
 #[test]
 fn root_a_user_who_says_nothing_again_and_again_keeps_no_other_user_out() {
     let djinni = started();
-    // From here on there are always so many, of whom each is sent away after two seconds at the latest.
+    // From here on there are always this many, each of which is refused after two seconds at the latest.
     let silent = std::sync::Mutex::new(std::collections::VecDeque::new());
     let more = || {
         let mut silent = silent.lock().unwrap();
@@ -135,7 +135,7 @@ fn root_a_user_who_says_nothing_again_and_again_keeps_no_other_user_out() {
         for _ in 0..5 {
             builds(&djinni, BERT).done();
         }
-        // One of another user that is silent for a while is not sent away for theirs.
+        // A silent caller of another user is not evicted for theirs.
         say(&patient, "absent");
         assert_eq!(refused(&patient).code, "NoSuchSlave");
     });
@@ -153,7 +153,7 @@ fn root_a_user_who_asks_again_and_again_keeps_no_other_user_out() {
         || {
             let streams: Vec<_> = (0..100).map(|_| connect(&djinni, ANNA)).collect();
             streams.iter().for_each(|stream| say(stream, "absent"));
-            // A bound of their own refuses some, and for the others there is no such slave.
+            // The account's limit refuses some, and the others name an unknown slave.
             for stream in &streams {
                 let refused = refused(stream);
                 assert!(
@@ -171,7 +171,7 @@ fn root_a_user_who_asks_again_and_again_keeps_no_other_user_out() {
 #[test]
 fn root_a_user_has_half_of_all_sessions_at_most_and_is_told_so_by_uid() {
     let djinni = started();
-    // Sessions wait for a djinni that does not answer, and take no slave meanwhile.
+    // Sessions wait for a djinni that does not answer, and hold no slave meanwhile.
     let worker = djinni.worker() as i32;
     kill(worker, SIGSTOP).unwrap();
     let ask = |uid| {
@@ -184,7 +184,7 @@ fn root_a_user_has_half_of_all_sessions_at_most_and_is_told_so_by_uid() {
     assert_eq!((refusal.code.as_str(), refusal.exit), ("MasterBusy", 75));
     let start = format!("uid {ANNA} has {HALF} sessions of this master and 64 of 128 are free");
     assert!(refusal.sentence.starts_with(&start), "{}", refusal.sentence);
-    // Another user still is served, as soon as somebody can be.
+    // Another user is still served, as soon as a place is free.
     std::thread::scope(|scope| {
         let other = scope.spawn(|| builds(&djinni, BERT));
         std::thread::sleep(Duration::from_millis(300));
@@ -198,7 +198,7 @@ fn root_a_user_has_half_of_all_sessions_at_most_and_is_told_so_by_uid() {
     finish(djinni);
 }
 
-/// Descriptors of a process, and the memory it has, in KiB.
+/// Number of descriptors of a process, and its memory in KiB.
 fn costs(pid: i32) -> (usize, usize) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -206,7 +206,7 @@ fn costs(pid: i32) -> (usize, usize) {
     (fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(), memory)
 }
 
-/// Calls until one is refused within a moment; those before, and what that one was refused for.
+/// Connects until a caller is refused within a moment; returns the earlier ones and the refusal.
 fn until_refused(djinni: &Djinni) -> (Vec<UnixStream>, Refused) {
     let moment = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
     let mut callers = Vec::new();
@@ -237,11 +237,11 @@ fn root_a_master_that_takes_no_callers_costs_its_supervisor_nothing_and_is_stopp
     let (descriptors_now, memory_now) = costs(supervisor);
     assert!(descriptors_now <= descriptors + 1, "{descriptors} -> {descriptors_now}");
     assert!(memory_now <= memory + 512, "{memory} -> {memory_now} KiB");
-    // It goes on where it was stopped.
+    // It continues after SIGCONT.
     kill(first, SIGCONT).unwrap();
     builds(&djinni, BERT).done();
     assert!(held.iter().any(|caller| refused(caller).code == "InvalidRequest"));
-    // And is ended where it is stopped again.
+    // And it can be killed while it is stopped again.
     kill(first, SIGSTOP).unwrap();
     let _others = until_refused(&djinni);
     run(&mut djinni.bhost(&["stop", MASTER])).done().complains(&["killed"]);
@@ -270,7 +270,7 @@ fn root_a_hostile_master_gets_nothing_into_its_supervisor_and_can_only_close() {
     let busy = processor_time(supervisor);
     std::thread::sleep(Duration::from_millis(500));
     assert!(processor_time(supervisor) - busy < 10, "it sleeps");
-    // The administrator has another way in.
+    // The administrator has a separate socket.
     djinni.in_master(&["true"]).done();
     run(&mut djinni.bhost(&["stop", MASTER])).done();
     djinni.start_master();
@@ -278,7 +278,7 @@ fn root_a_hostile_master_gets_nothing_into_its_supervisor_and_can_only_close() {
     finish(djinni);
 }
 
-/// How long a process has run, in hundredths of a second.
+/// Processor time of a process, in hundredths of a second.
 fn processor_time(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -311,7 +311,7 @@ fn root_killed_in_a_crowd_a_supervisor_or_a_first_process_leaves_no_caller_waiti
     finish(djinni);
 }
 
-/// Whether a caller sees the end, answered or not.
+/// Whether a caller's connection ends, answered or not.
 fn ends(mut caller: &UnixStream) -> bool {
     match caller.read_to_end(&mut Vec::new()) {
         Ok(_) => true,

@@ -28,7 +28,7 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Every file of ours: all below the workspace but what is built and git's own.
+/// Every source file: all files below the workspace except build output and `.git`.
 fn files() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![workspace()];
@@ -50,14 +50,14 @@ fn files() -> Vec<PathBuf> {
     found
 }
 
-/// Files whose name ends so, with their text.
+/// Files with this suffix, and their text.
 fn texts(suffix: &str) -> Vec<(PathBuf, String)> {
     let wanted = |path: &PathBuf| path.to_string_lossy().ends_with(suffix);
     let read = |path: PathBuf| std::fs::read_to_string(&path).map(|text| (path, text));
     files().into_iter().filter(wanted).flat_map(read).collect()
 }
 
-/// A path as it stands in the workspace.
+/// A path relative to the workspace.
 fn below(path: &Path) -> String {
     path.strip_prefix(workspace()).unwrap_or(path).display().to_string()
 }

@@ -62,10 +62,10 @@ fn explain_absence(error: &ClientError, choice: &MasterChoice, is_host: bool) ->
     let socket = socket.display();
     Some(match &choice.master {
         Some(name) => Failure::new(format_args!(
-            "{name}: no djinni at {socket}: the master has not been made: 'djinni new_bmaster {name}'"
+            "{name}: no djinni at {socket}: the master does not exist yet: create it with 'djinni new_bmaster {name}'"
         )),
         None => Failure::new(format_args!(
-            "no djinni at {socket}: this is a host: say for which master with --master NAME ('djinni list' shows them)"
+            "no djinni at {socket}: this is a host: name the master with --master NAME ('djinni list' shows them)"
         )),
     })
 }

@@ -133,7 +133,7 @@ impl<'a> Apt<'a> {
         let found = stanzas(&lines);
         match found.len() == packages.len() {
             true => Ok(found),
-            false => Err(unreachable("apt plans packages that it cannot show")),
+            false => Err(unreachable("apt would install packages that its index does not list")),
         }
     }
 
@@ -159,7 +159,7 @@ impl<'a> Apt<'a> {
         let script = "set -e; cd \"$(dirname \"$1\")\"; cp -- \"$1\" \"$2\"; \
             sed -n '/^Checksums-Sha256:/,/^[^ ]/p' \"$1\" | while read -r sum size name; do \
             case $sum in Checksums-Sha256:|[A-Z-]*:*) continue;; esac; \
-            case $name in ''|*/*|.*|-*) echo \"a name that no source may have\"; exit 1;; esac; \
+            case $name in ''|*/*|.*|-*) echo \"not a valid file name in a source\"; exit 1;; esac; \
             cp -- \"./$name\" \"$2\"; echo \"$sum  $2/$name\" | sha256sum --check --quiet; done";
         let to = to.display().to_string();
         self.run(None, "/bin/sh", &["-c", script, "sh", &path, &to])

@@ -31,7 +31,7 @@ pub fn stage(apt: &Apt<'_>, to: &Path) -> Result<Vec<StagedIndex>> {
         let relative = uri.strip_prefix(&base).filter(|path| is_clean(path));
         let (Some(relative), true) = (relative, suite.chars().all(plain) && is_clean(&suite))
         else {
-            return Err(refuse("an index has an odd place"));
+            return Err(refuse("an index has an unexpected path"));
         };
         let place = to.join(repository_of(&suite)).join("dists").join(&suite);
         fs::create_dir_all(&place).concerning("make", &place)?;

@@ -142,7 +142,7 @@ impl Update<'_> {
     ) -> Result<ArchiveUpdate> {
         self.apt.update()?;
         let indexes = index::stage(&self.apt, &staging.join("indexes"))?;
-        self.progress.step("find out what a root needs");
+        self.progress.step("resolve the packages of a build root");
         let mut names = vec!["install".to_owned(), "?essential".to_owned()];
         names.extend(ROOT.map(str::to_owned).into_iter().chain(request.packages.iter().cloned()));
         let root = self.apt.plan(&names)?.map_err(|why| root_failed(&why))?;
@@ -156,7 +156,7 @@ impl Update<'_> {
                 let remedy = "remove that source from the share, or try again later";
                 Error::new(
                     dsc.display(),
-                    format!("its needs cannot be met any more: {why}"),
+                    format!("its build dependencies cannot be resolved any more: {why}"),
                     remedy,
                 )
             })?;
@@ -169,7 +169,7 @@ impl Update<'_> {
                 Err(why) => failed.push(FailedSource { source: source.clone(), why }),
             }
         }
-        self.progress.step("show the new index");
+        self.progress.step("publish the new index");
         index::publish(&indexes, directory)?;
         let Pool { packages_added, bytes_added, .. } = self.pool;
         Ok(ArchiveUpdate {
@@ -198,7 +198,7 @@ impl Update<'_> {
             return Ok(Err(why));
         }
         let Some(dsc) = dscs(&from).pop() else {
-            return Ok(Err("no .dsc came".to_owned()));
+            return Ok(Err("no .dsc was downloaded".to_owned()));
         };
         if let Err(why) = self.needs(&dsc)? {
             return Ok(Err(why));
@@ -275,7 +275,7 @@ fn suite(directory: &Path, base: Option<&str>) -> Result<&'static str> {
         }
         (Some(base), _) | (None, Some(base)) => Ok(base.suite),
         (None, None) => {
-            let remedy = "say which release it is to hold: --from debian-12";
+            let remedy = "name the release: --from debian-12";
             Err(Error::new(directory.display(), "it holds no archive yet", remedy)
                 .exiting(Exit::Usage))
         }

@@ -74,7 +74,7 @@ impl Pool {
         }
         if why.is_empty() && !missing.is_empty() {
             let left: Vec<String> = missing.values().map(|(stanza, _)| name(stanza)).collect();
-            why.push(format!("did not come: {}", left.join(", ")));
+            why.push(format!("not downloaded: {}", left.join(", ")));
         }
         Ok(if why.is_empty() { Ok(()) } else { Err(why.join("; ")) })
     }
@@ -82,7 +82,7 @@ impl Pool {
 
 fn odd(stanza: &Stanza) -> Error {
     let remedy = "is it an archive of Debian?";
-    Error::new(stanza.get("Package"), "the index gives it no place or no digest", remedy)
+    Error::new(stanza.get("Package"), "the index has no path or no digest for it", remedy)
 }
 
 /// Path of a package in a share. The index is signed, but its fields become a path, so they are checked.

@@ -25,7 +25,7 @@ fn configuration(places: &Places) -> Vec<Finding> {
     let subject = format!("configuration in {}", places.config.display());
     if !places.config.is_dir() {
         let remedy = "make it, with masters/NAME.toml: examples are in etc/masters of the sources";
-        return vec![Finding::warning(subject, "there is none", remedy)];
+        return vec![Finding::warning(subject, "does not exist", remedy)];
     }
     let config = config::load(&places.config);
     match config.and_then(|config| config::shares_apart(&config, places).map(|()| config)) {

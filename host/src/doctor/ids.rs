@@ -42,7 +42,7 @@ pub fn findings(master: &Master, accounts: &Accounts) -> Vec<Finding> {
         return vec![Finding::error(subject, format!("they include {}", taken.join(", ")), remedy)];
     }
     let mut found = vec![match subordinate_range(&accounts.login_defs).overlaps(ids) {
-        false => Finding::ok(subject, "nobody else's"),
+        false => Finding::ok(subject, "not used by others"),
         true => Finding::warning(
             subject,
             "useradd may give some of them to a new user (SUB_UID_MIN to SUB_UID_MAX)",

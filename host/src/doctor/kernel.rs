@@ -24,7 +24,7 @@ const NEWER: &str = "boot a kernel of at least 6.15";
 pub fn findings(places: &Places) -> Vec<Finding> {
     let mut findings = vec![version(), initial_mount_namespace(), propagation()];
     if !rustix::process::geteuid().is_root() {
-        let what = "not asked: only root may use the calls in question";
+        let what = "not checked: only root may use these system calls";
         findings.push(Finding::warning("kernel features", what, "run 'bhost check' as root"));
         return findings;
     }
@@ -144,7 +144,7 @@ fn erofs() -> Finding {
             format!("modprobe erofs; or {remedy}"),
         ),
         Err(error) if error.errno() == ENOTBLK => {
-            Finding::warning(subject, "this kernel's EROFS wants a block device", remedy)
+            Finding::warning(subject, "this kernel's EROFS needs a block device", remedy)
         }
         Err(error) => Finding::warning(subject, error, remedy),
     }

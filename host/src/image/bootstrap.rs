@@ -103,7 +103,7 @@ fn failure(status: i32, tail: &[String]) -> Error {
     let has = |text: &str| tail.iter().any(|line| line.contains(text));
     let remedy = match () {
         () if has("No space left on device") => {
-            "make room on the file system of the state directory (--state)"
+            "free space on the file system of the state directory (--state)"
         }
         () if has("Unable to locate package") || has("has no installation candidate") => {
             "leave that package out of --include, or correct its name"
@@ -111,7 +111,7 @@ fn failure(status: i32, tail: &[String]) -> Error {
         () if has("Could not resolve") || has("Could not connect") || has("Failed to fetch") => {
             "check that 'apt-get update' works on this host"
         }
-        () => "mend what it says and build again; nothing was left behind",
+        () => "fix the reported error and build again; nothing was left behind",
     };
     Error::new(BOOTSTRAP.program, format!("ended with status {status}, saying{said}\n"), remedy)
 }
@@ -128,8 +128,12 @@ pub fn checked_packages(packages: &[String]) -> Result<()> {
         None => Ok(()),
         Some(bad) => {
             let remedy = "separate Debian package names by commas: --include rpm,dnf";
-            Err(Error::new(format!("--include {bad:?}"), "no name of a Debian package", remedy)
-                .exiting(crate::error::Exit::Usage))
+            Err(Error::new(
+                format!("--include {bad:?}"),
+                "not the name of a Debian package",
+                remedy,
+            )
+            .exiting(crate::error::Exit::Usage))
         }
     }
 }
@@ -152,7 +156,7 @@ mod tests {
     fn failures_are_told_with_the_remedy_that_fits() {
         let tail = |line: &str| failure(100, &[line.to_owned()]).to_string();
         assert!(tail("E: Unable to locate package rmp").contains("correct its name"));
-        assert!(tail("tar: x: No space left on device").contains("make room"));
+        assert!(tail("tar: x: No space left on device").contains("free space"));
         assert!(tail("E: Failed to fetch").contains("apt-get update"));
     }
 }

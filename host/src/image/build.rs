@@ -113,7 +113,7 @@ fn check_room(images: &Path) -> Result<()> {
         return Ok(());
     }
     let what = format!("{} MiB are free; an image needs about 1024 to be made", free_bytes >> 20);
-    Err(Error::new(images.display(), what, "make room there, or choose another --state"))
+    Err(Error::new(images.display(), what, "free space there, or choose another --state"))
 }
 
 /// Environment of one build.
@@ -140,7 +140,7 @@ fn make(
     sources: &Sources,
 ) -> Result<ImageFile> {
     let root = bootstrap::bootstrap(context, base.suite, &request.packages, sources)?;
-    context.progress.step("clearing out what is this host's alone");
+    context.progress.step("removing files of this host");
     let age = age::of_root(&root);
     tree::finish(&root)?;
     let weight = tree::settle(&root, age)?;
@@ -183,7 +183,7 @@ fn make_file(
     mkfs.run_or_fail(file, interrupts, |_| progress.tick())?;
     match Format::of_file(file)? {
         Some(found) if found == format => Ok(()),
-        _ => Err(Error::new(file.display(), "the file made is no image", "build it again")),
+        _ => Err(Error::new(file.display(), "the created file is not an image", "build it again")),
     }
 }
 

@@ -69,8 +69,8 @@ impl Confined {
         let program = self.program.file_name().unwrap_or_default().to_string_lossy();
         let said = ended.tail.join("\n  ");
         let remedy = match ended.tail.iter().any(|line| line.contains("No space left on device")) {
-            true => "make room on the file system of the state directory (--state)",
-            false => "mend what it says and build again; nothing was left behind",
+            true => "free space on the file system of the state directory (--state)",
+            false => "fix the reported error and build again; nothing was left behind",
         };
         let what = format!("{program} ended with status {}, saying\n  {said}\n", ended.status);
         Err(Error::new(subject.display(), what, remedy))

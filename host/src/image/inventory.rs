@@ -88,7 +88,7 @@ fn fault(entry: &Entry, progress: &mut Progress) -> Result<String> {
     if !entry.file.is_file() {
         return Err(about("no such file".to_owned()));
     }
-    let found = Format::of_file(&entry.file)?.map_or("none of ours", Format::name);
+    let found = Format::of_file(&entry.file)?.map_or("unknown", Format::name);
     let said = entry.format.map_or("unknown", Format::name);
     if found != said {
         return Err(about(format!("its file system is {found}, images.toml says {said}")));
@@ -104,7 +104,7 @@ fn fault(entry: &Entry, progress: &mut Progress) -> Result<String> {
 }
 
 fn unknown(name: &str) -> Error {
-    Error::new(name, "there is no such image", "'bhost image list' shows what there is")
+    Error::new(name, "there is no such image", "'bhost image list' shows the images")
 }
 
 /// Removes an image's file (if `bhost` created it) and its entry. Returns messages.
@@ -119,14 +119,14 @@ pub fn remove(places: &Places, name: &ImageName) -> Result<String> {
     let users = holders::policies(&places.config, name.as_str());
     if !users.is_empty() {
         let what = format!("it is the image of {}", users.join(", "));
-        return Err(Error::new(name, what, "give them another one first"));
+        return Err(Error::new(name, what, "give them another image first"));
     }
     let ours = entry.file.parent() == Some(images.path());
     if ours {
         remove_file(name, &entry.file)?;
     }
     registry.unregister(name.as_str())?;
-    let stays = if ours { "" } else { "; the file stays, as it is not one of ours" };
+    let stays = if ours { "" } else { "; the file stays, because bhost did not create it" };
     Ok(format!("{name}: removed {}{stays}", entry.file.display()))
 }
 
@@ -177,9 +177,7 @@ mod tests {
         let verdicts = verify(&places, Some(&"a".parse().unwrap())).unwrap();
         assert!(!verdicts[0].good && verdicts[0].finding.contains("its digest is"));
         std::fs::write(&entry.file, b"something else").unwrap();
-        assert!(
-            verify(&places, None).unwrap()[0].finding.contains("its file system is none of ours")
-        );
+        assert!(verify(&places, None).unwrap()[0].finding.contains("its file system is unknown"));
         std::fs::remove_file(&entry.file).unwrap();
         assert!(verify(&places, None).unwrap()[0].finding.contains("no such file"));
         assert!(verify(&places, Some(&"b".parse().unwrap())).is_err());

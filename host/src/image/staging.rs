@@ -29,7 +29,7 @@ impl ImageDirectory {
         std::fs::create_dir_all(path).concerning("make the image directory", path)?;
         let lock = File::open(path).concerning("open", path)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            let what = "another bhost is at work here";
+            let what = "another bhost is building an image here";
             Error::new(path.display(), what, "try again when it is done").exiting(Exit::TryAgain)
         })?;
         let directory = ImageDirectory { path: path.to_owned(), _lock: lock };

@@ -95,8 +95,8 @@ fn inside(root: &Path, name: &str) -> Result<PathBuf> {
     for part in &parts[..parts.len() - 1] {
         path.push(part);
         if path.is_symlink() {
-            let what = "a link stands where every image has a directory";
-            return Err(Error::new(path.display(), what, "leave out the package that made it"));
+            let what = "a symbolic link, but an image needs a directory here";
+            return Err(Error::new(path.display(), what, "leave out the package that contains it"));
         }
     }
     Ok(path.join(parts[parts.len() - 1]))
@@ -199,7 +199,7 @@ mod tests {
     fn a_link_in_place_of_a_directory_is_refused() {
         let root = plain_root();
         std::os::unix::fs::symlink("/", root.path().join("mnt")).unwrap();
-        assert!(finish(root.path()).unwrap_err().to_string().contains("a link stands"));
+        assert!(finish(root.path()).unwrap_err().to_string().contains("a symbolic link"));
     }
 
     #[test]

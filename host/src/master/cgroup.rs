@@ -49,7 +49,7 @@ impl MasterCgroup {
         while is_populated(&init) {
             kill_each(&init)?;
             if Instant::now() >= deadline {
-                let what = "its processes do not end, though killed";
+                let what = "its processes do not end after SIGKILL";
                 let remedy = "see what they wait for in the kernel: ps -o pid,stat,wchan,comm ax";
                 return Err(Error::new(init.display(), what, remedy));
             }

@@ -107,7 +107,7 @@ fn silent(path: &Path) -> Error {
 
 fn confused(path: &Path, error: impl std::fmt::Display) -> Error {
     let remedy = "bhost and bmaster must be of one version: restart the master";
-    Error::new(path.display(), format!("bmaster's answer is none ({error})"), remedy)
+    Error::new(path.display(), format!("bmaster's answer is not valid ({error})"), remedy)
 }
 
 /// Converts an unexpected reply into an error.

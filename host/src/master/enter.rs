@@ -16,12 +16,12 @@ const PASSED_ON: [&str; 2] = ["LANG", "TERM"];
 /// is not passed in: it is proxied.
 pub fn enter(places: &Places, name: &MasterName, command: Vec<String>) -> Result<i32> {
     if !lock::is_running(&places.master(name))? {
-        let problem = Error::new(name, "it does not run", format!("bhost start {name}"));
+        let problem = Error::new(name, "it is not running", format!("bhost start {name}"));
         return Err(problem.exiting(Exit::NoStatus));
     }
     let about = |error: ClientError| {
         let exit = if error.exit_status() == TRY_AGAIN { Exit::TryAgain } else { Exit::NoStatus };
-        let remedy = format!("'bhost status {name}' shows how it stands");
+        let remedy = format!("'bhost status {name}' shows its state");
         Error::new(name, error, remedy).exiting(exit)
     };
     let tty = Tty::by_default(command.is_empty());

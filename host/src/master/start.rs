@@ -70,7 +70,7 @@ pub fn start(places: &Places, name: &MasterName, order: &Start) -> Result<String
     };
     let cgroup = MasterCgroup::find(places, name)?.ok_or_else(|| {
         let remedy = format!("djinni drop {name} --force; then start it again");
-        Error::new(name, "djinnid has made no cgroup for it", remedy)
+        Error::new(name, "djinnid has not created a cgroup for it", remedy)
     })?;
     cgroup.kill_init(REMAINS_PATIENCE)?;
     limit_core_dumps();
@@ -141,10 +141,10 @@ fn directory_of_programs(given: Option<&Path>) -> Result<PathBuf> {
         let remedy =
             "build or install all programs of djinni, or name their directory with --programs";
         let metadata = std::fs::metadata(&path)
-            .map_err(|_| Error::new(path.display(), "this program is not there", remedy))?;
+            .map_err(|_| Error::new(path.display(), "this program does not exist", remedy))?;
         if !metadata.is_file() || metadata.permissions().mode() & 0o005 != 0o005 {
             let remedy = format!("chmod 0755 {}", path.display());
-            return Err(Error::new(path.display(), "not everybody can run it", remedy));
+            return Err(Error::new(path.display(), "not every user can execute it", remedy));
         }
     }
     Ok(directory)
@@ -182,11 +182,11 @@ fn detach(plan: Plan<'_>) -> Result<String> {
     let mut verdict = String::new();
     File::from(ours)
         .read_to_string(&mut verdict)
-        .concerning("hear from the supervisor of", &path)?;
+        .concerning("receive the report of the supervisor of", &path)?;
     match verdict.as_str() {
         READY => Ok(format!("{name}: running; its log is {}", path.display())),
         other => Err(serde_json::from_str(other).unwrap_or_else(|_| {
-            Error::new(name, "its supervisor ended without a word", "see the kernel's log: dmesg")
+            Error::new(name, "its supervisor ended without a report", "see the kernel's log: dmesg")
         })),
     }
 }

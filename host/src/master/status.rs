@@ -39,7 +39,7 @@ pub fn status(places: &Places, name: &MasterName) -> Result<MasterStatus> {
     let (known, djinnid) = ask_djinnid(places, name);
     let directory = places.master(name);
     if !known && !directory.is_dir() {
-        return Err(Error::new(name, djinnid, "'djinni list' shows the masters there are"));
+        return Err(Error::new(name, djinnid, "'djinni list' shows the masters"));
     }
     let running = lock::is_running(&directory)?;
     let sessions = if running { sessions(places, name) } else { None };

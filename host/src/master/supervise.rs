@@ -118,7 +118,8 @@ fn make(plan: &Plan<'_>) -> Result<StartedMaster> {
         door::open_to(&users_path, gid)?;
     }
     let admin = OwnedFd::from(door::bind(&admin_socket(plan.places, plan.name))?);
-    let (ours, callers) = raw::callers::caller_channel().concerning("make a way to", directory)?;
+    let (ours, callers) =
+        raw::callers::caller_channel().concerning("create a channel to", directory)?;
     let acceptor = Acceptor::new(users, ours).concerning("listen at", &users_path)?;
     let (output, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .concerning("make a pipe for", directory)?;
@@ -150,7 +151,7 @@ fn spawn_on(
     });
     slave_cell::spawn(&cell, main).map_err(|error| {
         let what = format!("its container cannot be made: {error}");
-        Error::new(plan.name, what, "'bhost check' looks at the host")
+        Error::new(plan.name, what, "'bhost check' checks the host")
     })
 }
 
@@ -208,10 +209,10 @@ fn failed_to_start(name: &MasterName, running: Running, output: OwnedFd, problem
     let _ = File::from(output).take(SAID_LIMIT_BYTES).read_to_end(&mut said);
     let said = String::from_utf8_lossy(&said);
     let what = match said.trim() {
-        "" => format!("bmaster does not come up ({problem}); its status is {ended}"),
-        said => format!("bmaster does not come up (status {ended}), saying\n  {said}\n"),
+        "" => format!("bmaster does not start ({problem}); its status is {ended}"),
+        said => format!("bmaster does not start (status {ended}), saying\n  {said}\n"),
     };
-    Error::new(name, what, "mend what it says; 'bhost check' looks at the host")
+    Error::new(name, what, "fix the reported error; 'bhost check' checks the host")
 }
 
 /// Relays the master's output and passes callers on to it until it has ended; a signal to us stops it in

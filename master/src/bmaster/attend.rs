@@ -79,7 +79,7 @@ fn enter(mut stream: UnixStream) -> i32 {
 /// A command in a slave.
 fn serve(mut stream: UnixStream, mut reader: FrameReader, open: &Open) -> i32 {
     let Ok(slave) = SlaveName::try_from(open.slave.as_str().to_owned()) else {
-        return refuse(&mut stream, "InvalidRequest", "the slave's name is none");
+        return refuse(&mut stream, "InvalidRequest", "the slave's name is not valid");
     };
     if open.version != VERSION {
         let sentence = format!(
@@ -138,7 +138,7 @@ fn converse(mut stream: UnixStream, reader: FrameReader, session: Session) -> i3
     }
     // After the slave was released: a caller that receives this may attach it again at once.
     if let Err(error) = say(&mut stream, &word) {
-        tracing::warn!("its caller did not hear the end: {error}");
+        tracing::warn!("its caller did not receive the end: {error}");
     }
     0
 }
@@ -150,12 +150,12 @@ fn last_word(end: io::Result<End>) -> (Vec<u8>, String) {
             let how = outcome(&last_word);
             return (last_word, how);
         }
-        Ok(End::Caller) => return (Vec::new(), "ended, left by its caller".into()),
+        Ok(End::Caller) => return (Vec::new(), "ended, its caller disconnected".into()),
         Ok(End::Slave { .. }) => "killed: see the slave's limits, and djinnid's log".into(),
         Ok(End::Taken) => "taken away by the djinni: if djinnid was restarted, try again".into(),
         Ok(End::Stopped) => "its master is being stopped: try again when it is started".into(),
         Ok(End::Nonsense(what)) => {
-            format!("it broke the protocol ({what}): something in it was tampered with")
+            format!("it violated the protocol ({what}): something in it was tampered with")
         }
         Err(error) => format!("the connection to it failed ({error}): try again"),
     };

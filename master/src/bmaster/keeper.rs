@@ -20,7 +20,7 @@ pub(super) fn keep() -> i32 {
     loop {
         let failure = rub_until_failure(&mut silent);
         if !silent {
-            tracing::warn!("the djinni does not answer, tried again each second: {failure}");
+            tracing::warn!("the djinni does not answer, retrying each second: {failure}");
         }
         silent = true;
         std::thread::sleep(RETRY);

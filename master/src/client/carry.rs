@@ -209,7 +209,7 @@ impl Carrier {
 
     fn started(&mut self) -> Result<(), ClientError> {
         if self.stage != Stage::Sending || self.owes_inputs() {
-            return Err(ClientError::Violation("a start out of turn".into()));
+            return Err(ClientError::Violation("an unexpected start".into()));
         }
         self.stage = Stage::Running;
         self.raw = Raw::enter(self.tty)
@@ -265,7 +265,7 @@ impl Carrier {
         let most = usize::try_from(left).unwrap_or(usize::MAX);
         let broken = |why: &str| ClientError::Here(format!("--in {}: {why}", input.name));
         match self.link.forward(ToSlave::INPUT_DATA, &input.file, most) {
-            Ok(0) => Err(broken("became shorter while it was sent: try again")),
+            Ok(0) => Err(broken("was truncated while it was sent: try again")),
             Ok(count) => {
                 let sent = self.link.flush_what_goes();
                 self.note(sent)?;
@@ -309,7 +309,7 @@ impl Carrier {
                     Ok(())
                 }
                 (Sink::Stdout, errno) => Err(ClientError::Here(format!(
-                    "standard output: {errno}: the command was ended, for its output is lost"
+                    "standard output: {errno}: the command was ended, because its output is lost"
                 ))),
             },
         }
@@ -352,6 +352,6 @@ fn wanted(outputs: &mut Option<Outputs>, ended: bool) -> Result<&mut Outputs, Cl
     match (outputs, ended) {
         (Some(outputs), false) => Ok(outputs),
         (Some(_), true) => Err(ClientError::Violation("a result after the last".into())),
-        (None, _) => Err(ClientError::Violation("a result that nobody asked for".into())),
+        (None, _) => Err(ClientError::Violation("a result that was not requested".into())),
     }
 }

@@ -119,7 +119,7 @@ fn await_more(link: &Link, deadline: Instant) -> Result<bool, ClientError> {
 pub fn open(path: &Path, call: &DoorCall, behind: &[u8]) -> Result<Link, ClientError> {
     match ask(path, call, behind)? {
         (DoorReply::Opened, link) => Ok(link),
-        _ => Err(ClientError::Violation("an answer to something else".into())),
+        _ => Err(ClientError::Violation("an answer to another call".into())),
     }
 }
 
@@ -137,7 +137,7 @@ fn unreachable(path: &Path, error: &std::io::Error) -> ClientError {
         Some(Errno::NOENT | Errno::CONNREFUSED) => {
             "no master serves it: start one with 'bhost start NAME'".into()
         }
-        Some(Errno::AGAIN) => "the master accepts nobody: see its log, or try again".into(),
+        Some(Errno::AGAIN) => "the master accepts no callers: see its log, or try again".into(),
         _ => "see 'bhost status NAME'".into(),
     };
     ClientError::Here(format!("{}: {error}: {remedy}", path.display()))
@@ -173,6 +173,6 @@ mod tests {
         let now = Instant::now();
         let queued: Vec<_> = std::iter::from_fn(|| connect(&path, now).ok()).collect();
         assert!(!queued.is_empty());
-        assert!(failure(&path).contains("accepts nobody"), "{}", failure(&path));
+        assert!(failure(&path).contains("accepts no callers"), "{}", failure(&path));
     }
 }

@@ -50,7 +50,7 @@ impl fmt::Display for ClientError {
             Self::Violation(what) => {
                 write!(
                     f,
-                    "the slave sent what it must not: {}: nothing of that was kept",
+                    "the slave violated the protocol: {}: nothing of that was kept",
                     clean(what)
                 )
             }

@@ -76,7 +76,7 @@ fn open_one(path: &Path) -> Result<Input, ClientError> {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = openat(CWD, path, flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::LOOP => refused(path, "a symbolic link: give the file that it leads to"),
+        Errno::LOOP => refused(path, "a symbolic link: give the target file"),
         Errno::NXIO => refused(path, "not a regular file"),
         errno => refused(path, &errno.to_string()),
     })?;

@@ -100,7 +100,7 @@ impl Outputs {
     /// Opens the directory `path`, created if its parent exists.
     pub fn open(path: &Path) -> Result<Self, ClientError> {
         let refused = |what: &str, errno: Errno| {
-            let remedy = "give a directory that is there, or can be made";
+            let remedy = "give a directory that exists or can be created";
             ClientError::Here(format!("--out {}: {what}: {errno}: {remedy}", path.display()))
         };
         match mkdirat(rustix::fs::CWD, path, Mode::from_raw_mode(0o777)) {
@@ -166,7 +166,7 @@ impl Outputs {
         self.bytes = self.bytes.saturating_add(result.size);
         if self.files > OUTPUT_LIMIT_FILES || self.bytes > OUTPUT_LIMIT_BYTES {
             let (path, limit) = (result.path.as_str(), OUTPUT_LIMIT_BYTES >> 30);
-            let what = format!("{path:?} is beyond {OUTPUT_LIMIT_FILES} files or {limit} GiB");
+            let what = format!("{path:?} exceeds {OUTPUT_LIMIT_FILES} files or {limit} GiB");
             return Err(ClientError::Violation(what));
         }
         Ok(())
@@ -225,9 +225,11 @@ impl Outputs {
         let remedy = match errno {
             Errno::NOSPC | Errno::DQUOT => "free space there, or give another directory",
             Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => {
-                "something else of that name is there: give an empty directory"
+                "another file of that name exists: give an empty directory"
             }
-            Errno::EXIST => "it is there, and nothing is replaced: give an empty directory",
+            Errno::EXIST => {
+                "it exists, and existing files are not replaced: give an empty directory"
+            }
             _ => "give another directory",
         };
         ClientError::Here(format!("--out {}: {error}: {remedy}", self.shown.display()))

@@ -68,13 +68,16 @@ fn a_link_in_the_way_is_not_followed() {
     symlink(aside.join("file"), out.join("file")).unwrap();
     for path in ["link/x", "near/x", "link/d/x"] {
         let error = outputs.begin(result(path, 0, 0o644)).unwrap_err().to_string();
-        assert!(error.contains("something else of that name"), "{error}");
+        assert!(error.contains("another file of that name"), "{error}");
     }
     // Nor is the file's own link followed, not even to compare it with the same content.
     for bytes in ["x", "before"] {
         outputs.begin(result("file", bytes.len() as u64, 0o644)).unwrap();
         let error = outputs.write(bytes.as_bytes()).unwrap_err().to_string();
-        assert!(error.contains("\"file\"") && error.contains("nothing is replaced"), "{error}");
+        assert!(
+            error.contains("\"file\"") && error.contains("existing files are not replaced"),
+            "{error}"
+        );
     }
     assert_eq!(std::fs::read_to_string(aside.join("file")).unwrap(), "before");
     assert!(out.join("file").is_symlink());

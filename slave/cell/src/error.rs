@@ -78,7 +78,7 @@ impl Step {
 
     fn phrase(self) -> &'static str {
         match self {
-            Step::Channel => "make a channel to the child",
+            Step::Channel => "create a channel to the child",
             Step::Clone => "clone into new namespaces",
             Step::Cgroup => "move into the cgroup",
             Step::IdMaps => "map ids",
@@ -93,10 +93,10 @@ impl Step {
             Step::Loopback => "bring lo up",
             Step::Session => "start a session",
             Step::Stdio => "open /dev/null",
-            Step::Limits => "give up core dumps",
+            Step::Limits => "disable core dumps",
             Step::Filter => "filter system calls",
-            Step::Seal => "lay a user namespace around the cell",
-            Step::Lost => "hear from the child",
+            Step::Seal => "create the cell's outer user namespace",
+            Step::Lost => "receive the child's report",
         }
     }
 }
@@ -217,13 +217,15 @@ impl CellError {
                 "processes or memory of the cgroup are used up: try again"
             }
             (Step::Clone | Step::Cgroup, Some(Errno::ACCESS)) => {
-                "cgroup.procs of it and of its parent must be ours to write"
+                "its cgroup.procs and that of its parent must be writable"
             }
             (Step::IdMaps, _) => "the ids must be mapped in the caller's own user namespace",
             (Step::Root, Some(Errno::NOENT)) => "attach the slave, or build the root, first",
-            (Step::Source, Some(Errno::NOENT)) => "name what exists where the cell is started from",
+            (Step::Source, Some(Errno::NOENT)) => {
+                "name a path that exists in the caller's mount namespace"
+            }
             (Step::Mount, Some(Errno::NOENT)) => {
-                "the root lacks this mount point: build its image anew"
+                "the root lacks this mount point: rebuild its image"
             }
             (Step::Mount, Some(Errno::LOOP)) => {
                 "a symbolic link in a mount point is never followed"
@@ -283,7 +285,7 @@ mod tests {
         assert_eq!(
             CellError::new("/srv/root".as_ref(), failure).to_string(),
             "cell on /srv/root: cannot mount at /opt: openat2(3, \"opt\") = ENOENT: \
-             the root lacks this mount point: build its image anew"
+             the root lacks this mount point: rebuild its image"
         );
     }
 }

@@ -171,7 +171,7 @@ impl Plan {
             Some((program, error)) => {
                 let program = program.to_string_lossy();
                 let reason = match error.errno() {
-                    Errno::NOENT => "the interpreter that it names is not there".into(),
+                    Errno::NOENT => "its interpreter does not exist".into(),
                     errno => errno.to_string(),
                 };
                 (126, format!("{program}: cannot be executed: {reason}"))

@@ -53,7 +53,7 @@ fn fault(error: Error) -> Fault {
     let remedy = match error.errno() {
         Errno::NOSPC | Errno::DQUOT => "the working area is full: free space, or reset the slave",
         Errno::ROFS => "the working area is read-only: see the slave's policy",
-        _ => "reset the slave if its working area is spoilt",
+        _ => "reset the slave if its working area is damaged",
     };
     Fault::Own(format!("{error}: {remedy}"))
 }

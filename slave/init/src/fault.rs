@@ -19,7 +19,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone => f.write_str("the master is gone"),
-            Self::Peer(what) => write!(f, "the master sent what it must not: {what}"),
+            Self::Peer(what) => write!(f, "the master violated the protocol: {what}"),
             Self::Own(what) => f.write_str(what),
         }
     }

@@ -75,7 +75,7 @@ fn step(
             run.tty = run.tty.map(|_| size);
             Ok(Some(Step::Wrote))
         }
-        _ => Err(Fault::Peer("something else while it still owed input files".into())),
+        _ => Err(Fault::Peer("another message before all input files".into())),
     }
 }
 

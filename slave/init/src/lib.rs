@@ -91,7 +91,7 @@ fn take_run(link: &mut Link) -> Result<Run, Fault> {
     loop {
         match link.next_frame()?.map(ToSlave::decode).transpose()? {
             Some(ToSlave::Run(run)) => return Ok(run),
-            Some(_) => return Err(Fault::Peer("something else before a command".into())),
+            Some(_) => return Err(Fault::Peer("another message before a command".into())),
             None => link.receive()?,
         }
     }

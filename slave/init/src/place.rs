@@ -63,7 +63,7 @@ impl Place {
     }
 
     fn within(&self, name: &str) -> Result<PathBuf, Fault> {
-        let lack = || Fault::Peer("files for a place that has no working area".into());
+        let lack = || Fault::Peer("input files, but there is no working area".into());
         self.area.as_ref().map(|area| area.join(name)).ok_or_else(lack)
     }
 

@@ -44,7 +44,7 @@ pub fn send(link: &mut Link, directory: &Path, since: Timespec) -> Result<Option
     match open(CWD, directory, OFlags::DIRECTORY) {
         Ok(fd) => walk.directory(fd, "")?,
         // The command caused this, so its caller may miss results.
-        Err(errno) => walk.refuse(format!("{directory:?}: {errno}: no result is there"))?,
+        Err(errno) => walk.refuse(format!("{directory:?}: {errno}: no results can be read"))?,
     }
     if walk.refused > NAMED_LIMIT {
         let more = walk.refused - NAMED_LIMIT;
@@ -156,7 +156,7 @@ impl Walk<'_> {
         let size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
         if !self.counts(size) {
             self.beyond += 1;
-            return self.skip(path.as_str(), "it is beyond the limits");
+            return self.skip(path.as_str(), "it exceeds the limits");
         }
         let mode = status.st_mode & 0o777;
         self.link.send(&FromSlave::OutputFile(OutputFile { path: path.clone(), size, mode }))?;
@@ -167,7 +167,7 @@ impl Walk<'_> {
             self.link.flush()?;
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             match rustix::io::read(&fd, &mut buffer[..most]) {
-                Ok(0) => return Err(broken("it became shorter".into())),
+                Ok(0) => return Err(broken("it was truncated while it was read".into())),
                 Ok(count) => {
                     self.link.send(&FromSlave::OutputData(&buffer[..count]))?;
                     left -= count as u64;

@@ -338,7 +338,7 @@ fn out_of_order() {
     };
     let name = FileName::try_from("a".to_string()).unwrap();
     let input = ToSlave::InputFile { name, size: 1 };
-    assert!(failure(&[ToSlave::StdinEnd]).contains("something else before a command"));
+    assert!(failure(&[ToSlave::StdinEnd]).contains("another message before a command"));
     let run = ToSlave::Run(sh("sleep 1000"));
     assert!(failure(&[run.clone(), run]).contains("a second command"));
     let run = ToSlave::Run(Run { inputs: 1, ..sh("true") });

@@ -1,6 +1,6 @@
-//! What an attacker inside a slave or a master would try, one system call a verb.
+//! Attacks from inside a slave or a master, one system call a verb.
 //!
-//! Prints `OK`, or the name of the error that the kernel gave: what a test asserts.
+//! Prints `OK`, or the name of the kernel's error, for tests to assert.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -78,7 +78,7 @@ fn main() {
     }
 }
 
-/// What root of a master can do with the socket by which the supervisor passes callers on.
+/// Attacks of a master's root on the socket by which the supervisor passes callers on.
 fn abuse_channel(what: &str) -> raw::Result<()> {
     let failed = |call| move |errno| raw::Error::new(call, "1", errno);
     let first = pidfd_open(Pid::INIT, PidfdFlags::empty()).map_err(failed("pidfd_open"))?;

@@ -1,7 +1,7 @@
 //! Starts a command again and again: `bench-exec NAME RUNS COMMAND [ARGUMENT]...`
 //!
-//! Prints samples of `NAME.exit` (exec to exit) and, where the command prints a stamp of `bench-stamp`,
-//! of `NAME.first` (exec to the stamp's first instruction).
+//! Prints samples of `NAME.exit` (exec to exit) and, if the command prints a stamp of `bench-stamp`, of
+//! `NAME.first` (exec to the stamp's first instruction).
 #![forbid(unsafe_code)]
 
 #[path = "bench-common/mod.rs"]
@@ -30,7 +30,7 @@ fn main() -> Fallible<()> {
     Ok(())
 }
 
-/// When the command was started, when its stamp was, and when it had ended.
+/// Times of the command's start, of its stamp and of its end.
 fn start(command: &[String]) -> Fallible<(u64, Option<u64>, u64)> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let mut prepared = Command::new(program);

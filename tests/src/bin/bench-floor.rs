@@ -1,5 +1,5 @@
-//! The kernel's floor: what it takes to start a program in namespaces, on an overlay, without any of
-//! our daemons, protocols, ids and cgroups.
+//! The kernel's floor: the cost of starting a program in namespaces, on an overlay, without any of our
+//! daemons, protocols, ids and cgroups.
 //!
 //! `bench-floor ROOT SCRATCH STAMP RUNS [--network]` as root: ROOT is the root file system, SCRATCH an
 //! empty directory, STAMP a `bench-stamp`. Prints samples of `floor.first` (start to first
@@ -21,7 +21,7 @@ const MS_PRIVATE: u64 = 1 << 18;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// What one run starts.
+/// The command and root of one run.
 struct Floor {
     root: String,
     scratch: String,
@@ -58,7 +58,7 @@ fn main() -> Fallible<()> {
 }
 
 impl Floor {
-    /// One run: when it was started, when the stamp's first instruction ran, when it was reaped.
+    /// One run: times of its start, of the stamp's first instruction, of the reaped end.
     fn start(&self) -> Fallible<[u64; 3]> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let start = now_ns();
@@ -81,7 +81,7 @@ impl Floor {
         }
     }
 
-    /// In the child: comes back only with what went wrong.
+    /// In the child: returns only on an error.
     fn become_stamp(&self, output: &OwnedFd) -> Box<dyn std::error::Error> {
         match self.compose().and_then(|()| Ok(raw::place_descriptor(output, 1)?)) {
             Ok(()) => raw::execveat(&self.stamp, &[c"stamp".to_owned()], &[]).into(),

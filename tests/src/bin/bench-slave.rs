@@ -1,7 +1,7 @@
-//! A slave's command, step by step, as `start-build` runs it inside a master: the same session, the same
-//! first process, the same messages.
+//! Steps of a command in a slave, as `start-build` runs it inside a master: the same session, first process
+//! and messages.
 //!
-//! `bench-slave SLAVE RUNS STAMP`: STAMP is a `bench-stamp` as the slave sees it. Prints samples:
+//! `bench-slave SLAVE RUNS STAMP`: STAMP is the path of `bench-stamp` in the slave. Prints samples:
 //!
 //! ```text
 //! request ── session::open (Run sent) ── Started ── first instruction ── Exited ── dead ── Detach done
@@ -10,7 +10,7 @@
 //!  slave.detached ├───────────────────────────────────────────────────────────────────────────────┤
 //! ```
 //!
-//! and the steps between. Attach alone (no process in the slave) is measured in sessions of its own.
+//! and the steps between. Attach alone (without a process in the slave) is measured in separate sessions.
 #![forbid(unsafe_code)]
 
 #[path = "bench-common/mod.rs"]
@@ -30,7 +30,7 @@ use slave_init::link::Link;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// Moments of one run, in nanoseconds.
+/// Times of one run, in nanoseconds.
 struct Moments {
     request: u64,
     opened: u64,
@@ -48,7 +48,7 @@ fn main() -> Fallible<()> {
         std::process::exit(2);
     };
     let slave: SlaveName = slave.parse()?;
-    // Warms caches up.
+    // Warms up caches.
     attach(&slave)?;
     build(&slave, stamp)?;
     for _ in 0..runs.parse::<usize>()? {
@@ -74,7 +74,7 @@ fn print(moments: &Moments) {
     sample("step.detach", dead, detached);
 }
 
-/// Attach and Detach, nothing in between: start, connected, attached, detached.
+/// Attach and Detach without a command: start, connected, attached, detached.
 fn attach(slave: &SlaveName) -> Fallible<[u64; 4]> {
     let start = now_ns();
     let mut djinni = MasterClient::connect(Path::new(session::DJINNI_SOCKET))?;
@@ -85,7 +85,7 @@ fn attach(slave: &SlaveName) -> Fallible<[u64; 4]> {
     Ok([start, connected, attached, now_ns()])
 }
 
-/// One command, from the request to the slave's being free again.
+/// One command, from the request until the slave is free again.
 fn build(slave: &SlaveName, program: &str) -> Fallible<Moments> {
     let request = now_ns();
     let argv = vec![program.to_owned()];
@@ -99,7 +99,7 @@ fn build(slave: &SlaveName, program: &str) -> Fallible<Moments> {
     let mut started = 0;
     while step(&mut link, &mut printed, &mut started)?.is_none() {}
     let exited = now_ns();
-    // Looks, and leaves the reaping to the session.
+    // WNOWAIT: the session reaps the process.
     waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
     let dead = now_ns();
     session.close()?;
@@ -108,7 +108,7 @@ fn build(slave: &SlaveName, program: &str) -> Fallible<Moments> {
     Ok(Moments { request, opened, started, first, exited, dead, detached })
 }
 
-/// Follows what the slave said; its command's status once it has ended.
+/// Handles a message of the slave; returns its command's status once it has ended.
 fn step(link: &mut Link, printed: &mut Vec<u8>, started: &mut u64) -> Fallible<Option<u8>> {
     let Some(frame) = link.next_frame()? else {
         link.receive()?;

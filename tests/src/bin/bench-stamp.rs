@@ -1,7 +1,7 @@
-//! The command that `tests/bench` starts everywhere: prints when its `main` began, in nanoseconds of
-//! `CLOCK_MONOTONIC`. Static like all our programs, so it runs in any root.
+//! The command that `tests/bench` starts in every measurement: prints the time of its `main` in nanoseconds
+//! of `CLOCK_MONOTONIC`. Static like all our programs, so it runs in any root.
 //!
-//! What it takes from exec to there (the kernel's exec, the static C library's start, Rust's) is part
+//! The time from exec to `main` (the kernel's exec, the start of the static C library and of Rust) is part
 //! of every figure alike, and is measured by itself as "the stamp program alone".
 #![forbid(unsafe_code)]
 

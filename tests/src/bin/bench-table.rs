@@ -1,5 +1,5 @@
-//! Makes a table of samples: `bench-table FILE`, lines `NAME<tab>VALUE`, microseconds (or KiB, for what
-//! is called `kib.…`). What was not measured is left out.
+//! Prints a table of samples: `bench-table FILE`, lines `NAME<tab>VALUE`, in microseconds (KiB if the name
+//! is `kib.…`). Rows without samples are omitted.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -9,18 +9,18 @@ struct Row {
     /// The samples' name.
     name: &'static str,
     what: &'static str,
-    /// The samples whose median is 1 in the column of ratios.
+    /// The samples whose median is the base (1) of the ratio column.
     against: &'static str,
     goal: Goal,
 }
 
-/// What the project wants of a figure.
+/// Goal of the project for a figure.
 #[derive(Clone, Copy)]
 enum Goal {
     None,
-    /// At most so many times what it is compared with.
+    /// At most this ratio to the base.
     Ratio(f64),
-    /// At most so much, microseconds or KiB.
+    /// At most this value, in microseconds or KiB.
     Most(f64),
 }
 
@@ -82,7 +82,7 @@ const ROWS: [Row; 35] = [
     row("kib.worker-private", "kib.daemon", "its worker, resident and its own (RssAnon)"),
 ];
 
-/// What the way of a command through a slave consists of.
+/// Steps of a command through a slave.
 const STEPS: [(&str, &str); 8] = [
     ("step.connect", "connect to the djinni"),
     ("step.attach", "Attach"),
@@ -129,7 +129,7 @@ fn read(text: &str) -> Result<Samples, String> {
     Ok(samples)
 }
 
-/// What of a new set of requirements is the solver's part, and what neither the solver's nor rpm's.
+/// Derived rows of a new set of requirements: the solver's share, and the rest without solver and rpm.
 fn derive_requirements(samples: &mut Samples) {
     let at = |name: &str| median(samples, name);
     let (Some(all), Some(known), Some(rpm)) = (at("deps.new"), at("deps.known"), at("deps.rpm"))
@@ -140,7 +140,7 @@ fn derive_requirements(samples: &mut Samples) {
     samples.insert("deps.rest".into(), vec![known - rpm]);
 }
 
-/// A session opens by connecting, attaching and making the cell; what is left is the cell.
+/// A session opens by connecting, attaching and creating the cell; the difference is the cell.
 fn derive_cell(samples: &mut Samples) {
     let at = |name: &str, percent| samples.get(name).map(|values| percentile(values, percent));
     let cell = |percent| {
@@ -151,7 +151,7 @@ fn derive_cell(samples: &mut Samples) {
     }
 }
 
-/// Of sorted values, nearest rank.
+/// Percentile of sorted values, nearest rank.
 fn percentile(values: &[f64], percent: usize) -> f64 {
     let rank = (values.len() * percent).div_ceil(100).max(1);
     values.get(rank - 1).copied().unwrap_or(f64::NAN)

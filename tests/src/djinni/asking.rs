@@ -1,4 +1,4 @@
-//! Questions to a djinni of one's own, and what it answers.
+//! Requests to a private djinni, and its answers.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -38,7 +38,7 @@ impl Djinni {
         self.djinni(&[arguments, &["--master", MASTER]].concat())
     }
 
-    /// A `bhost` command of it.
+    /// A `bhost` command for this djinni.
     pub fn bhost(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("bhost"));
         command.args(self.arguments()).args(arguments);
@@ -83,7 +83,7 @@ impl Djinni {
         HostClient::connect(&self.places.host_socket()).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The first answer to a message on the master's socket, sent as it is.
+    /// The first answer to a message on the master's socket, sent unchanged.
     #[track_caller]
     pub fn says(&self, message: &str) -> String {
         let socket = self.places.master_socket(&master_name());
@@ -95,7 +95,7 @@ impl Djinni {
         String::from_utf8_lossy(&answer).trim_end_matches('\0').to_owned()
     }
 
-    /// What the master says of the state of a slave: `free`, `attached`, …
+    /// State of a slave as the master reports it: `free`, `attached`, …
     #[track_caller]
     pub fn state(&self, slave: &str) -> String {
         let text = self.asks(&["describe", "--json"]).done().text();
@@ -113,14 +113,14 @@ impl Djinni {
         eventually(&what, PATIENCE, || self.state(slave) == state);
     }
 
-    /// A path in the attached tree of a slave, through the eyes of the worker.
+    /// A path in the attached tree of a slave, through the worker's `/proc/PID/root`.
     pub fn tree(&self, slave: &str, path: &str) -> PathBuf {
         let slaves = self.places.slaves(&master_name());
         let root = format!("/proc/{}/root{}/{slave}/root", self.worker(), slaves.display());
         PathBuf::from(root).join(path.trim_start_matches('/'))
     }
 
-    /// What is mounted in the tree of a slave: mount point in the tree, and options.
+    /// Mounts in the tree of a slave: mount point in the tree, and options.
     pub fn mounted(&self, slave: &str) -> Vec<(String, String)> {
         let lines = crate::baseline::mount_table(&self.worker().to_string());
         let root = format!("{}/{slave}/root", self.places.slaves(&master_name()).display());
@@ -138,7 +138,7 @@ impl Djinni {
         crate::baseline::cgroup_mount().join(format!("djinni{slug}")).join(MASTER)
     }
 
-    /// Waits until a command, with these words, runs in one of its masters or slaves.
+    /// Waits until a command with these arguments runs in one of its masters or slaves.
     #[track_caller]
     pub fn runs(&self, command: &str) {
         let mark = &self.marks().runtime;

@@ -1,4 +1,4 @@
-//! Who may import whom: the compiler holds the arrows once the manifests do.
+//! Allowed imports between crates: checked in the manifests, and so enforced by the compiler.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -19,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     // Tests: nothing imports it.
     ("djinni-fuzz", &["djinni-api", "djinni-plan"]),
     ("slave-api", &[]),
-    // Tests as well; the driver of the targets is the same.
+    // Tests as well; they share the driver of the fuzz targets.
     ("mach-fuzz", &["djinni-fuzz", "mach-core"]),
     ("slave-sys", &["djinni-raw"]),
     ("slave-cell", &["slave-sys"]),
@@ -56,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ),
 ];
 
-/// What the privileged side may take from others.
+/// External crates that the privileged side may import.
 const PRIVILEGED: [&str; 7] =
     ["djinni-api", "djinni-log", "djinni-plan", "djinni-raw", "djinni-sys", "djinnid", "djinni"];
 const TRUSTED: [&str; 12] = [
@@ -74,7 +74,7 @@ const TRUSTED: [&str; 12] = [
     "tracing",
 ];
 
-/// `cargo metadata` of the workspace, without what others depend on.
+/// `cargo metadata` of the workspace, without external dependencies.
 pub fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
@@ -85,7 +85,7 @@ pub fn metadata() -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The names of what each crate depends on, but for its tests.
+/// Names of each crate's dependencies, except for its tests.
 fn dependencies() -> BTreeMap<String, Vec<String>> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let of = |package: &Value| -> Vec<String> {
@@ -126,9 +126,9 @@ fn tidy_the_privileged_side_trusts_few_crates() {
     none(odd, "crates the privileged side may not use");
 }
 
-/// Where mach's pure crate stands: what parses the bytes of strangers can do nothing but return.
+/// Directory of mach's pure crate: a parser of foreign bytes can only return a value.
 const PURE: &str = "slave/mach/core/src/";
-/// What opens paths, starts programs or asks for the time. A type of `std::path` alone opens nothing, but
+/// Names that open paths, start programs or read the clock. A type of `std::path` alone opens nothing, but
 /// its methods that look at the disk do.
 const DEEDS: [&str; 16] = [
     "std::fs",

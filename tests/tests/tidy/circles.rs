@@ -1,4 +1,4 @@
-//! Between a crate's modules: nobody imports a module that imports them, by whatever way.
+//! Import cycles: no module of a crate imports a module that imports it, directly or indirectly.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ fn tidy_a_circle_of_modules_is_found() {
     assert_eq!(of(&line), None);
 }
 
-/// Which top modules the code of each imports; tests may look anywhere.
+/// Top modules that the code of each module imports; tests may import any.
 fn arrows(files: &[(String, &str)]) -> Arrows {
     let mut arrows = Arrows::new();
     for (name, text) in files {
@@ -94,7 +94,7 @@ fn imports(code: &str) -> Vec<String> {
     found
 }
 
-/// A way along the arrows that comes back to where it began.
+/// A cycle of imports.
 fn circle(arrows: &Arrows) -> Option<Vec<String>> {
     let mut done = BTreeSet::new();
     arrows.keys().find_map(|start| walk(arrows, start, &mut Vec::new(), &mut done))

@@ -1,4 +1,4 @@
-//! Every file of `etc/` is what its name says.
+//! Every file of `etc/` is valid for its type.
 
 use std::path::{Path, PathBuf};
 
@@ -16,13 +16,13 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", below(path)))
 }
 
-/// Examples are named so that nothing reads them before somebody has renamed them.
+/// Names of examples end so that no program reads them before they are renamed.
 fn is_toml(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.trim_end_matches(".example").ends_with(".toml")
 }
 
-/// The path of an example, as it is once it was renamed.
+/// The path of an example after it is renamed.
 fn renamed(path: &Path) -> PathBuf {
     match path.extension() {
         Some(extension) if extension == "example" => path.with_extension(""),
@@ -66,7 +66,7 @@ fn tidy_every_example_of_a_configuration_is_accepted() {
     none(odd, "examples that are refused or warned about");
 }
 
-/// A unit's settings by section; an error names the line that is none.
+/// A unit's settings by section; an error names the invalid line.
 fn settings(text: &str) -> Result<Vec<(String, String, String)>, String> {
     let (mut section, mut found) = (String::new(), Vec::new());
     for (at, line) in text.lines().enumerate() {

@@ -39,7 +39,7 @@ fn verbs(help: &str) -> Vec<String> {
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 
-/// The words of every command of a program, the program alone among them, and the command's help.
+/// Every command of a program as words, the program alone included, and the command's help.
 pub fn commands(name: &str) -> Vec<(Vec<String>, String)> {
     let (mut found, mut left) = (Vec::new(), vec![Vec::new()]);
     while let Some(path) = left.pop() {
@@ -54,7 +54,7 @@ pub fn commands(name: &str) -> Vec<(Vec<String>, String)> {
     found
 }
 
-/// All flags and verbs of a program, whatever the verb they belong to.
+/// All flags and verbs of a program, of all its verbs.
 fn all(name: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let commands = commands(name);
     let found_flags = commands.iter().flat_map(|(_, help)| flags(help)).collect();

@@ -1,4 +1,4 @@
-//! Who has seen enough closes the pipe: every program ends then, without a word.
+//! A reader that closes the pipe early: every program then ends silently.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::none;
 /// 128 + SIGPIPE.
 const PIPE_CLOSED: i32 = 141;
 
-/// What a shell says of a program that printed a panic, or aborted while it printed one.
+/// Output of a shell about a program that panicked, or aborted while it printed a panic.
 const BROKEN: [i32; 2] = [101, 134];
 
-/// Commands that print something wherever they run, with what else they want.
+/// Commands that print something in any environment, with further arguments.
 const TELLING: [(&str, &[&str]); 12] = [
     ("bhost", &["check"]),
     ("bhost", &["--json", "check"]),
@@ -37,7 +37,7 @@ fn closed() -> Stdio {
     writer.into()
 }
 
-/// Options that lead a program to directories where nothing is.
+/// Options that point a program at empty directories.
 fn nowhere(name: &str, directory: &Path) -> Vec<String> {
     let at = |flag: &str| [format!("--{flag}"), directory.display().to_string()];
     match name {
@@ -48,8 +48,7 @@ fn nowhere(name: &str, directory: &Path) -> Vec<String> {
     }
 }
 
-/// Runs a command whose output nobody reads; its status and what it printed to standard error, where
-/// that is read.
+/// Runs a command whose output pipe is closed; returns its status and its standard error, if that is read.
 fn unread(name: &str, words: &[String], is_error_read: bool) -> (i32, String) {
     let mut command = Command::new(program(name));
     command.args(words).stdin(Stdio::null()).stdout(closed());

@@ -1,10 +1,10 @@
-//! Rules about Rust files: where `unsafe` stands, how long things are.
+//! Rules about Rust files: which may contain `unsafe`, and size limits.
 
 use std::path::Path;
 
 use crate::{arrows, below, none, texts, workspace};
 
-/// Where `unsafe` may stand: one file that root's programs link, one that they do not.
+/// Files that may contain `unsafe`: one that root's programs link, one that they do not.
 const UNSAFE: [&str; 2] = ["djinni/raw/src/lib.rs", "slave/sys/src/lib.rs"];
 /// Longest file, in lines; the house style asks for 100 to 400.
 const FILE_LINES: usize = 500;
@@ -31,7 +31,7 @@ fn tidy_unsafe_stands_in_two_files() {
     none(odd, "roots of crates without #![forbid(unsafe_code)]");
 }
 
-/// A file that no program of tests names is compiled by nobody, and its tests never run.
+/// A file that no test program names is not compiled, and its tests never run.
 #[test]
 fn tidy_every_file_of_root_tests_is_a_module_of_their_program() {
     let modules = std::fs::read_to_string(workspace().join("tests/tests/root.rs")).unwrap();
@@ -98,7 +98,7 @@ fn tidy_functions_are_short_enough_to_read() {
             if !begins_function(line.trim_start()) {
                 continue;
             }
-            // Formatted source: the function ends with a brace in the column it began in.
+            // Formatted source: the function ends with a brace in the column of its beginning.
             let end = format!("{}}}", " ".repeat(indent));
             let length = lines[at..].iter().position(|line| *line == end).unwrap_or(0) + 1;
             if length > FUNCTION_LINES {

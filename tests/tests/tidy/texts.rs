@@ -1,4 +1,4 @@
-//! Both sides have a rule for text from outside, as neither imports the other: they agree.
+//! Both sides have the same rule for foreign text: neither imports the other, so a test compares them.
 
 use crate::none;
 

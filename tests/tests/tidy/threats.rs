@@ -20,7 +20,7 @@ fn tests() -> BTreeSet<String> {
             match (function, row) {
                 (Some((name, _)), _) if is_test => drop(found.insert(name.to_owned())),
                 (_, Some((name, _))) => drop(found.insert(name.to_owned())),
-                // Other attributes may stand between.
+                // Other attributes may be in between.
                 _ if is_test && line.starts_with("#[") => continue,
                 _ => {}
             }
@@ -31,7 +31,7 @@ fn tests() -> BTreeSet<String> {
     found
 }
 
-/// Words in backticks that are names of tests by their shape: a sentence with underscores.
+/// Words in backticks with the shape of a test's name: a sentence with underscores.
 fn named(text: &str) -> impl Iterator<Item = &str> {
     let is_sentence = |word: &&str| {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';

@@ -1,9 +1,9 @@
-//! What must stand in no file of ours: places of one machine, and hosts that packages come from.
+//! Words that no file may contain: paths of one machine, and hosts of package registries.
 
 use crate::{below, files, none, texts};
 
-/// Beginnings of paths that only one developer's machine has, put together so that this file does
-/// not hold them itself.
+/// Prefixes of paths that exist only on one developer's machine, assembled so that this file does not
+/// contain them itself.
 fn private_places() -> Vec<String> {
     ["work/main", "work/shared", "home/user", "var/tmp/target-", "root/.cargo", "root/.rustup"]
         .iter()
@@ -11,7 +11,7 @@ fn private_places() -> Vec<String> {
         .collect()
 }
 
-/// Where packages come from is the machine's business, not the project's.
+/// The machine configures its package sources; the project names none.
 fn registries() -> Vec<String> {
     [("index.crates", "io"), ("static.crates", "io"), ("pypi", "org"), ("deb.debian", "org")]
         .iter()

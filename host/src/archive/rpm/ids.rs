@@ -18,8 +18,8 @@ pub fn free(config: &Config, taken: &[String]) -> Result<Ids> {
     let ranges = (0..TRIES).map(|number| Ids { first: FIRST + number * COUNT, count: COUNT });
     let mut free = ranges.filter(|ids| others.iter().all(|other| !ids.overlaps(*other)));
     free.next().ok_or_else(|| {
-        let what = format!("all ids from {FIRST} on belong to somebody");
-        Error::new("/etc/subuid", what, "give back ranges that nobody uses")
+        let what = format!("no range of ids above {FIRST} is free");
+        Error::new("/etc/subuid", what, "remove unused ranges")
     })
 }
 

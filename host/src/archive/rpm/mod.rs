@@ -111,14 +111,14 @@ impl Update<'_> {
         let share = self.collector.share;
         self.progress.step(format!("packages of the dist {}", self.collector.dist.0.name));
         self.collect(None)?.map_err(|why| {
-            let remedy = "correct what it names in the dist, or try again later";
+            let remedy = "correct the dist as the error says, or try again later";
             Error::new(share.display(), format!("nothing was added: {why}"), remedy)
         })?;
         for path in put::sources(&share.join("sources"))? {
             self.progress.step(format!("update {}", path.display()));
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.take(&path, &name)?.map_err(|why| {
-                let what = format!("its needs cannot be met any more: {why}");
+                let what = format!("its build dependencies cannot be resolved any more: {why}");
                 let remedy = "remove that source from the share, or try again later";
                 Error::new(path.display(), what, remedy)
             })?;
@@ -132,7 +132,7 @@ impl Update<'_> {
                 Err(why) => failed.push(FailedSource { source, why }),
             }
         }
-        self.progress.step("show the new index");
+        self.progress.step("publish the new index");
         self.index()?;
         let (packages_added, bytes_added) = (self.packages_added, self.bytes_added);
         Ok(ArchiveUpdate {
@@ -195,7 +195,7 @@ impl Update<'_> {
         let words = ["index", "--into", &into, cell::SHARE];
         let ended = self.collector.run(&words, self.interrupts, |_| progress.tick())?;
         if ended.status != 0 {
-            let remedy = "mend what it names; the share has the index that it had";
+            let remedy = "fix the reported error; the share keeps its old index";
             let why = why(&ended.tail, ended.status);
             return Err(Error::new(self.collector.share.display(), why, remedy));
         }
@@ -240,7 +240,7 @@ fn checked_package(name: &str) -> Result<()> {
         false => Ok(()),
         true => {
             let remedy = "separate names of RPM packages by commas: --include ccache,python3-devel";
-            Err(Error::new(format!("--include {name:?}"), "no name of a package", remedy)
+            Err(Error::new(format!("--include {name:?}"), "not the name of a package", remedy)
                 .exiting(Exit::Usage))
         }
     }
@@ -250,7 +250,7 @@ fn checked_package(name: &str) -> Result<()> {
 fn dist(request: &AddRequest) -> Result<(PathBuf, Dist)> {
     let path = request.dist.as_ref().ok_or_else(|| {
         let remedy =
-            "name the file of a dist whose repositories are those to fetch from: --dist FILE.toml";
+            "name the file of a dist with the repositories to fetch from: --dist FILE.toml";
         Error::new("archive add", "RPM packages come from the repositories of a dist", remedy)
             .exiting(Exit::Usage)
     })?;
@@ -281,9 +281,9 @@ fn image_file(places: &Places, request: &AddRequest) -> Result<PathBuf> {
     }
     let entries = Registry::read(&places.config)?;
     let found = entries.into_iter().find(|entry| entry.name == name.as_str());
-    found.map(|entry| entry.file).ok_or_else(|| {
-        Error::new(name, "no such image", "'bhost image list' shows which there are")
-    })
+    found
+        .map(|entry| entry.file)
+        .ok_or_else(|| Error::new(name, "no such image", "'bhost image list' shows the images"))
 }
 
 /// Our mach, in the directory of this program.
@@ -294,7 +294,7 @@ fn mach() -> Result<PathBuf> {
         true => Ok(path),
         false => {
             let remedy = "build or install all programs of djinni";
-            Err(Error::new(path.display(), "this program is not there", remedy))
+            Err(Error::new(path.display(), "this program does not exist", remedy))
         }
     }
 }
