@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_taken_and_what_follows_stays() {
+    fn a_call_is_read_and_later_bytes_stay() {
         let mut bytes = Vec::new();
         DoorCall::Enter.encode(&mut bytes).unwrap();
         DoorCall::Stop.encode(&mut bytes).unwrap();

@@ -1,5 +1,5 @@
-//! Claims that all test processes of one host make against each other: ranges of user ids, some of which
-//! are slots for package builds, and what a host has only once.
+//! Resources that test processes of one host claim exclusively: ranges of user ids, some of which are slots
+//! for package builds, and resources that a host has only once.
 //!
 //! A claim is a lock of `flock(2)` on a file below `/run`; it ends with its process at the latest. Each
 //! claim has its own open file description, so that threads of one process exclude each other, too.

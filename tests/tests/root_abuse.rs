@@ -60,7 +60,7 @@ fn still_serves(path: &PathBuf, call: &[u8]) {
 }
 
 #[test]
-fn root_what_is_no_message_ends_the_connection_and_no_other() {
+fn root_an_invalid_message_ends_only_its_own_connection() {
     let djinni = Djinni::started();
     for (path, call, process) in sockets(&djinni) {
         let before = descriptors(process);
@@ -150,7 +150,7 @@ fn root_a_slow_message_is_given_up_and_others_do_not_wait() {
 }
 
 #[test]
-fn root_who_says_nothing_may_stay_and_keeps_nobody() {
+fn root_a_silent_client_may_stay_and_blocks_no_other() {
     let djinni = Djinni::started();
     both(&djinni, |path, call| {
         let mut silent = connect(path);
@@ -200,7 +200,7 @@ fn root_calls_in_one_piece_are_answered_in_order() {
 }
 
 #[test]
-fn root_who_asks_and_does_not_read_is_hung_up_and_keeps_nobody() {
+fn root_a_client_that_does_not_read_is_disconnected_and_blocks_no_other() {
     let djinni = Djinni::started();
     let [(path, call, process), _] = sockets(&djinni);
     let before = resident_kib(process);

@@ -153,7 +153,7 @@ fn text(path: &Path) -> String {
 }
 
 #[test]
-fn root_a_share_of_rpms_grows_by_what_a_source_needs_and_shows_no_half() {
+fn root_a_share_of_rpms_grows_by_a_sources_needs_and_is_never_partial() {
     let djinni = with_share();
     let mirror = Mirror::started();
     let upstream = signed("world", &mirror.url("repo"), "repo_gpgcheck = true");
@@ -251,7 +251,7 @@ fn builds(djinni: &Djinni, name: &str) {
 }
 
 #[test]
-fn root_what_a_repository_does_not_vouch_for_comes_into_no_share() {
+fn root_unverified_packages_enter_no_share() {
     let djinni = with_share();
     let mirror = Mirror::started();
     let world = signed("world", &mirror.url("repo"), "repo_gpgcheck = true");

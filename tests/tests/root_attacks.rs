@@ -335,7 +335,7 @@ fn root_a_master_that_keeps_its_copy_private_keeps_nothing_beyond_its_death() {
 }
 
 #[test]
-fn root_nobody_in_the_master_is_anybody_on_the_host() {
+fn root_processes_of_the_master_have_its_ids_and_namespaces() {
     let djinni = besieged();
     let mut looked_at = 0;
     for pid in djinni.processes("init") {

@@ -18,7 +18,7 @@ fn besieged() -> Djinni {
 }
 
 #[test]
-fn root_what_a_slave_hoards_is_charged_to_it_alone() {
+fn root_hoarded_resources_are_charged_to_their_slave_alone() {
     // It uses up the whole quota of the host's root for a moment, and counts it.
     let _instances = claims::only("inotify");
     let djinni = besieged();
@@ -119,7 +119,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn root_what_builds_and_their_tests_do_goes_on_working_in_a_slave() {
+fn root_system_calls_of_builds_and_tests_work_in_a_slave() {
     let djinni = mach::builder();
     let mut script = String::new();
     for (what, command) in PROGRAMS {

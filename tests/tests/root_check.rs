@@ -53,7 +53,7 @@ fn root_syntax_and_keys_are_named_by_file_line_and_remedy() {
 }
 
 #[test]
-fn root_what_this_version_does_not_enforce_is_refused() {
+fn root_unsupported_keys_are_refused() {
     let limits = "lease = \"30s\"\nlimits = { memory = \"8G\" }";
     wrong(MASTER, "lease = \"30s\"", limits, &["m.toml:6", "limits", "strict = false"]);
     let area = "area = { dir = \"SRV/areas/erofs\", size = \"1G\" }";
@@ -69,7 +69,7 @@ fn root_what_this_version_does_not_enforce_is_refused() {
 }
 
 #[test]
-fn root_what_overlaps_is_refused() {
+fn root_conflicting_values_are_refused() {
     wrong(MASTER, "slice = 2", "slice = 1", &["m.toml:", "slice 1", "slice of its own"]);
     wrong(MASTER, "SRV/areas/ext4", "SRV/areas/erofs/x", &["m.toml:", "overlap"]);
     wrong(MASTER, "SRV/areas/ext4", "areas/ext4", &["not absolute", "absolute path"]);
@@ -91,7 +91,7 @@ fn mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn root_what_others_can_write_is_refused_and_so_is_all_above_it() {
+fn root_paths_that_others_can_write_are_refused_and_so_are_their_parents() {
     let writable = ["can be changed by everybody", "chmod go-w"];
     wrong_on_disk(|djinni| mode(&djinni.base().join(MASTER), 0o666), &writable);
     wrong_on_disk(|djinni| mode(&djinni.base().join("etc/masters"), 0o777), &writable);
@@ -113,7 +113,7 @@ fn root_links_are_refused_where_a_directory_was_named() {
 }
 
 #[test]
-fn root_an_area_of_somebody_else_is_refused() {
+fn root_an_area_of_another_owner_is_refused() {
     let foreign = |djinni: &Djinni| {
         let area = djinni.srv().join("areas/erofs");
         fs::create_dir(&area).unwrap();
@@ -130,7 +130,7 @@ fn root_an_area_that_others_can_reach_is_refused() {
 }
 
 #[test]
-fn root_missing_directories_are_named_with_what_makes_them() {
+fn root_missing_directories_are_named_with_a_remedy() {
     let gone = |djinni: &Djinni| fs::remove_dir(djinni.srv().join("areas")).unwrap();
     wrong_on_disk(gone, &["srv/areas", "mkdir -p"]);
     let gone = |djinni: &Djinni| fs::remove_dir_all(djinni.base().join("etc")).unwrap();

@@ -153,7 +153,7 @@ fn root_a_hold_by_the_master_lasts_while_it_rubs() {
 }
 
 #[test]
-fn root_monitor_tells_each_change() {
+fn root_monitor_reports_each_change() {
     use std::io::{BufRead, BufReader};
     let djinni = Djinni::started();
     let mut command = Command::new(djinni_tests::programs::program("djinni"));
@@ -210,7 +210,7 @@ fn root_explain_prints_steps_and_takes_none() {
 }
 
 #[test]
-fn root_a_second_djinnid_in_the_same_place_is_told_so() {
+fn root_a_second_djinnid_in_the_same_place_is_refused() {
     let djinni = Djinni::started();
     let mut command = Command::new(djinni_tests::programs::program("djinnid"));
     command.arg("--config").arg(&djinni.places.config).arg("--state").arg(&djinni.places.state);
@@ -237,7 +237,7 @@ fn root_two_djinnids_run_side_by_side() {
 }
 
 #[test]
-fn root_a_mount_point_that_is_no_text_disturbs_nobody() {
+fn root_a_mount_point_that_is_not_utf8_disturbs_no_attach() {
     use std::os::unix::ffi::OsStrExt;
     // Before djinnid starts: later mounts need not propagate to its namespaces.
     let odd = |djinni: &Djinni| djinni.base().join(std::ffi::OsStr::from_bytes(b"odd \xff\n"));

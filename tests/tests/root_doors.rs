@@ -92,7 +92,7 @@ fn root_users_may_ask_for_slaves_and_nothing_else() {
 }
 
 #[test]
-fn root_another_version_is_told_so() {
+fn root_another_version_is_refused() {
     let djinni = started();
     let refused = refused(answer(&djinni, "users", &bytes(&open(VERSION + 1))));
     assert!(refused.sentence.contains(&format!("version {VERSION}")), "{}", refused.sentence);
@@ -100,7 +100,7 @@ fn root_another_version_is_told_so() {
 }
 
 #[test]
-fn root_what_is_no_call_is_refused_and_keeps_nobody() {
+fn root_an_invalid_call_is_refused_and_blocks_no_caller() {
     let djinni = started();
     let long = [b"O\xff\xff\xff\x7f".to_vec(), vec![b'x'; 1 << 20]].concat();
     let nested = [b"O\x00\xf0\x00\x00".to_vec(), vec![b'['; 0xf000]].concat();
@@ -126,7 +126,7 @@ fn root_what_is_no_call_is_refused_and_keeps_nobody() {
 }
 
 #[test]
-fn root_who_says_nothing_is_sent_away_after_a_while() {
+fn root_a_silent_caller_is_refused_after_a_while() {
     let djinni = started();
     let mut silent = connect(&djinni, "users");
     djinni.in_slave("erofs", &["true"]).done();

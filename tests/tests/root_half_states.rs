@@ -16,7 +16,7 @@ const SLICE: u32 = 65_536;
 const SIGKILL: i32 = 9;
 
 #[test]
-fn root_a_slave_that_gives_its_area_away_harms_nobody() {
+fn root_a_slave_that_gives_its_area_away_harms_no_other() {
     let mut djinni = Djinni::started();
     djinni.start_master();
     djinni.in_slave("erofs", &["chown", "7:7", "/build"]).done();
@@ -53,7 +53,7 @@ fn root_a_directory_made_but_not_given_yet_is_given() {
 }
 
 #[test]
-fn root_a_mount_point_that_is_no_text_confuses_nobody() {
+fn root_a_mount_point_that_is_not_utf8_confuses_no_program() {
     let mut djinni = Djinni::started();
     djinni.asks(&["attach", "erofs"]).done();
     let odd = djinni.base().join(OsStr::from_bytes(b"odd-\xff"));

@@ -147,7 +147,7 @@ fn aside(area: &Path) -> usize {
 }
 
 #[test]
-fn root_a_reset_is_answered_at_once_and_what_it_removes_meets_no_later_build() {
+fn root_a_reset_is_answered_at_once_and_its_removal_spares_later_builds() {
     let mut djinni = Djinni::started();
     let area = djinni.srv().join("areas/kept");
     djinni.asks(&["attach", "kept"]).done();
@@ -218,7 +218,7 @@ fn add_for_ever(area: &Path, owner: u32, stop: &AtomicBool) -> u32 {
 }
 
 #[test]
-fn root_a_removal_that_finds_no_end_keeps_nobody_waiting() {
+fn root_an_endless_removal_delays_no_request() {
     let mut djinni = Djinni::started();
     let area = djinni.srv().join("areas/erofs");
     djinni.asks(&["attach", "erofs"]).done();
@@ -246,7 +246,7 @@ fn root_a_removal_that_finds_no_end_keeps_nobody_waiting() {
 
 /// A stopped digest computation stands for a file that takes long to read.
 #[test]
-fn root_a_digest_that_takes_long_keeps_only_those_who_want_its_image() {
+fn root_a_slow_digest_delays_only_users_of_its_image() {
     let djinni = Djinni::with(|djinni| {
         djinni.write("etc/masters/other.toml", OTHER);
         let (from, to) =

@@ -104,7 +104,7 @@ fn reset(djinni: &Djinni) -> Child {
 }
 
 #[test]
-fn root_what_is_killed_comes_back_round_after_round() {
+fn root_killed_parts_recover_round_after_round() {
     let asked = std::env::var("DJINNI_KILL_ROUNDS").ok();
     let rounds = asked.map_or(ROUNDS, |text| text.parse().unwrap());
     let mut djinni = Djinni::started();

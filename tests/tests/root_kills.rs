@@ -187,7 +187,7 @@ fn kill_whole_init(djinni: &Djinni) {
 }
 
 #[test]
-fn root_a_master_whose_cgroup_was_killed_starts_again_each_time_and_so_do_its_slaves() {
+fn root_a_master_with_a_killed_cgroup_starts_again_each_time_and_so_do_its_slaves() {
     let djinni = Djinni::started();
     for _ in 0..3 {
         djinni.start_master();

@@ -49,7 +49,7 @@ fn root_real_packages_are_rebuilt_and_recorded() {
 }
 
 #[test]
-fn root_a_chain_sees_what_it_has_built() {
+fn root_a_chain_sees_its_own_packages() {
     let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     // Alone, cproto lacks byacc, which no repository of the dist has.
@@ -118,7 +118,7 @@ fn small_disk(djinni: &Djinni, area: &Path) {
 }
 
 #[test]
-fn root_a_full_working_area_is_told_and_left_usable() {
+fn root_a_full_working_area_is_reported_and_stays_usable() {
     // Before djinnid starts: what is mounted later need not reach its namespaces.
     let djinni = builder_with(|djinni| small_disk(djinni, &djinni.srv().join("areas/builder")));
     let area = djinni.srv().join("areas/builder");

@@ -83,7 +83,7 @@ fn ended<'a>(course: &'a BTreeMap<String, usize>, state: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn root_eight_sources_are_ordered_and_only_what_failed_is_built_again() {
+fn root_eight_sources_are_ordered_and_only_failed_ones_are_built_again() {
     let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     // "right" fails in the middle of them.
@@ -287,7 +287,7 @@ fn root_a_chain_that_was_killed_goes_on_where_it_was() {
 }
 
 #[test]
-fn root_real_sources_are_ordered_by_what_they_require() {
+fn root_real_sources_are_ordered_by_their_requirements() {
     let djinni = builder_with_layers();
     let out = djinni.base().join("out");
     // In the wrong order. More of them are built by `root_every_sample_is_built_twice_alike`.

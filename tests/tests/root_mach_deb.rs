@@ -223,7 +223,7 @@ fn failures(djinni: &Djinni) {
 }
 
 #[test]
-fn root_metadata_that_nobody_signed_are_refused() {
+fn root_unsigned_metadata_are_refused() {
     let djinni = builder();
     // The keyring lacks the archive's key.
     let text =
@@ -274,7 +274,7 @@ fn root_a_layer_of_packages_is_the_one_that_dpkg_alone_makes() {
 
 /// A share that is filled from the part of the archive, which acts as a mirror.
 #[test]
-fn root_a_share_grows_by_what_a_source_needs_and_shows_no_half() {
+fn root_a_share_grows_by_a_sources_needs_and_is_never_partial() {
     let djinni = Djinni::configured();
     let part = images::real().debian;
     let entry = |place: &str, suites: &str| {

@@ -35,7 +35,7 @@ fn run_of(out: &Path, package: &str) -> PathBuf {
 
 /// Whether each result in a record exists, with its digest and size.
 #[track_caller]
-fn results_are_what_the_record_says(out: &Path, package: &str) {
+fn results_agree_with_the_record(out: &Path, package: &str) {
     let record = record(out, package);
     let results = record["results"].as_array().unwrap();
     assert!(results.len() >= 2, "{record}");
@@ -65,7 +65,7 @@ fn records_of_all_ends(djinni: &Djinni) {
     let fine = made(djinni, "fine", &spec);
     rebuild(djinni, std::slice::from_ref(&fine), &built).done();
     let first = record(&built, "fine");
-    results_are_what_the_record_says(&built, "fine-1-1");
+    results_agree_with_the_record(&built, "fine-1-1");
     assert_eq!((&first["schema"], &first["kind"]), (&3.into(), &"rpm".into()));
     let packages = first["packages"].as_array().unwrap();
     assert!(packages.len() > 50 && packages.iter().any(|one| one["name"] == "bash"));
@@ -179,7 +179,7 @@ fn second_builds(djinni: &Djinni) {
     ran.complains(&["the second build failed"]);
     assert_eq!(record(&once, "once")["verified"]["identical"], false);
     assert!(run_of(&once, "once-1-1").join("build-second.log").is_file());
-    results_are_what_the_record_says(&once, "once-1-1");
+    results_agree_with_the_record(&once, "once-1-1");
     records_are_valid(&[&same, &other, &once]);
 }
 

@@ -98,7 +98,7 @@ const EXTRA: &str = "name = \"extra\"\nurl = \"file:///build/t/extra\"\n";
 const TOOL: &str = "Provides: tool(api) = 3\nProvides: pkgconfig(tool) = 1.5\n";
 
 #[test]
-fn root_layers_are_shared_and_what_cannot_be_met_is_explained() {
+fn root_layers_are_shared_and_unmet_requirements_are_explained() {
     let djinni = slave();
     publish(&djinni, "extra", "tool", "1", TOOL);
     publish(&djinni, "extra", "foe", "1", "Conflicts: tool\n");

@@ -54,7 +54,7 @@ fn told_twice(djinni: &Djinni, file: &PathBuf, package: &str) -> PathBuf {
 }
 
 #[test]
-fn root_statements_are_valid_by_foreign_tools_and_two_builds_are_told_alike() {
+fn root_statements_are_valid_by_foreign_tools_and_alike_for_two_builds() {
     let djinni = builder_with_layers();
     let out = told_twice(&djinni, &source("diffstat"), "diffstat");
     let said = |name: &str| fs::read_to_string(out.join(name)).unwrap();
@@ -129,7 +129,7 @@ fn each_validator_can_refuse(out: &Path) {
 }
 
 #[test]
-fn root_debian_results_are_told_and_served_too() {
+fn root_debian_results_are_attested_and_indexed_too() {
     let djinni = builder();
     let dsc = debian::made(&djinni, "greeting", "", "");
     let stem = dsc.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -184,7 +184,7 @@ fn root_debian_results_are_told_and_served_too() {
 }
 
 #[test]
-fn root_what_has_changed_or_failed_is_not_attested() {
+fn root_changed_or_failed_results_are_not_attested() {
     let djinni = builder_with_layers();
     let good = made(&djinni, "good", "%description\nx\n%files\n");
     let bad = made(&djinni, "bad", "%description\nx\n%build\nexit 3\n%files\n");

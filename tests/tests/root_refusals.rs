@@ -33,7 +33,7 @@ fn refused_by_host<T: std::fmt::Debug>(
 }
 
 #[test]
-fn root_an_unknown_slave_is_no_such_slave() {
+fn root_an_unknown_slave_is_refused() {
     let djinni = Djinni::started();
     let mut master = djinni.master();
     let wanted = Refusal::NoSuchSlave { slave: slave("nobody") };
@@ -91,7 +91,7 @@ fn root_an_image_that_is_not_there_is_unavailable() {
 }
 
 #[test]
-fn root_an_image_that_is_not_what_it_says_is_unavailable() {
+fn root_an_image_of_another_type_is_unavailable() {
     let reason = unavailable("TINY/tiny.ext4", "TINY/tiny.squashfs");
     assert!(
         reason.contains("contains squashfs, not ext4") && reason.contains("images.toml"),
@@ -214,7 +214,7 @@ fn in_use(djinni: &Djinni, path: &str) {
 }
 
 #[test]
-fn root_one_connection_too_many_is_told_of_the_quota() {
+fn root_one_connection_too_many_is_refused_by_the_quota() {
     const LIMIT: usize = 128;
     let djinni = Djinni::started();
     let mut held: Vec<_> = (0..LIMIT).map(|_| djinni.master()).collect();
@@ -235,7 +235,7 @@ fn root_one_connection_too_many_is_told_of_the_quota() {
 }
 
 #[test]
-fn root_who_is_not_the_master_is_not_permitted() {
+fn root_a_caller_other_than_the_master_is_not_permitted() {
     let djinni = Djinni::started();
     // The right group opens the socket; the uid still belongs to no master.
     let mut command = Command::new("setpriv");
@@ -280,7 +280,7 @@ fn root_a_fault_of_ours_has_a_reference_that_the_log_knows() {
 }
 
 #[test]
-fn root_an_area_that_somebody_else_owns_by_now_is_left_alone_and_the_log_says_whose() {
+fn root_an_area_with_a_new_owner_is_left_alone_and_the_log_names_the_owner() {
     let djinni = Djinni::started();
     let area = djinni.srv().join("areas/erofs");
     fs::create_dir_all(&area).unwrap();
@@ -300,7 +300,7 @@ fn root_an_area_that_somebody_else_owns_by_now_is_left_alone_and_the_log_says_wh
 }
 
 #[test]
-fn root_an_unknown_master_is_no_such_master() {
+fn root_an_unknown_master_is_refused() {
     let djinni = Djinni::started();
     let name: djinni_api::MasterName = "nobody".parse().unwrap();
     let wanted = host::Refusal::NoSuchMaster { name: name.clone() };
@@ -361,7 +361,7 @@ fn root_a_reload_brings_new_slaves_and_images() {
 }
 
 #[test]
-fn root_a_socket_that_is_not_there_is_told_with_what_to_do() {
+fn root_a_missing_socket_is_an_error_with_a_remedy() {
     let mut djinni = Djinni::configured();
     let gone = djinni.djinni(&["list"]).ended_with(1);
     gone.complains(&["host.socket", "no such socket", "start djinnid"]);
@@ -372,7 +372,7 @@ fn root_a_socket_that_is_not_there_is_told_with_what_to_do() {
 
 /// Replies to an unknown call with `more`: the errors that all interfaces share.
 #[test]
-fn root_errors_of_varlink_itself_name_what_is_wrong() {
+fn root_errors_of_varlink_itself_name_the_fault() {
     let djinni = Djinni::started();
     let ask = |text: &str| djinni.says(text);
     for (call, error, parameter) in [

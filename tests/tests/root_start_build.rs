@@ -32,7 +32,7 @@ fn root_the_status_is_the_commands_own() {
 }
 
 #[test]
-fn root_its_own_failures_are_125_and_say_what_to_do() {
+fn root_its_own_failures_are_125_with_a_remedy() {
     let djinni = started();
     let missing = djinni.in_slave("nobody", &["true"]).ended_with(125);
     missing.complains(&["nobody", "no such slave"]);
@@ -146,7 +146,7 @@ fn root_files_go_in_and_results_come_out() {
 }
 
 #[test]
-fn root_what_is_no_file_or_no_directory_is_refused_before_a_slave_is_taken() {
+fn root_an_invalid_file_or_directory_is_refused_before_a_slave_is_taken() {
     let djinni = started();
     let work = djinni.base().join("work");
     fs::create_dir_all(&work).unwrap();
@@ -173,7 +173,7 @@ fn root_what_is_no_file_or_no_directory_is_refused_before_a_slave_is_taken() {
 }
 
 #[test]
-fn root_what_a_slave_must_not_send_is_left_out_and_named() {
+fn root_unsafe_results_of_a_slave_are_skipped_and_named() {
     let djinni = started();
     let out = djinni.base().join("out");
     fs::create_dir(&out).unwrap();
@@ -252,7 +252,7 @@ fn root_a_member_of_the_group_has_a_login_shell_on_a_real_terminal() {
 }
 
 #[test]
-fn root_who_is_in_no_group_may_not_build() {
+fn root_a_user_outside_the_group_may_not_build() {
     let djinni = started();
     let copy = djinni.places.runtime.join("start-build");
     fs::copy(program("start-build"), &copy).unwrap();
@@ -296,7 +296,7 @@ fn root_all_slaves_work_at_the_same_time() {
 }
 
 #[test]
-fn root_the_master_starts_stops_and_tells_how_it_stands() {
+fn root_the_master_starts_stops_and_reports_its_state() {
     let djinni = Djinni::started();
     let standing = || -> serde_json::Value {
         let ran = run(&mut djinni.bhost(&["status", MASTER, "--json"])).done();

@@ -48,7 +48,7 @@ fn root_a_command_gets_a_terminal_where_all_three_streams_are_one() {
 }
 
 #[test]
-fn root_what_is_piped_or_in_the_background_gets_no_terminal() {
+fn root_a_piped_or_background_command_gets_no_terminal() {
     let djinni = started();
     let work = djinni.base().join("work");
     fs::create_dir_all(&work).unwrap();

@@ -118,7 +118,7 @@ fn amid(flood: impl Fn() + Send + Sync, work: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn root_a_user_who_says_nothing_again_and_again_keeps_no_other_user_out() {
+fn root_a_user_with_silent_connections_locks_no_other_user_out() {
     let djinni = started();
     // From here on there are always this many, each of which is refused after two seconds at the latest.
     let silent = std::sync::Mutex::new(std::collections::VecDeque::new());
@@ -147,7 +147,7 @@ fn root_a_user_who_says_nothing_again_and_again_keeps_no_other_user_out() {
 }
 
 #[test]
-fn root_a_user_who_asks_again_and_again_keeps_no_other_user_out() {
+fn root_a_user_with_endless_calls_locks_no_other_user_out() {
     let djinni = started();
     let count = amid(
         || {
@@ -169,7 +169,7 @@ fn root_a_user_who_asks_again_and_again_keeps_no_other_user_out() {
 }
 
 #[test]
-fn root_a_user_has_half_of_all_sessions_at_most_and_is_told_so_by_uid() {
+fn root_a_user_has_half_of_all_sessions_at_most_and_the_refusal_names_the_uid() {
     let djinni = started();
     // Sessions wait for a djinni that does not answer, and hold no slave meanwhile.
     let worker = djinni.worker() as i32;

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_pass_by_itself_is_worth_another_try() {
+    fn only_temporary_errors_are_worth_a_retry() {
         let slave = || "bslave-1".parse().unwrap();
         assert_eq!(code(master::Refusal::SlaveBusy { slave: slave(), held_by: "x".into() }), 75);
         assert_eq!(code(master::Refusal::Draining { slave: slave(), holders: vec![] }), 75);

@@ -83,7 +83,7 @@ fn an_error_names_its_request_under_any_filter() {
 }
 
 #[test]
-fn the_journal_is_told_the_priority() {
+fn the_journal_gets_the_priority() {
     let lines = lines_of("trace", true, || {
         tracing::error!("a");
         tracing::warn!("b");

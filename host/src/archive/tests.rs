@@ -25,7 +25,7 @@ fn sources_that_would_be_options_are_refused() {
 }
 
 #[test]
-fn an_unknown_share_is_refused_with_what_to_write() {
+fn an_unknown_share_is_refused_with_the_missing_key() {
     let directory = tempfile::tempdir().unwrap();
     let places = Places {
         config: directory.path().to_owned(),

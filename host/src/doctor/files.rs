@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn no_configuration_is_no_error_yet() {
+    fn a_missing_configuration_is_a_warning() {
         let top = tempfile::tempdir().unwrap();
         let places = Places {
             config: top.path().join("etc"),

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_with_the_remedy_that_fits() {
+    fn errors_have_a_fitting_remedy() {
         let tail = |line: &str| failure(100, &[line.to_owned()]).to_string();
         assert!(tail("E: Unable to locate package rmp").contains("correct its name"));
         assert!(tail("tar: x: No space left on device").contains("free space"));

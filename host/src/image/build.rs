@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_base_lists_what_there_is() {
+    fn an_unknown_base_lists_the_known_ones() {
         let problem = base_named("debian-3").unwrap_err();
         assert_eq!(
             problem.to_string(),

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_goes_when_nobody_uses_it() {
+    fn an_image_is_removed_when_unused() {
         let (_top, places) = places();
         let entry = squashfs(&places, "a");
         let policy = places.config.join("masters/m.toml");

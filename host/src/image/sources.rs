@@ -204,7 +204,7 @@ Components: main
     }
 
     #[test]
-    fn a_release_nobody_offers_is_refused_with_a_remedy() {
+    fn a_release_without_a_source_is_refused_with_a_remedy() {
         let none = std::env::temp_dir().join("bhost-no-such-file.sources");
         assert!(Sources::collect("bookworm", &[none]).is_err());
     }

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_keeps_others_out_and_sweeps_what_was_left() {
+    fn a_lock_excludes_others_and_sweeps_leftovers() {
         let place = tempfile::tempdir().unwrap();
         let images = place.path().join("images");
         std::fs::create_dir_all(images.join(".tmp-old-1/root")).unwrap();

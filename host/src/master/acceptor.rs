@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_master_that_takes_nobody_has_one_caller_held_and_the_others_refused() {
+    fn a_master_that_takes_no_callers_has_one_held_and_the_others_refused() {
         let (mut scene, now) = (scene(), Instant::now());
         let callers = scene.fill(now);
         assert_eq!(scene.acceptor.wanted().1, PollFlags::OUT);

@@ -80,7 +80,7 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn a_container_is_what_the_design_says() {
+    fn a_container_follows_the_design() {
         let open = || OwnedFd::from(File::open("/dev/null").unwrap());
         let cell = cell(Parts {
             name: &"m".parse().unwrap(),

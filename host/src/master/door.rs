@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_and_what_follows_is_left() {
+    fn an_answer_is_read_and_later_bytes_stay() {
         let mut answer = Vec::new();
         DoorReply::Opened.encode(&mut answer).unwrap();
         answer.extend(b"more");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_accepts_nobody_does_not_hold_us_up() {
+    fn a_master_that_accepts_no_callers_does_not_block() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin");
         let listener = bind(&path).unwrap();

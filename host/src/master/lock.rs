@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_but_root_can_open_it_and_the_directory_does_not_count() {
+    fn only_root_can_open_it_and_the_directory_does_not_matter() {
         let directory = tempfile::tempdir().unwrap();
         let stranger = File::open(directory.path()).unwrap();
         flock(&stranger, FlockOperation::LockExclusive).unwrap();

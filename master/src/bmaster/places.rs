@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn one_account_gets_half_and_whoever_has_none_gets_one() {
+    fn one_account_gets_half_and_an_account_without_a_session_gets_one() {
         let mut taken = Vec::new();
         let (count, sentence) = take(&mut taken, Place::User(1000));
         assert_eq!(count, SESSIONS_LIMIT / 2);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_accepts_nobody_is_given_up() {
+    fn a_full_backlog_ends_in_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("users");
         let listener = UnixListener::bind(&path).unwrap();

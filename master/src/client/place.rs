@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_caller_is_told_who_may() {
+    fn a_refused_caller_learns_the_permitted_group() {
         let dir = tempfile::tempdir().unwrap();
         let socket = serve(dir.path(), "one");
         let path = dir.path().join("one/users");

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slave_in_use_is_told_with_who_and_since_when() {
+    fn a_slave_in_use_is_refused_with_its_holder_and_time() {
         let state = SessionState {
             slave: "bslave-1".to_owned().try_into().unwrap(),
             user: "alice".into(),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_passes_by_itself_says_try_again() {
+    fn only_temporary_errors_say_try_again() {
         let refused = |refusal| SessionError::Refused { refusal, holder: None };
         let none = refused(Refusal::NoSuchSlave { slave: slave() });
         assert_eq!((none.code(), none.exit_status()), ("NoSuchSlave", 125));

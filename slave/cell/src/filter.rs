@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn every_interface_answers_by_family_and_refuses_what_no_namespace_bounds() {
+    fn every_abi_is_filtered_by_socket_family_and_refuses_unisolated_calls() {
         const AF_ALG: u32 = 38;
         const AF_VSOCK: u32 = 40;
         const GETPID_OF_ANY: u32 = 250;

@@ -215,7 +215,7 @@ mod tests {
     use std::io::{Seek, Write};
 
     #[test]
-    fn a_link_has_room_for_whatever_may_be_said_over_it() {
+    fn a_link_has_room_for_every_message() {
         let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
         let (ours, theirs) = socketpair(family, SocketType::STREAM, flags, None).unwrap();
         let (mut ours, mut theirs) = (Link::new(ours).unwrap(), Link::new(theirs).unwrap());

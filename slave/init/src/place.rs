@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_whose_home_cannot_be_made_is_at_home_in_the_root() {
+    fn a_command_without_a_home_directory_uses_the_root() {
         let nowhere = PathBuf::from("/proc/self/nowhere");
         let place = Place { home: "/proc/self/nowhere/home", area: Some(nowhere) }.prepare();
         assert_eq!(place.home, "/");

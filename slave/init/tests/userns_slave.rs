@@ -268,7 +268,7 @@ fn many_results() {
 fn results_made_a_link() {
     let script = "rm -rf /build/results; ln -s /etc /build/results; exit 3";
     let heard = Slave::new().run(&Run { collect: true, ..sh(script) });
-    assert!(heard.stderr_text().contains("no result is there"), "{}", heard.stderr_text());
+    assert!(heard.stderr_text().contains("no results can be read"), "{}", heard.stderr_text());
     assert!(heard.files.is_empty() && heard.output_ended);
     assert_eq!(heard.status, Some(3));
 }
@@ -342,7 +342,7 @@ fn out_of_order() {
     let run = ToSlave::Run(sh("sleep 1000"));
     assert!(failure(&[run.clone(), run]).contains("a second command"));
     let run = ToSlave::Run(Run { inputs: 1, ..sh("true") });
-    assert!(failure(&[run.clone(), ToSlave::Stdin(b"x")]).contains("owed input files"));
+    assert!(failure(&[run.clone(), ToSlave::Stdin(b"x")]).contains("before all input files"));
     assert!(failure(&[run, input, ToSlave::InputData(b"xx")]).contains("more of"));
     let mut slave = Slave::new();
     slave.say_bytes(b"\xff\xff\xff\xff\xff");

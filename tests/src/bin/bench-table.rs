@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn requirements_cost_what_neither_the_solver_nor_rpm_takes() {
+    fn requirements_cost_the_time_without_solver_and_rpm() {
         let samples = read("deps.new\t900\ndeps.known\t500\ndeps.rpm\t300\n").unwrap();
         assert_eq!(median(&samples, "deps.resolve"), Some(400.0));
         assert_eq!(median(&samples, "deps.rest"), Some(200.0));

@@ -60,7 +60,7 @@ fn unread(name: &str, words: &[String], is_error_read: bool) -> (i32, String) {
 }
 
 #[test]
-fn tidy_what_tells_something_ends_with_141_when_nobody_reads_it() {
+fn tidy_output_into_a_closed_pipe_ends_with_141() {
     let directory = tempfile::tempdir().unwrap();
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let mut all: Vec<(&str, Vec<String>)> = Vec::new();
@@ -80,7 +80,7 @@ fn tidy_what_tells_something_ends_with_141_when_nobody_reads_it() {
 }
 
 #[test]
-fn tidy_no_verb_of_any_program_breaks_when_nobody_reads_its_errors_either() {
+fn tidy_no_verb_of_any_program_breaks_if_its_errors_are_not_read() {
     let directory = tempfile::tempdir().unwrap();
     let mut wrong = Vec::new();
     for (name, _) in PROGRAMS.iter().filter(|(name, _)| *name != "djinnid") {

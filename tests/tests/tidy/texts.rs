@@ -3,7 +3,7 @@
 use crate::none;
 
 #[test]
-fn tidy_what_steers_a_terminal_is_escaped_alike_on_both_sides() {
+fn tidy_control_characters_are_escaped_alike_on_both_sides() {
     let all = ('\0'..=char::MAX).filter(|c| slave_api::steers(*c));
     let odd = all.filter(|c| {
         let text = c.to_string();

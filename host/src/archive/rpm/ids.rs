@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_that_somebody_has_is_passed_over() {
+    fn a_range_in_use_is_skipped() {
         let config = Config::default();
         assert_eq!(free(&config, &[]).unwrap(), Ids { first: FIRST, count: COUNT });
         let taken = format!("# ids\nsomebody:{}:10\n", FIRST + 70_000);
