@@ -74,7 +74,7 @@ enum Command {
         after_help = "Example:\n  bhost completions bash > /usr/share/bash-completion/completions/bhost"
     )]
     Completions {
-        /// For which shell
+        /// Shell of the script
         shell: clap_complete::Shell,
     },
     /// Run a login shell, or a command, in a master
@@ -92,7 +92,7 @@ enum Command {
 struct StartArguments {
     /// Name of the master
     name: MasterName,
-    /// Stay until it ends and write its log to standard error, as a service manager wants it
+    /// Stay until it ends and write its log to standard error, as a service manager expects
     #[arg(long)]
     foreground: bool,
     /// Directory of bmaster, start-build, djinni and mach [default: where bhost is]
@@ -138,15 +138,15 @@ Examples:
 
 #[derive(Debug, Args)]
 struct AddArguments {
-    /// A share, as the masters' policies call it, or its directory
+    /// Name of a share in the masters' policies, or its directory
     share: String,
     /// Sources of Debian's archive (NAME, NAME=VERSION), or files (*.dsc); or source packages of RPM (*.src.rpm)
     #[arg(required = true, value_name = "SOURCE")]
     wanted: Vec<String>,
-    /// Debian release, where the share is empty: debian-12, debian-13
+    /// Debian release of an empty share: debian-12, debian-13
     #[arg(long, value_name = "BASE")]
     from: Option<String>,
-    /// Packages besides: for Debian those of your dist's sets, for RPM what a spec asks for while it is built
+    /// Further packages: for Debian those of your dist's sets, for RPM requirements that a spec adds during its build
     #[arg(long, value_name = "PKG,...", value_delimiter = ',')]
     include: Vec<String>,
     /// Take apt sources from this file (*.sources or *.list) instead of the host's own; repeatable

@@ -55,7 +55,7 @@ pub enum Verb {
         after_help = "Example:\n  djinni completions bash > /usr/share/bash-completion/completions/djinni"
     )]
     Completions {
-        /// Which shell's
+        /// Shell of the script
         shell: clap_complete::Shell,
     },
 }

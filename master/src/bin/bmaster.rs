@@ -11,8 +11,7 @@ use master::bmaster::Bmaster;
 
 /// The first process of a master: serves callers, reaps, and rubs the lamp.
 ///
-/// It is started by 'bhost start NAME', never by hand: the sockets are made on the host and
-/// inherited.
+/// 'bhost start NAME' starts it, never a person: it inherits sockets that are created on the host.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "Example: bmaster --users-fd 3 --admin-fd 4")]
 struct Arguments {
