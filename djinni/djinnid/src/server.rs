@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 use djinni_api::codec::{Call, Framer, parse_call};
 use djinni_plan::lifecycle::ConnectionId;
 use djinni_plan::policy::Peer;
-use djinni_raw::Error;
-use djinni_sys::io_failed;
+use djinni_raw::{Error, failed};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -84,7 +83,7 @@ impl Server {
         fresh.push(path.file_name().unwrap_or_default());
         fresh.push(".new");
         let fresh = path.with_file_name(fresh);
-        let failed = |call| io_failed(call, fresh.display().to_string());
+        let failed = |call| failed(call, || fresh.display().to_string());
         match std::fs::remove_file(&fresh) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(failed("unlink")(error));

@@ -23,15 +23,6 @@ impl Error {
         Error { call, arguments: arguments.into(), errno }
     }
 
-    /// An error that the standard library reports of `call`. One without an error number is `EIO`.
-    pub fn from_io(
-        call: &'static str,
-        arguments: impl Into<String>,
-        error: &std::io::Error,
-    ) -> Self {
-        Error::new(call, arguments, Errno::from_io_error(error).unwrap_or(Errno::IO))
-    }
-
     /// The error number, as in `errno(3)`.
     pub fn errno(&self) -> Errno {
         self.errno
@@ -52,15 +43,22 @@ pub fn failed<A: Into<String>, E: IntoErrno>(
     move |errno| Error::new(call, arguments(), errno.into_errno())
 }
 
-/// An error number of one of the crates that make system calls for us.
+/// An error of one of the crates that make system calls for us.
 pub trait IntoErrno {
-    /// The same number in the type of `rustix`.
+    /// Its number in the type of `rustix`.
     fn into_errno(self) -> Errno;
 }
 
 impl IntoErrno for Errno {
     fn into_errno(self) -> Errno {
         self
+    }
+}
+
+/// An error of the standard library that has no number is `EIO`.
+impl IntoErrno for std::io::Error {
+    fn into_errno(self) -> Errno {
+        Errno::from_io_error(&self).unwrap_or(Errno::IO)
     }
 }
 

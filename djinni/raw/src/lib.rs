@@ -34,7 +34,7 @@ pub use process::*;
 fn number(result: i64, call: &'static str, arguments: impl FnOnce() -> String) -> Result<i64> {
     // errno is read first: formatting the arguments may make system calls of its own.
     let error = std::io::Error::last_os_error();
-    if result < 0 { Err(Error::from_io(call, arguments(), &error)) } else { Ok(result) }
+    if result < 0 { Err(failed(call, arguments)(error)) } else { Ok(result) }
 }
 
 // ------------------------------------------------------------------------------------------ mounts
@@ -200,11 +200,6 @@ pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned>
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
     }
-}
-
-/// A plain fork with a pidfd: [`clone3`] without namespaces.
-pub fn fork() -> Result<Cloned> {
-    clone3(0, None)
 }
 
 /// Ends this process at once, running no destructor and flushing nothing.

@@ -19,16 +19,6 @@ pub mod ns {
     pub const USER: u64 = libc::CLONE_NEWUSER as u64;
     /// Mounts.
     pub const MOUNT: u64 = libc::CLONE_NEWNS as u64;
-    /// Processes.
-    pub const PID: u64 = libc::CLONE_NEWPID as u64;
-    /// System V IPC and POSIX message queues.
-    pub const IPC: u64 = libc::CLONE_NEWIPC as u64;
-    /// Host name.
-    pub const UTS: u64 = libc::CLONE_NEWUTS as u64;
-    /// Control groups.
-    pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
-    /// Network.
-    pub const NETWORK: u64 = libc::CLONE_NEWNET as u64;
 }
 
 fn clone_flags(namespaces: u64) -> CloneFlags {

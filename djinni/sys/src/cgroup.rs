@@ -6,13 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use djinni_raw::{Error, Result, cwd, openat2, resolve};
+use djinni_raw::{Error, Result, cwd, failed, openat2, resolve};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::error;
-use crate::{failed, io_failed};
+use crate::{directories, error};
 
 /// Time limit for killed processes to end.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -24,7 +23,7 @@ pub struct Cgroup(OwnedFd);
 impl Cgroup {
     /// Makes the cgroup at `path` and all above it that are missing, and opens it.
     pub fn make(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path).map_err(io_failed("mkdir", path.display().to_string()))?;
+        directories::make_path(path, 0o755)?;
         Self::open(path)
     }
 
@@ -38,19 +37,13 @@ impl Cgroup {
     ///
     /// Only `cgroup.procs` is given away: limits, killing and further children stay ours.
     pub fn make_child(&self, path: &Path, owner: u32) -> Result<()> {
-        match rustix::fs::mkdirat(&self.0, path, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failed("mkdirat", path.display().to_string())(errno)),
-        }
+        directories::make(&self.0, path, 0o755)?;
         self.give(path, owner)
     }
 
     /// Lets `owner` put processes into the cgroup at `path` (`""`: this one).
     pub fn give(&self, path: &Path, owner: u32) -> Result<()> {
-        let procs = path.join("cgroup.procs");
-        let (uid, gid) = (rustix::fs::Uid::from_raw(owner), rustix::fs::Gid::from_raw(owner));
-        rustix::fs::chownat(&self.0, &procs, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("chownat", procs.display().to_string()))
+        directories::give(&self.0, path.join("cgroup.procs"), owner)
     }
 
     fn file(&self, path: &Path, name: &str, flags: OFlags) -> Result<Option<File>> {
@@ -85,7 +78,7 @@ impl Cgroup {
         }
         let name = || path.join("cgroup.kill").display().to_string();
         match self.file(path, "cgroup.kill", OFlags::WRONLY)? {
-            Some(mut kill) => kill.write_all(b"1").map_err(io_failed("write", name()))?,
+            Some(mut kill) => kill.write_all(b"1").map_err(failed("write", name))?,
             None => return Err(Error::new("openat2", name(), Errno::NOENT).into()),
         }
         let deadline = Instant::now() + KILL_DEADLINE;
@@ -101,10 +94,7 @@ impl Cgroup {
 
     /// Removes the cgroup at `path` with its (empty) children. No error when it is not there.
     pub fn remove(&self, path: &Path) -> Result<()> {
-        match rustix::fs::unlinkat(&self.0, path, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(failed("rmdir", path.display().to_string())(errno)),
-        }
+        directories::remove(&self.0, path)
     }
 }
 
@@ -127,7 +117,7 @@ impl Events {
             Ok(_) => Ok(text.lines().any(|line| line == "populated 1")),
             // The cgroup has been removed: nothing is in it.
             Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => Ok(false),
-            Err(error) => Err(io_failed("read", "cgroup.events")(error)),
+            Err(error) => Err(failed("read", || "cgroup.events")(error)),
         }
     }
 

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use djinni_api::SlaveName;
 use djinni_plan::facts::{SlotFacts, slot_mounts};
-use djinni_raw::Result;
-
-use crate::io_failed;
+use djinni_raw::{Result, failed};
 
 /// Facts about the slot of one slave. `slaves` is the slaves directory in the mount namespace of
 /// `worker`, a process of ours; `None`: in this one.
@@ -29,7 +27,7 @@ pub fn slot(worker: Option<i32>, slaves: &Path, slave: &SlaveName) -> Result<Slo
 /// The names of all slots, whether or not something is mounted in them.
 pub fn slot_names(slaves: &Path) -> Result<Vec<SlaveName>> {
     let entries =
-        fs::read_dir(slaves).map_err(io_failed("getdents", slaves.display().to_string()))?;
+        fs::read_dir(slaves).map_err(failed("getdents", || slaves.display().to_string()))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     Ok(names.collect())
 }
@@ -42,11 +40,11 @@ pub fn own_mount_table() -> Result<Vec<u8>> {
 /// The cgroups of this process (`/proc/self/cgroup`, `cgroups(7)`).
 pub fn own_cgroups() -> Result<String> {
     let path = "/proc/self/cgroup";
-    fs::read_to_string(path).map_err(io_failed("read", path))
+    fs::read_to_string(path).map_err(failed("read", || path))
 }
 
 /// The mount table of a process of ours: of the host's mounts, or of a pinned namespace's.
 fn mount_table(process: &str) -> Result<Vec<u8>> {
     let path = format!("/proc/{process}/mountinfo");
-    fs::read(&path).map_err(io_failed("read", path))
+    fs::read(&path).map_err(failed("read", || path))
 }

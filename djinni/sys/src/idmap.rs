@@ -4,18 +4,17 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use djinni_plan::config::Ids;
-use djinni_raw::{Result, cwd, openat2, resolve};
+use djinni_raw::{Result, cwd, failed, openat2, resolve};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::child::{Child, Rights};
-use crate::{failed, io_failed};
 
 /// A user namespace in which 0 and up are `ids` (`user_namespaces(7)`, `mount_setattr(2)`).
 ///
 /// A process is made to hold it and ends when we have it open.
 pub fn user_namespace(ids: Ids) -> Result<OwnedFd> {
-    let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", ""))?;
+    let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", || ""))?;
     let holder = Child::start(Rights::Unmapped, &[read_end.as_raw_fd()], || {
         // Ends when the parent has opened the namespace, or is gone.
         let _ = rustix::io::read(&read_end, &mut [0u8; 1]);
@@ -31,7 +30,7 @@ fn map(pid: i32, ids: Ids) -> Result<OwnedFd> {
     for file in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{file}");
         let line = format!("0 {} {}", ids.first, ids.count);
-        fs::write(&path, &line).map_err(io_failed("write", format!("{path}, {line:?}")))?;
+        fs::write(&path, &line).map_err(failed("write", || format!("{path}, {line:?}")))?;
     }
     openat2(cwd(), format!("/proc/{pid}/ns/user"), OFlags::RDONLY, resolve::ANY)
 }

@@ -8,13 +8,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use djinni_api::ImageName;
 use djinni_plan::config::{AbsolutePath, Image, ImageSource, Sha256};
-use djinni_raw::{FsContext, attr, cwd, loop_attach, openat2, resolve};
+use djinni_raw::{FsContext, attr, cwd, failed, loop_attach, openat2, resolve};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use sha2::Digest;
 
 use crate::child::{Child, Rights};
-use crate::{failed, io_failed};
 
 /// File systems with the offset and value of their magic bytes (kernel `include/uapi/linux/magic.h`
 /// and each file system's superblock).
@@ -147,7 +146,7 @@ fn mounted(image: Image, file: &File) -> Result<MountedImage, Error> {
 
 /// The identity of a file, to remember its digest with.
 fn mark(file: &File, digest: Sha256) -> djinni_raw::Result<Checked> {
-    let found = file.metadata().map_err(io_failed("fstat", djinni_raw::describe_fd(file)))?;
+    let found = file.metadata().map_err(failed("fstat", || djinni_raw::describe_fd(file)))?;
     Ok(Checked {
         digest,
         device: found.dev(),
@@ -159,7 +158,7 @@ fn mark(file: &File, digest: Sha256) -> djinni_raw::Result<Checked> {
 
 /// A child that computes the digest of `file`, and where it writes that.
 fn start_check(file: &File) -> djinni_raw::Result<(Child, OwnedFd)> {
-    let (answer, out) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", ""))?;
+    let (answer, out) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", || ""))?;
     let child = Child::start(Rights::Same, &[file.as_raw_fd(), out.as_raw_fd()], || {
         let written = sha256(file).and_then(|Sha256(digest)| Ok(rustix::io::write(&out, &digest)?));
         i32::from(written.is_err())

@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 pub mod child;
+mod directories;
 pub mod error;
 pub mod facts;
 pub mod idmap;
@@ -14,23 +15,3 @@ pub mod namespace;
 pub mod probe;
 pub mod remove;
 pub mod stage;
-
-use djinni_raw::Error;
-
-/// Turns a `rustix` error into ours, so that all print alike.
-fn failed(
-    call: &'static str,
-    arguments: impl Into<String>,
-) -> impl FnOnce(rustix::io::Errno) -> Error {
-    let arguments = arguments.into();
-    move |errno| Error::new(call, arguments, errno)
-}
-
-/// Turns an error of the standard library into ours.
-pub fn io_failed(
-    call: &'static str,
-    arguments: impl Into<String>,
-) -> impl FnOnce(std::io::Error) -> Error {
-    let arguments = arguments.into();
-    move |error| Error::from_io(call, arguments, &error)
-}

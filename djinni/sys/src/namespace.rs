@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use djinni_api::MasterName;
@@ -13,30 +12,23 @@ use djinni_plan::config::Master;
 use djinni_plan::mounts::mounts;
 use djinni_plan::places::Places;
 use djinni_raw::{
-    FsContext, Result, attr, bind, cwd, exit_now, is_mount_point, move_mount, ns, openat2, resolve,
-    set_propagation, setns, umount, unshare,
+    FsContext, Result, attr, bind, cwd, exit_now, failed, is_mount_point, move_mount, ns, openat2,
+    resolve, set_propagation, setns, umount, unshare,
 };
 use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
 
-use crate::io_failed;
+use crate::directories::make_path;
 
 /// Limit of directories in the slaves tmpfs: three for each slave, and some for a reload.
 const SLOT_INODES: u32 = 1024;
 /// `f_type` of a namespace file (`statfs(2)`).
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 
-/// Makes a directory unless it is there; the mode of one that is there stays as it is.
-fn make_directory(path: &Path) -> Result<()> {
-    // Our umask leaves this mode whole.
-    let made = fs::DirBuilder::new().mode(0o755).recursive(true).create(path);
-    made.map_err(io_failed("mkdir", path.display().to_string()))
-}
-
 /// Makes the runtime directory; its path with all links resolved, as the mount table has it.
 pub fn make_runtime(runtime: &Path) -> Result<PathBuf> {
-    make_directory(runtime)?;
-    fs::canonicalize(runtime).map_err(io_failed("realpath", runtime.display().to_string()))
+    make_path(runtime, 0o755)?;
+    fs::canonicalize(runtime).map_err(failed("realpath", || runtime.display().to_string()))
 }
 
 /// Makes the runtime directory a private mount of its own, which pins need.
@@ -58,19 +50,18 @@ pub fn release_runtime(runtime: &Path) -> Result<()> {
 /// Makes a master's directory below the runtime directory with its mount points and pin file.
 pub fn make_master_directory(places: &Places, master: &Master) -> Result<()> {
     let directory = places.master(&master.name);
-    make_directory(&directory)?;
     for point in ["slaves", "root", "cgroup"] {
-        make_directory(&directory.join(point))?;
+        make_path(&directory.join(point), 0o755)?;
     }
     let pin = places.pin(&master.name);
-    fs::write(&pin, "").map_err(io_failed("open", pin.display().to_string()))
+    fs::write(&pin, "").map_err(failed("open", || pin.display().to_string()))
 }
 
 /// Removes a master's directory. Nothing may be mounted in it any more.
 pub fn remove_master_directory(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io_failed("rmdir", directory.display().to_string())(error))
+            Err(failed("rmdir", || directory.display().to_string())(error))
         }
         _ => Ok(()),
     }

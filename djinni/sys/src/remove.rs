@@ -10,12 +10,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use djinni_raw::Result;
 use djinni_raw::remove::{each, entry};
+use djinni_raw::{Result, failed};
 use rustix::io::Errno;
 
 use crate::child::{Child, Rights};
-use crate::failed;
 
 /// Prefix of the names of trees that are to be removed.
 const GONE: &str = ".gone-";
@@ -29,12 +28,12 @@ pub fn set_aside(from: impl AsFd, name: impl AsRef<Path>, aside: impl AsFd) -> R
     let name = name.as_ref();
     let mut number = [0u8; 8];
     rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty())
-        .map_err(failed("getrandom", ""))?;
+        .map_err(failed("getrandom", || ""))?;
     let gone = format!("{GONE}{:016x}", u64::from_ne_bytes(number));
     match rustix::fs::renameat(from, name, aside, gone) {
         Ok(()) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(failed("renameat", name.display().to_string())(errno)),
+        Err(errno) => Err(failed("renameat", || name.display().to_string())(errno)),
     }
 }
 

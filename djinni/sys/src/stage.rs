@@ -11,16 +11,16 @@ use djinni_plan::config::{Ids, SLICE_IDS};
 use djinni_plan::plan::Plan;
 use djinni_plan::step::{Layer, Step, Upper};
 use djinni_raw::{
-    Change, FsContext, Result, attr, cwd, mount_setattr, move_mount, open_dir_beneath, open_tree,
-    open_tree_attr, openat2, resolve, umount,
+    Change, FsContext, Result, attr, cwd, failed, mount_setattr, move_mount, open_dir_beneath,
+    open_tree, open_tree_attr, openat2, resolve, umount,
 };
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use crate::cgroup::Cgroup;
+use crate::directories;
 use crate::error::{self, Error};
-use crate::failed;
 use crate::idmap::user_namespace;
 use crate::namespace::Host;
 use crate::remove::{Removals, set_aside};
@@ -203,7 +203,7 @@ impl Stage {
             Step::KillCgroup { path } => self.cgroup.kill(path)?,
             Step::Unmount { at } => self.unmount(at)?,
             Step::RemoveMark { slave } => {
-                remove_directory(self.slaves()?, &format!("{slave}/{HELD_MARK}"))?;
+                directories::remove(self.slaves()?, format!("{slave}/{HELD_MARK}"))?;
             }
             Step::RemoveSlot { slave } => self.remove_slot(slave)?,
             Step::RemoveCgroup { path } => self.cgroup.remove(path)?,
@@ -223,13 +223,8 @@ impl Stage {
     fn make_slot(&self, slave: &SlaveName, held: bool) -> Result<()> {
         let slaves = self.slaves()?;
         let mark = held.then(|| format!("{slave}/{HELD_MARK}"));
-        for path in
-            [Some(slave.to_string()), Some(format!("{slave}/root")), mark].into_iter().flatten()
-        {
-            match rustix::fs::mkdirat(&slaves, &path, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(failed("mkdirat", path)(errno)),
-            }
+        for path in [slave.to_string(), format!("{slave}/root")].into_iter().chain(mark) {
+            directories::make(&slaves, path, 0o755)?;
         }
         Ok(())
     }
@@ -237,14 +232,13 @@ impl Stage {
     fn remove_slot(&self, slave: &SlaveName) -> Result<()> {
         let slaves = self.slaves()?;
         for path in [format!("{slave}/root"), format!("{slave}/{HELD_MARK}"), slave.to_string()] {
-            remove_directory(&slaves, &path)?;
+            directories::remove(&slaves, path)?;
         }
         Ok(())
     }
 
     fn clone_image(&mut self, image: &ImageName, ids: Ids, suid: bool) -> error::Result<OwnedFd> {
-        let namespace = self.namespace(ids)?.as_fd().try_clone_to_owned();
-        let namespace = namespace.map_err(crate::io_failed("dup", "user namespace"))?;
+        let namespace = self.namespace(ids)?;
         let Some(mount) = self.images.get(image) else {
             return Err(Error::NoImage(image.clone()));
         };
@@ -257,7 +251,8 @@ impl Stage {
         Ok(open_tree_attr(mount, "", change)?)
     }
 
-    fn namespace(&mut self, ids: Ids) -> Result<&OwnedFd> {
+    /// The user namespace that maps `ids`, made on first use.
+    fn namespace(&mut self, ids: Ids) -> Result<OwnedFd> {
         let at = match self.namespaces.iter().position(|(known, _)| *known == ids) {
             Some(at) => at,
             None => {
@@ -265,7 +260,7 @@ impl Stage {
                 self.namespaces.len() - 1
             }
         };
-        Ok(&self.namespaces[at].1)
+        self.namespaces[at].1.try_clone().map_err(failed("dup", || "user namespace"))
     }
 
     /// Unmounts by a single name in its parent directory, which is opened without following links:
@@ -273,10 +268,10 @@ impl Stage {
     fn unmount(&self, at: &Path) -> Result<()> {
         let name = at.file_name().unwrap_or_default();
         let parent = open_dir_beneath(self.slaves()?, at.parent().unwrap_or(at))?;
-        rustix::process::fchdir(&parent).map_err(failed("fchdir", at.display().to_string()))?;
+        rustix::process::fchdir(&parent).map_err(failed("fchdir", || at.display().to_string()))?;
         drop(parent);
         let outcome = umount_patiently(name);
-        rustix::process::chdir("/").map_err(failed("chdir", "/"))?;
+        rustix::process::chdir("/").map_err(failed("chdir", || "/"))?;
         outcome
     }
 
@@ -307,8 +302,7 @@ impl Stage {
     fn remove_in(&mut self, aside: &Path, opened: Result<OwnedFd>, ids: Ids) -> Result<()> {
         match opened {
             Ok(directory) => {
-                let owner = self.namespace(ids)?.try_clone();
-                let owner = owner.map_err(crate::io_failed("dup", "user namespace"))?;
+                let owner = self.namespace(ids)?;
                 self.removals.add(aside, directory, owner);
                 Ok(())
             }
@@ -351,35 +345,17 @@ pub(crate) fn umount_patiently(name: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-fn remove_directory(parent: impl AsFd, path: &str) -> Result<()> {
-    match rustix::fs::unlinkat(parent, path, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(failed("rmdir", path)(errno)),
-    }
-}
-
-fn owned_by(owner: u32) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
-}
-
 fn make_owned(directory: impl AsFd, name: impl AsRef<Path>, mode: u32, owner: u32) -> Result<()> {
     let name = name.as_ref();
-    let shown = || name.display().to_string();
-    match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(mode)) {
-        Ok(()) => {}
-        Err(Errno::EXIST) => {
-            let found = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(failed("fstatat", shown()))?;
-            if found.st_uid != 0 {
-                return Ok(());
-            }
-            // We died before we could give it away.
+    if !directories::make(&directory, name, mode)? {
+        let found = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("fstatat", || name.display().to_string()))?;
+        // Of root: we died before we could give it away.
+        if found.st_uid != 0 {
+            return Ok(());
         }
-        Err(errno) => return Err(failed("mkdirat", shown())(errno)),
     }
-    let (uid, gid) = owned_by(owner);
-    rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(failed("chownat", shown()))
+    directories::give(directory, name, owner)
 }
 
 /// The upper and work directories of an overlay on `layer`, by name.
@@ -430,9 +406,7 @@ fn overlay(
 }
 
 fn kept_directory(path: &Path) -> Result<OwnedFd> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path);
-    made.map_err(crate::io_failed("mkdir", path.display().to_string()))?;
+    directories::make_path(path, 0o700)?;
     open_absolute(path)
 }
 
@@ -460,7 +434,7 @@ fn bind_directory(path: &Path, owner: u32) -> error::Result<OwnedFd> {
         }
         outcome => outcome?,
     };
-    let found = rustix::fs::fstat(&fd).map_err(failed("fstat", path.display().to_string()))?;
+    let found = rustix::fs::fstat(&fd).map_err(failed("fstat", || path.display().to_string()))?;
     if found.st_uid != owner {
         take_back(&fd, path, found.st_uid, owner)?;
     }
@@ -476,9 +450,7 @@ fn take_back(fd: &OwnedFd, path: &Path, found: u32, owner: u32) -> error::Result
     if !own && !unfinished() {
         return Err(Error::Foreign { path: path.to_owned(), found, owner });
     }
-    let (uid, gid) = owned_by(owner);
-    rustix::fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)
-        .map_err(failed("fchownat", path.display().to_string()))?;
+    directories::give(fd, "", owner)?;
     Ok(())
 }
 

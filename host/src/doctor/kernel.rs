@@ -111,7 +111,7 @@ fn verdict(subject: &str, outcome: raw::Result<()>, remedy: &str) -> Finding {
 fn overlay_layers() -> Finding {
     let subject = "overlay with layers by descriptor (6.13)";
     let ask = || {
-        let root = File::open("/").map_err(|error| raw::Error::from_io("open", "\"/\"", &error))?;
+        let root = File::open("/").map_err(raw::failed("open", || "\"/\""))?;
         FsContext::open("overlay")?.descriptor("lowerdir+", &root)
     };
     match ask() {
@@ -127,8 +127,8 @@ fn overlay_layers() -> Finding {
 fn erofs() -> Finding {
     let subject = "EROFS straight from a file (6.12)";
     let ask = || {
-        let program = File::open("/proc/self/exe")
-            .map_err(|error| raw::Error::from_io("open", "\"/proc/self/exe\"", &error))?;
+        let program =
+            File::open("/proc/self/exe").map_err(raw::failed("open", || "\"/proc/self/exe\""))?;
         let context = FsContext::open("erofs")?;
         context.flag("ro")?;
         context.source(&program)?;
@@ -227,8 +227,7 @@ fn mapped(pid: i32) -> raw::Result<OwnedFd> {
     const SOME_ID: u32 = 1_000_000;
     for map in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{map}");
-        fs::write(&path, format!("0 {SOME_ID} 1"))
-            .map_err(|error| raw::Error::from_io("write", path, &error))?;
+        fs::write(&path, format!("0 {SOME_ID} 1")).map_err(raw::failed("write", || path))?;
     }
     raw::openat2(cwd(), format!("/proc/{pid}/ns/user"), OFlags::RDONLY, resolve::ANY)
 }

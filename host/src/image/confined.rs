@@ -150,8 +150,7 @@ fn enter(output: &OwnedFd) -> slave_sys::Result<()> {
     );
     slave_sys::mount("", "/", "", private, "")?;
     slave_sys::mount("proc", "/proc", "proc", 0, "")?;
-    let null = File::open("/dev/null")
-        .map_err(|e| slave_sys::Error::from_io("open", "\"/dev/null\"", &e))?;
+    let null = File::open("/dev/null").map_err(slave_sys::failed("open", || "\"/dev/null\""))?;
     slave_sys::place_descriptor(&null, 0)?;
     slave_sys::place_descriptor(output.as_fd(), 1)?;
     slave_sys::place_descriptor(output.as_fd(), 2)?;

@@ -73,9 +73,8 @@ impl Quotas {
     pub fn apply(&self) -> raw::Result<()> {
         for (name, value) in &self.limits {
             let path = format!("{LIMITS}/{name}");
-            fs::write(&path, value.to_string()).map_err(|error| {
-                raw::Error::from_io("write", format!("{path:?}, {value}"), &error)
-            })?;
+            fs::write(&path, value.to_string())
+                .map_err(raw::failed("write", || format!("{path:?}, {value}")))?;
         }
         for (resource, name, floor) in RESOURCES {
             let Rlimit { current, maximum } = getrlimit(resource);

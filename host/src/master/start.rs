@@ -14,7 +14,7 @@ use djinni_plan::config::{self, Master};
 use djinni_plan::places::Places;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use slave_api::door::DoorCall;
-use slave_sys::Cloned;
+use slave_sys::{Cloned, failed};
 
 use crate::error::{Concerning, Error, Result};
 use crate::master::accounts;
@@ -218,9 +218,9 @@ fn daemon(plan: Plan<'_>, log: Log, verdict: OwnedFd) -> i32 {
 }
 
 fn leave_terminal() -> slave_sys::Result<()> {
-    let failed = |call| move |error: std::io::Error| slave_sys::Error::from_io(call, "", &error);
-    rustix::process::setsid().map_err(std::io::Error::from).map_err(failed("setsid"))?;
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(failed("open"))?;
+    rustix::process::setsid().map_err(failed("setsid", || ""))?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(failed("open", || "\"/dev/null\""))?;
     (0..=2).try_for_each(|number| slave_sys::place_descriptor(&null, number))
 }
 

@@ -255,7 +255,7 @@ fn move_into(cgroup: &OwnedFd, pid: i32) -> raw::Result<()> {
 fn write_same_maps(pid: i32) -> raw::Result<()> {
     for map in ["uid_map", "gid_map"] {
         let ours = std::fs::read_to_string(format!("/proc/self/{map}"))
-            .map_err(|error| map_error("read", format!("/proc/self/{map}"), &error))?;
+            .map_err(raw::failed("read", || format!("/proc/self/{map}")))?;
         let same = |line: &str| {
             let mut words = line.split_whitespace();
             Some(format!("{0} {0} {1}\n", words.next()?, words.nth(1)?))
@@ -272,12 +272,7 @@ fn write_maps(pid: i32, ids: IdMap) -> raw::Result<()> {
 
 fn write_map(pid: i32, map: &str, lines: &str) -> raw::Result<()> {
     let path = format!("/proc/{pid}/{map}");
-    std::fs::write(&path, lines)
-        .map_err(|error| map_error("write", format!("{path}, {lines:?}"), &error))
-}
-
-fn map_error(call: &'static str, arguments: String, error: &std::io::Error) -> raw::Error {
-    raw::Error::from_io(call, arguments, error)
+    std::fs::write(&path, lines).map_err(raw::failed("write", || format!("{path}, {lines:?}")))
 }
 
 fn describe(ids: IdMap) -> String {

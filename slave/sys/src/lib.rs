@@ -15,6 +15,27 @@ pub mod safe;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 pub use djinni_raw::*;
+
+/// Namespaces a child gets of its own (`CLONE_NEW*`, `clone(2)`), or'ed together.
+pub mod ns {
+    pub use djinni_raw::ns::*;
+
+    /// Processes.
+    pub const PID: u64 = libc::CLONE_NEWPID as u64;
+    /// System V IPC and POSIX message queues.
+    pub const IPC: u64 = libc::CLONE_NEWIPC as u64;
+    /// Host name.
+    pub const UTS: u64 = libc::CLONE_NEWUTS as u64;
+    /// Control groups.
+    pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+    /// Network.
+    pub const NETWORK: u64 = libc::CLONE_NEWNET as u64;
+}
+
+/// A plain fork with a pidfd: [`clone3`] without namespaces.
+pub fn fork() -> Result<Cloned> {
+    clone3(0, None)
+}
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 pub use safe::*;
@@ -22,7 +43,7 @@ pub use safe::*;
 fn number(result: i64, call: &'static str, arguments: impl FnOnce() -> String) -> Result<i64> {
     // Read errno first: formatting the arguments may make system calls and overwrite it.
     let error = std::io::Error::last_os_error();
-    if result < 0 { Err(Error::from_io(call, arguments(), &error)) } else { Ok(result) }
+    if result < 0 { Err(failed(call, arguments)(error)) } else { Ok(result) }
 }
 
 // ----------------------------------------------------------------------------------------- tracing

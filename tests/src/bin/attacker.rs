@@ -93,7 +93,7 @@ fn abuse_channel(what: &str) -> raw::Result<()> {
 }
 
 fn told<T>(call: &'static str, outcome: std::io::Result<T>) -> raw::Result<()> {
-    outcome.map(drop).map_err(|error| raw::Error::from_io(call, "", &error))
+    outcome.map(drop).map_err(raw::failed(call, || ""))
 }
 
 fn open(path: &str, flags: OFlags) -> raw::Result<OwnedFd> {
