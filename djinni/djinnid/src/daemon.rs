@@ -250,10 +250,10 @@ impl Daemon {
                 names.extend(self.masters.names());
                 names.sort();
                 names.dedup();
-                JobKind::States { asked: self.ask(names, || Command::Status), one: false }
+                JobKind::States { asked: self.ask(names, Command::Status), one: false }
             }
             HostAct::Status(name) => {
-                JobKind::States { asked: self.ask(vec![name], || Command::Status), one: true }
+                JobKind::States { asked: self.ask(vec![name], Command::Status), one: true }
             }
             HostAct::Reload => JobKind::Reload(self.reload().map_err(|error| invalid(&error))?),
             HostAct::Explain { master, request, slave } => {
@@ -290,9 +290,9 @@ impl Daemon {
         Ok(wire::Reply::Explanation(wire::Explanation { steps: steps.collect() }))
     }
 
-    fn ask(&mut self, names: Vec<MasterName>, command: impl Fn() -> Command) -> Vec<Asked> {
+    fn ask(&mut self, names: Vec<MasterName>, command: Command) -> Vec<Asked> {
         let ask = |name: MasterName| {
-            let asked = self.masters.ask(&name, command());
+            let asked = self.masters.ask(&name, command);
             (name, asked)
         };
         names.into_iter().map(ask).collect()
@@ -303,14 +303,14 @@ impl Daemon {
         let config = config::load(&self.places.config)?;
         config::shares_apart(&config, &self.places)?;
         for name in self.masters.names() {
-            unchanged_where_it_is_up(&self.config, &config, &name, &self.places)?;
+            self.config.keeps(&name, &config, &self.places.config)?;
         }
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         self.config = config;
         tracing::info!("configuration read again");
-        Ok(self.ask(self.masters.names(), || Command::Reload))
+        Ok(self.ask(self.masters.names(), Command::Reload))
     }
 }
 
@@ -319,28 +319,6 @@ impl Daemon {
 enum Source {
     Signals,
     Masters,
-}
-
-/// Errs if the new configuration changes the ids, `/var` or image of a master that is up.
-fn unchanged_where_it_is_up(
-    old: &Config,
-    new: &Config,
-    name: &MasterName,
-    places: &Places,
-) -> std::result::Result<(), ConfigError> {
-    let of =
-        |config: &Config| config.masters.get(name).map(|m| (m.ids, m.var.clone(), m.image.clone()));
-    if of(old) == of(new) {
-        return Ok(());
-    }
-    Err(ConfigError {
-        file: places.config.join("masters").join(format!("{name}.toml")),
-        line: 0,
-        reason: format!(
-            "master {name} is up; its ids, var and root cannot change, nor its file go"
-        ),
-        remedy: format!("run 'djinni drop {name}' first"),
-    })
 }
 
 fn invalid(error: &ConfigError) -> wire::Refusal {

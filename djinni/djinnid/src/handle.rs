@@ -1,6 +1,5 @@
 //! One worker, as the daemon sees it: its process and its two links. Nothing here waits.
 
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -75,8 +74,7 @@ impl Handle {
         if self.wants.is_none() {
             match self.images.receive_now::<WantImage>() {
                 Ok(Some((WantImage(image), _))) => self.wants = Some(image),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // It is gone, which is seen by its process.
+                // It has asked for none; or it is gone, which is seen by its process.
                 Ok(None) | Err(_) => return,
             }
         }

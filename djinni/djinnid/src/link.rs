@@ -24,7 +24,7 @@ const MESSAGE_BYTES: usize = 64 * 1024;
 pub struct Numbered<T>(pub u64, pub T);
 
 /// A command of the daemon to a worker.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub enum Command {
     /// The namespace is pinned: compose the master's root and serve.
     Serve,

@@ -12,7 +12,7 @@ use djinni_api::codec::Call;
 use djinni_api::{ImageName, MasterName, SlaveName, master as wire, service};
 use djinni_plan::config::{self, Master};
 use djinni_plan::facts::SlotFacts;
-use djinni_plan::lifecycle::{ConnectionId, Ending, State, Status, Statuses};
+use djinni_plan::lifecycle::{ConnectionId, Ending, State, Status, Statuses, in_state};
 use djinni_plan::places::Places;
 use djinni_plan::plan;
 use djinni_plan::policy::{self, Act};
@@ -338,8 +338,7 @@ impl Worker {
     }
 
     fn busy(&self) -> Vec<SlaveName> {
-        let busy = self.statuses.iter().filter(|(_, status)| status.state != State::Free);
-        busy.map(|(name, _)| name.clone()).collect()
+        in_state(&self.statuses, |state| *state != State::Free)
     }
 
     fn status(&mut self, slave: &SlaveName) -> &mut Status {

@@ -208,6 +208,32 @@ impl fmt::Display for AbsolutePath {
     }
 }
 
+impl Config {
+    /// Errs if the configuration `new`, read from `directory`, changes the ids, `/var` or image of the
+    /// master `name`, which is up.
+    pub fn keeps(
+        &self,
+        name: &MasterName,
+        new: &Config,
+        directory: &Path,
+    ) -> Result<(), ConfigError> {
+        let of = |config: &Config| {
+            config.masters.get(name).map(|m| (m.ids, m.var.clone(), m.image.clone()))
+        };
+        if of(self) == of(new) {
+            return Ok(());
+        }
+        Err(ConfigError {
+            file: directory.join("masters").join(format!("{name}.toml")),
+            line: 0,
+            reason: format!(
+                "master {name} is up; its ids, var and root cannot change, nor its file go"
+            ),
+            remedy: format!("run 'djinni drop {name}' first"),
+        })
+    }
+}
+
 /// Something wrong with the configuration: where, what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {

@@ -70,6 +70,64 @@ pub struct Status {
     pub generation: u64,
 }
 
+/// Outcome of taking a slave down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakeDown {
+    /// Nothing of it is mounted any more.
+    Done,
+    /// A process uses its tree.
+    Busy,
+    /// Nothing of it is mounted, but its caches could not be discarded.
+    NotDiscarded,
+    /// It failed.
+    Failed {
+        /// Reference to the log entry of the fault.
+        reference: String,
+    },
+}
+
+/// A change of state, for monitors and the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// `attached`, `detached`, `draining` or `broken`.
+    pub event: &'static str,
+    /// Details for people.
+    pub detail: String,
+}
+
+impl Status {
+    /// Its tree is up for `holder`.
+    pub fn attach(&mut self, holder: Holder, since_seconds: u64) -> Announcement {
+        let detail = format!("for {holder}");
+        self.generation += 1;
+        self.state = State::Attached { holder, since_seconds };
+        Announcement { event: "attached", detail }
+    }
+
+    /// It was taken down, or not. Returns the announcement, if there is something new.
+    pub fn settle(&mut self, outcome: TakeDown) -> Option<Announcement> {
+        let discarded = outcome != TakeDown::NotDiscarded;
+        let (state, event, detail) = match outcome {
+            TakeDown::Done => (State::Free, "detached", "free again".to_owned()),
+            TakeDown::NotDiscarded => {
+                let detail = "free again, but its caches are not discarded";
+                (State::Free, "detached", detail.to_owned())
+            }
+            TakeDown::Busy => {
+                let detail = "a process keeps files of its tree open";
+                (State::Draining, "draining", detail.to_owned())
+            }
+            TakeDown::Failed { reference } => {
+                let detail = format!("fault {reference}");
+                (State::Broken { reference }, "broken", detail)
+            }
+        };
+        let is_news = self.state != state || !discarded;
+        self.state = state;
+        is_news.then_some(Announcement { event, detail })
+    }
+}
+
 /// The states of a master's slaves.
 pub type Statuses = std::collections::BTreeMap<SlaveName, Status>;
 
@@ -102,9 +160,13 @@ pub fn released(statuses: &Statuses, ending: Ending) -> Vec<SlaveName> {
         (Ending::Silence, Holder::Connection { .. }) => false,
         (Ending::Silence, Holder::Master) | (Ending::MasterEnded, _) => true,
     };
-    let held =
-        |status: &Status| matches!(&status.state, State::Attached { holder, .. } if ends(holder));
-    statuses.iter().filter(|(_, status)| held(status)).map(|(name, _)| name.clone()).collect()
+    in_state(statuses, |state| matches!(state, State::Attached { holder, .. } if ends(holder)))
+}
+
+/// The slaves whose state is one of these.
+pub fn in_state(statuses: &Statuses, is: impl Fn(&State) -> bool) -> Vec<SlaveName> {
+    let found = statuses.iter().filter(|(_, status)| is(&status.state));
+    found.map(|(name, _)| name.clone()).collect()
 }
 
 #[cfg(test)]
@@ -113,6 +175,44 @@ mod tests {
 
     fn held(holder: Holder) -> Status {
         Status { state: State::Attached { holder, since_seconds: 0 }, generation: 1 }
+    }
+
+    fn news(event: &'static str, detail: &str) -> Option<Announcement> {
+        Some(Announcement { event, detail: detail.into() })
+    }
+
+    #[test]
+    fn an_attach_counts_and_names_the_holder() {
+        let mut status = Status::default();
+        let holder = Holder::Connection { id: 1, who: "pid 7".into() };
+        assert_eq!(Some(status.attach(holder.clone(), 5)), news("attached", "for pid 7"));
+        let state = State::Attached { holder, since_seconds: 5 };
+        assert_eq!(status, Status { state, generation: 1 });
+        assert_eq!(Some(status.attach(Holder::Master, 6)), news("attached", "for master"));
+        assert_eq!(status.generation, 2);
+    }
+
+    #[test]
+    fn a_take_down_leads_to_one_state_and_is_announced_when_that_is_new() {
+        let broken = |reference: &str| State::Broken { reference: reference.into() };
+        let states = [State::Free, held(Holder::Master).state, State::Draining, broken("a")];
+        for state in states {
+            let after = |outcome| {
+                let mut status = Status { state: state.clone(), generation: 3 };
+                let news = status.settle(outcome);
+                assert_eq!(status.generation, 3);
+                (status.state, news)
+            };
+            let detached = news("detached", "free again").filter(|_| state != State::Free);
+            assert_eq!(after(TakeDown::Done), (State::Free, detached));
+            let draining = news("draining", "a process keeps files of its tree open");
+            let draining = draining.filter(|_| state != State::Draining);
+            assert_eq!(after(TakeDown::Busy), (State::Draining, draining));
+            let kept = news("detached", "free again, but its caches are not discarded");
+            assert_eq!(after(TakeDown::NotDiscarded), (State::Free, kept));
+            let failed = TakeDown::Failed { reference: "b".into() };
+            assert_eq!(after(failed), (broken("b"), news("broken", "fault b")));
+        }
     }
 
     #[test]

@@ -224,3 +224,28 @@ fn a_share_of_what_is_djinnids_is_refused() {
     }
     assert!(shares("/srv/world").is_ok() && shares("/var/lib/djinni/images").is_ok());
 }
+
+#[test]
+fn a_master_that_is_up_keeps_its_ids_var_and_root() {
+    let directory = std::path::Path::new("/etc/djinni");
+    let images = format!("{IMAGES}[image.other]\nsource = {{ erofs = \"/images/other.erofs\" }}\n");
+    let config = |text: &str| parse(&files(&images, &[("bm", text)])).unwrap();
+    let old = config(MASTER);
+    let judge = |new: &Config| old.keeps(&"bm".parse().unwrap(), new, directory);
+    let changed = |from: &str, to: &str| judge(&config(&MASTER.replacen(from, to, 1)));
+    assert_eq!(judge(&old), Ok(()));
+    assert_eq!(changed("lease = \"30s\"", "lease = \"60s\""), Ok(()));
+    assert_eq!(changed("slice = 2", "slice = 3"), Ok(()));
+    let gone = parse(&files(&images, &[])).unwrap();
+    for refused in [
+        changed("first = 1_000_000", "first = 3_000_000"),
+        changed("/srv/m/var", "/srv/m/other"),
+        changed("root = { image = \"debian-12\" }", "root = { image = \"other\" }"),
+        judge(&gone),
+    ] {
+        let error = refused.unwrap_err();
+        says(&error, 0, "master bm is up; its ids, var and root cannot change");
+        assert!(error.file.ends_with("masters/bm.toml"), "{error}");
+    }
+    assert_eq!(old.keeps(&"absent".parse().unwrap(), &gone, directory), Ok(()));
+}

@@ -2,7 +2,7 @@
 
 use djinni_api::{SlaveName, master as wire};
 use djinni_plan::config::{RootMode, Slave};
-use djinni_plan::lifecycle::{ConnectionId, State, Status};
+use djinni_plan::lifecycle::{Announcement, ConnectionId, State, Status};
 use djinni_sys::stage::{Failure, FailureKind};
 
 use super::Worker;
@@ -46,10 +46,10 @@ impl Worker {
     }
 
     /// Sends an event to all monitors and the log.
-    pub(super) fn announce(&mut self, event: &str, slave: &SlaveName, detail: &str) {
+    pub(super) fn announce(&mut self, slave: &SlaveName, news: Announcement) {
+        let Announcement { event, detail } = news;
         tracing::info!(%slave, "{event}: {detail}");
-        let event =
-            wire::Event { event: event.into(), slave: slave.clone(), detail: detail.into() };
+        let event = wire::Event { event: event.into(), slave: slave.clone(), detail };
         let message = wire::Reply::Event(event).encode();
         for id in self.server.monitors() {
             if self.server.send(id, &message).is_err() {
@@ -70,17 +70,17 @@ impl Worker {
                 ),
             },
             FailureKind::Busy | FailureKind::NotDiscarded | FailureKind::Fault => {
-                self.fault(&failure)
+                self.fault(&failure).1
             }
         }
     }
 
-    /// Logs a fault and returns the refusal for the client.
-    pub(super) fn fault(&self, failure: &Failure) -> wire::Refusal {
+    /// Logs a fault. Returns its reference and the refusal for the client.
+    pub(super) fn fault(&self, failure: &Failure) -> (String, wire::Refusal) {
         let reference = reference();
         tracing::Span::current().record("reference", reference.as_str());
         tracing::error!("fault {reference}: {failure}");
-        wire::Refusal::Fault { reference, step: failure.step.clone() }
+        (reference.clone(), wire::Refusal::Fault { reference, step: failure.step.clone() })
     }
 }
 

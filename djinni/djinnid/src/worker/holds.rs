@@ -6,7 +6,7 @@ use std::time::Instant;
 use djinni_api::{SlaveName, master as wire};
 use djinni_plan::config::Slave;
 use djinni_plan::facts::SlotFacts;
-use djinni_plan::lifecycle::{Ending, Holder, State, Status, released};
+use djinni_plan::lifecycle::{Ending, Holder, State, TakeDown, in_state, released};
 use djinni_plan::plan;
 use djinni_plan::policy::Grant;
 use djinni_sys::stage::{Failure, FailureKind};
@@ -36,14 +36,10 @@ impl Worker {
         if holder == Holder::Master && !self.holds_for_master() {
             self.silent_after = Instant::now() + self.master.lease;
         }
-        let detail = format!("for {holder}");
-        let generation = {
-            let status = self.status(&slave.name);
-            status.generation += 1;
-            status.state = State::Attached { holder, since_seconds: times::now_seconds() };
-            status.generation
-        };
-        self.announce("attached", &slave.name, &detail);
+        let status = self.status(&slave.name);
+        let news = status.attach(holder, times::now_seconds());
+        let generation = status.generation;
+        self.announce(&slave.name, news);
         Ok(wire::Reply::Attached(attached(slave, generation)))
     }
 
@@ -112,33 +108,25 @@ impl Worker {
         slave: &SlaveName,
         outcome: Result<(), Failure>,
     ) -> Result<(), wire::Refusal> {
-        let Err(failure) = outcome else {
-            let was_up = self.status(slave).state != State::Free;
-            self.status(slave).state = State::Free;
-            if was_up {
-                self.announce("detached", slave, "free again");
+        let (outcome, reply) = match outcome {
+            Ok(()) => (TakeDown::Done, Ok(())),
+            Err(failure) if failure.kind == FailureKind::Busy => {
+                let (slave, holders) = (slave.clone(), Vec::new());
+                (TakeDown::Busy, Err(wire::Refusal::Draining { slave, holders }))
             }
-            return Ok(());
+            Err(failure) => {
+                let (reference, refusal) = self.fault(&failure);
+                let outcome = match failure.kind {
+                    FailureKind::NotDiscarded => TakeDown::NotDiscarded,
+                    _ => TakeDown::Failed { reference },
+                };
+                (outcome, Err(refusal))
+            }
         };
-        if failure.kind == FailureKind::Busy {
-            if self.status(slave).state != State::Draining {
-                self.status(slave).state = State::Draining;
-                self.announce("draining", slave, "a process keeps files of its tree open");
-            }
-            return Err(wire::Refusal::Draining { slave: slave.clone(), holders: Vec::new() });
+        if let Some(news) = self.status(slave).settle(outcome) {
+            self.announce(slave, news);
         }
-        let refusal = self.fault(&failure);
-        if failure.kind == FailureKind::NotDiscarded {
-            self.status(slave).state = State::Free;
-            self.announce("detached", slave, "free again, but its caches are not discarded");
-            return Err(refusal);
-        }
-        if let wire::Refusal::Fault { reference, .. } = &refusal {
-            self.status(slave).state = State::Broken { reference: reference.clone() };
-            let detail = format!("fault {reference}");
-            self.announce("broken", slave, &detail);
-        }
-        Err(refusal)
+        reply
     }
 
     /// Takes down a slave whose hold has ended, whether or not policy still names it.
@@ -160,24 +148,15 @@ impl Worker {
 
     /// Tries again to take down the slaves that are draining.
     pub(super) fn drain(&mut self) {
-        let draining = |status: &Status| status.state == State::Draining;
-        let slaves: Vec<SlaveName> = self
-            .statuses
-            .iter()
-            .filter(|(_, s)| draining(s))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for slave in slaves {
+        for slave in in_state(&self.statuses, |state| *state == State::Draining) {
             self.release(&slave);
         }
     }
 
     /// Whether a lease runs.
     pub(super) fn holds_for_master(&self) -> bool {
-        let held = |status: &Status| {
-            matches!(&status.state, State::Attached { holder: Holder::Master, .. })
-        };
-        self.statuses.values().any(held)
+        // These are the holds that end by silence.
+        !released(&self.statuses, Ending::Silence).is_empty()
     }
 
     /// Renews the lease of the slaves that the master holds.
@@ -222,9 +201,7 @@ impl Worker {
             let slot = self.slot(&name).unwrap_or_default();
             let whole = slot.held_by_master && !slot.mounts.is_empty();
             if whole && self.master.slaves.contains_key(&name) {
-                let state =
-                    State::Attached { holder: Holder::Master, since_seconds: times::now_seconds() };
-                *self.status(&name) = Status { state, generation: 1 };
+                self.status(&name).attach(Holder::Master, times::now_seconds());
                 tracing::info!(slave = %name, "still attached for the master");
             } else {
                 tracing::info!(
