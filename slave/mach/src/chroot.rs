@@ -8,7 +8,7 @@ use mach_core::options::Options;
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::source::{Needs, Source};
 use mach_roots::call::with_run;
-use mach_roots::family;
+use mach_roots::provision;
 use mach_roots::root::{Chain, Set};
 use mach_run::area::Area;
 use mach_run::cells::{self, CellPlace, Program, Streams};
@@ -87,9 +87,9 @@ fn with_root<T>(
         let env = BuildEnv::prepare(context, options, None)?;
         let chain = &mut Chain::default();
         let root = match wanted {
-            RootContents::Needs(needs) if needs.is_empty() => family::set(context, Set::Build)?,
+            RootContents::Needs(needs) if needs.is_empty() => provision::set(context, Set::Build)?,
             RootContents::Needs(needs) => {
-                family::with_needs(context, family::set(context, Set::Build)?, needs, chain)?
+                provision::with_needs(context, provision::set(context, Set::Build)?, needs, chain)?
             }
             RootContents::RequiredBy(source) => {
                 rebuild::bring(&env, source)?;

@@ -4,7 +4,7 @@ use mach_core::distribution::{Dist, Manager};
 use mach_core::error::{Error, OnPath};
 use mach_core::options::Options;
 use mach_roots::call::with_run;
-use mach_roots::family;
+use mach_roots::provision;
 use mach_roots::repositories;
 use mach_roots::root::{self, Set};
 use mach_run::area::Area;
@@ -20,7 +20,7 @@ pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> R
     };
     with_run(area, dist, options, dist.name.clone(), |context| {
         context.progress.say(&dist.summary);
-        let root = family::set(context, set)?;
+        let root = provision::set(context, set)?;
         root.layers.iter().for_each(|layer| context.progress.result(&layer.path));
         Ok(())
     })

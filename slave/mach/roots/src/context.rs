@@ -1,17 +1,15 @@
 //! Context of one build: the area, a run's scratch, the dist, its repositories.
 
 use std::cell::RefCell;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use mach_core::distribution::{Address, Dist};
-use mach_core::error::{Error, OnPath};
+use mach_core::distribution::{Address, Dist, Repository};
+use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::{Network, Options};
-use mach_core::package::Resolution;
-use mach_core::rpm::evr::Capability;
 use mach_run::area::{Area, Run};
 use mach_run::layers;
 use mach_run::log::open_log;
@@ -43,26 +41,20 @@ pub struct RepositoryState {
     pub metadata_sha256: String,
 }
 
-/// The question to a solver: what a root is to hold.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// Packages already in the root; it keeps all (in a newer version where a chain has one).
-    pub base: &'a Resolution,
-    /// Packages by name.
-    pub names: &'a [String],
-    /// Requirements, as a source states them.
-    pub wanted: &'a [Capability],
-    /// Conflicts: packages that must not be there.
-    pub conflicts: &'a [Capability],
-    /// Repository of the packages that this chain has built so far.
-    pub chain: Option<&'a RepositoryState>,
-}
-
-impl Request<'_> {
-    /// The dist's repositories, and the chain's.
-    pub fn repositories<'b>(&'b self, context: &'b Context<'_>) -> Vec<&'b RepositoryState> {
-        context.repositories.iter().chain(self.chain).collect()
-    }
+/// Reads the index of a repository in a directory of the slave.
+pub(crate) fn read_index(
+    dist: &Dist,
+    repository: &Repository,
+    index: &Path,
+) -> Result<Vec<u8>, Error> {
+    fs::read(index).map_err(|error| {
+        let name = &repository.name;
+        let what =
+            format!("repository {name} of {}: cannot read {}: {error}", dist.name, index.display());
+        let remedy = "give the slave the share that holds it ('shares' in the policy of its master), \
+                      or correct the dist";
+        Error::new(Cause::Root, what, remedy)
+    })
 }
 
 /// A package's file.

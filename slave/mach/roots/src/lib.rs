@@ -10,6 +10,7 @@ pub mod deb;
 pub mod family;
 pub mod obtain;
 pub mod pending;
+pub mod provision;
 pub mod repositories;
 pub mod root;
 pub mod rpm;

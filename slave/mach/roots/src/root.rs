@@ -1,10 +1,4 @@
-//! Build roots: stacks of layers, each resolved, obtained, installed and cached.
-//!
-//! ```text
-//!   minimal ◀── base ◀── build ◀── dependencies        (each an overlay's lower directory)
-//!      ▲
-//!      └ installed by the slave's rpm, or by that of a bootstrap root where the versions differ
-//! ```
+//! Types of build roots: stacks of layers with every package in them.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,7 +10,8 @@ use mach_core::error::{Cause, Error, OnPath};
 use mach_core::package::{Package, Resolution};
 use mach_run::layers::{self, Layer, LayerKey, LayerKind, LayerPlan};
 use mach_run::overlay::Overlay;
-use mach_run::sweep;
+use mach_run::progress::Phase;
+use mach_run::{remove, sweep};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::context::{Context, RepositoryState};
@@ -37,7 +32,7 @@ pub enum Set {
 }
 
 /// A root: its layers, lowest first, and every package in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Root {
     /// Locked against removal as long as this lives.
     pub layers: Vec<Layer>,
@@ -105,8 +100,32 @@ impl Chain {
     }
 }
 
-/// The layer `key`, made by `make` if it is not there. After a new one layers and caches are brought
-/// back below their bounds.
+/// A layer that is to be made.
+pub(crate) struct NewLayer<'a> {
+    /// The root below it.
+    pub base: &'a Root,
+    /// Every package of the root that ends with it.
+    pub wanted: &'a Resolution,
+    /// Repositories of its packages.
+    pub repositories: &'a [&'a RepositoryState],
+    /// Display of the work on it.
+    pub phase: &'a Phase<'a>,
+}
+
+impl NewLayer<'_> {
+    /// Packages to install.
+    pub fn packages(&self) -> Vec<&Package> {
+        self.wanted.beyond(&self.base.resolution)
+    }
+
+    /// Whether nothing is below it, not even a package manager.
+    pub fn is_first(&self) -> bool {
+        self.base.layers.is_empty()
+    }
+}
+
+/// The layer `key`, made by `make` if it is not cached. After a new one layers and caches are brought
+/// back below their limits.
 pub(crate) fn find_or_make(
     context: &Context<'_>,
     key: &LayerKey,
@@ -123,28 +142,23 @@ pub(crate) fn find_or_make(
     Ok(layer)
 }
 
-/// Makes `root` one of all packages of `wanted`, by one more layer if it lacks any: the layer with those that
-/// it lacks, or a new one of the files that `make` yields.
-pub(crate) fn push(
+/// Mounts an overlay in which the layer `key` on `base` is made. Even where nothing is below, it spares
+/// the package manager's many syncs.
+pub(crate) fn mount_new(
     context: &Context<'_>,
-    root: &mut Root,
-    kind: LayerKind,
-    wanted: Resolution,
-    make: impl FnOnce(&Root, &[&Package], &LayerKey) -> Result<PathBuf, Error>,
-) -> Result<(), Error> {
-    let dist = context.dist;
-    let new = wanted.beyond(&root.resolution);
-    if new.is_empty() {
-        return Ok(());
+    base: &Root,
+    key: &LayerKey,
+) -> Result<Overlay, Error> {
+    let scratch = context.run.path.join(format!("making-{}", key.as_str()));
+    if scratch.exists() {
+        remove::tree(&scratch)?;
     }
-    let parent = root.layers.last();
-    let parent_key = parent.map(|layer| layer.manifest.key.as_str());
-    let key = LayerKey::new(kind, &dist.sha256, &dist.arch, parent_key, &new);
-    let plan = LayerPlan { dist: &dist.name, parent, root: &wanted };
-    let layer = find_or_make(context, &key, &plan, || make(root, &new, &key))?;
-    root.layers.push(layer);
-    root.resolution = wanted;
-    Ok(())
+    if !base.layers.is_empty() {
+        return base.mount(&scratch);
+    }
+    let empty = context.run.path.join("empty");
+    fs::create_dir_all(&empty).on("make the directory", &empty)?;
+    Overlay::mount(&[&empty], &scratch)
 }
 
 /// Gives the root its user and the user's home.

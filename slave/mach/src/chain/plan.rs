@@ -17,7 +17,7 @@ use mach_core::options::Options;
 use mach_core::rpm::evr::{Capability, Sense};
 use mach_core::rpm::source::Source;
 use mach_roots::context::Context;
-use mach_roots::family;
+use mach_roots::provision;
 use mach_roots::root::{Root, Set};
 use mach_run::cells::{self, CellPlace, Program, Streams};
 use mach_run::log::{open_log, read_log_end};
@@ -110,7 +110,7 @@ struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     fn begin(context: &'a Context<'a>, options: &'a Options) -> Result<Self, Error> {
-        let root = family::set(context, Set::Build)?;
+        let root = provision::set(context, Set::Build)?;
         let overlay = root.mount(&context.run.path.join("asking-root"))?;
         Ok(Self { context, options, overlay, _root: root })
     }

@@ -13,7 +13,7 @@ use mach_core::repo::url::is_url;
 use mach_core::rpm::source::Source;
 use mach_roots::call::with_run;
 use mach_roots::context::Context;
-use mach_roots::family;
+use mach_roots::provision;
 use mach_roots::root::Set;
 use mach_run::area::Area;
 use mach_run::download::{Expect, check_file, download, gpgv};
@@ -65,7 +65,7 @@ fn bring(context: &Context<'_>, options: &Options, arguments: &Arguments) -> Res
     let scratch = context.run.path.join("gpgv");
     let tools = Tools {
         expand: &|| {
-            let root = family::set(context, Set::Build)?;
+            let root = provision::set(context, Set::Build)?;
             expand::expand(context, &root, &arguments.spec, options)
         },
         verify: &|signed, signature, keyrings| {

@@ -32,8 +32,8 @@ use mach_core::options::Options;
 use mach_core::rpm::rpmbuild::Version;
 use mach_core::rpm::source::{DigestCheck, Needs, Source};
 use mach_roots::context::{BUILD_LOG, Context, RepositoryState};
-use mach_roots::family;
 use mach_roots::pending;
+use mach_roots::provision;
 use mach_roots::repositories;
 use mach_roots::root::{self, Chain, Root};
 use mach_run::area::{Area, entries};
@@ -204,7 +204,7 @@ fn work_on_rpm(
         match more {
             Ok(Some(more)) => {
                 let more = requirements::and_ours(more, options);
-                root = family::with_needs(context, root, &more, chain)?;
+                root = provision::with_needs(context, root, &more, chain)?;
             }
             ended => {
                 outcome.root = Some(root);

@@ -9,7 +9,7 @@ use mach_core::options::Options;
 use mach_core::rpm::source::is_plain;
 use mach_roots::call::with_run;
 use mach_roots::context::BUILD_LOG;
-use mach_roots::family;
+use mach_roots::provision;
 use mach_roots::root::Set;
 use mach_run::area::{Area, entries};
 use mach_run::cells;
@@ -101,7 +101,7 @@ fn make(env: &BuildEnv<'_>, spec: &Path) -> Result<(), Error> {
         return Err(Error::new(Cause::Usage, what, "letters, digits and ._+- only"));
     }
     sources::check_listed(directory)?;
-    let root = family::set(context, Set::Build)?;
+    let root = provision::set(context, Set::Build)?;
     let overlay = env.lay(&root.paths(), "root-0")?;
     let phase = context.progress.phase("source package");
     let path = context.out.join(BUILD_LOG);

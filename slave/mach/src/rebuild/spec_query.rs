@@ -18,7 +18,7 @@ use mach_core::explain;
 use mach_core::options::Options;
 use mach_core::rpm::source::{Needs, Source, SourceHeader};
 use mach_roots::context::BUILD_LOG;
-use mach_roots::family;
+use mach_roots::provision;
 use mach_roots::root::{Chain, Root, Set};
 use mach_run::layers::LayerKind;
 use mach_run::log::read_log_end;
@@ -56,7 +56,7 @@ impl<'a> SpecQuery<'a> {
 
     /// A root with all that the spec requires in that root.
     pub fn settled_root(&mut self, chain: &mut Chain) -> Result<Root, Error> {
-        let mut root = family::set(self.env.context, Set::Build)?;
+        let mut root = provision::set(self.env.context, Set::Build)?;
         loop {
             let is_first = self.count == 0;
             let is_more = self.ask(&root)?;
@@ -73,7 +73,7 @@ impl<'a> SpecQuery<'a> {
     /// `root` with what is known and what options of mach need.
     fn with_all(&self, root: Root, chain: &mut Chain) -> Result<Root, Error> {
         let needs = and_ours(self.needs.clone(), self.env.options);
-        family::with_needs(self.env.context, root, &needs, chain).map_err(|mut failure| {
+        provision::with_needs(self.env.context, root, &needs, chain).map_err(|mut failure| {
             if let Some(unreadable) = &self.unreadable {
                 failure.details.push(format!("so its header says; {}", unreadable.what));
                 failure.details.extend(unreadable.details.last().cloned());

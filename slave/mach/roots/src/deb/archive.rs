@@ -1,16 +1,15 @@
-//! The archives a dist names: their state, their suites as apt is told of them, their packages.
+//! Archives of a dist: their metadata, and architecture and suites in the form that apt reads.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use mach_core::deb::release::release;
+use mach_core::digest;
 use mach_core::distribution::{self, Address, Dist, Repository};
 use mach_core::error::{Cause, Error, OnPath};
-use mach_core::package::Package;
 
 use super::apt::{KeyFile, Suite};
-use super::install::Deb;
-use crate::context::{Context, PackageFile, RepositoryState};
-use crate::obtain;
+use crate::context::read_index;
 
 /// The largest file of keys that is read.
 const KEY_LIMIT_BYTES: u64 = 16 << 20;
@@ -24,6 +23,25 @@ pub fn architecture(dist: &Dist) -> &str {
         "armv7l" => "armhf",
         "ppc64le" => "ppc64el",
         other => other,
+    }
+}
+
+/// Finds the metadata of `repository`: the directory that holds them in the slave, and the digest of their
+/// index, `InRelease`. Its signature is in it, and apt's to verify.
+pub fn metadata(dist: &Dist, repository: &Repository) -> Result<(PathBuf, String), Error> {
+    match &repository.address {
+        Address::Directory(path) => {
+            let index = release(path, repository.suite.as_deref());
+            let index = read_index(dist, repository, &index)?;
+            Ok((path.clone(), digest::of_bytes(&index)))
+        }
+        Address::Url(_) => {
+            let what = format!(
+                "repository {}: archives of Debian packages are read from file://",
+                repository.name
+            );
+            Err(Error::new(Cause::Root, what, "give the slave a share that holds it"))
+        }
     }
 }
 
@@ -55,22 +73,6 @@ fn key(key: &distribution::TrustedKey) -> Result<KeyFile, Error> {
             fs::read(path).map(KeyFile).on("read the key", path)
         }
     }
-}
-
-/// Package files by what apt has said of them, each compared with its digest. If some are not there,
-/// all of those are named.
-pub fn debs(
-    context: &Context<'_>,
-    repositories: &[&RepositoryState],
-    packages: &[&Package],
-    tick: &mut dyn FnMut(),
-) -> Result<Vec<Deb>, Error> {
-    let files = obtain::obtain(context, repositories, packages, tick)?;
-    let deb = |(package, file): (&&Package, PackageFile)| Deb {
-        nevra: package.nevra.clone(),
-        path: file.path,
-    };
-    Ok(packages.iter().zip(files).map(deb).collect())
 }
 
 #[cfg(test)]

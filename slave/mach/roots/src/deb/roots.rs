@@ -1,4 +1,4 @@
-//! Roots of Debian packages: the dist's sets in one layer, what a build needs in another.
+//! Roots of Debian packages: resolved by apt, installed by the root's own dpkg.
 
 use std::path::Path;
 
@@ -7,122 +7,42 @@ use mach_core::digest::Sum;
 use mach_core::error::{Cause, Error};
 use mach_core::package::{Package, Resolution};
 use mach_run::answers;
-use mach_run::layers::{Layer, LayerKind};
-use mach_run::overlay::Overlay;
-use mach_run::progress::Phase;
 
 use super::apt::{Apt, Suite};
-use super::{archive, index, install};
-use crate::context::{Context, RepositoryState};
+use super::archive;
+use super::install::{self, Deb};
+use crate::context::{Context, PackageFile, RepositoryState};
 use crate::obtain;
-use crate::root::{Chain, Root, Set, add_builder, push};
+use crate::root::NewLayer;
 
 /// Changes whenever apt is asked in another way.
 const LAYOUT: &str = "mach deb 2";
 
-/// The root with the packages of `set` and of those before it: one layer, as dpkg wants what is
-/// Essential configured together.
-pub fn set(context: &Context<'_>, set: Set) -> Result<Root, Error> {
-    let (kind, name) = match set {
-        Set::Minimal => (LayerKind::Minimal, "minimal root"),
-        Set::Base => (LayerKind::Base, "base root"),
-        Set::Build => (LayerKind::Build, "build root"),
-    };
-    let phase = context.progress.phase(name);
-    let suites = suites(context)?;
-    let dist = context.dist;
-    let ask = |names: Vec<String>| {
-        resolve(context, &["root", &names.join(" ")], || apt(context, &suites, None)?.root(&names))
-    };
-    let sets = &dist.sets;
-    let minimal = ask(sets.minimal.clone())?;
-    let mut names = sets.minimal.clone();
-    if set >= Set::Base {
-        names.extend(sets.base.iter().cloned());
-    }
-    if set >= Set::Build {
-        names.extend(sets.build.iter().cloned());
-    }
-    let whole = ask(names)?;
-    phase.tick();
-    let mut root = Root { layers: Vec::new(), resolution: Resolution::default() };
-    let count = whole.packages.len();
-    push(context, &mut root, kind, whole.clone(), |_, packages, key| {
-        let places: Vec<&RepositoryState> = context.repositories.iter().collect();
-        obtain::demand_all(packages, &places)?;
-        let first: Vec<&Package> = minimal.packages.iter().collect();
-        let first = archive::debs(context, &places, &first, &mut || phase.tick())?;
-        let rest = whole.beyond(&minimal);
-        let rest = archive::debs(context, &places, &rest, &mut || phase.tick())?;
-        let empty = context.run.directory("empty")?;
-        let scratch = context.run.path.join(format!("making-{}", key.as_str()));
-        let overlay = Overlay::mount(&[&empty], &scratch)?;
-        install::first(context, &overlay.at, &first, &mut || phase.tick())?;
-        install::add(context, &overlay.at, &rest, &mut || phase.tick())?;
-        add_builder(&overlay.at, &dist.builder)?;
-        overlay.unmount()
-    })?;
-    if let Some(layer) = root.layers.last() {
-        phase.end(describe(layer, count));
-    }
-    Ok(root)
+/// Resolves a root with all Essential packages and `names`.
+pub fn resolve_names(context: &Context<'_>, names: &[String]) -> Result<Resolution, Error> {
+    resolve(context, &["root", &names.join(" ")], || apt(context, None)?.root(names))
 }
 
-/// `root` with what `depends` demands and nothing that `conflicts` names.
-pub fn with_requirements(
+/// Resolves a root with all of `base` that meets `depends` and has nothing that `conflicts` names.
+pub fn resolve_relations(
     context: &Context<'_>,
-    mut root: Root,
+    base: &Resolution,
     (depends, conflicts): (&Relations, &Relations),
-    chain: &mut Chain,
-) -> Result<Root, Error> {
-    if depends.is_empty() && conflicts.is_empty() {
-        return Ok(root);
-    }
-    let phase = context.progress.phase("Build-Depends");
-    if let (Some(repository), false) = (&chain.repository, chain.indexed) {
-        index::make(context, repository)?;
-        chain.indexed = true;
-    }
-    let suites = suites(context)?;
-    let chain_path = chain.repository.as_deref();
-    let request = [
-        "beyond",
-        &root.resolution.digest(),
-        &depends.to_string(),
-        &conflicts.to_string(),
-        &chain.digests.join(" "),
-    ];
-    let resolution = resolve(context, &request, || {
-        apt(context, &suites, chain_path)?.beyond(&root.resolution, depends, conflicts)
-    })?;
-    let added = resolution.beyond(&root.resolution).len();
-    if added == 0 {
-        phase.end("all in the build root");
-        return Ok(root);
-    }
-    let state = chain.state();
-    let places: Vec<&RepositoryState> = context.repositories.iter().chain(&state).collect();
-    let mut steps = shared(context, &suites, &root.resolution, &resolution)?;
-    steps.push(resolution.clone());
-    for step in steps {
-        // Of what later steps add, nothing is in a layer either where this one is not.
-        let demand =
-            |root: &Root| obtain::demand_all(&resolution.beyond(&root.resolution), &places);
-        push_layer(context, &mut root, step, &places, &demand, &phase)?;
-    }
-    if let Some(layer) = root.layers.last() {
-        phase.end(describe(layer, added));
-    }
-    Ok(root)
+    chain: Option<&RepositoryState>,
+) -> Result<Resolution, Error> {
+    let chain_digest = chain.map_or("", |state| &state.metadata_sha256);
+    let texts = [base.digest(), depends.to_string(), conflicts.to_string()];
+    let question = ["beyond", &texts[0], &texts[1], &texts[2], chain_digest];
+    let path = chain.map(|state| state.path.as_path());
+    resolve(context, &question, || apt(context, path)?.beyond(base, depends, conflicts))
 }
 
 /// The steps on the way from `base` to `wanted` that other sources take too, smallest first: for each
 /// package of `sets.shared` that is wanted, all that it needs. A package that would come out in another
 /// version than is wanted, as where a chain has built a newer one, makes no step. What is asked does not
 /// depend on which layers are there, so the same sources come to the same layers everywhere.
-fn shared(
+pub fn shared(
     context: &Context<'_>,
-    suites: &[Suite],
     base: &Resolution,
     wanted: &Resolution,
 ) -> Result<Vec<Resolution>, Error> {
@@ -135,8 +55,7 @@ fn shared(
         }
         let request = ["beyond", &from.digest(), name, "", ""];
         let (names, none) = (Relations::of_names(std::slice::from_ref(name)), Relations::default());
-        let step =
-            resolve(context, &request, || apt(context, suites, None)?.beyond(from, &names, &none));
+        let step = resolve(context, &request, || apt(context, None)?.beyond(from, &names, &none));
         match step {
             Ok(step) if step.beyond(wanted).is_empty() => steps.push(step),
             Ok(_) => {}
@@ -148,45 +67,48 @@ fn shared(
     Ok(steps)
 }
 
-/// A layer that makes `root` one of all packages of `wanted`, if it lacks any. If it has to be made,
-/// `demand` may refuse before that.
-fn push_layer(
+/// Installs `files` into the root mounted at `at`. Of a first layer the packages of the minimal set are
+/// installed before the others, which need them to be configured.
+pub(crate) fn install(
     context: &Context<'_>,
-    root: &mut Root,
-    wanted: Resolution,
-    places: &[&RepositoryState],
-    demand: &dyn Fn(&Root) -> Result<(), Error>,
-    phase: &Phase<'_>,
+    new: &NewLayer<'_>,
+    files: &[PackageFile],
+    at: &Path,
 ) -> Result<(), Error> {
-    push(context, root, LayerKind::Dependencies, wanted, |root, added, key| {
-        demand(root)?;
-        let debs = archive::debs(context, places, added, &mut || phase.tick())?;
-        let overlay = root.mount(&context.run.path.join(format!("adding-{}", key.as_str())))?;
-        install::add(context, &overlay.at, &debs, &mut || phase.tick())?;
-        overlay.unmount()
-    })
+    let tick = &mut || new.phase.tick();
+    let added = debs(&new.packages(), files);
+    if !new.is_first() {
+        return install::add(context, at, &added, tick);
+    }
+    let minimal = resolve_names(context, &context.dist.sets.minimal)?;
+    let is_minimal = |deb: &Deb| minimal.packages.iter().any(|package| package.nevra == deb.nevra);
+    let (mut first, rest): (Vec<Deb>, Vec<Deb>) = added.into_iter().partition(is_minimal);
+    // Where a later set has chosen another package for a dependency, that of the minimal set comes too.
+    let besides = minimal.beyond(new.wanted);
+    first.extend(debs(&besides, &obtain::obtain(context, new.repositories, &besides, tick)?));
+    install::first(context, at, &first, tick)?;
+    install::add(context, at, &rest, tick)
 }
 
-fn describe(layer: &Layer, added: usize) -> String {
-    let how = if layer.cached { "cached" } else { "made" };
-    format!("{how}: {}, {added} packages added", layer.manifest.key)
+fn debs(packages: &[&Package], files: &[PackageFile]) -> Vec<Deb> {
+    let deb = |(package, file): (&&Package, &PackageFile)| Deb {
+        nevra: package.nevra.clone(),
+        path: file.path.clone(),
+    };
+    packages.iter().zip(files).map(deb).collect()
 }
 
-fn suites(context: &Context<'_>) -> Result<Vec<Suite>, Error> {
+/// apt with the metadata of the dist's suites, and those of a chain's repository.
+fn apt<'a>(context: &'a Context<'a>, chain: Option<&Path>) -> Result<Apt<'a>, Error> {
     let all = context.dist.repositories.iter().zip(context.repositories);
-    all.map(|(repository, state)| archive::suite(repository, &state.path)).collect()
-}
-
-fn apt<'a>(
-    context: &'a Context<'a>,
-    suites: &[Suite],
-    chain: Option<&Path>,
-) -> Result<Apt<'a>, Error> {
+    let suites: Vec<Suite> = all
+        .map(|(repository, state)| archive::suite(repository, &state.path))
+        .collect::<Result<_, _>>()?;
     let architecture = archive::architecture(context.dist);
-    Apt::new(context, architecture, suites, chain, &state_digest(context))
+    Apt::new(context, architecture, &suites, chain, &state_digest(context))
 }
 
-/// Of all that decides what apt answers, but for the question and a chain's packages.
+/// Digest of all that decides what apt answers, but for the question and a chain's packages.
 fn state_digest(context: &Context<'_>) -> String {
     let mut sum = Sum::default();
     sum.field(LAYOUT);

@@ -14,8 +14,9 @@ use mach_run::layers;
 use mach_run::remove;
 use rustix::fs::FlockOperation;
 
-use super::{resolve, signatures};
-use crate::context::{Context, PackageFile, Request};
+use super::resolve::{self, Request};
+use super::signatures;
+use crate::context::{Context, PackageFile};
 use crate::obtain;
 
 /// Directories of a collection that hold no packages to install.

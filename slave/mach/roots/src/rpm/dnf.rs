@@ -18,8 +18,8 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::unmet;
-use crate::context::Request;
 use crate::context::{Context, RepositoryState};
+use crate::rpm::resolve::Request;
 
 const DNF4: &str = include_str!("solve.py");
 const DNF5: &str = include_str!("solve5.py");

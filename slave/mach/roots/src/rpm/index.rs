@@ -52,6 +52,16 @@ pub fn rpms(context: &Context<'_>, aside: &Path, before: Option<&Path>) -> Resul
     fs::rename(&from, &to).on("put in place", &to)
 }
 
+/// Makes `repodata/` in `repository`, the directory of a chain's packages.
+pub fn of_chain(context: &Context<'_>, repository: &Path) -> Result<(), Error> {
+    let skeleton = context.run.path.join("indexer");
+    if !skeleton.exists() {
+        cells::make_skeleton(&skeleton, &[])?;
+    }
+    let cell = cells::indexer(&skeleton, repository);
+    create(context, cell, vec![cells::LAYER.to_owned()], "what this chain has built")
+}
+
 /// Makes in `into` the `repodata/` of all packages below `directory` that are not sources. Nothing is made,
 /// and the answer is false, where the index in `directory` says the same already.
 ///

@@ -19,9 +19,7 @@ use mach_run::log::read_log_end;
 use mach_run::progress::Phase;
 use slave_cell::Cell;
 
-use crate::context::Context;
-use crate::context::PackageFile;
-use crate::context::Request;
+use crate::context::{Context, PackageFile, RepositoryState};
 
 /// Where a root's own rpm finds packages: below a tmpfs of its cell.
 const PACKAGES: &str = "/run/mach/packages";
@@ -37,10 +35,10 @@ pub enum Installer<'a> {
     Itself,
 }
 
-/// Has rpm install `files` into the root mounted at `root`.
+/// Has rpm install `files`, which come from `repositories`, into the root mounted at `root`.
 pub fn install(
     context: &Context<'_>,
-    request: &Request<'_>,
+    repositories: &[&RepositoryState],
     root: &Path,
     by: Installer<'_>,
     files: &[PackageFile],
@@ -50,7 +48,7 @@ pub fn install(
         return Ok(());
     }
     let mut cell = cell(context, root, by)?;
-    for state in request.repositories(context) {
+    for state in repositories {
         cells::add_shown(&mut cell, &state.path, &format!("{PACKAGES}/{}", state.name));
     }
     let fetched = context.area.packages();

@@ -4,6 +4,7 @@ pub mod collect;
 mod dnf;
 pub mod index;
 pub mod install;
+pub mod metadata;
 pub mod resolve;
 pub mod roots;
 pub mod signatures;

@@ -15,12 +15,32 @@ use mach_core::rpm::evr::Capability;
 use mach_run::answers;
 
 use super::dnf;
-use crate::context::{Context, Request};
+use crate::context::{Context, RepositoryState};
 
 /// Changes whenever the same question may get another answer.
 const LAYOUT: &str = "mach resolution 1";
 
+/// A question to the solver: packages and requirements that a root is to hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Packages already in the root; it keeps all (in a newer version where a chain has one).
+    pub base: &'a Resolution,
+    /// Packages by name.
+    pub names: &'a [String],
+    /// Requirements, as a source states them.
+    pub wanted: &'a [Capability],
+    /// Conflicts: packages that must not be there.
+    pub conflicts: &'a [Capability],
+    /// Repository of the packages that this chain has built so far.
+    pub chain: Option<&'a RepositoryState>,
+}
+
 impl Request<'_> {
+    /// The dist's repositories, and the chain's.
+    pub fn repositories<'b>(&'b self, context: &'b Context<'_>) -> Vec<&'b RepositoryState> {
+        context.repositories.iter().chain(self.chain).collect()
+    }
+
     fn key(&self, context: &Context<'_>) -> String {
         let mut sum = Sum::default();
         let dist = context.dist;

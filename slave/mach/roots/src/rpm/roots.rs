@@ -1,106 +1,41 @@
-//! Roots of RPM packages: one layer per set, each resolved, obtained, installed and cached.
-//!
-//! ```text
-//!   minimal ◀── base ◀── build ◀── dependencies        (each an overlay's lower directory)
-//!      ▲
-//!      └ installed by the slave's rpm, or by that of a bootstrap root where the versions differ
-//! ```
+//! Roots of RPM packages: resolved by dnf, installed by the rpm whose version the root has.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mach_core::distribution::Dist;
-use mach_core::error::{Cause, Error, OnPath};
+use mach_core::error::{Cause, Error};
 use mach_core::package::Resolution;
 use mach_core::rpm::source::Needs;
-use mach_run::cells;
-use mach_run::layers::{self, LayerKey, LayerKind, LayerPlan};
-use mach_run::overlay::Overlay;
-use mach_run::progress::Phase;
-use mach_run::remove;
-use rustix::fs::FlockOperation;
+use mach_run::layers::{LayerKey, LayerKind, LayerPlan};
 
 use super::install::{self, Installer};
-use super::{index as indexer, resolve, signatures};
-use crate::context::{Context, Request};
-use crate::obtain;
-use crate::pending;
-use crate::root::{Chain, Root, Set, add_builder, find_or_make, push};
+use super::resolve::{self, Request};
+use crate::context::{Context, PackageFile, RepositoryState};
+use crate::root::{self, NewLayer, Root};
 
-/// The root with the packages of `set` and of those before it, made where it is not there.
-pub fn set(context: &Context<'_>, set: Set) -> Result<Root, Error> {
-    let sets = &context.dist.sets;
-    let steps = [
-        (Set::Minimal, LayerKind::Minimal, &sets.minimal),
-        (Set::Base, LayerKind::Base, &sets.base),
-        (Set::Build, LayerKind::Build, &sets.build),
-    ];
-    let mut root = Root { layers: Vec::new(), resolution: Resolution::default() };
-    for (step, kind, names) in steps {
-        if step <= set && !names.is_empty() {
-            let request = Request {
-                base: &root.resolution.clone(),
-                names,
-                wanted: &[],
-                conflicts: &[],
-                chain: None,
-            };
-            root = add(context, root, kind, &format!("{} root", kind.as_str()), &request)?;
-        }
-    }
-    Ok(root)
-}
-
-/// `root` with all that a source needs, in place of what another needed.
-pub fn with_needs(
+/// Resolves a root with all of `base` and the packages `names`.
+pub fn resolve_names(
     context: &Context<'_>,
-    root: Root,
-    needs: &Needs,
-    chain: &mut Chain,
-) -> Result<Root, Error> {
-    pending::refuse(&chain.coming, context.progress.subject(), needs)?;
-    index(context, chain)?;
-    let state = chain.state();
-    let root = root.without_requirements();
-    let base = root.resolution.clone();
-    let request = Request {
-        base: &base,
-        names: &[],
-        wanted: &needs.requirements,
-        conflicts: &needs.conflicts,
-        chain: state.as_ref(),
-    };
-    add(context, root, LayerKind::Dependencies, "BuildRequires", &request)
-}
-
-/// `root` with one more layer, if `request` wants anything that it lacks.
-fn add(
-    context: &Context<'_>,
-    mut root: Root,
-    kind: LayerKind,
-    phase_name: &str,
-    request: &Request<'_>,
-) -> Result<Root, Error> {
-    let phase = context.progress.phase(phase_name);
-    let wanted = resolve::resolve(context, request)?;
-    let new = wanted.beyond(&root.resolution);
-    if new.is_empty() {
-        phase.end(format!("{} packages, all there", wanted.packages.len()));
-        return Ok(root);
-    }
-    if kind == LayerKind::Minimal {
+    base: &Resolution,
+    names: &[String],
+) -> Result<Resolution, Error> {
+    let request = Request { base, names, wanted: &[], conflicts: &[], chain: None };
+    let wanted = resolve::resolve(context, &request)?;
+    if base.packages.is_empty() {
         check_version(context.dist, &wanted)?;
     }
-    let count = new.len();
-    let found = wanted.clone();
-    push(context, &mut root, kind, wanted, |root, _, _| {
-        make(context, root, kind, request, &found, &phase)
-    })?;
-    if let Some(layer) = root.layers.last() {
-        let how = if layer.cached { "cached" } else { "made" };
-        phase.end(format!("{how}: {}, {count} packages added", layer.manifest.key));
-    }
-    Ok(root)
+    Ok(wanted)
+}
+
+/// Resolves a root with all of `base` that meets `needs`.
+pub fn resolve_needs(
+    context: &Context<'_>,
+    base: &Resolution,
+    needs: &Needs,
+    chain: Option<&RepositoryState>,
+) -> Result<Resolution, Error> {
+    let Needs { requirements: wanted, conflicts } = needs;
+    resolve::resolve(context, &Request { base, names: &[], wanted, conflicts, chain })
 }
 
 /// Refuses a dist that names another version of rpm than its roots would have, before any is made.
@@ -126,67 +61,35 @@ fn check_version(dist: &Dist, wanted: &Resolution) -> Result<(), Error> {
     }
 }
 
-/// The files of a new layer on `root`: those that `wanted` has beyond it are installed.
-fn make(
+/// Installs `files` into the root mounted at `at`: a first layer by the slave's rpm or that of a bootstrap
+/// root, any other by the root's own.
+pub(crate) fn install(
     context: &Context<'_>,
-    root: &Root,
-    kind: LayerKind,
-    request: &Request<'_>,
-    wanted: &Resolution,
-    phase: &Phase<'_>,
-) -> Result<PathBuf, Error> {
-    let new = wanted.beyond(&root.resolution);
-    // None of what was fetched goes before it is installed.
-    let _packages = context.area.lock(layers::PACKAGES_LOCK, FlockOperation::LockShared)?;
-    let repositories = request.repositories(context);
-    let files = obtain::obtain(context, &repositories, &new, &mut || phase.tick())?;
-    signatures::check(context, &new, &files)?;
-    let bootstrap = match kind {
-        LayerKind::Minimal => bootstrap(context, request, wanted, phase)?,
-        _ => None,
-    };
-    let overlay = overlay(context, root, kind)?;
-    match (kind, &bootstrap) {
-        (LayerKind::Bootstrap, _) | (LayerKind::Minimal, None) => {
-            install::install(context, request, &overlay.at, Installer::Slave, &files, phase)?;
-        }
-        (LayerKind::Minimal, Some(first)) => {
-            let first = first.mount(&context.run.path.join("first"))?;
-            let by = Installer::First(&first.at);
-            install::install(context, request, &overlay.at, by, &files, phase)?;
-            first.unmount()?;
-        }
-        _ => install::install(context, request, &overlay.at, Installer::Itself, &files, phase)?,
+    new: &NewLayer<'_>,
+    files: &[PackageFile],
+    at: &Path,
+) -> Result<(), Error> {
+    let by = |rpm| install::install(context, new.repositories, at, rpm, files, new.phase);
+    match new.is_first() {
+        false => by(Installer::Itself)?,
+        true => match bootstrap(context, new, files)? {
+            None => by(Installer::Slave)?,
+            Some(first) => {
+                let first = first.mount(&context.run.path.join("first"))?;
+                by(Installer::First(&first.at))?;
+                first.unmount()?;
+            }
+        },
     }
-    if kind == LayerKind::Minimal {
-        add_builder(&overlay.at, &context.dist.builder)?;
-    }
-    if kind != LayerKind::Bootstrap {
-        check(context, &overlay.at, wanted)?;
-    }
-    overlay.unmount()
+    check(context, at, new.wanted)
 }
 
-/// Where a layer is made. Through an overlay even when nothing is below: it spares rpm's many syncs.
-fn overlay(context: &Context<'_>, root: &Root, kind: LayerKind) -> Result<Overlay, Error> {
-    let scratch = context.run.path.join(format!("making-{}", kind.as_str()));
-    if scratch.exists() {
-        remove::tree(&scratch)?;
-    }
-    if !root.layers.is_empty() {
-        return root.mount(&scratch);
-    }
-    let empty = context.run.path.join("empty");
-    fs::create_dir_all(&empty).on("make the directory", &empty)?;
-    Overlay::mount(&[&empty], &scratch)
-}
-
-/// A first root, where the slave's rpm is not the one that the dist's roots have.
+/// The bootstrap root, with the same packages as `new` installed by the slave's rpm; `None` where that has
+/// the version of the dist's roots.
 fn bootstrap(
     context: &Context<'_>,
-    request: &Request<'_>,
-    wanted: &Resolution,
-    phase: &Phase<'_>,
+    new: &NewLayer<'_>,
+    files: &[PackageFile],
 ) -> Result<Option<Root>, Error> {
     let dist = context.dist;
     let slaves = install::rpm_version(context, None)?;
@@ -198,15 +101,16 @@ fn bootstrap(
     if slaves.as_deref() == Some(&dist.rpm) {
         return Ok(None);
     }
-    let empty = Root { layers: Vec::new(), resolution: Resolution::default() };
-    let new = wanted.beyond(&empty.resolution);
-    let key =
-        LayerKey::new(LayerKind::Bootstrap, &dist.sha256, &dist.arch, slaves.as_deref(), &new);
-    let plan = LayerPlan { dist: &dist.name, parent: None, root: wanted };
-    let layer = find_or_make(context, &key, &plan, || {
-        make(context, &empty, LayerKind::Bootstrap, request, wanted, phase)
+    let (kind, version) = (LayerKind::Bootstrap, slaves.as_deref());
+    let key = LayerKey::new(kind, &dist.sha256, &dist.arch, version, &new.packages());
+    let plan = LayerPlan { dist: &dist.name, parent: None, root: new.wanted };
+    let layer = root::find_or_make(context, &key, &plan, || {
+        let overlay = root::mount_new(context, new.base, &key)?;
+        let (repositories, by) = (new.repositories, Installer::Slave);
+        install::install(context, repositories, &overlay.at, by, files, new.phase)?;
+        overlay.unmount()
     })?;
-    Ok(Some(Root { layers: vec![layer], resolution: wanted.clone() }))
+    Ok(Some(Root { layers: vec![layer], resolution: new.wanted.clone() }))
 }
 
 /// Compares what is in a root, as its own rpm tells, with what was to be in it.
@@ -236,25 +140,6 @@ fn check(context: &Context<'_>, root: &Path, wanted: &Resolution) -> Result<(), 
     let remedy =
         "is '_dbpath' of the dist's [macros.install] where the root's rpm looks? read root.log";
     Err(Error::new(Cause::Root, what, remedy).with_details(details))
-}
-
-/// Brings the metadata of the chain's repository up to date.
-pub fn index(context: &Context<'_>, chain: &mut Chain) -> Result<(), Error> {
-    let Some(repository) = &chain.repository else {
-        return Ok(());
-    };
-    if chain.indexed || chain.digests.is_empty() {
-        return Ok(());
-    }
-    let skeleton = context.run.path.join("indexer");
-    if !skeleton.exists() {
-        cells::make_skeleton(&skeleton, &[])?;
-    }
-    let cell = cells::indexer(&skeleton, repository);
-    let argv = vec![cells::LAYER.to_owned()];
-    indexer::create(context, cell, argv, "what this chain has built")?;
-    chain.indexed = true;
-    Ok(())
 }
 
 #[cfg(test)]

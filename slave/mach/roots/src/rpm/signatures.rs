@@ -15,8 +15,8 @@ use mach_run::cells::{self, Program, Streams};
 
 use crate::context::Context;
 use crate::context::PackageFile;
-use crate::repositories::keyrings;
 use crate::rpm::install::place_below;
+use crate::rpm::metadata::keyrings;
 
 /// `$1`: where the keys are; then the packages.
 const SCRIPT: &str = r#"keys=$1; shift

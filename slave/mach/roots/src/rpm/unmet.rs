@@ -9,7 +9,7 @@ use mach_core::rpm::rich::Rich;
 
 use super::dnf::Answer;
 use crate::context::Context;
-use crate::context::Request;
+use crate::rpm::resolve::Request;
 
 const PROBLEMS_LIMIT: usize = 20;
 

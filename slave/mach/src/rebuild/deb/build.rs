@@ -10,8 +10,7 @@ use mach_core::explain::{self, PackageKind};
 use mach_core::options::Options;
 use mach_roots::context::BUILD_LOG;
 use mach_roots::deb::index;
-use mach_roots::deb::roots as deb_roots;
-use mach_roots::family;
+use mach_roots::provision;
 use mach_roots::root::{Chain, Root, Set};
 use mach_run::log::read_log_end;
 
@@ -52,8 +51,8 @@ pub fn work(
         depends = depends.and(Relations::of_names(&[ccache::PACKAGE.to_owned()]));
     }
     pack::prepare_home(context, &env.home, dsc)?;
-    let root = family::set(context, Set::Build)?;
-    let root = deb_roots::with_requirements(context, root, (&depends, &conflicts), chain)?;
+    let root = provision::set(context, Set::Build)?;
+    let root = provision::with_relations(context, root, (&depends, &conflicts), chain)?;
     outcome.facts.layers = root.layers.iter().map(LayerRecord::of).collect();
     outcome.facts.root = root.resolution.clone();
     if outcome.is_there_already(context)? {

@@ -13,7 +13,7 @@ use mach_core::options::Options;
 use mach_core::rpm::source::is_plain;
 use mach_roots::call::with_run;
 use mach_roots::context::BUILD_LOG;
-use mach_roots::family;
+use mach_roots::provision;
 use mach_roots::root::Set;
 use mach_run::area::{Area, entries};
 use mach_run::cells::{self, Streams};
@@ -87,7 +87,7 @@ fn make(env: &BuildEnv<'_>, directory: &Path, named: &ChangelogHead) -> Result<(
     copy_tarballs(directory, named, &building)?;
     let id = Some(context.dist.builder.uid);
     chown(&building, id, id).on("set the owner of", &building)?;
-    let root = family::set(context, Set::Build)?;
+    let root = provision::set(context, Set::Build)?;
     let overlay = env.lay(&root.paths(), "root-0")?;
     let phase = context.progress.phase("source package");
     let path = context.out.join(BUILD_LOG);
