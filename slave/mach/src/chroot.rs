@@ -15,9 +15,9 @@ use mach_run::cells::{self, CellPlace, Program, Streams};
 use mach_run::kept_root::{self, KeptRoot};
 use mach_run::overlay::Overlay;
 
-use crate::rebuild;
 use crate::rebuild::build_env::{self, BuildEnv};
-use crate::rebuild::spec_query::SpecQuery;
+use crate::rebuild::rpm::build;
+use crate::rebuild::rpm::spec_query::SpecQuery;
 
 /// A command to run in a root.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +92,7 @@ fn with_root<T>(
                 provision::with_needs(context, provision::set(context, Set::Build)?, needs, chain)?
             }
             RootContents::RequiredBy(source) => {
-                rebuild::bring(&env, source)?;
+                build::bring(&env, source)?;
                 SpecQuery::new(&env, source).settled_root(chain)?
             }
         };

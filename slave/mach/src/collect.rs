@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mach_core::distribution::{Dist, Family, usage};
+use mach_core::distribution::{Dist, usage};
 use mach_core::error::Error;
 use mach_core::options::Options;
 use mach_core::rpm::source::Needs;
@@ -13,6 +13,7 @@ use mach_roots::rpm;
 use mach_run::area::Area;
 use mach_run::progress::Progress;
 
+use crate::rebuild::family;
 use crate::source;
 
 /// A request to collect packages.
@@ -73,11 +74,8 @@ pub fn index(area: &Area, dist: &Dist, collection: &Path, into: &Path) -> Result
 }
 
 fn only_rpm(dist: &Dist) -> Result<(), Error> {
-    match dist.family() {
-        Family::Rpm => Ok(()),
-        Family::Deb => {
-            let what = format!("dist {} is of Debian packages", dist.name);
-            Err(usage(what, "fill a share on the host by 'bhost archive add SHARE SOURCE...'"))
-        }
-    }
+    family::demand_rpm(dist, || {
+        let what = format!("dist {} is of Debian packages", dist.name);
+        usage(what, "fill a share on the host by 'bhost archive add SHARE SOURCE...'")
+    })
 }

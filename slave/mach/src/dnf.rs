@@ -5,19 +5,21 @@
 
 use std::fs;
 
-use mach_core::distribution::{Dist, Family};
+use mach_core::distribution::Dist;
 use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Options;
 use mach_roots::repositories;
 use mach_run::area::Area;
 use mach_run::cells::{self, Program, Streams};
 
+use crate::rebuild::family;
+
 /// Asks dnf with `words`; its status.
 pub fn dnf(area: &Area, dist: &Dist, options: &Options, words: &[String]) -> Result<i32, Error> {
-    if dist.family() == Family::Deb {
+    family::demand_rpm(dist, || {
         let what = format!("the dist {} has no dnf: its packages are Debian's", dist.name);
-        return Err(Error::new(Cause::Usage, what, "'mach chroot' gives a shell in a root"));
-    }
+        Error::new(Cause::Usage, what, "'mach chroot' gives a shell in a root")
+    })?;
     let states = repositories::states(area, dist, options.fetching())?;
     let run = area.new_run()?;
     let asked = || {

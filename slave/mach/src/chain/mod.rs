@@ -181,7 +181,7 @@ impl<'a> Driver<'a> {
         pending::write(&view, coming)?;
         let said = self.run.path.join(format!("said-{}", self.started));
         self.started += 1;
-        let source = plan::word(&self.given[*node])?;
+        let source = self.given[*node].word()?;
         let running = Running::start(self.call, &source, &view, said)?;
         let (node, begun) = (*node, Instant::now());
         self.rows[node] = Row { state: State::Running, ..Row::new(&self.given[node].package()) };

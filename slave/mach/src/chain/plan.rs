@@ -27,26 +27,13 @@ use crate::chain::order::Node;
 use crate::chain::yields::{self, MARK, QUERY, SOURCE_QUERY, Yields};
 use crate::rebuild::build_env;
 use crate::rebuild::deb::pack;
+use crate::rebuild::rpm::home;
+use crate::rebuild::rpm::spec_query::target_cpu;
 use crate::rebuild::source_package::SourcePackage;
-use crate::rebuild::spec_query::target_cpu;
 use crate::source;
 
 /// A spec may run programs when it is expanded; none of them for long.
 const ASKING_LIMIT: Duration = Duration::from_secs(30);
-
-/// The word by which another mach finds a source.
-pub fn word(given: &SourcePackage) -> Result<String, Error> {
-    let path = match given {
-        SourcePackage::Rpm(source) => match &source.url {
-            // It is in the cache, where its digest says that it is the same.
-            Some(url) => return Ok(format!("{url}#sha256:{}", source.sha256)),
-            None => &source.path,
-        },
-        SourcePackage::Deb(dsc) => &dsc.path,
-    };
-    let path = path.canonicalize().on("find", path)?;
-    Ok(path.display().to_string())
-}
 
 /// Requirements and expected provides of each of `given`.
 pub fn nodes(
@@ -166,7 +153,7 @@ impl<'a> Asking<'a> {
         let home = self.context.run.directory(&format!("asking-{number}"))?;
         source::rpm::copy(source, &home.join(source.file_name()))?;
         let macros = home.join(".rpmmacros");
-        let text = macro_file(&build_env::build_macros(dist));
+        let text = macro_file(&home::build_macros(dist));
         fs::write(&macros, text).on("write", &macros)?;
         let id = Some(dist.builder.uid);
         chown(&home, id, id).on("set the owner of", &home)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use mach_core::distribution::{Dist, Family};
+use mach_core::distribution::Dist;
 use mach_core::error::{Cause, Error};
 use mach_core::options::Options;
 use mach_core::repo::checksum::Checksum;
@@ -18,9 +18,9 @@ use mach::chain::child::{self, Call};
 use mach::chroot::{self, Command, RootContents};
 use mach::clean::{self, Scope};
 use mach::collect;
-use mach::rebuild::deb;
+use mach::rebuild::rpm::spec;
 use mach::rebuild::source_package::{SourcePackage, beside};
-use mach::rebuild::{self, spec};
+use mach::rebuild::{self, family};
 use mach::{chain, dnf, fetch, repository, source, status, verbs};
 
 /// Does what the verb says; the exit status.
@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Error> {
                 return Err(Error::new(Cause::Usage, what, "give --release to build or rebuild"));
             }
             let (dist, area) = prepare(arguments)?;
-            let made = source_packages(&area, &dist, options, specs, None)?;
+            let made = family::make_source_packages(&area, &dist, options, specs, None)?;
             made.iter().for_each(|path| progress::result(&dist.name, path));
             Ok(0)
         }
@@ -153,7 +153,7 @@ fn read(
     options: &Options,
     sources: &[String],
 ) -> Result<Vec<SourcePackage>, Error> {
-    sources.iter().map(|given| SourcePackage::read(area, dist, options, given)).collect()
+    sources.iter().map(|given| family::read(area, dist, options, given)).collect()
 }
 
 /// One source; the part of a chain when a parent says so.
@@ -182,7 +182,7 @@ fn build_specs(arguments: &Arguments, options: &Options, specs: &[PathBuf]) -> R
     let (dist, area) = prepare(arguments)?;
     let scratch = area.new_run()?;
     let build = || {
-        let made = source_packages(&area, &dist, options, specs, Some(&scratch.path))?;
+        let made = family::make_source_packages(&area, &dist, options, specs, Some(&scratch.path))?;
         let made: Vec<String> =
             made.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let sources = read(&area, &dist, options, &made)?;
@@ -247,23 +247,6 @@ fn enter(
         }
     };
     Ok(shown(status))
-}
-
-/// The source packages of these specs, made one after the other.
-fn source_packages(
-    area: &Area,
-    dist: &Dist,
-    options: &Options,
-    specs: &[PathBuf],
-    into: Option<&Path>,
-) -> Result<Vec<PathBuf>, Error> {
-    if dist.family() == Family::Deb {
-        let make =
-            |directory: &PathBuf| deb::source::source_package(area, dist, options, directory, into);
-        return specs.iter().map(make).collect();
-    }
-    let specs = specs.iter().map(|spec| spec::find(spec)).collect::<Result<Vec<_>, _>>()?;
-    specs.iter().map(|spec| spec::source_package(area, dist, options, spec, into)).collect()
 }
 
 fn bill_format(format: BillFormat) -> Format {

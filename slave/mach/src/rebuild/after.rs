@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mach_core::distribution::Family;
 use mach_core::error::{Cause, Error, OnPath};
 use mach_roots::context::Context;
 use mach_run::cells::{self, Streams};
@@ -12,7 +11,7 @@ use mach_run::overlay::Overlay;
 use mach_run::remove;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::build_env;
+use super::{build_env, family};
 use crate::record::ResultFile;
 
 /// Where they have the results.
@@ -42,10 +41,7 @@ pub fn hooks(context: &Context<'_>, layers: &[PathBuf], cause: Option<Cause>) {
 /// Runs rpmlint or lintian over `results`, if the root has it. What it finds changes nothing.
 pub fn lint(context: &Context<'_>, layers: &[PathBuf], results: &[ResultFile]) {
     let phase = context.progress.phase("lint");
-    let (program, is_meant): (_, fn(&str) -> bool) = match context.dist.family() {
-        Family::Rpm => ("/usr/bin/rpmlint", |name| name.ends_with(".rpm")),
-        Family::Deb => ("/usr/bin/lintian", |name| name.ends_with(".changes")),
-    };
+    let (program, is_meant) = family::linter(context.dist);
     if !layers.iter().any(|layer| has(layer, program)) {
         return phase.end(format!("{program} is not in the root: add it to a set of the dist"));
     }

@@ -7,8 +7,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mach_core::distribution::macro_file;
-use mach_core::distribution::{Builder, Dist, Epoch, Family, Personality};
+use mach_core::distribution::{Builder, Dist, Epoch, Personality};
 use mach_core::error::{Error, OnPath};
 use mach_core::options::Options;
 use mach_roots::context::Context;
@@ -18,11 +17,8 @@ use mach_run::overlay::Overlay;
 use mach_run::progress::Phase;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 
-use super::ccache;
+use super::{ccache, family};
 use crate::variation::Variation;
-
-/// Below the builder's home: rpmbuild's `%_topdir`.
-pub const TOPDIR: &str = "build";
 
 /// The build environment of one source.
 pub struct BuildEnv<'a> {
@@ -49,21 +45,9 @@ impl<'a> BuildEnv<'a> {
         let home = context.run.directory("home")?;
         let id = Some(context.dist.builder.uid);
         chown(&home, id, id).on("set the owner of", &home)?;
-        if context.dist.family() == Family::Rpm {
-            let topdir = context.run.directory(&format!("home/{TOPDIR}"))?;
-            chown(&topdir, id, id).on("set the owner of", &topdir)?;
-            let macros = home.join(".rpmmacros");
-            fs::write(&macros, macro_file(&build_macros(context.dist))).on("write", &macros)?;
-            let rpmrc = home.join(".rpmrc");
-            fs::write(&rpmrc, self::rpmrc(context.dist)).on("write", &rpmrc)?;
-        }
+        family::prepare_home(context, &home)?;
         let limit = options.time_limit.or(context.dist.builder.time_limit);
         Ok(Self { context, options, variation, home, limit, begun: Instant::now() })
-    }
-
-    /// A path below `%_topdir` as the build sees it.
-    pub fn inside(&self, path: &str) -> String {
-        format!("{}/{TOPDIR}/{path}", self.context.dist.builder.home)
     }
 
     /// Whether the build has the slave's network.
@@ -187,29 +171,6 @@ fn number_of(personality: Personality) -> u32 {
     }
 }
 
-/// mach's own macros, then the dist's, which win.
-pub fn build_macros(dist: &Dist) -> BTreeMap<String, String> {
-    let topdir = format!("{}/{TOPDIR}", dist.builder.home);
-    let changelog = if dist.source_date_epoch == Epoch::Changelog { "1" } else { "0" };
-    // The same source in the same root is to give the same packages, bit for bit.
-    let fixed = if dist.source_date_epoch == Epoch::None { "0" } else { "1" };
-    let own = [
-        ("_topdir", topdir.as_str()),
-        ("_buildhost", dist.builder.hostname.as_str()),
-        ("source_date_epoch_from_changelog", changelog),
-        ("use_source_date_epoch_as_buildtime", fixed),
-        ("clamp_mtime_to_source_date_epoch", fixed),
-    ];
-    let own = own.into_iter().map(|(name, body)| (name.to_owned(), body.to_owned()));
-    own.chain(dist.build_macros.clone()).collect()
-}
-
-/// rpm takes the flags of compilers from files of another kind, which win over macros.
-fn rpmrc(dist: &Dist) -> String {
-    let flags = dist.build_macros.get("optflags");
-    flags.map_or(String::new(), |flags| format!("optflags: {} {flags}\n", dist.arch))
-}
-
 /// Writes `/etc/hosts` and `/etc/resolv.conf` of a root.
 fn write_names(dist: &Dist, network: bool, root: &Path) -> Result<(), Error> {
     write_in(root, "hosts", &hosts(dist))?;
@@ -256,21 +217,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn macros_of_the_dist_win_and_time_is_as_it_says() {
+    fn time_is_as_the_dist_says() {
         let mut dist = mach_core::distribution::sample();
-        let macros = build_macros(&dist);
-        assert_eq!(macros["_topdir"], "/builddir/build");
-        assert_eq!(macros["source_date_epoch_from_changelog"], "1");
-        dist.build_macros.insert("_buildhost".to_owned(), "other".to_owned());
         dist.source_date_epoch = Epoch::Fixed(86_400);
-        let macros = build_macros(&dist);
-        assert_eq!(macros["_buildhost"], "other");
-        assert_eq!(macros["source_date_epoch_from_changelog"], "0");
-        assert_eq!(macros["clamp_mtime_to_source_date_epoch"], "1");
-        dist.build_macros.remove("optflags");
-        assert_eq!(rpmrc(&dist), "");
-        dist.build_macros.insert("optflags".to_owned(), "-O2".to_owned());
-        assert_eq!(rpmrc(&dist), "optflags: x86_64 -O2\n");
         let environment = program(&dist, Vec::new()).environment;
         assert!(environment.contains(&("SOURCE_DATE_EPOCH".to_owned(), "86400".to_owned())));
     }

@@ -1,9 +1,8 @@
 //! From a source package to results.
 //!
 //! ```text
-//! build root ─▶ unpack, ask the spec what it requires here ─▶ root with that ─▶ rpmbuild ─▶ results
-//!                                                    ▲                            │
-//!                                                    └── %generate_buildrequires ─┘ at most ten times
+//! source package ─▶ build by rpm/ or deb/ ─▶ second build and comparison ─▶ lint, hooks ─▶ publish
+//!                                               (--verify)
 //! ```
 //!
 //! Logs and record are published even after a failure; the root of a failed build is kept for
@@ -13,13 +12,9 @@ mod after;
 pub mod build_env;
 pub mod ccache;
 pub mod deb;
-mod report;
-mod requirements;
-mod rpmbuild;
-mod short;
+pub mod family;
+pub mod rpm;
 pub mod source_package;
-pub mod spec;
-pub mod spec_query;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,37 +22,25 @@ use std::path::{Path, PathBuf};
 use mach_core::digest;
 use mach_core::distribution::Dist;
 use mach_core::error::{Cause, Error, OnPath};
-use mach_core::explain::{self, PackageKind};
+use mach_core::explain;
 use mach_core::options::Options;
-use mach_core::rpm::rpmbuild::Version;
-use mach_core::rpm::source::{DigestCheck, Needs, Source};
 use mach_roots::context::{BUILD_LOG, Context, RepositoryState};
 use mach_roots::pending;
-use mach_roots::provision;
 use mach_roots::repositories;
 use mach_roots::root::{self, Chain, Root};
 use mach_run::area::{Area, entries};
-use mach_run::cells::{self, Program, Streams};
 use mach_run::kept_root::{self, KeptRoot};
 use mach_run::log::read_log_end;
 use mach_run::progress::Progress;
 use mach_run::remove;
 
-use crate::record::{self, About, BuildFacts, LayerRecord};
-use crate::repository;
+use crate::record::{self, About, BuildFacts};
 use crate::results;
 use crate::results::reuse::{self, Earlier};
-use crate::source;
 use crate::variation::Variation;
 use crate::verify;
-use build_env::{BuildEnv, TOPDIR};
-use report::RpmbuildReport;
-use requirements::Rounds;
+use build_env::BuildEnv;
 use source_package::SourcePackage;
-use spec_query::SpecQuery;
-
-/// rpm's `%_sourcedir`, below `%_topdir`.
-const SOURCES: &str = "SOURCES";
 
 /// Builds one source; each result's path is told. `view` holds the packages of a chain that it may see.
 pub fn rebuild(
@@ -69,10 +52,7 @@ pub fn rebuild(
 ) -> Result<(), Error> {
     root::check_arch(dist)?;
     if let Some(stage) = options.short_circuit {
-        return match given {
-            SourcePackage::Rpm(source) => short::run(area, dist, options, source, stage),
-            SourcePackage::Deb(_) => deb::build::refuse_what_has_no_meaning(options),
-        };
+        return given.run_stage(area, dist, options, stage);
     }
     let repositories = repositories::states(area, dist, options.fetching())?;
     let mut chain = view.map_or_else(|| Ok(Chain::default()), seen)?;
@@ -165,7 +145,7 @@ pub fn rebuild_one(
     result
 }
 
-/// Builds either kind.
+/// Builds in the scratch of the context's run.
 fn work(
     context: &Context<'_>,
     (options, variation): (&Options, Option<&Variation>),
@@ -174,57 +154,7 @@ fn work(
     outcome: &mut BuildOutcome,
 ) -> Result<(), Error> {
     context.note(&format!("{} for {}", given.package(), context.dist.name))?;
-    let env = BuildEnv::prepare(context, options, variation)?;
-    match given {
-        SourcePackage::Rpm(source) => work_on_rpm(env, source, chain, outcome),
-        SourcePackage::Deb(dsc) => deb::build::work(&env, dsc, chain, outcome),
-    }
-}
-
-/// The story of a build of RPMs.
-fn work_on_rpm(
-    env: BuildEnv<'_>,
-    source: &Source,
-    chain: &mut Chain,
-    outcome: &mut BuildOutcome,
-) -> Result<(), Error> {
-    let BuildEnv { context, options, .. } = env;
-    bring(&env, source)?;
-    let mut query = SpecQuery::new(&env, source);
-    let mut root = query.settled_root(chain)?;
-    let mut rounds = Rounds::default();
-    for round in 0.. {
-        outcome.facts.layers = root.layers.iter().map(LayerRecord::of).collect();
-        outcome.facts.root = root.resolution.clone();
-        outcome.facts.needs = Some(query.needs.clone());
-        if round == 0 && outcome.is_there_already(context)? {
-            return Ok(());
-        }
-        let more = rpmbuild(&env, &root, source, (&mut rounds, &mut query), round, outcome);
-        match more {
-            Ok(Some(more)) => {
-                let more = requirements::and_ours(more, options);
-                root = provision::with_needs(context, root, &more, chain)?;
-            }
-            ended => {
-                outcome.root = Some(root);
-                ended?;
-                break;
-            }
-        }
-    }
-    take(&env, source, outcome)
-}
-
-/// Copies a source package into the builder's home, and the sources that it keeps out; it is whole, then.
-pub fn bring(env: &BuildEnv<'_>, source: &Source) -> Result<(), Error> {
-    source::rpm::copy(source, &env.home.join(source.file_name()))?;
-    let uid = env.context.dist.builder.uid;
-    source::rpm::copy_kept_out(source, &env.home.join(TOPDIR).join(SOURCES), uid)?;
-    match source.checked {
-        DigestCheck::NotYet => check_by_rpm(env.context, source, &env.home),
-        DigestCheck::Sha256 => Ok(()),
-    }
+    given.build(&BuildEnv::prepare(context, options, variation)?, chain, outcome)
 }
 
 /// Builds a second time if `--verify` is given, and records what differs.
@@ -249,55 +179,6 @@ fn verified(
     Ok(())
 }
 
-/// Runs rpmbuild once; what it found to be missing, if that is why it ended.
-fn rpmbuild(
-    env: &BuildEnv<'_>,
-    root: &Root,
-    source: &Source,
-    (rounds, query): (&mut Rounds, &mut SpecQuery<'_>),
-    round: usize,
-    outcome: &mut BuildOutcome,
-) -> Result<Option<Needs>, Error> {
-    let overlay = env.lay(&root.paths(), &format!("root-{round}"))?;
-    let phase = env.context.progress.phase("rpmbuild");
-    let spec = env.inside(&requirements::spec(source));
-    let version = Version::of_root(&root.resolution);
-    let argv = rpmbuild::binaries(env.options, &spec, rounds.is_prepared(), version);
-    let ended = env.run(&overlay.at, argv, BUILD_LOG, &phase);
-    outcome.upper = Some(overlay.unmount()?);
-    let status = ended.map_err(|failure| out_of_time(env, failure, outcome))?.status;
-    outcome.facts.status = Some(status);
-    if let Some(more) = rounds.found(env, source, status)? {
-        phase.end(format!("round {}: asks for more", round + 1));
-        return Ok(Some(query.with(more)));
-    }
-    if status == 0 {
-        phase.end("built");
-        return Ok(None);
-    }
-    phase.end(format!("failed, status {status}"));
-    // What came into the root may have changed what the spec requires. Once %prep has run, the sources may be
-    // others, so the spec is not expanded again.
-    if status == requirements::MISSING
-        && !rounds.is_prepared()
-        && let Some(more) = query.again(root)?
-    {
-        return Ok(Some(more));
-    }
-    let context = env.context;
-    let log = read_log_end(&context.out.join(BUILD_LOG));
-    let subject = context.progress.subject();
-    let (failure, section) = explain::build_failed(
-        context.area.room_bytes(),
-        subject,
-        ("rpmbuild", status),
-        &log,
-        PackageKind::Rpm,
-    );
-    outcome.facts.section = section;
-    Err(failure)
-}
-
 /// The failure of a build whose time was over says where it was.
 pub fn out_of_time(env: &BuildEnv<'_>, failure: Error, outcome: &mut BuildOutcome) -> Error {
     let (Cause::Time, Some(limit)) = (failure.cause, env.limit) else {
@@ -307,24 +188,6 @@ pub fn out_of_time(env: &BuildEnv<'_>, failure: Error, outcome: &mut BuildOutcom
     let (failure, section) = explain::timed_out(env.context.progress.subject(), limit, &log);
     outcome.facts.section = section;
     failure
-}
-
-fn take(env: &BuildEnv<'_>, source: &Source, outcome: &mut BuildOutcome) -> Result<(), Error> {
-    let context = env.context;
-    let phase = context.progress.phase("results");
-    let log = read_log_end(&context.out.join(BUILD_LOG));
-    let mut taken = results::take(&env.home.join(TOPDIR), &context.out)?;
-    let has_packages = RpmbuildReport::of_log(&log).compare(&source.package.to_string(), &taken)?;
-    taken.extend(requirements::take_source_package(env)?);
-    taken.sort_by(|one, two| one.name.cmp(&two.name));
-    let said = match has_packages {
-        true => format!("{} packages", taken.len()),
-        false => "the source package alone: its spec has no %files".to_owned(),
-    };
-    outcome.facts.results = taken;
-    repository::fitness::judge(&context.out, &outcome.facts.results)?;
-    phase.end(said);
-    Ok(())
 }
 
 /// How a build ended: a failure stands with the name of the log that was being written.
@@ -396,20 +259,4 @@ fn publish(
             Err(failure)
         }
     }
-}
-
-/// Has the slave's rpm compare the digests of a package that is too old to carry SHA-256.
-fn check_by_rpm(context: &Context<'_>, source: &Source, home: &Path) -> Result<(), Error> {
-    let skeleton = context.run.path.join("checker");
-    cells::make_skeleton(&skeleton, &[])?;
-    let cell = cells::indexer(&skeleton, home);
-    let file = format!("{}/{}", cells::LAYER, source.file_name());
-    let program = Program::as_root(["/usr/bin/rpm", "-K", "--nosignature", &file], cells::HOME);
-    let log = Streams::log(&context.open_root_log()?, &context.root_log())?;
-    if cells::run(cell, &program, log, &mut || ())?.status == 0 {
-        return Ok(());
-    }
-    let path = source.path.display();
-    let what = format!("{path} is not a usable source package: rpm -K finds its digests wrong");
-    Err(Error::new(Cause::Source, what, "fetch or copy it again"))
 }

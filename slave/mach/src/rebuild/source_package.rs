@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use mach_core::deb::dsc::Dsc;
-use mach_core::distribution::{Dist, Epoch, Family};
-use mach_core::error::{Cause, Error};
-use mach_core::options::{Options, Parts};
+use mach_core::distribution::{Dist, Epoch};
+use mach_core::error::{Error, OnPath};
+use mach_core::options::{Options, Stage};
 use mach_core::rpm::source::Source;
+use mach_roots::root::Chain;
 use mach_run::area::Area;
 
-use super::build_env;
+use super::build_env::BuildEnv;
+use super::{BuildOutcome, deb, rpm};
 use crate::fetch;
-use crate::rebuild::deb;
 use crate::record::About;
 
 /// A source package that was read and checked.
@@ -24,31 +25,62 @@ pub enum SourcePackage {
 }
 
 impl SourcePackage {
-    /// The source package that a path or a URL names, of the kind that `dist` builds.
-    pub fn read(area: &Area, dist: &Dist, options: &Options, given: &str) -> Result<Self, Error> {
-        let refuse = match dist.family() {
-            Family::Deb => deb::build::refuse_what_has_no_meaning,
-            Family::Rpm => refuse_what_is_for_debian,
+    /// The SRPM that a path or a URL names, with the sources that it keeps out.
+    pub fn read_rpm(area: &Area, options: &Options, given: &str) -> Result<Self, Error> {
+        let source = fetch::verb::source_package(area, options, given)?;
+        // What a server gave stands in a cache, beside nothing of the caller's.
+        let directory = match source.url {
+            Some(_) => PathBuf::from("."),
+            None => beside(&source.path).to_owned(),
         };
-        refuse(options)?;
-        let is_dsc = given.split('#').next().is_some_and(|path| path.ends_with(".dsc"));
-        match (dist.family(), is_dsc) {
-            (Family::Deb, true) => {
-                deb::fetch::source_package(area, options, given).map(Box::new).map(Self::Deb)
-            }
-            (Family::Rpm, false) => {
-                let source = fetch::verb::source_package(area, options, given)?;
-                // What a server gave stands in a cache, beside nothing of the caller's.
-                let directory = match source.url {
-                    Some(_) => PathBuf::from("."),
-                    None => beside(&source.path).to_owned(),
-                };
-                let source = crate::source::rpm::with_kept_out(source, &directory)?;
-                Ok(Self::Rpm(Box::new(source)))
-            }
-            (Family::Deb, false) => Err(other_kind(given, dist, ".dsc files")),
-            (Family::Rpm, true) => Err(other_kind(given, dist, "source RPMs")),
+        let source = crate::source::rpm::with_kept_out(source, &directory)?;
+        Ok(Self::Rpm(Box::new(source)))
+    }
+
+    /// The `.dsc` that a path or a URL names, with its files.
+    pub fn read_deb(area: &Area, options: &Options, given: &str) -> Result<Self, Error> {
+        deb::fetch::source_package(area, options, given).map(Box::new).map(Self::Deb)
+    }
+
+    /// Builds it in `env`; results come into the context's directory.
+    pub fn build(
+        &self,
+        env: &BuildEnv<'_>,
+        chain: &mut Chain,
+        outcome: &mut BuildOutcome,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Rpm(source) => rpm::build::work(env, source, chain, outcome),
+            Self::Deb(dsc) => deb::build::work(env, dsc, chain, outcome),
         }
+    }
+
+    /// Runs one stage of its build in the root that its last build left.
+    pub fn run_stage(
+        &self,
+        area: &Area,
+        dist: &Dist,
+        options: &Options,
+        stage: Stage,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Rpm(source) => rpm::short::run(area, dist, options, source, stage),
+            Self::Deb(_) => deb::build::refuse_what_has_no_meaning(options),
+        }
+    }
+
+    /// The word on the command line by which another mach finds it.
+    pub fn word(&self) -> Result<String, Error> {
+        let path = match self {
+            Self::Rpm(source) => match &source.url {
+                // It is in the cache, where its digest says that it is the same.
+                Some(url) => return Ok(format!("{url}#sha256:{}", source.sha256)),
+                None => &source.path,
+            },
+            Self::Deb(dsc) => &dsc.path,
+        };
+        let path = path.canonicalize().on("find", path)?;
+        Ok(path.display().to_string())
     }
 
     /// NAME-VERSION-RELEASE: its directory below the results.
@@ -83,7 +115,7 @@ impl SourcePackage {
     pub fn about(&self, dist: &Dist, options: &Options) -> About {
         match self {
             Self::Rpm(source) => {
-                let mut about = About::rpm(source, dist, options, build_env::build_macros(dist));
+                let mut about = About::rpm(source, dist, options, rpm::home::build_macros(dist));
                 if dist.source_date_epoch == Epoch::Changelog {
                     about.source_date_epoch = source.changelog_time;
                 }
@@ -102,77 +134,11 @@ pub fn beside(path: &Path) -> &Path {
     }
 }
 
-/// Options of Debian sources are refused for others: who gives one expects an effect.
-fn refuse_what_is_for_debian(options: &Options) -> Result<(), Error> {
-    let Options { only, binnmu, append_to_version, .. } = options;
-    let given = [
-        ("-A (--indep-only)", *only == Parts::Indep),
-        ("-B (--arch-only)", *only == Parts::Arch),
-        ("--binNMU", binnmu.is_some()),
-        ("--append-to-version", append_to_version.is_some()),
-    ];
-    match given.into_iter().find(|(_, is_given)| *is_given) {
-        Some((flag, _)) => {
-            let what = format!("{flag} has no meaning for RPMs: it is for Debian sources");
-            let remedy = match flag.starts_with('-') && !flag.starts_with("--") {
-                true => "leave it out: a spec says by BuildArch what it is for",
-                false => "leave it out; '--release TAG' appends to the Release",
-            };
-            Err(Error::new(Cause::Usage, what, remedy))
-        }
-        None => Ok(()),
-    }
-}
-
-fn other_kind(given: &str, dist: &Dist, wanted: &str) -> Error {
-    let what = format!("{given}: the dist {} builds {wanted}", dist.name);
-    Error::new(Cause::Usage, what, "use another dist ('mach dists'), or give it such a file")
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use mach_core::rpm::header::forge;
-
-    #[test]
-    fn a_source_of_the_other_kind_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let area = Area::open(directory.path()).unwrap();
-        let refused = |dist: &str, given: &str| {
-            let dist = mach_run::dists::find(dist).unwrap();
-            let failure =
-                SourcePackage::read(&area, &dist, &Options::default(), given).unwrap_err();
-            assert_eq!(failure.cause, Cause::Usage, "{failure}");
-            failure.what
-        };
-        assert!(refused("debian-12-rpm", "x.dsc").contains("source RPMs"));
-        assert!(refused("debian-12", "x.src.rpm").contains(".dsc files"));
-    }
-
-    #[test]
-    fn options_of_the_other_kind_are_refused_before_a_source_is_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let area = Area::open(directory.path()).unwrap();
-        let refused = |dist: &str, options: &Options| {
-            let dist = mach_run::dists::find(dist).unwrap();
-            let failure = SourcePackage::read(&area, &dist, options, "/nonexistent").unwrap_err();
-            assert_eq!(failure.cause, Cause::Usage, "{failure}");
-            failure.what
-        };
-        let plain = Options::default;
-        for (flag, options) in [
-            ("-A", Options { only: Parts::Indep, ..plain() }),
-            ("-B", Options { only: Parts::Arch, ..plain() }),
-            ("--binNMU", Options { binnmu: Some(1), ..plain() }),
-            ("--append-to-version", Options { append_to_version: Some("~x".into()), ..plain() }),
-        ] {
-            let what = refused("debian-12-rpm", &options);
-            assert!(what.starts_with(flag) && what.contains("Debian sources"), "{what}");
-        }
-        let release = Options { release: Some("x".into()), ..plain() };
-        assert!(refused("debian-12", &release).contains("--release"));
-    }
 
     #[test]
     fn a_source_without_a_changelog_is_dated_by_its_files() {

@@ -15,12 +15,12 @@ use mach_run::area::{Area, entries};
 use mach_run::cells;
 use mach_run::log::read_log_end;
 
+use super::home::TOPDIR;
+use super::{requirements, rpmbuild};
 use crate::fetch::sources;
+use crate::rebuild::build_env::BuildEnv;
 use crate::results;
 use crate::source;
-
-use super::build_env::{BuildEnv, TOPDIR};
-use super::{requirements, rpmbuild};
 
 /// Where the builder has the directory of the spec.
 const SOURCES: &str = "/sources";

@@ -23,10 +23,11 @@ use mach_roots::root::{Chain, Root, Set};
 use mach_run::layers::LayerKind;
 use mach_run::log::read_log_end;
 
-use super::after::has;
-use super::build_env::BuildEnv;
+use super::home::{TOPDIR, inside};
 use super::requirements::{ROUNDS_LIMIT, and_ours, packages, set_aside, spec};
 use super::rpmbuild;
+use crate::rebuild::after::has;
+use crate::rebuild::build_env::BuildEnv;
 use crate::source;
 
 /// Where rpmbuild leaves the source packages that say what the spec requires, one for each time.
@@ -126,7 +127,7 @@ impl<'a> SpecQuery<'a> {
 
     /// Whether the header names requirements, and the spec at least is unpacked.
     fn header_helps(&self) -> Result<bool, Error> {
-        let path = self.env.home.join(super::build_env::TOPDIR).join(spec(self.source));
+        let path = self.env.home.join(TOPDIR).join(spec(self.source));
         Ok(!self.source.requirements.is_empty() && path.symlink_metadata().is_ok())
     }
 
@@ -136,7 +137,7 @@ impl<'a> SpecQuery<'a> {
         let overlay = env.lay(&root.paths(), &format!("asking-{count}"))?;
         let phase = env.context.progress.phase(if *count == 1 { "unpack" } else { "spec" });
         let directory = format!("{DECLARED}-{count}");
-        let (spec, place) = (env.inside(&spec(source)), env.inside(&directory));
+        let (spec, place) = (inside(self.env, &spec(source)), inside(self.env, &directory));
         let file = format!("{}/{}", env.context.dist.builder.home, source.file_name());
         let argv = match count {
             1 => rpmbuild::unpack(env.options, &file, &spec, &place),

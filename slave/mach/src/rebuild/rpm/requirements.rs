@@ -10,8 +10,9 @@ use mach_run::remove;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::build_env::{BuildEnv, TOPDIR};
-use super::ccache;
+use super::home::TOPDIR;
+use crate::rebuild::build_env::BuildEnv;
+use crate::rebuild::ccache;
 use crate::record::ResultFile;
 use crate::results;
 use crate::source;

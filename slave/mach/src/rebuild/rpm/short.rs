@@ -14,8 +14,9 @@ use mach_run::log::{open_log, read_log_end};
 use mach_run::overlay::Overlay;
 use mach_run::progress::Progress;
 
-use super::build_env::{self, TOPDIR};
+use super::home::TOPDIR;
 use super::{requirements, rpmbuild};
+use crate::rebuild::build_env;
 
 /// Runs `stage` of `source` where its last build left off. The root stays kept; no package comes out.
 pub fn run(
