@@ -159,8 +159,7 @@ fn run_in(
 /// Runs what is asked in the root that the last failed or kept build left; its status. What it
 /// changes stays.
 pub fn run_last(area: &Area, network: bool, command: &Command) -> Result<i32, Error> {
-    let run = area.new_run()?;
-    let entered = || {
+    area.in_run(|run| {
         let last = kept_root::open(area)?;
         let lower: Vec<&Path> = last.lower.iter().map(PathBuf::as_path).collect();
         let overlay =
@@ -185,10 +184,7 @@ pub fn run_last(area: &Area, network: bool, command: &Command) -> Result<i32, Er
         let status = run_in(&place, command.as_builder, *nested_proc, program);
         overlay.unmount()?;
         status
-    };
-    let outcome = entered();
-    run.remove();
-    outcome
+    })
 }
 
 #[cfg(test)]

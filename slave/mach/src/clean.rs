@@ -12,11 +12,11 @@ use mach_core::distribution::Dist;
 use mach_core::error::Error;
 use mach_run::area::name_of;
 use mach_run::area::{Area, Run, entries};
+use mach_run::gc::{is_of_solver, remove_layer, remove_locked};
 use mach_run::kept_root;
 use mach_run::layers::PACKAGES_LOCK;
 use mach_run::layers::read_manifest;
 use mach_run::progress::Progress;
-use mach_run::sweep::{is_of_solver, remove_layer, remove_locked};
 
 /// The entries that `clean` and `scrub` delete.
 #[derive(Debug, Clone, Copy)]
@@ -71,10 +71,8 @@ pub fn scrub(area: &Area, whose: Scope<'_>) -> Result<(), Error> {
 
 fn with_run(area: &Area, remove: impl FnOnce(&Run) -> Result<usize, Error>) -> Result<(), Error> {
     let swept = area.sweep()?;
-    let run = area.new_run()?;
-    let removed = remove(&run);
-    run.remove();
-    say(&format!("{} removed", removed? + swept));
+    let removed = area.in_run(remove)?;
+    say(&format!("{} removed", removed + swept));
     Ok(())
 }
 

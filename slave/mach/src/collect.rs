@@ -7,8 +7,7 @@ use mach_core::distribution::{Dist, usage};
 use mach_core::error::Error;
 use mach_core::options::Options;
 use mach_core::rpm::source::Needs;
-use mach_roots::call::with_run;
-use mach_roots::context::Context;
+use mach_roots::call::{in_run, with_run};
 use mach_roots::rpm;
 use mach_run::area::Area;
 use mach_run::progress::Progress;
@@ -63,14 +62,13 @@ pub fn collect(
 pub fn index(area: &Area, dist: &Dist, collection: &Path, into: &Path) -> Result<(), Error> {
     only_rpm(dist)?;
     let progress = Progress::new("index");
-    let run = area.new_run()?;
-    let outcome = Context::new(area, &run, dist, &[], &progress)
-        .and_then(|context| rpm::index::collection(&context, collection, into));
-    run.end(area, outcome).map(|is_new| {
-        if is_new {
-            progress.result(&into.join("repodata"));
-        }
-    })
+    let is_new = in_run(area, dist, &[], &progress, |context| {
+        rpm::index::collection(&context, collection, into)
+    })?;
+    if is_new {
+        progress.result(&into.join("repodata"));
+    }
+    Ok(())
 }
 
 fn only_rpm(dist: &Dist) -> Result<(), Error> {

@@ -8,7 +8,8 @@ use std::fs;
 use mach_core::distribution::Dist;
 use mach_core::error::{Cause, Error, OnPath};
 use mach_core::options::Options;
-use mach_roots::repositories;
+use mach_roots::call::with_run;
+use mach_roots::context::Context;
 use mach_run::area::Area;
 use mach_run::cells::{self, Program, Streams};
 
@@ -20,9 +21,8 @@ pub fn dnf(area: &Area, dist: &Dist, options: &Options, words: &[String]) -> Res
         let what = format!("the dist {} has no dnf: its packages are Debian's", dist.name);
         Error::new(Cause::Usage, what, "'mach chroot' gives a shell in a root")
     })?;
-    let states = repositories::states(area, dist, options.fetching())?;
-    let run = area.new_run()?;
-    let asked = || {
+    with_run(area, dist, options, "dnf", |context| {
+        let Context { run, repositories: states, .. } = context;
         let skeleton = run.path.join("skeleton");
         cells::make_skeleton(&skeleton, &[])?;
         let state = run.directory("state")?;
@@ -35,10 +35,7 @@ pub fn dnf(area: &Area, dist: &Dist, options: &Options, words: &[String]) -> Res
         let names = states.iter().map(|state| (state.name.as_str(), state.priority));
         let program = Program::as_root(argv(dist, names, words), cells::STATE);
         Ok(cells::run(cell, &program, Streams::of_person(), &mut || ())?.status)
-    };
-    let outcome = asked();
-    run.remove();
-    outcome
+    })
 }
 
 fn argv<'a>(

@@ -6,7 +6,7 @@ use mach_core::options::Options;
 use mach_run::area::Area;
 use mach_run::progress::Progress;
 
-use crate::context::Context;
+use crate::context::{Context, RepositoryState};
 use crate::{repositories, root};
 
 /// Does `work` in a run of its own, told to people as `subject`: the dist is for this machine, its
@@ -20,9 +20,20 @@ pub fn with_run<T>(
 ) -> Result<T, Error> {
     root::check_arch(dist)?;
     let repositories = repositories::states(area, dist, options.fetching())?;
-    let run = area.new_run()?;
     let progress = Progress::new(subject);
-    let outcome = Context::new(area, &run, dist, &repositories, &progress)
-        .and_then(|context| work(&context.with_options(options)));
+    in_run(area, dist, &repositories, &progress, |context| work(&context.with_options(options)))
+}
+
+/// Does `work` in a run of its own with these repositories; the scratch goes afterwards. Of a failure the
+/// logs stay.
+pub fn in_run<T>(
+    area: &Area,
+    dist: &Dist,
+    repositories: &[RepositoryState],
+    progress: &Progress,
+    work: impl FnOnce(Context<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let run = area.new_run()?;
+    let outcome = Context::new(area, &run, dist, repositories, progress).and_then(work);
     run.end(area, outcome)
 }

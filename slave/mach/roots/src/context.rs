@@ -182,7 +182,7 @@ mod tests {
         let context = Context::new(&area, &run, &dist, &[], &progress).unwrap();
         assert_eq!(context.log_at_hand(), ROOT_LOG);
         context.open_log(BUILD_LOG).unwrap();
-        context.note("a layer has made room").unwrap();
+        context.note("a layer is evicted").unwrap();
         assert_eq!(context.log_at_hand(), BUILD_LOG);
         context.open_root_log().unwrap();
         assert_eq!(context.log_at_hand(), ROOT_LOG);

@@ -11,7 +11,7 @@ use mach_core::package::{Package, Resolution};
 use mach_run::layers::{self, Layer, LayerKey, LayerKind, LayerPlan};
 use mach_run::overlay::Overlay;
 use mach_run::progress::Phase;
-use mach_run::{remove, sweep};
+use mach_run::{gc, remove};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::context::{Context, RepositoryState};
@@ -124,8 +124,7 @@ impl NewLayer<'_> {
     }
 }
 
-/// The layer `key`, made by `make` if it is not cached. After a new one layers and caches are brought
-/// back below their limits.
+/// The layer `key`, made by `make` if it is not cached. After a new layer the garbage collector runs.
 pub(crate) fn find_or_make(
     context: &Context<'_>,
     key: &LayerKey,
@@ -134,9 +133,9 @@ pub(crate) fn find_or_make(
 ) -> Result<Layer, Error> {
     let layer = layers::find_or_make(context.store(), key, plan, make)?;
     if !layer.cached {
-        // Now that it is in use, and so are those below it: none of these goes.
-        for key in sweep::bound(context.store())? {
-            context.note(&format!("layer {key} was used least recently and has made room"))?;
+        // It is in use now, and so are those below it: none of these is evicted.
+        for key in gc::evict(context.store())? {
+            context.note(&format!("layer {key} is evicted: it was used least recently"))?;
         }
     }
     Ok(layer)

@@ -128,6 +128,14 @@ impl Area {
         Ok(Run { id, path, _lock: lock })
     }
 
+    /// Does `work` in a run of its own, and removes its scratch.
+    pub fn in_run<T>(&self, work: impl FnOnce(&Run) -> Result<T, Error>) -> Result<T, Error> {
+        let run = self.new_run()?;
+        let outcome = work(&run);
+        run.remove();
+        outcome
+    }
+
     /// Removes scratch whose run is dead; how many there were.
     pub fn sweep(&self) -> Result<usize, Error> {
         // While this is held no run is between making its directory and locking it.

@@ -15,17 +15,17 @@ use std::time::Instant;
 
 use mach_core::distribution::Dist;
 use mach_core::error::{Cause, Error};
+use mach_core::options::Options;
 use mach_core::rpm::evr::Capability;
 use mach_core::text::Style;
+use mach_roots::call::with_run;
 use mach_roots::context::Context;
 use mach_roots::pending;
-use mach_roots::repositories;
-use mach_roots::root;
 use mach_run::area::{Area, Run};
 use mach_run::interrupts;
 use mach_run::progress::events::{self, Event};
 use mach_run::progress::screen::Screen;
-use mach_run::progress::{self, Mode, Progress};
+use mach_run::progress::{self, Mode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::chain::child::{Call, Running};
@@ -48,11 +48,10 @@ const SOURCES_LIMIT: usize = 1000;
 /// Builds `given`, whatever order they are given in. An error tells of all that failed.
 pub fn run(area: &Area, dist: &Dist, call: &Call, given: &[SourcePackage]) -> Result<(), Error> {
     judge(given)?;
-    root::check_arch(dist)?;
-    let run = area.new_run()?;
-    let outcome = ordered(area, dist, &run, call, given)
-        .and_then(|(order, yields)| Driver::new(call, given, &run, order, yields).drive());
-    run.end(area, outcome)
+    with_run(area, dist, &call.options, "chain", |context| {
+        let (order, yields) = ordered(context, &call.options, given)?;
+        Driver::new(call, given, context.run, order, yields).drive()
+    })
 }
 
 /// Refuses what no order could mend.
@@ -71,18 +70,11 @@ fn judge(given: &[SourcePackage]) -> Result<(), Error> {
 }
 
 fn ordered(
-    area: &Area,
-    dist: &Dist,
-    run: &Run,
-    call: &Call,
+    context: &Context<'_>,
+    options: &Options,
     given: &[SourcePackage],
 ) -> Result<(Order, Vec<Vec<Capability>>), Error> {
-    let network = call.options.fetching();
-    let repositories = repositories::states(area, dist, network)?;
-    let progress = Progress::new("chain");
-    let context =
-        Context::new(area, run, dist, &repositories, &progress)?.with_options(&call.options);
-    let nodes = plan::nodes(&context, &call.options, given)?;
+    let nodes = plan::nodes(context, options, given)?;
     let order = order::order(&nodes).map_err(|cycle| {
         let what = format!("these sources wait for each other: {cycle}");
         let remedy = "build one of them by itself first, with the dist's packages or with a \
@@ -90,7 +82,7 @@ fn ordered(
         Error::new(Cause::Dependency, what, remedy)
     })?;
     let names: Vec<&str> = order.sequence.iter().map(|node| nodes[*node].name.as_str()).collect();
-    progress.say(&format!("{} sources: {}", names.len(), names.join(", ")));
+    context.progress.say(&format!("{} sources: {}", names.len(), names.join(", ")));
     Ok((order, nodes.into_iter().map(|node| node.provides).collect()))
 }
 

@@ -180,8 +180,7 @@ fn build_alone(
 
 fn build_specs(arguments: &Arguments, options: &Options, specs: &[PathBuf]) -> Result<u8, Error> {
     let (dist, area) = prepare(arguments)?;
-    let scratch = area.new_run()?;
-    let build = || {
+    area.in_run(|scratch| {
         let made = family::make_source_packages(&area, &dist, options, specs, Some(&scratch.path))?;
         let made: Vec<String> =
             made.iter().map(|path| path.to_string_lossy().into_owned()).collect();
@@ -190,10 +189,7 @@ fn build_specs(arguments: &Arguments, options: &Options, specs: &[PathBuf]) -> R
             return chain(arguments, options, &area, &dist, &sources);
         }
         build_alone(arguments, options, &area, &dist, &sources)
-    };
-    let outcome = build();
-    scratch.remove();
-    outcome
+    })
 }
 
 fn install_requirements(

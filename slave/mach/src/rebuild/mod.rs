@@ -123,11 +123,9 @@ pub fn rebuild_one(
     chain: &mut Chain,
 ) -> Result<Built, Error> {
     let dist = &given.dated(dist);
-    let run = area.new_run()?;
     let progress = Progress::new(given.package());
-    let mut built = || {
-        let context =
-            Context::new(area, &run, dist, repositories, &progress)?.with_options(options);
+    area.in_run(|run| {
+        let context = Context::new(area, run, dist, repositories, &progress)?.with_options(options);
         let about = given.about(dist, options);
         let mut outcome =
             BuildOutcome { reusable: may_reuse.then(|| about.clone()), ..BuildOutcome::default() };
@@ -139,10 +137,7 @@ pub fn rebuild_one(
         let result = result.map_err(|failure| (failure, context.log_at_hand()));
         let result = conclude(&context, options, given, &outcome, result);
         publish(&context, options, &about, &outcome.facts, result)
-    };
-    let result = built();
-    run.remove();
-    result
+    })
 }
 
 /// Builds in the scratch of the context's run.

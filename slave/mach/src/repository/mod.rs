@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use mach_core::distribution::Dist;
 use mach_core::error::{Error, OnPath};
+use mach_roots::call::in_run;
 use mach_roots::context::Context;
 use mach_roots::family;
 use mach_run::area::Area;
@@ -49,13 +50,12 @@ pub fn update(area: &Area, dist: &Dist) -> Result<(), Error> {
         progress.result(&place);
         return Ok(());
     }
-    let run = area.new_run()?;
-    let outcome = Context::new(area, &run, dist, &[], &progress).and_then(|context| {
-        let aside =
-            make(&context, &wanted, before.as_ref().map(|before| (before, place.as_path())))?;
-        put_in_place(&aside, &place)
-    });
-    run.end(area, outcome).map(|()| progress.result(&place))
+    in_run(area, dist, &[], &progress, |context| {
+        let before = before.as_ref().map(|before| (before, place.as_path()));
+        put_in_place(&make(&context, &wanted, before)?, &place)
+    })?;
+    progress.result(&place);
+    Ok(())
 }
 
 /// Makes the repository in the scratch of the run.

@@ -78,12 +78,12 @@ fn verify(
     if is_recent(&verified) {
         return Ok(());
     }
-    let run = area.new_run()?;
-    let [signed, by] = ["repomd.xml", "repomd.xml.asc"].map(|name| run.path.join(name));
-    fs::write(&signed, index).on("write", &signed)?;
-    fs::write(&by, signature).on("write", &by)?;
-    let outcome = gpgv::verify(&signed, &by, &keys, &run.path.join("gpgv"), Cause::Root);
-    run.remove();
+    let outcome = area.in_run(|run| {
+        let [signed, by] = ["repomd.xml", "repomd.xml.asc"].map(|name| run.path.join(name));
+        fs::write(&signed, index).on("write", &signed)?;
+        fs::write(&by, signature).on("write", &by)?;
+        Ok(gpgv::verify(&signed, &by, &keys, &run.path.join("gpgv"), Cause::Root))
+    })?;
     outcome.map_err(|mut failure| {
         let Repository { name, address, .. } = repository;
         failure.what = format!("repository {name} ({address}): {}", failure.what);
@@ -158,12 +158,11 @@ fn fetched(
     let sha256 = digest::of_bytes(&index);
     let path = directory.join(format!("{name}-{}", &sha256[..16]));
     if !path.exists() {
-        let run = area.new_run()?;
-        let copy = run.directory("metadata")?;
-        let outcome = fetch_data(repository, &base, &index, &copy, network)
-            .and_then(|()| fs::rename(&copy, &path).on("keep the metadata at", &path));
-        run.remove();
-        outcome?;
+        area.in_run(|run| {
+            let copy = run.directory("metadata")?;
+            fetch_data(repository, &base, &index, &copy, network)?;
+            fs::rename(&copy, &path).on("keep the metadata at", &path)
+        })?;
     }
     touch(&path);
     remember(&last, &sha256)?;

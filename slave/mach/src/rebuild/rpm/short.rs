@@ -26,9 +26,8 @@ pub fn run(
     source: &Source,
     stage: Stage,
 ) -> Result<(), Error> {
-    let run = area.new_run()?;
     let progress = Progress::new(source.package.to_string());
-    let staged = || {
+    area.in_run(|run| {
         let last = kept_root::open(area)?;
         if last.kept.package != source.package.to_string() || last.kept.dist_sha256 != dist.sha256 {
             return Err(another(&last.kept, source, dist));
@@ -75,10 +74,7 @@ pub fn run(
                 .0)
             }
         }
-    };
-    let outcome = staged();
-    run.remove();
-    outcome
+    })
 }
 
 fn another(kept: &kept_root::KeptRoot, source: &Source, dist: &Dist) -> Error {

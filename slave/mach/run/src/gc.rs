@@ -1,16 +1,15 @@
-//! How much room layers and caches may take, and which go when they take more: the least recently used.
+//! Garbage collection: size limits for layers and caches, and LRU eviction.
 //!
-//! | what                    | bound                                          | last use                    |
-//! |-------------------------|------------------------------------------------|-----------------------------|
-//! | layers                  | `[layers] size` of the dist, `--layers-size`   | time of the lock's file     |
-//! | packages that were fetched | a quarter of that                           | time of the file            |
-//! | what solvers keep       | `SOLVER_CACHES` directories                  | time of the directory       |
-//! | metadata elsewhere      | the latest, and what was used today            | time of the directory       |
-//! | answers of solvers      | `RESOLUTIONS` files                          | time of the file            |
+//! | entries                    | limit                                        | last use              |
+//! |----------------------------|----------------------------------------------|-----------------------|
+//! | layers                     | `[layers] size` of the dist, `--layers-size` | time of the lock file |
+//! | fetched packages           | a quarter of that                            | time of the file      |
+//! | caches of solvers          | `SOLVER_CACHES` directories                  | time of the directory |
+//! | metadata fetched elsewhere | the latest, and those used in the last day   | time of the directory |
+//! | answers of solvers         | `RESOLUTIONS` files                          | time of the file      |
 //!
-//! Architecture invariant: what goes is renamed into the scratch of a run before it is removed, so that
-//! a mach killed meanwhile leaves scratch and never half a layer; and nothing goes that is in use: it
-//! is locked.
+//! Architecture invariant: an evicted entry is renamed into the scratch of a run before it is removed, so
+//! that a killed mach leaves scratch and never half a layer. An entry in use is locked and never evicted.
 
 use std::collections::HashMap;
 use std::fs;
@@ -26,15 +25,15 @@ use crate::layers::{self, PACKAGES_LOCK, read_manifest};
 use crate::remove;
 use crate::store::Store;
 
-/// How many sets of repositories a solver's work is kept for.
+/// Largest number of repository sets whose solver caches are kept.
 const SOLVER_CACHES: usize = 12;
-/// How many answers are kept; each is some kilobytes.
+/// Largest number of answers that are kept; each has some kilobytes.
 const RESOLUTIONS: usize = 2_000;
-/// How long metadata of a repository elsewhere are kept when there are newer ones: a run that began with
-/// them does not lock them.
+/// Age at which metadata of a repository elsewhere are evicted, if there are newer ones: a run that began
+/// with them does not lock them.
 const METADATA_AGE: Duration = Duration::from_secs(86_400);
 
-/// A layer, as far as it matters for whether it stays.
+/// A layer that may be evicted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Candidate {
     key: String,
@@ -43,11 +42,11 @@ struct Candidate {
     used: SystemTime,
 }
 
-/// Brings layers and caches of an area back below their bounds; the keys of the layers that went.
-pub fn bound(store: Store<'_>) -> Result<Vec<String>, Error> {
+/// Evicts layers and caches until an area is below its limits; returns the keys of the evicted layers.
+pub fn evict(store: Store<'_>) -> Result<Vec<String>, Error> {
     let Store { area, run, layers_size_bytes: limit_bytes } = store;
-    let removed = bound_layers(area, run, limit_bytes)?;
-    bound_packages(area, run, limit_bytes / 4)?;
+    let removed = evict_layers(area, run, limit_bytes)?;
+    evict_packages(area, run, limit_bytes / 4)?;
     for path in surplus_by_count(&area.cache(), SOLVER_CACHES)? {
         if !is_of_solver(&path) {
             continue;
@@ -67,7 +66,7 @@ pub fn bound(store: Store<'_>) -> Result<Vec<String>, Error> {
 }
 
 /// Removes damaged layers, then others until the rest takes at most `limit_bytes` or is in use; the keys of these.
-fn bound_layers(area: &Area, run: &Run, limit_bytes: u64) -> Result<Vec<String>, Error> {
+fn evict_layers(area: &Area, run: &Run, limit_bytes: u64) -> Result<Vec<String>, Error> {
     for path in entries(&area.layers())?.iter().filter(|path| read_manifest(path).is_none()) {
         remove_layer(area, run, &name_of(path))?;
     }
@@ -103,8 +102,8 @@ fn held(area: &Area) -> Result<Vec<Candidate>, Error> {
         .collect())
 }
 
-/// In the order in which layers go. Who uses a layer uses those below it, a moment earlier: a layer
-/// counts as used when the last of those on it was, and goes after them.
+/// Sorts layers by the order of their eviction. A run uses the layers below a layer a moment earlier than
+/// the layer: a layer counts as used when the last of those on it was, and is evicted after them.
 fn least_recently_used_first(held: &[Candidate]) -> Vec<&Candidate> {
     let known: HashMap<&str, &Candidate> = held.iter().map(|one| (one.key.as_str(), one)).collect();
     let mut used: HashMap<&str, SystemTime> = HashMap::new();
@@ -155,7 +154,7 @@ pub fn remove_locked(area: &Area, run: &Run, path: &Path, name: &str) -> Result<
     remove::tree(&gone).map(|()| true)
 }
 
-fn bound_packages(area: &Area, run: &Run, limit_bytes: u64) -> Result<(), Error> {
+fn evict_packages(area: &Area, run: &Run, limit_bytes: u64) -> Result<(), Error> {
     let mut files = by_last_use(&area.packages())?;
     let mut total: u64 = files.iter().map(|(_, _, size_bytes)| size_bytes).sum();
     files.retain(|(_, path, _)| path.extension().is_some_and(|extension| extension == "rpm"));
@@ -168,7 +167,7 @@ fn bound_packages(area: &Area, run: &Run, limit_bytes: u64) -> Result<(), Error>
     Ok(())
 }
 
-/// Whether this is what a solver keeps of a set of repositories.
+/// Whether `path` is a solver's cache for a set of repositories.
 pub fn is_of_solver(path: &Path) -> bool {
     ["dnf-", "dnf5-", "apt-"].iter().any(|prefix| name_of(path).starts_with(prefix))
 }
@@ -191,7 +190,7 @@ fn by_last_use(directory: &Path) -> Result<Vec<(SystemTime, PathBuf, u64)>, Erro
     Ok(found)
 }
 
-/// Whether `copy` is what was fetched last of its repository.
+/// Whether `copy` holds the metadata of its repository that were fetched last.
 fn is_latest(copy: &Path) -> bool {
     let name = copy.file_name().unwrap_or_default().to_string_lossy();
     let Some((name, digits)) = name.split_once('-') else {
@@ -201,7 +200,7 @@ fn is_latest(copy: &Path) -> bool {
     last.is_ok_and(|sha256| sha256.starts_with(digits))
 }
 
-/// Evicts metadata unused for a day, except a repository's latest.
+/// Metadata unused for a day, except a repository's latest.
 fn outdated(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let Some(yesterday) = SystemTime::now().checked_sub(METADATA_AGE) else {
         return Ok(Vec::new());
@@ -294,10 +293,10 @@ mod tests {
             fs::File::open(&path).unwrap().set_modified(time).unwrap();
         }
         let installing = area.lock(PACKAGES_LOCK, FlockOperation::LockShared).unwrap();
-        bound_packages(&area, &run, 150).unwrap();
+        evict_packages(&area, &run, 150).unwrap();
         assert!(area.packages().join("old.rpm").exists());
         drop(installing);
-        bound_packages(&area, &run, 150).unwrap();
+        evict_packages(&area, &run, 150).unwrap();
         assert!(!area.packages().join("old.rpm").exists());
         assert!(area.packages().join("new.rpm").exists());
         touch(&area.packages().join("new.rpm"));
