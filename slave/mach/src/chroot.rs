@@ -1,4 +1,4 @@
-//! A root for a person: a throw-away one, or that which the last build left.
+//! Runs commands in a throw-away root, or in the root that the last build left.
 
 use std::path::{Path, PathBuf};
 

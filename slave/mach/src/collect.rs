@@ -20,7 +20,7 @@ use crate::source;
 pub struct Order<'a> {
     /// The collection: what it has does not come again.
     pub have: &'a Path,
-    /// Where packages go that it lacks.
+    /// Directory for the packages that it lacks.
     pub into: &'a Path,
     /// Packages besides the dist's sets.
     pub include: &'a [String],

@@ -1,4 +1,4 @@
-//! `mach dnf`: the slave's dnf is asked about the repositories of a dist.
+//! `mach dnf`: asks the slave's dnf about the repositories of a dist.
 //!
 //! It sees their metadata, judged as for any root, an empty root and no network: what it says changes
 //! nothing. Packages come into roots by `mach install` and by BuildRequires, never by it.

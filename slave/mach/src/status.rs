@@ -1,4 +1,4 @@
-//! `mach status`: what is in a working area, for people and for programs.
+//! `mach status`: contents of a working area, for people and for programs.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -49,7 +49,7 @@ struct LayerStatus {
     /// Packages of the root that ends with this layer.
     packages: usize,
     size_bytes: u64,
-    /// How often it was used again.
+    /// Number of times it was used again.
     hits: u64,
     last_use: Option<String>,
     in_use: bool,

@@ -34,9 +34,9 @@ pub struct BuildConditions {
     pub user: String,
     /// The builder's user and group id.
     pub uid: u32,
-    /// How many processors it sees, if not all.
+    /// Number of processors that it sees, if not all.
     pub cores: Option<usize>,
-    /// How much later it is for its programs, if their clock can be moved: another year, month, day and
+    /// Time by which its programs' clock is ahead, if it can be moved: another year, month, day and
     /// second, as at reproducible-builds.org.
     pub clock_ahead: Option<Duration>,
     /// Whether it takes place on a tmpfs, whose directories list the newest file first.
@@ -44,7 +44,7 @@ pub struct BuildConditions {
 }
 
 impl BuildConditions {
-    /// Of a second build for `dist` on a machine with so many processors.
+    /// Conditions of a second build for `dist` on a machine with so many processors.
     pub fn second(dist: &Dist, cores: usize, in_memory: bool) -> Self {
         let Builder { user, uid, home, hostname, .. } = &dist.builder;
         Self {
@@ -144,7 +144,7 @@ pub struct Variation {
 }
 
 impl Variation {
-    /// By these conditions; nothing has failed yet.
+    /// Variation by these conditions; nothing has failed yet.
     pub fn by(conditions: BuildConditions) -> Self {
         Self { conditions, clock_moved: Cell::new(true) }
     }

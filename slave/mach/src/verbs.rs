@@ -1,4 +1,4 @@
-//! The lesser verbs: `setup`, `dists`.
+//! Smaller verbs: `setup`, `dists`.
 
 use mach_core::distribution::{Dist, Manager};
 use mach_core::error::{Error, OnPath};

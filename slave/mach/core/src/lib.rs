@@ -1,4 +1,4 @@
-//! mach's knowledge without its deeds: formats of packages and repositories, dists, options, what logs tell.
+//! Pure part of mach: formats of packages and repositories, dists, options, diagnosis of logs.
 //!
 //! All parsers of bytes that a packager, a repository or a build has written are here, and take them
 //! from a slice, a string or a reader.

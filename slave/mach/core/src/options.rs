@@ -12,7 +12,7 @@ pub enum Network {
     Offline,
 }
 
-/// Where a build may stop and begin (`--short-circuit`, as rpmbuild's stages `-bp` … `-bi`).
+/// Stages at which a build may stop and begin (`--short-circuit`, as rpmbuild's stages `-bp` … `-bi`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Unpack and patch.
@@ -23,7 +23,7 @@ pub enum Stage {
     Install,
 }
 
-/// Which binary packages of a Debian source are built.
+/// The binary packages of a Debian source that are built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Parts {
     /// All that can be built here.
@@ -85,7 +85,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Which packages of a Debian source are built. Packages for every architecture are the same for all
+    /// The packages of a Debian source that are built. Packages for every architecture are the same for all
     /// machines, so the rebuild for one of them leaves them alone.
     pub fn parts(&self) -> Parts {
         if self.binnmu.is_some() { Parts::Arch } else { self.only }

@@ -15,7 +15,7 @@ pub struct Package {
     pub name: String,
     /// The dist's repository, or [`crate::distribution::CHAIN`], that it comes from.
     pub repository: String,
-    /// Where it is, relative to the repository's top.
+    /// Path relative to the repository's top.
     pub location: String,
     /// SHA-256 of the file, hex, as the repository's metadata gives it.
     pub sha256: String,
@@ -32,7 +32,7 @@ pub struct Resolution {
 }
 
 impl Resolution {
-    /// Of packages in any order.
+    /// Makes a set of packages in any order.
     pub fn new(mut packages: Vec<Package>) -> Self {
         packages.sort();
         packages.dedup();

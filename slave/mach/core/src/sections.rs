@@ -1,4 +1,4 @@
-//! Where a log is: the sections that rpmbuild says it runs, the steps of `debian/rules`.
+//! Sections of a log: those that rpmbuild says it runs, the steps of `debian/rules`.
 
 /// The longest that is taken for a name.
 const NAME_LIMIT: usize = 40;

@@ -55,7 +55,7 @@ impl Style {
         self.paint("33", text)
     }
 
-    /// Where it is: a section.
+    /// Paints a place: a section.
     pub fn place(self, text: &str) -> String {
         self.paint("36", text)
     }
@@ -99,12 +99,12 @@ fn skip_escape(rest: &mut std::str::Chars<'_>) {
     }
 }
 
-/// How many columns `text`, which holds no escape sequences, takes.
+/// Number of columns that `text`, which holds no escape sequences, takes.
 pub fn width(text: &str) -> usize {
     text.width()
 }
 
-/// As much of `text` as takes at most `columns`, with `…` where something is missing.
+/// Cuts `text` to at most `columns`, with `…` where something is missing.
 pub fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();

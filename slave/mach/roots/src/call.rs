@@ -1,4 +1,4 @@
-//! One call of mach: what verbs do before and after their own work.
+//! One call of mach: steps of verbs before and after their own work.
 
 use mach_core::distribution::Dist;
 use mach_core::error::Error;

@@ -26,15 +26,15 @@ pub const BUILD_LOG: &str = "build.log";
 pub struct RepositoryState {
     /// Its name.
     pub name: String,
-    /// Where the dist says it is.
+    /// Address in the dist.
     pub address: String,
-    /// Where its metadata are in the slave.
+    /// Directory in the slave of its metadata.
     #[serde(skip)]
     pub path: PathBuf,
-    /// Where its packages are.
+    /// Address of its packages.
     #[serde(skip)]
     pub packages: Address,
-    /// Of two repositories with a package of one name, that with the lower number is asked.
+    /// Priority: of two repositories with a package of one name, the one with the lower number is asked.
     pub priority: u32,
     /// SHA-256 of the signed head of its metadata (`repodata/repomd.xml`, `InRelease`), which holds
     /// the digests of all other metadata.
@@ -60,7 +60,7 @@ pub(crate) fn read_index(
 /// A package's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageFile {
-    /// Where mach has it.
+    /// Path of the file.
     pub path: PathBuf,
     /// Its repository, where it lies in one of the slave's directories, and its place there.
     pub shown: Option<(String, String)>,
@@ -134,12 +134,12 @@ impl<'a> Context<'a> {
         Store { area: self.area, run: self.run, layers_size_bytes: self.layers_size_bytes }
     }
 
-    /// Where the work on roots is logged.
+    /// Path of the log of the work on roots.
     pub fn root_log(&self) -> PathBuf {
         self.out.join(ROOT_LOG)
     }
 
-    /// That log, to be added to.
+    /// Opens that log to append to it.
     pub fn open_root_log(&self) -> Result<File, Error> {
         self.open_log(ROOT_LOG)
     }

@@ -77,8 +77,10 @@ pub fn demand_all(packages: &[&Package], repositories: &[&RepositoryState]) -> R
 
 fn unknown_repository(package: &Package) -> Error {
     let Package { nevra, repository, .. } = package;
-    let what = format!("{nevra} is said to be in the repository {repository}, which is not asked");
-    Error::new(Cause::Root, what, "remove what is remembered by 'mach clean'")
+    let what = format!(
+        "{nevra} is recorded as of the repository {repository}, which the dist does not have"
+    );
+    Error::new(Cause::Root, what, "remove the cached answers by 'mach clean'")
 }
 
 fn obtain_one(
@@ -130,7 +132,7 @@ fn check(path: &Path, package: &Package) -> Result<(), Error> {
     }
     let (sha256, _) = digest::of_reader(&mut file).on("read", path)?;
     if sha256 != package.sha256 {
-        return Err(refuse(format!("its SHA-256 is {sha256}, {} is said", package.sha256)));
+        return Err(refuse(format!("its SHA-256 is {sha256} instead of {}", package.sha256)));
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::pending::PendingProvides;
 /// A chain's packages come before those of any repository of a dist that says nothing else.
 const CHAIN_PRIORITY: u32 = 10;
 
-/// Which of a dist's sets a root holds.
+/// The sets of a dist that a root holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Set {
     /// `minimal` alone.
@@ -84,7 +84,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// As a repository like others; `None` while nothing is in it.
+    /// State as of any other repository; `None` while nothing is in it.
     pub(crate) fn state(&self) -> Option<RepositoryState> {
         let path = self.repository.clone().filter(|_| !self.digests.is_empty())?;
         let mut sum = Sum::default();

@@ -36,7 +36,7 @@ fn remembered(store: Store<'_>, key: &str) -> Option<Resolution> {
     Some(known)
 }
 
-/// By an atomic rename, so that no process reads half of it.
+/// Stores an answer by an atomic rename, so that no process reads half of it.
 fn remember(store: Store<'_>, key: &str, found: &Resolution) -> Result<(), Error> {
     let directory = store.area.resolutions();
     fs::create_dir_all(&directory).on("make the directory", &directory)?;

@@ -1,4 +1,4 @@
-//! The working area: where layers, caches, results and the scratch of a run are, and who holds what.
+//! The working area: its directories for layers, caches, results and the scratch of runs, and its locks.
 //!
 //! ```text
 //! /build/mach/layers/KEY/     a finished layer: root/, layer.json; renamed here when complete
@@ -61,42 +61,42 @@ impl Area {
         (area.layers().is_dir() && area.locks().is_dir()).then_some(area)
     }
 
-    /// Where results go.
+    /// Directory of results.
     pub fn results(&self) -> PathBuf {
         self.root.join("results")
     }
 
-    /// Where finished layers are.
+    /// Directory of finished layers.
     pub fn layers(&self) -> PathBuf {
         self.root.join("mach/layers")
     }
 
-    /// Where dnf's caches are.
+    /// Directory of caches.
     pub fn cache(&self) -> PathBuf {
         self.root.join("mach/cache")
     }
 
-    /// Where the scratch of runs is.
+    /// Directory of the scratch of runs.
     pub fn tmp(&self) -> PathBuf {
         self.root.join("mach/tmp")
     }
 
-    /// Where metadata of repositories elsewhere are.
+    /// Directory of metadata of repositories elsewhere.
     pub fn repositories(&self) -> PathBuf {
         self.root.join("mach/repositories")
     }
 
-    /// Where packages are that were fetched.
+    /// Directory of fetched packages.
     pub fn packages(&self) -> PathBuf {
         self.root.join("mach/packages")
     }
 
-    /// Where the answers of solvers are.
+    /// Directory of the answers of solvers.
     pub fn resolutions(&self) -> PathBuf {
         self.root.join("mach/resolutions")
     }
 
-    /// Where compilers' results are kept, by dist.
+    /// Directory of compilers' results, by dist.
     pub fn ccache(&self) -> PathBuf {
         self.root.join("mach/ccache")
     }

@@ -1,4 +1,4 @@
-//! Where dists are looked for: files of the slave's image and of a share, then the built-in ones.
+//! Finds dists: files of the slave's image and of a share, then the built-in ones.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::area::entries;
 
-/// Where dists of one's own are looked for, in this order: in the slave's image, and in the share
+/// Directories of one's own dists, in the order of search: in the slave's image, and in the share
 /// `dists`. Both can be changed on the host alone: a dist names keys and hooks, so never in a working
 /// area, where whatever a slave once ran may have left one.
 pub const DIST_DIRECTORIES: [&str; 2] = ["/etc/mach/dists", "/mnt/shares/dists"];
@@ -58,7 +58,7 @@ pub struct DistEntry {
     pub name: String,
     /// The file, or `built in`.
     pub origin: String,
-    /// Which program resolves for it; none when it is wrong.
+    /// Program that resolves for it; `None` if the dist is not valid.
     pub manager: Option<Manager>,
     /// Its summary; none when it is wrong.
     pub summary: Option<String>,

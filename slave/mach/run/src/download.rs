@@ -165,7 +165,7 @@ fn open_file(path: &Path, name: &str, expect: &Expect) -> Result<Box<dyn Read>, 
     Ok(Box::new(File::open(path).map_err(|error| refuse(error.to_string()))?))
 }
 
-/// Where bytes go, and how that place is called when it fails.
+/// Sink for the bytes, and its name in errors.
 trait Sink {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Error>;
 }

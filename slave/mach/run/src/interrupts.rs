@@ -18,7 +18,7 @@ const SIGTERM: i32 = 15;
 static SIGNALS: OnceLock<OwnedFd> = OnceLock::new();
 static CAME: AtomicI32 = AtomicI32::new(0);
 
-/// From now on SIGHUP, SIGINT and SIGTERM end the cell that runs, and with it the work, instead of
+/// Makes SIGHUP, SIGINT and SIGTERM end the running cell, and with it the work, instead of
 /// this process. Call once, while it has one thread.
 pub fn watch() -> Result<(), Error> {
     let signals = raw::signal_descriptor(&[SIGHUP, SIGINT, SIGTERM]).map_err(|error| {

@@ -30,7 +30,7 @@ const MANIFEST: &str = "kept.json";
 pub struct KeptRoot {
     /// The package that was built in it.
     pub package: String,
-    /// For which dist.
+    /// Name of its dist.
     pub dist: String,
     /// SHA-256 of the dist's file.
     pub dist_sha256: String,
@@ -49,12 +49,12 @@ pub struct KeptRoot {
     pub environment: Vec<(String, String)>,
     /// The host name in it.
     pub hostname: String,
-    /// When the build ended.
+    /// Time when the build ended.
     pub made: String,
 }
 
 impl KeptRoot {
-    /// Of a build of `package` for `dist`, whose programs had `environment`.
+    /// Manifest for a build of `package` for `dist`, whose programs had `environment`.
     pub fn of(
         dist: &Dist,
         environment: Vec<(String, String)>,
@@ -79,7 +79,7 @@ impl KeptRoot {
     }
 }
 
-/// Where it is, if there is one.
+/// Path of the kept root, if there is one.
 pub fn path(area: &Area) -> PathBuf {
     area.layers().with_file_name(NAME)
 }

@@ -59,7 +59,7 @@ pub enum LayerKind {
 }
 
 impl LayerKind {
-    /// As it stands in keys and on screens.
+    /// Text form, as it stands in keys and on screens.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bootstrap => "bootstrap",
@@ -79,7 +79,7 @@ pub struct LayerKey {
 }
 
 impl LayerKey {
-    /// Of a layer of `dist_sha256` that adds `packages` to `parent`.
+    /// Key of a layer of `dist_sha256` that adds `packages` to `parent`.
     pub fn new(
         kind: LayerKind,
         dist_sha256: &str,
@@ -97,7 +97,7 @@ impl LayerKey {
         Self { kind, name: format!("{}-{digits}", kind.as_str()) }
     }
 
-    /// As it stands in paths and records.
+    /// Text form, as it stands in paths and records.
     pub fn as_str(&self) -> &str {
         &self.name
     }
@@ -115,9 +115,9 @@ pub struct Manifest {
     pub dist: String,
     /// Key of the parent layer.
     pub parent: Option<String>,
-    /// When it was made.
+    /// Time when it was made.
     pub made: String,
-    /// How long that took.
+    /// Duration of making it.
     pub seconds: f64,
     /// Its size on the disk.
     pub size_bytes: u64,
@@ -168,7 +168,7 @@ fn complete(path: &Path, key: &LayerKey) -> Option<Manifest> {
     read_manifest(path).filter(|manifest| manifest.key == key.as_str())
 }
 
-/// How often a layer was used again, and when last: a number in the file of its lock, and that file's
+/// Number of times a layer was used again, and the last time: a number in the file of its lock, and that file's
 /// time. Two that count at the same moment may count one use; nothing depends on it.
 pub fn uses(area: &Area, key: &str) -> (u64, Option<SystemTime>) {
     let path = area.lock_file(key);

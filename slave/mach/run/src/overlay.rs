@@ -24,9 +24,9 @@ pub fn enter_own_namespace() -> Result<(), Error> {
 /// A mounted overlay.
 #[derive(Debug)]
 pub struct Overlay {
-    /// Where it is mounted.
+    /// Mount point.
     pub at: PathBuf,
-    /// Where what is written goes.
+    /// Upper directory, which takes what is written.
     pub upper: PathBuf,
     mounted: bool,
 }

@@ -48,7 +48,7 @@ impl RunId {
         Self(format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z-{part:04x}"))
     }
 
-    /// As it stands in paths.
+    /// Text form, as it stands in paths.
     pub fn as_str(&self) -> &str {
         &self.0
     }

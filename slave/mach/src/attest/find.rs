@@ -1,4 +1,4 @@
-//! From what a person names to a build that has ended well and is still what its record says.
+//! Finds the build that a person names: one that ended well and still is as its record says.
 
 use std::collections::BTreeMap;
 use std::fs::File;

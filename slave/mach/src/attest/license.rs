@@ -1,4 +1,4 @@
-//! From a License tag to an SPDX expression, where the tag is one.
+//! Converts a License tag to an SPDX expression, if the tag is one.
 //!
 //! Packages say what they like there. A tag that is an expression over licences listed here is one;
 //! any other is handed on as a comment, since a licence that mach guesses would be worse than none.
@@ -51,7 +51,7 @@ const KNOWN: &[&str] = &[
 const DEPTH_LIMIT: usize = 16;
 const WORDS_LIMIT: usize = 256;
 
-/// The tag as an SPDX expression, its operators in capitals; `None` when it is none.
+/// The tag as an SPDX expression, its operators in capitals; `None` if it is not one.
 pub fn expression(tag: &str) -> Option<String> {
     let spaced = tag.replace('(', " ( ").replace(')', " ) ");
     let mut words: Vec<&str> = spaced.split_whitespace().take(WORDS_LIMIT + 1).collect();

@@ -50,9 +50,9 @@ pub struct Header {
     pub summary: Option<String>,
     /// As its maker wrote it.
     pub license: Option<String>,
-    /// Where it is at home.
+    /// Home page.
     pub homepage: Option<String>,
-    /// When it was built, as it says: seconds since 1970.
+    /// Build time that its header states: seconds since 1970.
     pub build_time: Option<u64>,
 }
 

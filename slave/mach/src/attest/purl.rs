@@ -1,4 +1,4 @@
-//! Package URLs (ECMA-427): how others name the packages that records name by NEVRA.
+//! Package URLs (ECMA-427): other tools' names of the packages that records name by NEVRA.
 
 use crate::record::Kind;
 
@@ -7,7 +7,7 @@ use crate::record::Kind;
 pub struct Parts<'a> {
     /// Its name.
     pub name: &'a str,
-    /// For RPM, if not 0; Debian's stands in the version.
+    /// Epoch of an RPM, if not 0; Debian's stands in the version.
     pub epoch: Option<&'a str>,
     /// Version and, after a hyphen, release.
     pub version: &'a str,

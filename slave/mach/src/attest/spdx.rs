@@ -45,7 +45,7 @@ fn is_described(file: &ResultFile) -> bool {
     !matches!(file.kind, FileKind::Changes | FileKind::Buildinfo)
 }
 
-/// In a URI.
+/// Encodes text for a URI.
 fn encoded(text: &str) -> String {
     text.replace('+', "%2B").replace('^', "%5E")
 }

@@ -92,7 +92,7 @@ struct Work {
     running: Running,
     begun: Instant,
     is_reused: bool,
-    /// Where its results are.
+    /// Directory of its results.
     directory: Option<PathBuf>,
     failure: Option<Error>,
 }
@@ -382,7 +382,7 @@ impl<'a> Driver<'a> {
         self.screen.show(&table::status(&self.rows, sequence, elapsed, size, style));
     }
 
-    /// For whom a source still waits.
+    /// Names of the sources that a source still waits for.
     fn awaited(&self, node: usize) -> String {
         let states = self.schedule.states();
         let awaited = self.order.waits_for[node]

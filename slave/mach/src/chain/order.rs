@@ -1,4 +1,4 @@
-//! In which order sources are built: each after those that yield what it requires. Pure.
+//! Orders the sources of a chain: each after those that yield what it requires. Pure.
 //!
 //! A source that another needs is built first; between those that do not need each other, the one
 //! given first. What packages require when they are installed counts too (`cproto` needs `byacc` to
@@ -27,12 +27,12 @@ pub struct Node {
     pub is_excluded: bool,
 }
 
-/// Why one waits for another.
+/// Reason why one source waits for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// The source that waits.
     pub later: usize,
-    /// For whom.
+    /// The source that it waits for.
     pub earlier: usize,
     /// The requirement that the earlier one meets.
     pub requirement: String,
@@ -45,7 +45,7 @@ pub struct Edge {
 pub struct Order {
     /// All of them, each after those it waits for.
     pub sequence: Vec<usize>,
-    /// For whom each waits, directly.
+    /// The sources that each waits for, directly.
     pub waits_for: Vec<BTreeSet<usize>>,
     /// For each source, the sources whose packages it sees: its direct and indirect prerequisites.
     pub sees: Vec<BTreeSet<usize>>,
@@ -111,7 +111,7 @@ impl<'a> Provided<'a> {
         Self { by_name }
     }
 
-    /// For whom `later` waits because of `requirements`. What it provides itself it takes from the
+    /// The sources that `later` waits for because of `requirements`. What it provides itself it takes from the
     /// dist: a compiler is built by its predecessor.
     fn edges(&self, later: usize, requirements: &[Capability]) -> Vec<Edge> {
         let of = |requirement: &Capability| {
@@ -163,7 +163,7 @@ impl<'a> Provided<'a> {
     }
 }
 
-/// As many as can be put in order, the one given first wherever there is a choice.
+/// Puts as many sources in order as possible; where there is a choice, the one given first comes first.
 fn sequence(waits_for: &[BTreeSet<usize>]) -> Vec<usize> {
     let mut left: BTreeSet<usize> = (0..waits_for.len()).collect();
     let mut sequence = Vec::new();

@@ -1,4 +1,4 @@
-//! Which sources of a chain are built when. Pure: it says what to start and is told what ended.
+//! Schedules the builds of a chain. Pure: it says what to start and is told what ended.
 //!
 //! ```text
 //!             all it waits for built or reused
@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use crate::chain::order::Order;
 
-/// Where a source is.
+/// State of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Waits.
@@ -64,7 +64,7 @@ impl State {
     }
 }
 
-/// How the build of a source ended.
+/// Outcome of the build of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Well.
@@ -83,7 +83,7 @@ pub enum Outcome {
 /// A source to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
-    /// Which source.
+    /// Number of the source.
     pub node: usize,
     /// The sources whose packages it may see.
     pub sees: BTreeSet<usize>,
@@ -106,7 +106,7 @@ impl Schedule {
         Self { order, jobs: jobs.max(1), goes_on, states, was_deferred: BTreeSet::new() }
     }
 
-    /// Where each source is, by its number.
+    /// State of each source, by its number.
     pub fn states(&self) -> &[State] {
         &self.states
     }

@@ -15,9 +15,9 @@ const NAME_LIMIT: usize = 44;
 pub struct Row {
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// State of the source.
     pub state: State,
-    /// How long its build has taken, so far or in all.
+    /// Duration of its build, so far or in all.
     pub time: Duration,
     /// The phase of its build.
     pub phase: String,
@@ -44,7 +44,7 @@ impl Row {
     }
 }
 
-/// How wide the column of names is.
+/// Width of the column of names.
 fn name_width(rows: &[Row]) -> usize {
     rows.iter().map(|row| text::width(&row.name)).max().unwrap_or(0).min(NAME_LIMIT)
 }

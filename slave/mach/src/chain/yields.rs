@@ -27,7 +27,7 @@ pub struct Yields {
     pub requires: Vec<Capability>,
     /// Its BuildRequires; `None` if it could not be asked for them.
     pub build_requires: Option<Vec<Capability>>,
-    /// For which machines it is.
+    /// Machines that it may be built for.
     pub platforms: Platforms,
 }
 

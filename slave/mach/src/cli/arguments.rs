@@ -134,7 +134,7 @@ pub struct Build {
     pub parent: Option<u32>,
 }
 
-/// Where rpmbuild may begin.
+/// Stage at which rpmbuild may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
     /// %prep
@@ -145,16 +145,16 @@ pub enum Stage {
     Install,
 }
 
-/// How much of a root is made.
+/// Set of packages up to which a root is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Set {
     /// The working area's directories
     Prep,
-    /// What can run and install packages
+    /// Packages that install packages
     Minimal,
-    /// What a person expects in a root
+    /// Packages that a person expects in a root
     Base,
-    /// What every source may take for granted
+    /// Packages that every source may take for granted
     Build,
 }
 
@@ -171,7 +171,7 @@ pub enum BillFormat {
 pub enum Verb {
     /// Make a set of the dist's root if it is not there
     Setup {
-        /// How much of it
+        /// The last set to make
         #[arg(value_enum, default_value = "build")]
         set: Set,
     },
@@ -198,10 +198,10 @@ pub enum Verb {
         /// The spec
         #[arg(value_name = "FILE.spec")]
         spec: PathBuf,
-        /// Where the sources go, if not beside the spec
+        /// Directory for the sources, if not beside the spec
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
-        /// What a source must be, beside what the file 'sources' says
+        /// Digest of a source, beside those in the file 'sources'
         #[arg(long, value_name = "NAME=HEX")]
         sha256: Vec<String>,
     },
@@ -271,7 +271,7 @@ pub enum Verb {
         /// The collection: a directory of packages; what it has does not come again
         #[arg(long, value_name = "DIR")]
         have: PathBuf,
-        /// Where the packages go
+        /// Directory for the packages
         #[arg(long, value_name = "DIR")]
         into: PathBuf,
         /// Packages besides
@@ -283,7 +283,7 @@ pub enum Verb {
     },
     /// Make the index (repodata) of a collection
     Index {
-        /// Where it goes
+        /// Directory for the index
         #[arg(long, value_name = "DIR")]
         into: PathBuf,
         /// The collection

@@ -1,4 +1,4 @@
-//! The command line: read it, judge it, hand it to the verb, tell how it ended.
+//! The command line: parses it, validates it, runs the verb, reports its end.
 
 mod arguments;
 mod options;
@@ -17,7 +17,7 @@ use arguments::{Arguments, BUILD_HEADING};
 /// The exit status of a program whose output has no reader left (128 + SIGPIPE).
 const PIPE_CLOSED: u8 = 141;
 
-/// From the words to the exit status.
+/// Runs the command line; returns the exit status.
 pub fn main() -> ExitCode {
     slave_sys::end_with_reader();
     match run() {

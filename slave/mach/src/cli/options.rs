@@ -1,4 +1,4 @@
-//! From the command line to [`Options`]: judged once, here.
+//! Validates the command line's options and makes [`Options`] of them, once.
 
 use mach_core::error::{Cause, Error};
 use mach_core::options::{self, Options, Parts};

@@ -1,4 +1,4 @@
-//! Each verb's way into the library.
+//! Calls the library for each verb.
 
 use std::path::{Path, PathBuf};
 
@@ -252,7 +252,7 @@ fn bill_format(format: BillFormat) -> Format {
     }
 }
 
-/// How much of a root `setup` makes; `None`: no root.
+/// Set of the root that `setup` makes; `None`: no root.
 fn roots_set(set: Set) -> Option<root::Set> {
     match set {
         Set::Prep => None,

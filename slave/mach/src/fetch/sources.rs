@@ -31,7 +31,7 @@ const SIGNATURE_SUFFIXES: [&str; 3] = [".asc", ".sig", ".sign"];
 pub struct Call<'a> {
     /// The spec.
     pub spec: &'a Path,
-    /// Where sources go; `None`: beside the spec.
+    /// Directory for the sources; `None`: beside the spec.
     pub into: Option<&'a Path>,
     /// `--sha256 NAME=HEX`.
     pub given: &'a [(String, Checksum)],
@@ -138,7 +138,7 @@ struct StagedSource {
     brought: FetchedSource,
 }
 
-/// By place in the spec and name, so that the order stays.
+/// Sources by place in the spec and name, so that the order stays.
 type Sources = BTreeMap<(usize, String), StagedSource>;
 
 struct Work<'a> {
@@ -313,7 +313,7 @@ fn signed_by(signature: &Key, sources: &Sources) -> Option<(Key, Key)> {
     Some((signed.clone(), signature.clone()))
 }
 
-/// Where what is fetched waits; gone when it is dropped, or by the next call.
+/// Temporary directory for fetched files; removed when it is dropped, or by the next call.
 struct Stage {
     path: PathBuf,
     _lock: File,

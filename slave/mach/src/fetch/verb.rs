@@ -1,4 +1,4 @@
-//! `mach fetch`, and source packages that are given as URLs: what ties fetching to roots and the area.
+//! `mach fetch`, and source packages that are given as URLs: ties downloads to roots and the area.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ const LIMIT_BYTES: u64 = 8 << 30;
 pub struct Arguments {
     /// The spec.
     pub spec: PathBuf,
-    /// Where sources go; `None`: beside the spec.
+    /// Directory for the sources; `None`: beside the spec.
     pub into: Option<PathBuf>,
     /// `--sha256 NAME=HEX`.
     pub given: Vec<(String, Checksum)>,

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use super::{build_env, family};
 use crate::record::ResultFile;
 
-/// Where they have the results.
+/// Mount point of the results in their cells.
 const RESULTS: &str = "/results";
 const HOOKS_LOG: &str = "hooks.log";
 const LINT_LOG: &str = "lint.log";

@@ -67,7 +67,7 @@ impl<'a> BuildEnv<'a> {
         Ok(overlay)
     }
 
-    /// Where the build takes place when its root is at `root`.
+    /// Place of a build whose root is at `root`.
     pub fn place<'b>(&'b self, root: &'b Path) -> CellPlace<'b> {
         let Builder { hostname, home, readonly_root, .. } = &self.context.dist.builder;
         CellPlace {

@@ -1,4 +1,4 @@
-//! `--ccache`: what the compiler has made is kept for later builds of the same working area and dist.
+//! `--ccache`: keeps the compiler's results for later builds of the same working area and dist.
 //!
 //! A build can write what a later one takes for the compiler's word. So it is an option, stands in the
 //! record, and is never shared between working areas.
@@ -14,9 +14,9 @@ use mach_run::cells::Program;
 
 /// The package to install for it.
 pub const PACKAGE: &str = "ccache";
-/// Where a build has it.
+/// Mount point of the cache in a build.
 pub const AT: &str = "/ccache";
-/// Where it has links to ccache that bear the compilers' names.
+/// Directory in a build with links to ccache that bear the compilers' names.
 pub const LINKS_AT: &str = "/ccache-links";
 /// Compilers that distributions name so.
 const COMPILERS: [&str; 6] = ["cc", "gcc", "c++", "g++", "clang", "clang++"];

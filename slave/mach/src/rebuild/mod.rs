@@ -1,4 +1,4 @@
-//! From a source package to results.
+//! Builds a source package and publishes its results.
 //!
 //! ```text
 //! source package ─▶ build by rpm/ or deb/ ─▶ second build and comparison ─▶ lint, hooks ─▶ publish
@@ -185,7 +185,7 @@ pub fn out_of_time(env: &BuildEnv<'_>, failure: Error, outcome: &mut BuildOutcom
     failure
 }
 
-/// How a build ended: a failure stands with the name of the log that was being written.
+/// Outcome of a build: a failure stands with the name of the log that was being written.
 type BuildResult = Result<(), (Error, String)>;
 
 /// Lint, hooks, and the root that is kept. What fails here changes nothing about the build.

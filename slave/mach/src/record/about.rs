@@ -17,7 +17,7 @@ const LAYOUT: &str = "mach inputs 3";
 /// The source to build, and the options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
-    /// Which kind of package.
+    /// Kind of package.
     pub kind: Kind,
     /// NAME-VERSION-RELEASE of the source.
     pub package: String,
@@ -36,7 +36,7 @@ pub struct About {
 }
 
 impl About {
-    /// Of the build of a source package.
+    /// Describes the build of a source RPM.
     pub fn rpm(
         source: &Source,
         dist: &Dist,
@@ -67,7 +67,7 @@ impl About {
         }
     }
 
-    /// Of the build of a `.dsc`, which wants `depends` and not `conflicts`.
+    /// Describes the build of a `.dsc`, which wants `depends` and not `conflicts`.
     pub fn deb(
         dsc: &Dsc,
         dist: &Dist,

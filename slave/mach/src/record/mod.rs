@@ -1,4 +1,4 @@
-//! `record.json`: what went into a build, what was done, what came out; for programs.
+//! `record.json`: inputs, steps and results of a build; for programs.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -165,7 +165,7 @@ fn exit(facts: &BuildFacts, failure: Option<&Error>) -> ExitRecord {
 }
 
 impl LayerRecord {
-    /// Of a layer that is used.
+    /// Describes a layer in use.
     pub fn of(layer: &Layer) -> Self {
         Self { key: layer.manifest.key.clone(), cached: layer.cached }
     }
@@ -201,7 +201,7 @@ fn read_capped(path: &Path) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// A record of its text; or why it is none.
+/// Parses a record; an error says why `text` is not one.
 pub fn parse(text: &[u8]) -> Result<Record, String> {
     #[derive(serde::Deserialize)]
     struct Schema {

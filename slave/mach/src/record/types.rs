@@ -19,7 +19,7 @@ pub struct Record {
     pub schema: u32,
     /// The version of mach.
     pub mach: String,
-    /// Which kind of package.
+    /// Kind of package.
     pub kind: Kind,
     /// NAME-VERSION-RELEASE of the source.
     pub package: String,
@@ -29,11 +29,11 @@ pub struct Record {
     pub started: String,
     /// RFC 3339, UTC.
     pub finished: String,
-    /// From start to finish.
+    /// Duration from start to finish.
     pub seconds: f64,
     /// The source and the options of the build.
     pub inputs: Inputs,
-    /// For which dist.
+    /// The dist that it was built for.
     pub dist: DistRecord,
     /// The dist's repositories as they were.
     pub repositories: Vec<RepositoryRecord>,
@@ -47,7 +47,7 @@ pub struct Record {
     pub packages: Vec<PackageRecord>,
     /// Phases, in order.
     pub phases: Vec<PhaseRecord>,
-    /// How it ended.
+    /// Outcome of the build.
     pub exit: ExitRecord,
     /// Result files, sorted by name.
     pub results: Vec<ResultFile>,
@@ -132,7 +132,7 @@ pub struct Options {
     pub without: Vec<String>,
     /// The architecture built for, if not the dist's.
     pub target: Option<String>,
-    /// Which packages of a Debian source were built, if not all: `indep` or `arch`.
+    /// Part of a Debian source that was built, if not all: `indep` or `arch`.
     pub only: Option<String>,
     /// The number of a rebuild for one architecture: the version of its packages ends in `+bN`.
     pub binnmu: Option<u32>,
@@ -166,7 +166,7 @@ pub struct DistRecord {
 pub struct RepositoryRecord {
     /// Its name.
     pub name: String,
-    /// Where it is: a directory of the slave, or a URL.
+    /// Address: a directory of the slave, or a URL.
     pub address: String,
     /// SHA-256 of its `repomd.xml` or `InRelease`, hex, where it was looked at.
     pub metadata_sha256: Option<String>,
@@ -192,7 +192,7 @@ pub struct PackageRecord {
     pub name: String,
     /// The repository it came from.
     pub repository: String,
-    /// Where in that it is.
+    /// Place of its file in the repository.
     pub location: String,
     /// SHA-256 of the file, hex.
     pub sha256: String,
@@ -204,11 +204,11 @@ pub struct PackageRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhaseRecord {
-    /// Which.
+    /// Name of the phase.
     pub name: String,
     /// Seconds after `started`.
     pub begin_seconds: f64,
-    /// How long it took.
+    /// Duration.
     pub seconds: f64,
     /// Its result.
     pub note: String,
@@ -226,7 +226,7 @@ pub struct PhaseRecord {
     pub fetched_bytes: Option<u64>,
 }
 
-/// How a build ended.
+/// Outcome of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExitRecord {
@@ -321,7 +321,7 @@ pub struct Verified {
 pub struct Difference {
     /// The package.
     pub file: String,
-    /// Where in it: a header's tag, a file.
+    /// Place in the file: a header's tag, a file.
     pub place: String,
     /// The difference, truncated.
     pub what: String,

@@ -1,4 +1,4 @@
-//! Whether a package can stand in the metadata of a repository, told in the build that made it.
+//! Checks whether a package can stand in the metadata of a repository, in the build that made it.
 //!
 //! Metadata are XML 1.0, which has no way to write most control characters; createrepo_c leaves a
 //! package out whose name, description, changelog, dependencies or files hold one
@@ -61,7 +61,7 @@ pub fn judge(directory: &Path, results: &[ResultFile]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Why a package is left out of indexes, as far as its header tells.
+/// Reason why a package is left out of indexes, as far as its header tells.
 fn why_not(file: &mut impl Read) -> Option<String> {
     let preamble = match header::read_preamble(file) {
         Ok(preamble) => preamble,

@@ -1,4 +1,4 @@
-//! Files that a `.changes` or `.dsc` names: all of them belong to the results, as they are said to be.
+//! Checks the files that a `.changes` or `.dsc` names: all belong to the results, with these digests.
 //!
 //! An upload is what `.changes` lists (deb-changes(5)), whatever its files are called: debian/rules adds to
 //! it by dpkg-distaddfile(1).

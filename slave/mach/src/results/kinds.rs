@@ -118,7 +118,7 @@ fn member(file: &mut File, at: u64) -> Result<(String, u64), String> {
     };
     let name: String = text(0..16).escape_default().to_string();
     let size = text(48..58).parse::<u64>().ok().filter(|_| header.ends_with(b"`\n"));
-    Ok((name, size.ok_or("the header of a member is none")?))
+    Ok((name, size.ok_or("the header of a member is not valid")?))
 }
 
 const CONTROL_LIMIT_BYTES: u64 = 16 << 20;

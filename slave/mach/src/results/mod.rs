@@ -23,11 +23,11 @@ pub mod reuse;
 mod runs;
 
 const RESULTS_LIMIT: usize = 10_000;
-/// Of one directory, results or not: so many are held in memory.
+/// Largest number of names in one directory, results or not: so many are held in memory.
 const NAMES_LIMIT: usize = 100_000;
-/// Where rpmbuild leaves binary packages, below `%_topdir`.
+/// Directory in which rpmbuild leaves binary packages, below `%_topdir`.
 const BINARIES: &str = "RPMS";
-/// How deep `%_rpmfilename` may lay directories: `%{ARCH}/…` lays one.
+/// Largest depth of directories in `%_rpmfilename`: `%{ARCH}/…` has one.
 const PLACES_DEPTH: usize = 4;
 const PLACES_LIMIT: usize = 256;
 

@@ -1,4 +1,4 @@
-//! From scratch to `/build/results`: whole and on the disk, or not at all.
+//! Publishes results from the scratch to `/build/results`: whole and on the disk, or not at all.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -51,7 +51,7 @@ pub fn link(from: &Path, to: &Path) -> Result<(), Error> {
 
 /// Puts packages and logs of the published run `from` into `to` as well (`-c`); their paths there.
 ///
-/// By hard links where both are on one file system, else by copies. Logs and records have the same
+/// They are hard links where both are on one file system, else copies. Logs and records have the same
 /// names in every run: they get those of the package and the run before theirs.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Published runs, found again.
+//! Finds published runs.
 
 use std::path::{Path, PathBuf};
 

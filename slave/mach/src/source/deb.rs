@@ -1,4 +1,4 @@
-//! Source packages of Debian as files: a `.dsc` and what it names, read and copied.
+//! Source packages of Debian as files: reads and copies a `.dsc` and the files that it names.
 
 use std::io::Read;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Where two package files differ inside: unpacked and compared in a cell, by the slave's programs.
+//! Compares two package files inside: unpacked and compared in a cell, by the slave's programs.
 //!
 //! mach itself reads nothing of what was unpacked, only what the comparison has printed.
 
@@ -67,7 +67,7 @@ pub struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    /// Of the directories `first` and `second`; the scratch is below that of the context's run.
+    /// Compares the directories `first` and `second`; the scratch is below that of the context's run.
     pub fn new(context: &'a Context<'a>, first: &'a Path, second: &'a Path) -> Result<Self, Error> {
         let skeleton = context.run.path.join("comparer");
         cells::make_skeleton(&skeleton, &[])?;
@@ -85,7 +85,7 @@ impl<'a> Pair<'a> {
         Ok(parse(&text))
     }
 
-    /// Where the slave has diffoscope: what it says of the packages called `name`.
+    /// Compares the packages called `name` with diffoscope, where the slave has it; its output.
     pub fn diffoscope(&self, name: &str) -> Result<Option<String>, Error> {
         if !Path::new(DIFFOSCOPE).exists() {
             return Ok(None);

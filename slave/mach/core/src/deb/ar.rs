@@ -28,7 +28,7 @@ impl Header {
         Some(Self { name, size_bytes })
     }
 
-    /// From the content's begin to the next header: members begin at even places.
+    /// Distance from the content's begin to the next header: members begin at even places.
     pub fn padded_bytes(&self) -> u64 {
         self.size_bytes + self.size_bytes % 2
     }

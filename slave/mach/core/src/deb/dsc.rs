@@ -1,4 +1,4 @@
-//! Source packages of Debian: what a `.dsc` says, and whether its files are whole.
+//! Source packages of Debian: contents of a `.dsc`, and whether its files are whole.
 //!
 //! Format: dsc(5). A signature around it is taken off here and is not checked: ARCHITECTURE says why.
 
@@ -36,7 +36,7 @@ pub struct SourceFile {
 /// A source package whose files were all read and found to be what the `.dsc` says.
 #[derive(Debug, Clone)]
 pub struct Dsc {
-    /// Where it was given.
+    /// Path as it was given.
     pub path: PathBuf,
     /// The source's name.
     pub name: String,
@@ -59,7 +59,7 @@ pub struct Dsc {
 }
 
 impl Dsc {
-    /// Where a file of it is.
+    /// Path of a file of it.
     pub fn path_of(&self, file: &SourceFile) -> PathBuf {
         self.path.with_file_name(&file.name)
     }
@@ -74,7 +74,7 @@ impl Dsc {
         format!("{}_{}.dsc", self.name, self.plain_version())
     }
 
-    /// Why nothing of it is built under these conditions; `None` if something is.
+    /// Reason why nothing of it is built under these conditions; `None` if something is.
     pub fn refusal(&self, conditions: &RelationConditions) -> Option<Error> {
         let RelationConditions { architecture, parts, .. } = conditions;
         let has_indep = self.architectures.iter().any(|one| one == "all");
@@ -115,7 +115,7 @@ impl Dsc {
     }
 }
 
-/// Of the fields that count for the packages that are to be built.
+/// Relations of the fields that count for the packages that are to be built.
 fn relations(fields: &[String; 3], conditions: &RelationConditions) -> Result<Relations, String> {
     let [always, arch, indep] = fields.each_ref().map(String::as_str);
     let counted = match conditions.parts {
@@ -183,7 +183,7 @@ fn only_paragraph(text: &str) -> Result<Paragraph, String> {
     let mut names: Vec<String> = paragraph.iter().map(|(name, _)| name.to_lowercase()).collect();
     names.sort();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(format!("its field {} stands there twice", pair[0])),
+        Some(pair) => Err(format!("its field {} occurs twice", pair[0])),
         None => Ok(paragraph),
     }
 }

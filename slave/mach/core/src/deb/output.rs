@@ -8,7 +8,7 @@ use crate::repo::sumfile::is_file_name;
 /// Output and exit status of a program.
 #[derive(Debug)]
 pub struct ProgramOutput {
-    /// As a shell shows it.
+    /// Exit status, as a shell shows it.
     pub status: i32,
     /// Output and errors.
     pub text: String,

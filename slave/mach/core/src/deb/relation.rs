@@ -11,14 +11,14 @@ const GROUPS_LIMIT: usize = 2_000;
 const ALTERNATIVES_LIMIT: usize = 200;
 const OPERATORS: [&str; 5] = ["<<", "<=", ">=", ">>", "="];
 
-/// For what a list is reduced.
+/// Conditions by which a list of relations is reduced.
 #[derive(Debug, Clone, Default)]
 pub struct RelationConditions {
     /// dpkg's name of the architecture: `amd64`.
     pub architecture: String,
     /// The active build profiles: `nocheck`.
     pub profiles: Vec<String>,
-    /// Which packages are to be built.
+    /// Packages to build.
     pub parts: Parts,
 }
 
@@ -29,7 +29,7 @@ pub struct Relations {
 }
 
 impl Relations {
-    /// Of a field's text, without what `conditions` exclude; or what is wrong with it.
+    /// Parses a field's text and leaves out what `conditions` exclude; an error says what is wrong with it.
     pub fn parse(text: &str, conditions: &RelationConditions) -> Result<Self, String> {
         let mut groups = Vec::new();
         for group in text.split(',').map(str::trim).filter(|group| !group.is_empty()) {
@@ -54,7 +54,7 @@ impl Relations {
         Self { groups: names.iter().map(|name| vec![name.clone()]).collect() }
     }
 
-    /// From capabilities in RPM's syntax, as given on the command line: `zlib1g-dev >= 1.2`.
+    /// Converts capabilities in RPM's syntax, as given on the command line: `zlib1g-dev >= 1.2`.
     pub fn of_capabilities(wanted: &[Capability]) -> Self {
         let group = |one: &Capability| {
             let text = one.to_string();
@@ -66,7 +66,7 @@ impl Relations {
         Self { groups: wanted.iter().map(group).collect() }
     }
 
-    /// Those of both.
+    /// Relations of both.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.groups.extend(other.groups);

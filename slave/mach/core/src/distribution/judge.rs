@@ -1,4 +1,4 @@
-//! From a dist's file to a [`Dist`]: nothing is taken as it stands.
+//! Validates a dist's file and makes a [`Dist`] of it.
 //!
 //! The slave's owner trusts the author of a dist, but its text becomes arguments
 //! of programs, lines of their configuration and parts of paths: each value is held to what it is for.

@@ -1,4 +1,4 @@
-//! Dists: what a build root of a distribution is made of and where its packages come from.
+//! Dists: definitions of the build roots of a distribution and of its repositories.
 //!
 //! A dist is a TOML file; `etc/dists/debian-12-rpm.toml` explains every key. `file` is the file as
 //! it is written, `judge` holds each value to what it is for, a [`Dist`] is what the rest of mach sees.
@@ -22,7 +22,7 @@ pub const CHAIN: &str = "mach-chain";
 /// Directory name of fetched packages, beside the repositories.
 pub const FETCHED: &str = "fetched";
 
-/// Where an installer cell has the repositories.
+/// Mount point of the repositories in an installer cell.
 pub const REPOSITORIES: &str = "/repositories";
 
 /// Dists that every mach knows: a slave's image needs none of our files.
@@ -38,7 +38,7 @@ pub struct Dist {
     pub name: String,
     /// One line about it.
     pub summary: String,
-    /// Which program resolves requirements, and so which kind of package this is about.
+    /// Program that resolves requirements; it implies the package family.
     pub manager: Manager,
     /// Architecture, in the spelling of rpm and the kernel.
     pub arch: String,
@@ -50,7 +50,7 @@ pub struct Dist {
     pub personality: Option<Personality>,
     /// Package sets of its roots.
     pub sets: Sets,
-    /// Where packages come from, in order.
+    /// Repositories of packages, in order.
     pub repositories: Vec<Repository>,
     /// The builder's user and environment.
     pub builder: Builder,
@@ -60,7 +60,7 @@ pub struct Dist {
     pub install_macros: BTreeMap<String, String>,
     /// rpm macros for rpmbuild.
     pub build_macros: BTreeMap<String, String>,
-    /// Which time a package carries.
+    /// Time that a package carries.
     pub source_date_epoch: Epoch,
     /// Hooks after a build.
     pub hooks: Hooks,
@@ -104,7 +104,7 @@ impl Manager {
         }
     }
 
-    /// As it stands in a dist.
+    /// Text form, as it stands in a dist.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dnf => "dnf",
@@ -142,9 +142,9 @@ pub struct Sets {
 pub struct Repository {
     /// Its name, for the package manager and in records.
     pub name: String,
-    /// Where it is.
+    /// Address.
     pub address: Address,
-    /// Of two repositories with a package of one name, that with the lower number is asked.
+    /// Priority: of two repositories with a package of one name, the one with the lower number is asked.
     pub priority: u32,
     /// Whether each package must be signed by one of the keys.
     pub check_packages: bool,
@@ -158,7 +158,7 @@ pub struct Repository {
     pub components: Vec<String>,
 }
 
-/// Where a repository is.
+/// Address of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A directory of the slave.
@@ -208,14 +208,14 @@ pub struct Builder {
     pub log_limit_bytes: Option<u64>,
 }
 
-/// Which time a package carries (`SOURCE_DATE_EPOCH`).
+/// Time that a package carries (`SOURCE_DATE_EPOCH`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Epoch {
-    /// That of the newest changelog entry.
+    /// The time of the newest changelog entry.
     Changelog,
     /// This one, in seconds since 1970.
     Fixed(u64),
-    /// That of the build: its packages differ each time.
+    /// The time of the build: its packages differ each time.
     None,
 }
 

@@ -1,4 +1,4 @@
-//! Which lines of a log decide, what class of trouble they are, what to do. Pure: the log goes in.
+//! Diagnoses a log: the decisive lines, the class of the cause, the remedy. Pure: the log goes in.
 //!
 //! The lines of the failing section are held against [`rules::RULES`]. A build goes on for a while
 //! after an error (`make -j`), and configure scripts and test suites provoke errors and survive them,
@@ -20,7 +20,7 @@ use crate::text;
 const COMMAND_COLUMNS: usize = 240;
 const SIGKILL_STATUS: i32 = 128 + 9;
 
-/// Why a build failed, as far as its log tells.
+/// Reason why a build failed, as far as its log tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
     /// The class.
@@ -90,7 +90,7 @@ fn missing<'a>(
     name.map(|name| (Missing::Macro, name))
 }
 
-/// With the command that the script of the section ended in, which its shell's trace shows: it tells
+/// Adds the command that the script of the section ended in, which its shell's trace shows: it tells
 /// more than errors by their wording.
 fn with_command(mut shown: Vec<String>, lines: &[&str]) -> Vec<String> {
     let command = lines.iter().rev().find(|line| line.starts_with("+ "));

@@ -1,4 +1,4 @@
-//! Which lines of a section fit a rule, and which of those count.
+//! Finds the lines of a section that fit a rule, and selects those that count.
 
 use std::sync::LazyLock;
 
@@ -12,15 +12,15 @@ use crate::explain::missing::{Missing, named};
 use crate::explain::rules::{self, CONFIGURE_GAVE_UP, Place, Rank, Rule};
 use crate::text;
 
-/// How far before the first symptom an error may stand; what a script did not find, which it may well
+/// Largest distance of an error before the first symptom; what a script did not find, which it may well
 /// survive, must stand nearer.
 const WINDOW_LINES: usize = 400;
 const SURVIVED_LINES: usize = 100;
-/// How far from a test's verdict its reason may stand.
+/// Largest distance of a test's reason from its verdict.
 const REASON_LINES: usize = 30;
-/// How far apart errors may stand that belong together.
+/// Largest distance between errors that belong together.
 const GROUP_LINES: usize = 80;
-/// How far before the line that needs a name the name may stand.
+/// Largest distance of a name before the line that needs it.
 const NAMED_LINES: usize = 10;
 const TRACE_LINES: usize = 3;
 

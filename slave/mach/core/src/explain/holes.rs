@@ -51,7 +51,7 @@ fn hole_len(second: char) -> usize {
     if second == '}' { 2 } else { 3 }
 }
 
-/// How many bytes the characters at the beginning take that are as `wanted`.
+/// Number of bytes that the characters at the beginning take that are as `wanted`.
 fn counted(text: &str, wanted: impl Fn(char) -> bool) -> Option<usize> {
     Some(text.find(|c| !wanted(c)).unwrap_or(text.len()))
 }

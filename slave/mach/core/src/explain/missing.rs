@@ -56,7 +56,7 @@ pub enum Missing {
     Writable,
 }
 
-/// Which way to say what a package needs.
+/// Package family in whose syntax a requirement is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageKind {
     /// `BuildRequires` of a spec.

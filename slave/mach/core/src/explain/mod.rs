@@ -1,4 +1,4 @@
-//! Why something failed, out of logs: the class of the cause, the section, the decisive lines, what
+//! Explains a failure out of logs: the class of the cause, the section, the decisive lines, the
 //! to do; the nearest names.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Which lines are shown of the findings that count: a block for each of a few of them.
+//! Selects the lines to show of the findings that count: a block for each of a few of them.
 
 use crate::error::Cause;
 use crate::explain::find::{Finding, is_trace};
@@ -119,13 +119,13 @@ fn range(lines: &[&str], finding: &Finding<'_>) -> (usize, usize) {
     (begin, (finding.at + 1 + count.min(BLOCK_LINES)).min(lines.len()))
 }
 
-/// How many lines, of as many as a block may have, begin with one of `signs` or are empty.
+/// Number of lines, of as many as a block may have, that begin with one of `signs` or are empty.
 fn begun(rest: &[&str], signs: &[char]) -> usize {
     let belongs = |line: &&&str| line.is_empty() || line.starts_with(signs);
     rest.iter().take(BLOCK_LINES).take_while(belongs).count()
 }
 
-/// How many lines a traceback has after its `first`, which may be indented itself: up to and with the
+/// Number of lines of a traceback after its `first`, which may be indented itself: up to and with the
 /// exception, and the list that may follow that.
 fn traceback(first: &str, rest: &[&str]) -> usize {
     let depth = indent(first);

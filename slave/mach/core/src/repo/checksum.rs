@@ -14,7 +14,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// By its name, in any case: `sha256`, `SHA512`. Errors say why another is not taken.
+    /// Finds an algorithm by its name, in any case: `sha256`, `SHA512`. Errors say why another is not taken.
     pub fn named(name: &str) -> Result<Self, String> {
         match name.to_ascii_lowercase().as_str() {
             "sha256" => Ok(Self::Sha256),
@@ -52,7 +52,7 @@ pub struct Checksum {
 }
 
 impl Checksum {
-    /// Of an algorithm and hex digits, in any case. Errors say what is amiss.
+    /// Makes a checksum of an algorithm and hex digits, in any case. Errors say what is amiss.
     pub fn new(algorithm: Algorithm, hex: &str) -> Result<Self, String> {
         let hex = hex.to_ascii_lowercase();
         let (wanted, is) = (algorithm.hex_digits(), hex.len());
@@ -63,7 +63,7 @@ impl Checksum {
         Ok(Self { algorithm, hex })
     }
 
-    /// Of `sha256:HEX` or `sha512:HEX`.
+    /// Parses `sha256:HEX` or `sha512:HEX`.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some((name, hex)) => Self::new(Algorithm::named(name)?, hex),

@@ -1,4 +1,4 @@
-//! OpenPGP keys as files bring them: armored or binary, several in one; which keys they are.
+//! OpenPGP keys in files: armored or binary, several in one; their key ids.
 //!
 //! Source: RFC 9580 (packets: section 4.2; armor: 6.2; fingerprints: 5.5.4). Only as much is read as a
 //! person needs to tell keys apart; it is `gpgv` that verifies.
@@ -79,12 +79,12 @@ fn dearmor(text: &str) -> Option<Vec<u8>> {
 
 struct Packet<'a> {
     kind: u8,
-    /// Where its header begins.
+    /// Offset of its header.
     begin: usize,
     body: &'a [u8],
 }
 
-/// The packets that bytes consist of; `None` when they are none.
+/// Splits bytes into packets; `None` if they are not packets.
 fn packets(mut bytes: &[u8]) -> Option<Vec<Packet<'_>>> {
     let size_bytes = bytes.len();
     let mut found = Vec::new();

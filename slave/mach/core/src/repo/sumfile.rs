@@ -22,7 +22,7 @@ pub struct Sumfile {
 }
 
 impl Sumfile {
-    /// Of the text of such a file; errors name the line.
+    /// Parses the text of such a file; errors name the line.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut listed = Self::default();
         for (number, line) in text.lines().enumerate().take(LINES_LIMIT) {

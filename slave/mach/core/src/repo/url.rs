@@ -1,4 +1,4 @@
-//! URLs, as far as mach fetches: what scheme, which host, which file, and what it must be.
+//! URLs that mach fetches: scheme, host, file, and the digest it must have.
 
 use std::fmt;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub fn is_url(text: &str) -> bool {
 }
 
 impl Url {
-    /// Of `SCHEME://HOST/PATH[?QUERY][#FRAGMENT]`. A fragment is a digest (`#sha256:HEX`) or, as in
+    /// Parses `SCHEME://HOST/PATH[?QUERY][#FRAGMENT]`. A fragment is a digest (`#sha256:HEX`) or, as in
     /// specs, the name to give the file (`#/NAME`). Errors say what is amiss.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > LONGEST || !text.chars().all(|c| c.is_ascii_graphic()) {
@@ -114,7 +114,7 @@ impl Url {
         Self::parse(&format!("{}/{relative}", self.text.trim_end_matches('/')))
     }
 
-    /// Where a `Location` of an answer leads (RFC 9110, section 10.2.2).
+    /// The URL to which a `Location` of an answer leads (RFC 9110, section 10.2.2).
     pub fn follow(&self, location: &str) -> Result<Self, String> {
         let location = location.split('#').next().unwrap_or_default();
         let (scheme, rest) = self.text.split_once("://").unwrap_or_default();
@@ -163,7 +163,7 @@ fn judge_host(scheme: Scheme, host: &str) -> Result<(), &'static str> {
         Scheme::File if host.is_empty() => Ok(()),
         Scheme::File => Err("a file has no host: write file:///ABSOLUTE/PATH"),
         _ if host.contains('@') => Err("a URL with a name or a password is not accepted"),
-        _ if host.is_empty() || !host.chars().all(fine) => Err("it has no host that could be"),
+        _ if host.is_empty() || !host.chars().all(fine) => Err("it has no valid host"),
         _ => Ok(()),
     }
 }
@@ -206,7 +206,7 @@ mod tests {
     fn what_cannot_be_fetched_is_refused() {
         for (text, wanted) in [
             ("ftp://a.example/x", "not ftp"),
-            ("https:///x", "no host"),
+            ("https:///x", "no valid host"),
             ("https://a b/x", "printing ASCII"),
             ("https://a.example/x\n", "printing ASCII"),
             ("file://host/x", "a file has no host"),

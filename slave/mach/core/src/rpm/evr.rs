@@ -11,7 +11,7 @@ const LESS: u32 = 2;
 const GREATER: u32 = 4;
 const EQUAL: u32 = 8;
 
-/// How a requirement compares versions, in rpm's own spelling.
+/// Comparison of versions in a requirement, in rpm's own spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sense(u32);
 
@@ -19,7 +19,7 @@ impl Sense {
     /// No comparison: any version will do.
     pub const ANY: Sense = Sense(0);
 
-    /// Of the flags in a header; all but the comparison is dropped.
+    /// Reads the flags in a header; all but the comparison is dropped.
     pub fn from_flags(flags: u32) -> Self {
         Self(flags & (LESS | GREATER | EQUAL))
     }
@@ -52,7 +52,7 @@ impl Sense {
 pub struct Capability {
     /// `zlib-devel`, `pkgconfig(zlib)`, `/usr/bin/flex` or a rich `(a or b)`.
     pub name: String,
-    /// How `version` is meant.
+    /// Comparison with `version`.
     pub sense: Sense,
     /// `[EPOCH:]VERSION[-RELEASE]`, empty when nothing is compared.
     pub version: String,
@@ -68,7 +68,7 @@ impl fmt::Display for Capability {
 }
 
 impl Capability {
-    /// Of one line of `rpm -q --provides` or `dnf repoquery --provides`.
+    /// Parses one line of `rpm -q --provides` or `dnf repoquery --provides`.
     pub fn parse(line: &str) -> Option<Self> {
         let line = line.trim();
         if line.is_empty() {

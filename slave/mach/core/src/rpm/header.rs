@@ -17,14 +17,14 @@ const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 const HEADER_MAGIC: [u8; 4] = [0x8e, 0xad, 0xe8, 0x01];
 const INTRO_SIZE_BYTES: usize = 16;
 const ENTRY_SIZE_BYTES: usize = 16;
-/// As rpm's `HEADER_TAGS_MAX`.
+/// Largest number of entries, that of rpm's `HEADER_TAGS_MAX`.
 const ENTRIES_LIMIT: usize = 65_535;
 /// Strings of one header: each costs 24 bytes beside its own.
 const STRINGS_LIMIT: usize = 4 << 20;
 const SIGNATURE_LIMIT_BYTES: usize = 8 << 20;
 const HEADER_LIMIT_BYTES: usize = 32 << 20;
 
-/// Why a file is not an RPM package that can be read.
+/// Reason why a file is not an RPM package that can be read.
 #[derive(Debug)]
 pub enum HeaderError {
     /// It ends too early.
@@ -213,7 +213,7 @@ impl Entry {
     }
 }
 
-/// Where the last of `count` strings, each with its NUL, ends.
+/// End of the last of `count` strings, each with its NUL.
 fn end_of_strings(data: &[u8], count: usize) -> Option<usize> {
     let mut ends = data.iter().enumerate().filter(|(_, byte)| **byte == 0);
     ends.nth(count.checked_sub(1)?).map(|(at, _)| at + 1)
@@ -225,11 +225,11 @@ fn judge_index(entries: &[Entry], data: &[u8]) -> Result<(), &'static str> {
     let (mut end, mut tags) = (0, HashSet::new());
     for (number, entry) in entries.iter().enumerate() {
         if !tags.insert(entry.tag) {
-            return Err("a tag stands in it twice");
+            return Err("a tag occurs twice in it");
         }
         let is_region = number == 0 && entry.is_region();
         if !is_region && entry.tag < FIRST_PLAIN_TAG {
-            return Err("a tag of its index is none");
+            return Err("a tag of its index is not valid");
         }
         if !(1..=9).contains(&entry.kind) || entry.kind == KIND_STRING && entry.count != 1 {
             return Err("an entry of its index is of no known type");

@@ -64,8 +64,8 @@ fn an_index_that_lies_is_refused_before_it_is_followed() {
         (0, 3, 2, "no known type"),
         (0, 1, 0, "no known type"),
         (0, 1, 10, "no known type"),
-        (0, 0, 5, "a tag of its index is none"),
-        (1, 0, tag::NAME, "stands in it twice"),
+        (0, 0, 5, "a tag of its index is not valid"),
+        (1, 0, tag::NAME, "occurs twice in it"),
     ] {
         let said = bent(entry, word, value);
         assert!(said.contains(wanted), "{entry} {word} {value}: {said}");

@@ -22,7 +22,7 @@ pub enum Rich {
 }
 
 impl Rich {
-    /// Of a requirement.
+    /// Parses a requirement.
     pub fn of(requirement: &Capability) -> Self {
         if !requirement.is_rich() {
             return Self::One(requirement.clone());

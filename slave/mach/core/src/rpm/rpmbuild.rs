@@ -10,7 +10,7 @@ impl Version {
     /// Since this version rpmbuild gives packages a time that it is told (`SOURCE_DATE_EPOCH`).
     pub const FIXES_TIMES: Self = Self(4, 14);
 
-    /// Of the rpm in a root; `None` where the root does not tell.
+    /// Version of the rpm in a root; `None` if the root does not tell.
     pub fn of_root(root: &Resolution) -> Option<Self> {
         let find = |name: &str| root.packages.iter().find(|package| package.name == name);
         let package = find("rpm-build").or_else(|| find("rpm"))?;

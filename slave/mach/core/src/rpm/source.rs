@@ -1,4 +1,4 @@
-//! Source packages: what one is called, what it needs, what it holds, whether it is whole.
+//! Source packages: names, requirements, contents, digests.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ const CAPABILITIES_LIMIT: usize = 100_000;
 /// Largest source package: twice the largest that is known, and less than fills a working area.
 const FILE_LIMIT_BYTES: u64 = 8 << 30;
 
-/// How sure mach is that a package is what its maker wrote.
+/// Certainty that a package is what its maker wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DigestCheck {
     /// Header and payload agree with their SHA-256.
@@ -64,16 +64,16 @@ impl Needs {
 pub struct SourceHeader {
     /// Requirements and conflicts of its build root.
     pub needs: Needs,
-    /// For which machines it is.
+    /// Machines that it may be built for.
     pub platforms: Platforms,
 }
 
 /// A source package that was read from its first byte to its last.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Where it was given, or was put when it was fetched.
+    /// Path as it was given, or of the fetched file.
     pub path: PathBuf,
-    /// Where it was fetched from.
+    /// URL from which it was fetched.
     pub url: Option<String>,
     /// Name, version, release.
     pub package: PackageName,
@@ -106,7 +106,7 @@ pub struct Source {
 pub struct ExcludedSource {
     /// Its name, as the package's header has it.
     pub name: String,
-    /// Where it is.
+    /// Path.
     pub path: PathBuf,
     /// SHA-256, hex.
     pub sha256: String,
@@ -254,7 +254,7 @@ fn needs(preamble: &Preamble) -> Result<Needs, String> {
         // rpmlib() features are rpm's own business; rpmbuild checks them.
         found.retain(|one| !one.name.starts_with("rpmlib("));
         match found.iter().find(|one| !is_requirement(one)) {
-            Some(odd) => Err(format!("its {what} {:?} is none", odd.to_string())),
+            Some(odd) => Err(format!("its {what} {:?} is not valid", odd.to_string())),
             None => Ok(found),
         }
     };
@@ -309,7 +309,7 @@ pub fn nevra_of(file: &mut impl Read) -> Result<String, String> {
     nevra(&header::read_preamble(file).map_err(|error| error.to_string())?)
 }
 
-/// NEVRA of a binary package and what it provides, sorted; or why it is none.
+/// NEVRA and provides (sorted) of a binary package; an error if it is not one.
 pub fn provides_of(file: &mut impl Read) -> Result<(String, Vec<Capability>), String> {
     let preamble = header::read_preamble(file).map_err(|error| error.to_string())?;
     let tags = [
@@ -327,7 +327,7 @@ fn nevra(preamble: &Preamble) -> Result<String, String> {
         false => preamble.string(IndexTag::RPMTAG_ARCH)?.unwrap_or_default(),
     };
     if !is_plain(arch) {
-        return Err(format!("its architecture is {arch:?}, which is none"));
+        return Err(format!("its architecture {arch:?} is not valid"));
     }
     let epoch = preamble.numbers(IndexTag::RPMTAG_EPOCH)?;
     let epoch = epoch.first().map(|epoch| format!("{epoch}:")).unwrap_or_default();

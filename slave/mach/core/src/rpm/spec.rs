@@ -13,7 +13,7 @@ pub struct SpecSource {
     pub tag: String,
     /// Name of the file: what stands behind the last `/`, as rpm has it.
     pub name: String,
-    /// Where it can be fetched; an error where it is a URL that mach cannot fetch; `None` for a file.
+    /// URL; an error for a URL that mach cannot fetch; `None` for a file.
     pub url: Option<Result<Url, String>>,
 }
 

@@ -1,4 +1,4 @@
-//! Where the headers of two RPM packages differ.
+//! Compares the headers of two RPM packages.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -159,7 +159,7 @@ fn describe(one: Option<&IndexData>, two: Option<&IndexData>) -> String {
     format!("{place}{} and {}", shown(&one), shown(&two))
 }
 
-/// How many characters of both are the same, less a few: where an excerpt begins.
+/// Begin of an excerpt: the number of characters that are the same in both, less a few.
 fn differ_at(one: &str, two: &str) -> usize {
     const BEFORE: usize = 20;
     let same = one.chars().zip(two.chars()).take_while(|(one, two)| one == two).count();

@@ -21,7 +21,7 @@ use rustix::fs::FlockOperation;
 use super::unmet;
 use crate::context::Context;
 
-/// Where the questions are: apt's configuration, sources, keys, what it takes for installed.
+/// Directory of the questions: apt's configuration, sources, keys, what it takes for installed.
 const QUESTIONS: &str = "/home";
 /// Changes whenever what is kept of metadata changes its form.
 const LAYOUT: &str = "mach apt 1";
@@ -31,7 +31,7 @@ const LAYOUT: &str = "mach apt 1";
 pub struct Suite {
     /// The repository's name in the dist.
     pub repository: String,
-    /// Where its metadata (`dists/`) is, in the slave.
+    /// Directory in the slave of its metadata (`dists/`).
     pub path: PathBuf,
     /// The suite: `bookworm`; `./` for a repository without suites.
     pub suite: String,

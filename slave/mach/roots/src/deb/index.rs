@@ -91,7 +91,7 @@ pub fn nevra_of(fields: &str) -> Option<String> {
     output::parts(&nevra).map(|_| nevra.clone())
 }
 
-/// As in a file's name.
+/// Name of a package as it stands in a file's name.
 fn without_epoch(nevra: &str) -> String {
     match output::parts(nevra) {
         Some((name, version, arch)) => {

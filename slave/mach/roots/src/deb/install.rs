@@ -17,7 +17,7 @@ use mach_run::remove;
 use super::ahead;
 use crate::context::Context;
 
-/// Where a cell has the packages: below a tmpfs, so never in the layer.
+/// Directory of the packages in a cell: below a tmpfs, so never in the layer.
 const PACKAGES: &str = "/run/mach/packages";
 /// Directories whose place is below `/usr`, and which a root has as links from its beginning.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
@@ -30,12 +30,12 @@ const ROUNDS_LIMIT: usize = 12;
 pub struct Deb {
     /// Name, version, architecture.
     pub nevra: String,
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
 }
 
 impl Deb {
-    /// Where a cell has it. The name is ours: an archive's may hold anything.
+    /// Path in a cell. The name is ours: an archive's may hold anything.
     fn shown(&self) -> String {
         format!("{PACKAGES}/{}.deb", self.nevra.replace(':', "%3a"))
     }
@@ -178,7 +178,7 @@ fn dpkg(words: &[&str]) -> Vec<String> {
     always.iter().chain(words).map(|word| (*word).to_owned()).collect()
 }
 
-/// Those of `debs` that the root's dpkg does not call installed.
+/// The packages of `debs` that the root's dpkg does not call installed.
 fn missing(context: &Context<'_>, root: &Path, debs: &[Deb]) -> Result<Vec<Deb>, Error> {
     let installed = contents(context, root)?;
     let is_missing = |deb: &&Deb| installed.binary_search(&deb.nevra).is_err();

@@ -1,4 +1,4 @@
-//! Why apt cannot make a root: which relation, and what there is instead.
+//! Explains an unsatisfiable request to apt: unmet relations and near matches.
 
 use mach_core::deb::relation::Relations;
 use mach_core::error::{Cause, Error};
@@ -11,7 +11,7 @@ const REMEDY: &str = "add a repository that has it to the dist, build that packa
                       call, or correct debian/control";
 const LINES_LIMIT: usize = 20;
 
-/// Why one relation does not hold, as apt says it.
+/// Reason why one relation does not hold, as apt says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Complaint {
     /// The package that needs it; `None`: the source itself.

@@ -21,7 +21,7 @@ use crate::obtain;
 
 /// Directories of a collection that hold no packages to install.
 const NOT_PACKAGES: [&str; 2] = ["repodata", "sources"];
-/// How deep below a collection packages may lie: `Packages/g/…`.
+/// Largest depth of packages below a collection: `Packages/g/…`.
 const DEPTH_LIMIT: usize = 4;
 
 /// A request to collect packages, and its target directory.
@@ -33,7 +33,7 @@ pub struct Order<'a> {
     pub needs: &'a Needs,
     /// The collection: what it has does not come again.
     pub have: &'a Path,
-    /// Where packages go that it lacks; what was there before is removed.
+    /// Directory for the packages that it lacks; what was there before is removed.
     pub into: &'a Path,
 }
 

@@ -110,10 +110,10 @@ fn judge(found: ResolvedPackage) -> Result<Package, Error> {
     }
     let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     if !location.split('/').all(is_plain) || location.contains(char::is_control) {
-        return Err(refuse(format!("its place {location:?} is none within the repository")));
+        return Err(refuse(format!("its place {location:?} is not within the repository")));
     }
     if !is_plain(&nevra) || nevra.contains(|c: char| c.is_control() || c == '/' || c == ' ') {
-        return Err(refuse("its name is none".to_owned()));
+        return Err(refuse("its name is not valid".to_owned()));
     }
     let sha256 = sha256.to_ascii_lowercase();
     Ok(Package { nevra, name, repository, location, sha256, size_bytes })
@@ -209,7 +209,7 @@ fn question<'a>(context: &'a Context<'_>, request: &Request<'a>) -> Question<'a>
     }
 }
 
-/// Where dnf keeps what it makes of metadata, and the lock on it.
+/// Directory of dnf's caches of metadata, and the lock on it.
 ///
 /// A chain's metadata come from packages that were just built: what is made of them goes with the
 /// run, and starts from a copy of what is known of the dist's repositories.
@@ -281,7 +281,7 @@ mod tests {
             let named =
                 ResolvedPackage { nevra: nevra.to_owned(), ..found("p/bash.rpm", "sha256") };
             let failure = judge(named).unwrap_err();
-            assert!(failure.what.contains("its name is none"), "{nevra:?}: {failure}");
+            assert!(failure.what.contains("its name is not valid"), "{nevra:?}: {failure}");
         }
         for sha256 in ["AB".repeat(31), "AB".repeat(33), "AG".repeat(32), String::new()] {
             let digested = ResolvedPackage { sha256, ..found("p/bash.rpm", "sha256") };

@@ -21,15 +21,15 @@ use slave_cell::Cell;
 
 use crate::context::{Context, PackageFile, RepositoryState};
 
-/// Where a root's own rpm finds packages: below a tmpfs of its cell.
+/// Directory of packages in the cell of a root's own rpm: below a tmpfs.
 const PACKAGES: &str = "/run/mach/packages";
 
-/// Which rpm installs.
+/// The rpm that installs.
 #[derive(Debug, Clone, Copy)]
 pub enum Installer<'a> {
     /// The slave's.
     Slave,
-    /// That of the first root mounted here.
+    /// The rpm of the first root mounted here.
     First(&'a Path),
     /// The root's own.
     Itself,
@@ -104,12 +104,12 @@ fn argv(context: &Context<'_>, by: Installer<'_>, files: &[PackageFile]) -> Vec<
     argv
 }
 
-/// Where a cell has a package.
+/// Path of a package in a cell.
 fn place(file: &PackageFile) -> String {
     place_below(PACKAGES, file)
 }
 
-/// Where a cell has a package that shows repositories and what was fetched below `at`.
+/// Path of a package in a cell that shows repositories and fetched packages below `at`.
 pub fn place_below(at: &str, file: &PackageFile) -> String {
     match &file.shown {
         Some((repository, location)) => format!("{at}/{repository}/{location}"),

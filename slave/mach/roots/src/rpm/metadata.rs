@@ -60,8 +60,9 @@ fn in_place(
 
 fn unsigned(repository: &Repository, why: &str) -> Error {
     let Repository { name, address, .. } = repository;
-    let what =
-        format!("repository {name} ({address}) is not signed: {SIGNATURE} cannot be had: {why}");
+    let what = format!(
+        "repository {name} ({address}) is not signed: {SIGNATURE} cannot be obtained: {why}"
+    );
     let remedy = "sign it (gpg --detach-sign --armor repomd.xml), or say 'repo_gpgcheck = false' in \
                   the dist if its place alone vouches for it";
     Error::new(Cause::Root, what, remedy)
@@ -184,7 +185,7 @@ fn kept_as(repository: &Repository, url: &str) -> String {
     sum.hex().chars().take(16).collect()
 }
 
-/// By a rename: a killed mach must not leave half a digest.
+/// Stores the digest by a rename: a killed mach must not leave half a digest.
 fn remember(last: &Path, sha256: &str) -> Result<(), Error> {
     let scratch = last.with_extension("new");
     fs::write(&scratch, sha256).on("write", &scratch)?;

@@ -10,7 +10,7 @@ use super::{Area, Run, entries};
 use crate::remove;
 
 impl Area {
-    /// Where the logs of the last failure are whose work has no results.
+    /// Directory for the logs of the last failure of work without results.
     pub fn failed(&self) -> PathBuf {
         self.root.join("mach/failed")
     }

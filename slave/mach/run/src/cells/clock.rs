@@ -1,4 +1,4 @@
-//! Another time for the programs of a cell: process 1 traces them and answers for the kernel.
+//! A clock that is ahead for the programs of a cell: process 1 traces them and answers for the kernel.
 //!
 //! ```text
 //!   exec ──▶ the vDSO is hidden (AT_SYSINFO_EHDR of the new program's auxiliary vector)
@@ -297,7 +297,7 @@ fn hide_vdso(pid: i32) -> Option<()> {
 /// The words of a memory, one after the other.
 struct Words<'a> {
     memory: &'a File,
-    /// Of the first that is not in the buffer.
+    /// Address of the first word that is not in the buffer.
     at: u64,
     buffer: Vec<u8>,
     used: usize,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use slave_cell::{Cell, Source};
 
-/// How glibc's locale of UTF-8 without a language is called on the disk.
+/// Name on the disk of glibc's locale of UTF-8 without a language.
 const DIRECTORIES: [&str; 2] = ["lib/locale/C.utf8", "lib/locale/C.UTF-8"];
 
 /// `C.UTF-8` where the programs of `cell` have it, else `C`: glibc has it since 2.35, older ones of
@@ -17,7 +17,7 @@ pub fn of(cell: &Cell) -> &'static str {
     }
 }
 
-/// Where the programs' `/usr` stands for us: shown to the cell, or in its root.
+/// Path, for mach, of the `/usr` of the cell's programs: shown to the cell, or in its root.
 fn usr(cell: &Cell) -> PathBuf {
     let shown = cell.mounts.iter().find_map(|mount| match &mount.source {
         Source::Path(path) if mount.at == "/usr" => Some(path.as_path()),

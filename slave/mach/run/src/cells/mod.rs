@@ -36,11 +36,11 @@ pub use clock::{IS_KNOWN_HERE as CLOCK_CAN_MOVE, WAIT as WAIT_FOR_CLOCK};
 pub use run::{Program, ProgramExit, run};
 pub use streams::{LOG_LIMIT_BYTES, Streams};
 
-/// Where an installer cell has the root it installs into.
+/// Mount point in an installer cell of the root it installs into.
 pub const LAYER: &str = "/layer";
 /// The home of the package manager in an installer cell: its configuration, rpm's macros.
 pub const HOME: &str = "/home";
-/// Where the package manager keeps cache, logs and locks: under a tmpfs, so never in the layer.
+/// Directory of the package manager's cache, logs and locks: under a tmpfs, so never in the layer.
 pub const STATE: &str = "/run/mach";
 
 const MIB: u64 = 1 << 20;
@@ -179,7 +179,7 @@ pub fn inside(root: &Path, hostname: &str) -> Cell {
     cell
 }
 
-/// Where a build takes place.
+/// Place of a build: root, home, scratch, host name.
 #[derive(Debug, Clone)]
 pub struct CellPlace<'a> {
     /// The throw-away root.
@@ -188,7 +188,7 @@ pub struct CellPlace<'a> {
     pub hostname: &'a str,
     /// The builder's home, on disk.
     pub directory: &'a Path,
-    /// Where the builder has it: directly below `/`.
+    /// Mount point of that directory for the builder: directly below `/`.
     pub home: &'a str,
     /// A directory of the run, in which [`builder`] makes the build's `/tmp` and `/var/tmp`.
     pub scratch: &'a Path,

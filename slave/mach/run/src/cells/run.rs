@@ -42,11 +42,11 @@ pub struct Program {
     pub environment: Vec<(String, String)>,
     /// User and group id; `None`: root of the slave.
     pub user: Option<u32>,
-    /// Where it starts.
+    /// Working directory at its start.
     pub directory: String,
     /// The longest it may run.
     pub time_limit: Option<Duration>,
-    /// How much later than it is its programs are to take it to be, seconds. `argv` must be a shell that begins by
+    /// Seconds by which its programs' clock is ahead. `argv` must be a shell that begins by
     /// [`clock::WAIT`].
     pub clock_ahead: Option<Duration>,
     /// Its execution domain (`personality(2)`), if not the usual one.
@@ -79,7 +79,7 @@ impl Program {
     }
 }
 
-/// How a program ended, and what it and all that it had started used.
+/// Exit of a program, and resources that it and all that it had started used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProgramExit {
     /// Its status as a shell shows it.
@@ -95,7 +95,7 @@ pub struct ProgramExit {
 }
 
 impl ProgramExit {
-    /// As phases and records keep it.
+    /// Resource usage, in the form of phases and records.
     pub fn usage(&self) -> Usage {
         Usage {
             cpu_user_ms: Some(self.cpu_user_ms),
@@ -143,7 +143,7 @@ pub fn run(
     }
 }
 
-/// Where process 1 sends output.
+/// Files to which process 1 sends output.
 enum Outlet {
     Inherited,
     /// Standard output and error; whether standard input is ours.
@@ -364,7 +364,7 @@ fn reap_until(child: u32) -> i32 {
     }
 }
 
-/// As [`reap_until`], while all that runs here has a clock that is `ahead`; whether it had.
+/// Reaps like [`reap_until`], while all that runs here has a clock that is `ahead`; whether it had.
 fn trace_until(child: u32, ahead: Duration) -> (i32, bool) {
     let Ok(mut tracer) = Tracer::begin(child.cast_signed(), ahead) else {
         return (reap_until(child), false);

@@ -1,4 +1,4 @@
-//! Where the output of a cell's program goes, and the pipes that carry it there.
+//! Output of a cell's program, and the pipes that carry it.
 //!
 //! A program may open its output by name, as `tee /dev/stderr` does. The kernel then asks for the right
 //! to open what stands behind the descriptor: a log of the slave's root is refused to a builder, and to
@@ -30,7 +30,7 @@ const PIECE_BYTES: usize = 4096;
 /// The f_type of a pipe that has no name. `statfs(2)`.
 const PIPEFS_MAGIC: i64 = 0x5049_5045;
 
-/// Where a program's output goes.
+/// Destination of a program's output.
 #[derive(Debug)]
 pub enum Streams {
     /// Ours, input too.
@@ -179,7 +179,7 @@ impl Target {
 }
 
 impl Pump {
-    /// For poll; `None` once it is closed.
+    /// Descriptor for poll; `None` once it is closed.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }

@@ -50,7 +50,7 @@ fn failed(call: &str, errno: Errno) -> Error {
     Error::new(Cause::Internal, what, "run the command with its input from a file")
 }
 
-/// In the cell: makes a terminal, makes it this session's, hands our side of it to `channel`; the
+/// Runs in the cell: makes a terminal, makes it this session's, hands our side of it to `channel`; the
 /// program's side.
 pub fn make(
     channel: &OwnedFd,

@@ -29,7 +29,7 @@ pub struct Signer {
     pub name: String,
 }
 
-/// Why a signature vouches for nothing.
+/// Reason why a signature vouches for nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureError {
     /// Made by this key, but for other bytes.
@@ -40,7 +40,7 @@ pub enum SignatureError {
     Expired(String),
     /// The key was revoked.
     Revoked(String),
-    /// Of a kind that is not trusted (MD5, SHA-1) or not understood.
+    /// The signature is of a kind that is not trusted (MD5, SHA-1) or not understood.
     Unusable(String),
     /// The file holds no signature.
     None,

@@ -1,4 +1,4 @@
-//! One file over HTTP: connecting, redirections, what is said when it does not work.
+//! One file over HTTP: connections, redirections, error texts.
 //!
 //! The crate `ureq` speaks the protocol, `rustls` the encryption. Whom an `https` server must be
 //! vouched for by, the slave's own bundle of certificates says, as for every other program in it.
@@ -21,7 +21,7 @@ const REDIRECTIONS_LIMIT: usize = 5;
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Longest that a server may say nothing; an interruption waits as long.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-/// Where Debian, Fedora and openSUSE keep the bundle.
+/// Paths of the bundle in Debian, Fedora and openSUSE.
 const BUNDLES: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -63,13 +63,13 @@ fn open_with(url: &Url, expect: &Expect, bundles: &[&Path]) -> Result<Body, Down
     Err(refuse(&why, "give the URL that they lead to").into())
 }
 
-/// Why a server gives nothing, and what to do about it.
+/// Reason why a server gives nothing, and the remedy.
 struct HttpError {
     why: String,
     remedy: &'static str,
     /// Whether the next try may succeed.
     may_pass: bool,
-    /// How long the server asks to be left alone.
+    /// Time that the server asks to be left alone.
     wait: Option<Duration>,
 }
 
@@ -161,7 +161,7 @@ fn encryption(url: &Url, cause: Cause, bundles: &[&Path]) -> Result<TlsConfig, E
     Ok(config.unversioned_rustls_crypto_provider(provider).build())
 }
 
-/// Why there was no answer, and what to do.
+/// Reason why there was no answer, and the remedy.
 fn explain(url: &Url, error: &ureq::Error) -> HttpError {
     let host = url.host();
     // While a connection is made, what is wrong with a certificate comes as a failure to read.

@@ -15,14 +15,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::Expect;
 use crate::interrupts;
 
-/// How often a file is asked for.
+/// Number of attempts for a file.
 const TRIES: u32 = 4;
 /// Each pause is this many times the one before it.
 const GROWTH: u32 = 3;
 /// The longest that a server may ask to be left alone; with a longer one nothing is tried again.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Why a download failed.
+/// Reason why a download failed.
 #[derive(Debug)]
 pub(super) enum DownloadError {
     /// A retry cannot succeed.

@@ -45,7 +45,7 @@ pub enum Event {
         subject: String,
         /// The phase.
         phase: String,
-        /// How long it took.
+        /// Duration.
         seconds: f64,
         /// Its result.
         note: String,
@@ -61,7 +61,7 @@ pub enum Event {
     Result {
         /// The package, or the dist.
         subject: String,
-        /// Where it is.
+        /// Path.
         path: String,
     },
     /// A source of a chain is in another state.
@@ -70,7 +70,7 @@ pub enum Event {
         source: String,
         /// `building`, `built`, `reused`, `failed`, `skipped`.
         state: String,
-        /// How long it took, where it was built.
+        /// Duration of the build, if there was one.
         seconds: Option<f64>,
         /// Its result.
         note: String,
@@ -92,13 +92,13 @@ pub enum Event {
 }
 
 impl Event {
-    /// Of a failure.
+    /// Event of a failure.
     pub fn of(failure: &Error) -> Self {
         let Error { cause, what, details, remedy } = failure.clone();
         Self::Failure { source: None, cause: cause.as_str().to_owned(), what, details, remedy }
     }
 
-    /// Of the failure of one source of a chain, which may go on.
+    /// Event of the failure of one source of a chain, which may go on.
     pub fn of_source(name: &str, failure: &Error) -> Self {
         let mut event = Self::of(failure);
         if let Self::Failure { source, .. } = &mut event {
@@ -107,7 +107,7 @@ impl Event {
         event
     }
 
-    /// Of a line of another mach's stream; `None` for what this version does not know.
+    /// Parses a line of another mach's stream; `None` for events that this version does not know.
     pub fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }

@@ -15,7 +15,7 @@ const PARTIAL_LIMIT_BYTES: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Lines {
     partial: Vec<u8>,
-    /// Where the log is: `%build`, `dh_auto_build`.
+    /// Section of the log: `%build`, `dh_auto_build`.
     pub section: Option<String>,
     /// Its last line that holds anything, clean.
     pub last: String,
@@ -63,7 +63,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Of the log at `path`, from what is its end now; it need not be there yet.
+    /// Follows the log at `path` from its present end; it need not be there yet.
     pub fn new(path: &Path) -> Self {
         let offset = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         Self { path: path.to_owned(), offset, lines: Lines::default() }

@@ -29,7 +29,7 @@ pub mod events;
 pub mod follow;
 pub mod screen;
 
-/// For whom the output is.
+/// Reader of the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// A person.
@@ -139,11 +139,11 @@ fn coloured(text: &str, style: Style) -> String {
 /// A finished phase, as records keep it.
 #[derive(Debug, Clone, Serialize, PartialEq)]
 pub struct PhaseRecord {
-    /// Which.
+    /// Name.
     pub name: String,
     /// Seconds after the work began.
     pub begin_seconds: f64,
-    /// How long, in seconds.
+    /// Duration in seconds.
     pub seconds: f64,
     /// Its result.
     pub note: String,
@@ -185,7 +185,7 @@ impl Usage {
     }
 }
 
-/// Where phases are shown and remembered.
+/// Display and record of phases.
 #[derive(Debug)]
 pub struct Progress {
     subject: String,
@@ -215,7 +215,7 @@ struct FollowedLog {
 }
 
 impl Progress {
-    /// Of the work on `subject`, in the mode of this process.
+    /// Display of the work on `subject`, in the mode of this process.
     pub fn new(subject: impl Into<String>) -> Self {
         Self {
             subject: subject.into(),
@@ -296,7 +296,7 @@ impl Phase<'_> {
         }
     }
 
-    /// From now on each [`Phase::tick`] shows what is added to the log at `path`.
+    /// Makes each later [`Phase::tick`] show what is added to the log at `path`.
     pub fn follow(&self, path: &Path) {
         self.seen.borrow_mut().follower = Some(Follower::new(path));
     }

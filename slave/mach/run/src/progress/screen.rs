@@ -12,12 +12,12 @@ const ROWS_UNKNOWN: usize = 24;
 #[derive(Debug)]
 pub struct Screen {
     on_terminal: bool,
-    /// How many lines of status stand there now; the cursor is at the end of the last one.
+    /// Number of status lines on the screen; the cursor is at the end of the last one.
     shown: Cell<usize>,
 }
 
 impl Screen {
-    /// Of standard error; only a terminal that understands escape sequences gets any.
+    /// Screen on standard error; only a terminal that understands escape sequences gets any.
     pub fn of_standard_error() -> Self {
         // TERM says what stands at the other end; it is not a user's choice.
         let understands = std::env::var_os("TERM").is_some_and(|term| term != "dumb");

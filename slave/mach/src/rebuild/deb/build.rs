@@ -1,4 +1,4 @@
-//! The build of a `.dsc`: its root, dpkg-buildpackage, what that leaves.
+//! Builds a `.dsc`: its root, dpkg-buildpackage, its results.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A `.dsc` that is given as a URL: it is brought with all its files.
+//! Fetches a `.dsc` that is given as a URL, with all its files.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! From a `.dsc` to packages: dpkg-source and dpkg-buildpackage, in a cell, as a plain user.
+//! Makes packages of a `.dsc`: dpkg-source and dpkg-buildpackage, in a cell, as a plain user.
 
 use std::fs;
 use std::os::unix::fs::chown;

@@ -1,4 +1,4 @@
-//! A directory with `debian/` in it: a source package is made of it, in the dist.
+//! Makes a source package, in the dist, of a directory with `debian/` in it.
 
 use std::fs;
 use std::io::Read;
@@ -23,7 +23,7 @@ use super::pack::BUILDING;
 use crate::rebuild::build_env::BuildEnv;
 use crate::results;
 
-/// Where the builder has the directory.
+/// Mount point of the directory in the builder's cell.
 const SOURCES: &str = "/sources";
 const CHANGELOG_HEAD_BYTES: u64 = 4096;
 

@@ -1,4 +1,4 @@
-//! The build of a source RPM: its root, rpmbuild, what that leaves.
+//! Builds a source RPM: its root, rpmbuild, its results.
 //!
 //! ```text
 //! build root ─▶ unpack, ask the spec what it requires here ─▶ root with that ─▶ rpmbuild ─▶ results

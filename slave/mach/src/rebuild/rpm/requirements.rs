@@ -46,7 +46,7 @@ pub fn take_source_package(env: &BuildEnv<'_>) -> Result<Vec<ResultFile>, Error>
     results::take_sources(from, &name, out)
 }
 
-/// With what options of mach need in the root.
+/// Adds the requirements of mach's own options.
 pub fn and_ours(mut needs: Needs, options: &Options) -> Needs {
     if options.ccache {
         needs.requirements.extend(Capability::parse(ccache::PACKAGE));

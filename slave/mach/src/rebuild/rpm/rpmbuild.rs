@@ -1,4 +1,4 @@
-//! The words that rpmbuild is called with.
+//! Command lines of rpmbuild.
 
 use mach_core::options::{Options, Stage};
 use mach_core::rpm::rpmbuild::Version;

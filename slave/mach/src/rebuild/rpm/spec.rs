@@ -1,4 +1,4 @@
-//! A spec with its sources beside it: a source package is made of it, in the dist.
+//! Makes a source package, in the dist, of a spec with its sources beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -22,9 +22,9 @@ use crate::rebuild::build_env::BuildEnv;
 use crate::results;
 use crate::source;
 
-/// Where the builder has the directory of the spec.
+/// Mount point of the spec's directory in the builder's cell.
 const SOURCES: &str = "/sources";
-/// Where rpmbuild leaves source packages, below `%_topdir`.
+/// Directory in which rpmbuild leaves source packages, below `%_topdir`.
 const SRPMS: &str = "SRPMS";
 
 /// The spec that `given` names: itself, or the only one of a directory.

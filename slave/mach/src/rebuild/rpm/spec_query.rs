@@ -30,9 +30,9 @@ use crate::rebuild::after::has;
 use crate::rebuild::build_env::BuildEnv;
 use crate::source;
 
-/// Where rpmbuild leaves the source packages that say what the spec requires, one for each time.
+/// Directory in which rpmbuild leaves the source packages that say what the spec requires, one for each time.
 const DECLARED: &str = "REQUIRES";
-/// Where packages have rpm's macros; those of the sets are read the first time.
+/// Directories in which packages have rpm's macros; those of the sets are read the first time.
 const MACROS: [&str; 2] = ["usr/lib/rpm", "etc/rpm"];
 /// rpmbuild says so of a spec whose `BuildArch` is of other machines alone.
 const OTHER_ARCH: &str = "No compatible architectures found for build";
@@ -43,9 +43,9 @@ pub struct SpecQuery<'a> {
     source: &'a Source,
     /// All that it requires, without what options of mach need.
     pub needs: Needs,
-    /// How often it was asked.
+    /// Number of times the spec was expanded.
     count: usize,
-    /// Why it cannot be read in the root of the sets.
+    /// Reason why the spec cannot be read in the root of the sets.
     unreadable: Option<Error>,
 }
 

@@ -1,4 +1,4 @@
-//! Compilers, linkers, make; what makes documents and translations.
+//! Compilers, linkers, make; converters of documents and translations.
 
 use super::{Rule, decisive};
 use crate::error::Cause;

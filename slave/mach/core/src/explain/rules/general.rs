@@ -1,4 +1,4 @@
-//! That something went wrong, but not what; errors by their wording.
+//! Failures without a reason; errors by their wording.
 
 use super::{After, Rule, error, symptom};
 

@@ -11,10 +11,10 @@ mod packaging;
 mod root;
 mod suites;
 
-/// How much a line tells.
+/// Weight of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// That something before it went wrong: `make: *** [all] Error 2`.
+    /// A consequence of an earlier failure: `make: *** [all] Error 2`.
     Symptom,
     /// An error, as far as its wording goes.
     Error,
@@ -22,23 +22,23 @@ pub enum Rank {
     Decisive,
 }
 
-/// Which of the lines that follow belong to it.
+/// The following lines that belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
     /// So many.
     Lines(usize),
-    /// Those that are indented.
+    /// The indented lines.
     Indented,
-    /// Those that begin with `#` or are indented: what TAP says of a test.
+    /// Lines that begin with `#` or are indented, by which TAP comments on a test.
     Remarks,
     /// Up to and with the first that is neither indented nor a rule of dashes: Python's traceback.
     Traceback,
 }
 
-/// Where the name of what was missing stands.
+/// Place of the name of what was missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// In this hole of the pattern.
+    /// This hole of the pattern.
     Hole(usize),
     /// It is the first word of the next line.
     NextLine,
@@ -49,9 +49,9 @@ pub enum Place {
 /// One kind of line.
 #[derive(Debug)]
 pub struct Rule {
-    /// With holes; see [`super::holes::fit`].
+    /// Pattern with holes; see [`super::holes::fit`].
     pub pattern: &'static str,
-    /// How much it tells.
+    /// Weight of the line.
     pub rank: Rank,
     /// The cause, where the section alone does not tell.
     pub cause: Option<Cause>,
@@ -59,9 +59,9 @@ pub struct Rule {
     pub sure: bool,
     /// It means something only in sections of this class.
     pub inside: Option<Cause>,
-    /// How many lines before it belong to it.
+    /// Number of lines before it that belong to it.
     pub before: usize,
-    /// Which after it.
+    /// The lines after it that do.
     pub after: After,
     /// The kind of thing that was missing, and the hole that names it.
     pub missing: Option<(Missing, Place)>,

@@ -1,4 +1,4 @@
-//! Sources and patches, dependencies, what is installed, and what the list of files says.
+//! Sources and patches, dependencies, installed files and the list of files.
 
 use super::{After, Rule, decisive};
 use crate::error::Cause;

@@ -17,7 +17,7 @@ pub struct PackageName {
 }
 
 impl PackageName {
-    /// Of a package's header; errors say which part is amiss.
+    /// Reads the name of a package's header; errors say which part is amiss.
     pub(super) fn of(preamble: &Preamble) -> Result<Self, String> {
         let part = |tag, what| match preamble.string(tag)? {
             Some(text) if is_plain(text) => Ok(text.to_owned()),
@@ -31,7 +31,7 @@ impl PackageName {
         })
     }
 
-    /// As [`PackageName::of`], of a source package: its results have a directory of this name, itself a file.
+    /// [`PackageName::of`] for a source package: its results have a directory of this name, itself a file.
     pub(super) fn of_source(preamble: &Preamble) -> Result<Self, String> {
         let package = Self::of(preamble)?;
         match package.to_string().len() + LONGEST_END.len() <= NAME_LIMIT_BYTES {
@@ -69,7 +69,7 @@ pub fn is_plain(text: &str) -> bool {
     is_made_of(text, "._+~^-")
 }
 
-/// As [`is_plain`], for files that are only carried: `dpkg-distaddfile` takes commas, too.
+/// [`is_plain`] for files that are only carried: `dpkg-distaddfile` takes commas, too.
 pub fn is_plain_file(text: &str) -> bool {
     is_made_of(text, "._+~^-,:@=")
 }

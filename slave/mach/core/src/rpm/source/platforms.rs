@@ -1,4 +1,4 @@
-//! For which machines a source is: `ExclusiveArch` and its like.
+//! Machines that a source may be built for: `ExclusiveArch` and its like.
 //!
 //! rpmbuild judges so before a build (`checkForValidArchitectures()` of rpm 4.18), whether the packages
 //! are `noarch` or not; names are compared without regard to case.
@@ -24,7 +24,7 @@ pub struct Platforms {
 }
 
 impl Platforms {
-    /// Of a header.
+    /// Reads the platforms of a header.
     pub(super) fn of(preamble: &Preamble) -> Result<Self, String> {
         let words = |tag| {
             let found = preamble.strings(tag)?;

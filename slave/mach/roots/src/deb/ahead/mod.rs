@@ -36,7 +36,7 @@ use stock::Stock;
 pub const STARTER: &str = "/run/mach/dpkg-ahead";
 /// The program that dpkg runs, twice for each package.
 const DPKG_DEB: &str = "/usr/bin/dpkg-deb";
-/// Where the cell has what is decompressed.
+/// Directory in the cell of decompressed packages.
 const STOCK: &str = "/run/mach/stock";
 /// Decompressors beside dpkg; more would only be ahead of a dpkg that cannot follow.
 const DECOMPRESSORS_LIMIT: usize = 3;
@@ -87,7 +87,7 @@ pub fn called() -> Option<ExitCode> {
     })
 }
 
-/// Of the starter: what is to be decompressed if it was told so; else the command that it becomes.
+/// Runs as the starter: decompresses what it was told to; else becomes the command.
 fn start(words: &[String]) -> io::Result<()> {
     let stock = Stock::at(Path::new(STOCK));
     if let [first, packages @ ..] = words

@@ -93,7 +93,7 @@ fn unknown(path: &Path, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// In larger pieces than `io::copy`, and never by splicing: what is copied may be truncated meanwhile.
+/// Copies in larger pieces than `io::copy`, and never by splicing: the source may be truncated meanwhile.
 pub fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
