@@ -353,6 +353,12 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_the_same_as_those_of_layers_made_before() {
+        // Another key makes every root anew: only on purpose, by LAYOUT.
+        assert_eq!(key(&[package("bash", "1")]).as_str(), "minimal-40ca1a699e29636068d0eb79");
+    }
+
+    #[test]
     fn a_layer_is_made_once_and_its_uses_are_counted() {
         with_store(|store| {
             let packages = [package("bash", "1")];
