@@ -18,7 +18,7 @@ use crate::source;
 /// A request to collect packages.
 #[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
-    /// The collection: what it has does not come again.
+    /// The collection: its packages do not come again.
     pub have: &'a Path,
     /// Directory for the packages that it lacks.
     pub into: &'a Path,

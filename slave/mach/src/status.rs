@@ -76,7 +76,7 @@ struct ResultStatus {
     runs: Vec<String>,
 }
 
-/// Prints what is in the area.
+/// Prints the contents of the area.
 pub fn status(area: &Area, json: bool) -> Result<(), Error> {
     let status = look(area)?;
     match json {

@@ -15,7 +15,7 @@ pub const TIME_NOT_VARIED: &str = "time not varied";
 
 /// Conditions of the second build, as far as an unprivileged slave can set them.
 ///
-/// Its programs are told a later time (`cells/clock.rs`); what the kernel writes itself, time stamps of
+/// Its programs get a later time (`cells/clock.rs`); what the kernel writes itself, time stamps of
 /// files, is later by what the first build took, a second at least. Which order directories have is the
 /// file system's: `in_memory` puts the build on another one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,7 +44,7 @@ pub struct Options {
     pub force: bool,
     /// `-c`: packages and logs are linked or copied into this directory too.
     pub collect: Option<PathBuf>,
-    /// `--release TAG`: appended to the Release of what is built.
+    /// `--release TAG`: appended to the Release of the packages.
     pub release: Option<String>,
     /// `--define 'NAME BODY'`, in the order given.
     pub defines: Vec<(String, String)>,
@@ -64,7 +64,7 @@ pub struct Options {
     pub nocheck: bool,
     /// `--short-circuit STAGE`: begin there, in the kept root of the last build.
     pub short_circuit: Option<Stage>,
-    /// `--offline`: nothing is fetched; what is not in the cache is an error.
+    /// `--offline`: nothing is fetched; a file that is not in the cache is an error.
     pub offline: bool,
     /// `--network`: the build may use the slave's network. Recorded.
     pub network: bool,

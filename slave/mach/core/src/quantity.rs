@@ -8,7 +8,7 @@ const BYTES: &[(char, u64)] = &[('T', 1 << 40), ('G', 1 << 30), ('M', 1 << 20), 
 /// `45s`, `90m`, `1h30m`, `2d`; a bare number is seconds. Never nothing.
 ///
 /// # Errors
-/// A sentence that says what is wrong.
+/// A message for the user.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let refuse = || format!("{text:?} is not a duration: write it as 45s, 90m, 1h30m or 3h");
     if let Ok(seconds @ 1..) = text.parse::<u64>() {
@@ -32,7 +32,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// `20G`, `512M`, `4096`: K, M, G and T are powers of 1024; a bare number is bytes.
 ///
 /// # Errors
-/// A sentence that says what is wrong.
+/// A message for the user.
 pub fn size_bytes(text: &str) -> Result<u64, String> {
     let refuse = || format!("{text:?} is not a size: write it as 20G, 512M or a number of bytes");
     let (digits, factor) = match text.chars().last().and_then(|c| scale(BYTES, c)) {

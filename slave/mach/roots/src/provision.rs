@@ -80,7 +80,7 @@ fn with_requirements(
     add(context, root.without_requirements(), step, state.as_ref(), resolve)
 }
 
-/// `root` with the layers that hold what it lacks of the packages that `resolve` finds.
+/// `root` with the layers that it lacks for the packages that `resolve` finds.
 fn add(
     context: &Context<'_>,
     mut root: Root,
@@ -142,7 +142,7 @@ fn push(
 /// Makes the files of the layer `key`: its packages are obtained, verified and installed.
 fn make(context: &Context<'_>, new: &NewLayer<'_>, key: &LayerKey) -> Result<PathBuf, Error> {
     let packages = new.packages();
-    // None of what was fetched goes before it is installed.
+    // No fetched package is evicted before it is installed.
     let _packages = context.area.lock(layers::PACKAGES_LOCK, FlockOperation::LockShared)?;
     let files = obtain::obtain(context, new.repositories, &packages, &mut || new.phase.tick())?;
     family::verify(context, &packages, &files)?;

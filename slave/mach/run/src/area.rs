@@ -212,7 +212,7 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Paths of what is in a directory, sorted; none when it is not there.
+/// Paths in a directory, sorted; empty if there is no directory.
 pub fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let read = match fs::read_dir(directory) {
         Ok(read) => read,

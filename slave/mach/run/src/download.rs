@@ -64,7 +64,7 @@ impl Expect {
     }
 }
 
-/// A file that was fetched and is what was expected.
+/// A fetched file that is as expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// SHA-256, hex.
@@ -106,7 +106,7 @@ pub fn bytes(url: &Url, expect: &Expect, network: Network) -> Result<Vec<u8>, Er
     })
 }
 
-/// One try: all of what is at `url` into `sink`, and whether it is what was expected.
+/// Tries once to write all of `url` into `sink`, and checks it.
 fn transfer(
     url: &Url,
     sink: &mut dyn Sink,

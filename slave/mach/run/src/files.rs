@@ -27,7 +27,7 @@ pub fn regular(file: File) -> Result<File, String> {
     }
 }
 
-/// Copies a regular file to `to`, which is new; the SHA-256 of what was copied.
+/// Copies a regular file to `to`, which is new; returns the SHA-256 of the copied bytes.
 pub fn copy_of(from: &Path, to: &Path) -> Result<String, Error> {
     let mut file = open_regular(from).map_err(std::io::Error::other).on("open", from)?;
     let mut copy = File::create_new(to).on("create", to)?;

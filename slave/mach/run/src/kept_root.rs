@@ -84,7 +84,7 @@ pub fn path(area: &Area) -> PathBuf {
     area.layers().with_file_name(NAME)
 }
 
-/// Keeps what a build has left in the scratch of its run, in place of what was kept before.
+/// Keeps the root that a build has left in the scratch of its run, in place of the one kept before.
 ///
 /// # Errors
 /// [`Cause::Busy`] if the previous kept root is in use.

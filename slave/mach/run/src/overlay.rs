@@ -40,7 +40,7 @@ impl Overlay {
         Self::mount_parts(lower, upper, scratch)
     }
 
-    /// Mounts them in the new directory `scratch` under what was written into `upper` before.
+    /// Mounts them in the new directory `scratch` below an `upper` of an earlier mount.
     pub fn mount_again(lower: &[&Path], upper: &Path, scratch: &Path) -> Result<Self, Error> {
         fs::create_dir(scratch).on("make the directory", scratch)?;
         Self::mount_parts(lower, upper.to_owned(), scratch)
@@ -59,7 +59,7 @@ impl Overlay {
         Ok(Self { at, upper, mounted: true })
     }
 
-    /// Unmounts it; what was written is in `upper`.
+    /// Unmounts it; returns `upper`, which holds what was written.
     pub fn unmount(mut self) -> Result<PathBuf, Error> {
         rustix::mount::unmount(&self.at, UnmountFlags::empty()).on("unmount", &self.at)?;
         self.mounted = false;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mach_core::error::{Error, OnPath};
 
-/// Removes what is at `path`, whatever it is; nothing there is fine. No link is followed.
+/// Removes the entry at `path`, of any type; a missing entry is fine. No link is followed.
 pub fn tree(path: &Path) -> Result<(), Error> {
     slave_sys::remove::tree(path).map_err(|error| error.errno()).on("remove", path)
 }

@@ -98,7 +98,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts one; what it says on standard error goes into the file `said`.
+    /// Starts one; its standard error goes into the file `said`.
     pub fn start(call: &Call, source: &str, view: &Path, said: PathBuf) -> Result<Self, Error> {
         let program = Path::new(OWN_PROGRAM);
         let error = File::create(&said).on("create", &said)?;
@@ -116,7 +116,7 @@ impl Running {
         self.stream.as_fd()
     }
 
-    /// Reads what is there, once: the events in it; `None` when there will be none any more.
+    /// Reads once: the events that are there; `None` at the end of the stream.
     pub fn read(&mut self) -> Option<Vec<Event>> {
         let mut piece = [0; PIECE_BYTES];
         let count = match rustix::io::read(&self.stream, &mut piece) {
@@ -148,7 +148,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end: whether it ended well, and what it said on standard error.
+    /// Waits for its end: whether it ended well, and its standard error.
     pub fn wait(mut self) -> (bool, Vec<String>) {
         let ended_well = self.process.wait().is_ok_and(|status| status.success());
         let said = fs::read(&self.said).unwrap_or_default();

@@ -45,7 +45,7 @@ pub mod yields;
 const TICK_MS: i64 = 200;
 const SOURCES_LIMIT: usize = 1000;
 
-/// Builds `given`, whatever order they are given in. An error tells of all that failed.
+/// Builds `given`, in any order that they are given in. An error names all that failed.
 pub fn run(area: &Area, dist: &Dist, call: &Call, given: &[SourcePackage]) -> Result<(), Error> {
     judge(given)?;
     with_run(area, dist, &call.options, "chain", |context| {
@@ -324,7 +324,7 @@ impl<'a> Driver<'a> {
         Error::new(Cause::Internal, what, remedy).with_details(said)
     }
 
-    /// Brings rows up to date with what was skipped.
+    /// Marks the rows of skipped sources.
     fn skip(&mut self) {
         for node in 0..self.rows.len() {
             let state = self.schedule.states()[node];

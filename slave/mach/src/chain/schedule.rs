@@ -1,4 +1,4 @@
-//! Schedules the builds of a chain. Pure: it says what to start and is told what ended.
+//! Schedules the builds of a chain. Pure: it returns what to start and gets the ends of builds.
 //!
 //! ```text
 //!             all it waits for built or reused

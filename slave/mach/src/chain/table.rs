@@ -63,7 +63,7 @@ fn state(state: State, style: Style) -> String {
     }
 }
 
-/// The line of a source, at most `columns` wide: state, time, what came of it or what it is at.
+/// The line of a source, at most `columns` wide: state, time, outcome or present phase.
 pub fn line(row: &Row, rows: &[Row], columns: usize, style: Style) -> String {
     let name = padded(&text::cut(&row.name, NAME_LIMIT), name_width(rows));
     let time = match row.state {

@@ -5,11 +5,11 @@
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::source::Platforms;
 
-/// Asks for each binary package: its name and version, what it provides, what it requires.
+/// Asks for each binary package: name and version, provides, requirements.
 pub const QUERY: &str = "N %{NAME} = %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\n\
                          [P %{PROVIDENAME} %{PROVIDEFLAGS:depflags} %{PROVIDEVERSION}\\n]\
                          [R %{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}\\n]";
-/// Asks for the source package: that it can be asked, what it requires, for which machines it is.
+/// Asks for the source package: that it can be asked, its requirements, its machines.
 pub const SOURCE_QUERY: &str = "S\\n[B %{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}\\n]\
                                 [EA %{EXCLUSIVEARCH}\\n][XA %{EXCLUDEARCH}\\n]\
                                 [EO %{EXCLUSIVEOS}\\n][XO %{EXCLUDEOS}\\n]";

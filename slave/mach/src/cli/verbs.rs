@@ -223,7 +223,7 @@ fn digests(given: &[String]) -> Result<Vec<(String, Checksum)>, Error> {
     })
 }
 
-/// Runs what is asked in a root; its status.
+/// Runs the command in a root; its status.
 fn enter(
     arguments: &Arguments,
     options: &Options,

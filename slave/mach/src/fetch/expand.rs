@@ -68,7 +68,7 @@ pub fn expand(
     read(&out)
 }
 
-/// Puts the spec and what it may include into the builder's home; the spec's name there.
+/// Copies the spec and the files that it may include into the builder's home; returns the spec's name there.
 fn lay_out(spec: &Path, home: &Path) -> Result<String, Error> {
     let refuse = |why: &str| {
         let what = format!("{} is not a spec: {why}", spec.display());

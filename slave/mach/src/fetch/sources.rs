@@ -131,7 +131,7 @@ fn judge_given(call: &Call<'_>, declared: &[SpecSource]) -> Result<(), Error> {
     Err(Error::new(Cause::Usage, what, format!("its sources are: {}", names.join(", "))))
 }
 
-/// A source on its way: where its bytes are now, and what is known of it.
+/// A source in work: the place of its bytes, and what is known of it.
 struct StagedSource {
     at: PathBuf,
     url: Option<Url>,
@@ -150,7 +150,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Checks what is there and fetches what is not, once it is clear that all can be had.
+    /// Checks the sources that are present and fetches the others, once it is clear that all can be obtained.
     fn gather(&self, declared: &[SpecSource]) -> Result<Sources, Error> {
         let is_here = |one: &SpecSource| self.into.join(&one.name).symlink_metadata().is_ok();
         let lacking = |one: &SpecSource| match &one.url {
@@ -178,7 +178,7 @@ impl Work<'_> {
         Ok(sources)
     }
 
-    /// All digests that anybody gives for a source.
+    /// Digests of a source, from all that name one.
     fn expect(&self, one: &SpecSource) -> Expect {
         let mut expect = Expect::new(Cause::Source, LIMIT_BYTES);
         expect.checksums.extend(self.listed.of(&one.name).iter().cloned());

@@ -115,7 +115,7 @@ fn dist_record(dist: &Dist) -> DistRecord {
     DistRecord { name, sha256, arch }
 }
 
-/// The dist's repositories, with what was seen of them.
+/// The dist's repositories, with the digests of their metadata.
 fn repositories(context: &Context<'_>) -> Vec<RepositoryRecord> {
     let of = |repository: &mach_core::distribution::Repository| {
         let state = context.repositories.iter().find(|state| state.name == repository.name);

@@ -255,7 +255,7 @@ pub struct ResultFile {
     pub kind: FileKind,
     /// Its name in the directory of the results.
     pub name: String,
-    /// Name, epoch unless 0, version, release and architecture, out of the package; empty for what is none.
+    /// Name, epoch unless 0, version, release and architecture, out of the package; empty for other files.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub nevra: String,
     /// SHA-256, hex.

@@ -49,7 +49,7 @@ fn is_unchanged(directory: &Path, file: &ResultFile) -> bool {
     read.is_ok_and(|(sha256, _)| sha256 == file.sha256)
 }
 
-/// Tells of it as a build tells of what it has yielded.
+/// Reports the earlier run as a build reports its results.
 pub fn tell(progress: &Progress, earlier: &Earlier) {
     let note = format!("from {}", earlier.run);
     match progress::mode() {

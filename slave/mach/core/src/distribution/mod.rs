@@ -86,7 +86,7 @@ pub enum Manager {
     Apt,
 }
 
-/// The family of a package manager: which format packages have, and who installs them.
+/// The family of a package manager: the format of packages and the program that installs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// RPM packages, which rpm installs.

@@ -29,7 +29,7 @@ pub struct Diagnosis {
     pub section: Option<String>,
     /// The decisive lines, clean; the last ones where none decides.
     pub lines: Vec<String>,
-    /// The requirement that would bring what was missing in the root.
+    /// The requirement that would bring the missing thing into the root.
     pub requirement: Option<String>,
     /// The remedy.
     pub remedy: String,

@@ -36,7 +36,7 @@ pub struct Finding<'a> {
 }
 
 impl Finding<'_> {
-    /// The class of trouble it tells, and whether that holds in whatever section.
+    /// The class of the cause, and whether that holds in any section.
     pub fn said(&self) -> Option<(Cause, bool)> {
         let by_missing = self.missing.and_then(|(missing, _)| missing.cause());
         match by_missing {
@@ -245,7 +245,7 @@ fn is_near(places: &[usize], at: usize, lines: usize) -> bool {
     after || next > 0 && at - places[next - 1] <= lines
 }
 
-/// Adds errors that name what was missing, if they stand shortly before the first that was chosen.
+/// Adds errors that name the missing thing, if they stand shortly before the first that was chosen.
 fn add_names<'a>(chosen: &mut Vec<Finding<'a>>, found: &[Finding<'a>]) {
     let Some(first) = chosen.first().copied().filter(|first| first.rule.rank == Rank::Decisive)
     else {

@@ -1,4 +1,4 @@
-//! The file `sources` beside a spec, in which a packager vouches for what is not in version control.
+//! The file `sources` beside a spec: digests of sources that are not in version control.
 //!
 //! | line                       | written by                          |
 //! |----------------------------|-------------------------------------|

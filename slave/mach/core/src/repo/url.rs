@@ -14,7 +14,7 @@ enum Scheme {
     Https,
 }
 
-/// A URL that can be fetched, perhaps with the digest of what is there: `URL#sha256:HEX`.
+/// A URL that can be fetched, perhaps with the digest of its content: `URL#sha256:HEX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     scheme: Scheme,

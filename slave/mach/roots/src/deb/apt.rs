@@ -23,10 +23,10 @@ use crate::context::Context;
 
 /// Directory of the questions: apt's configuration, sources, keys, what it takes for installed.
 const QUESTIONS: &str = "/home";
-/// Changes whenever what is kept of metadata changes its form.
+/// Changes whenever the cached metadata change their form.
 const LAYOUT: &str = "mach apt 1";
 
-/// A suite of an archive, as apt is told of it.
+/// A suite of an archive, in the form of apt's sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suite {
     /// The repository's name in the dist.

@@ -13,7 +13,7 @@ use mach_run::cells::{self, LAYER, Program, Streams};
 use crate::context::Context;
 
 const STANZA_LIMIT_BYTES: usize = 1 << 20;
-/// Fields that are ours to write, whatever a package says of itself.
+/// Fields that only mach writes: a package's own are dropped.
 const OURS: [&str; 5] = ["Filename", "Size", "SHA256", "MD5sum", "Status"];
 
 /// Writes the index of all packages in `repository`, a directory of a chain.

@@ -83,7 +83,7 @@ fn spare_triggers(context: &Context<'_>, root: &Path, tick: &mut dyn FnMut()) ->
 const BEGINNING: &str = "touch /var/lib/dpkg/status /var/lib/dpkg/available\n\
     printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d\nchmod 755 /usr/sbin/policy-rc.d\n";
 
-/// Unpacks with the slave's dpkg-deb, which runs nothing of what is unpacked.
+/// Unpacks with the slave's dpkg-deb, which runs no program of a package.
 fn unpack(
     context: &Context<'_>,
     root: &Path,
@@ -217,7 +217,7 @@ fn in_root(
     run(context, cell, &program(context, argv), tick)
 }
 
-/// A program of the root that asks nobody.
+/// A program of the root that never asks questions.
 fn program(context: &Context<'_>, argv: Vec<String>) -> Program {
     let mut program = Program::as_root(argv, "/root").of(context.dist);
     let variables =

@@ -31,9 +31,9 @@ pub struct Order<'a> {
     pub names: &'a [String],
     /// Requirements of a source.
     pub needs: &'a Needs,
-    /// The collection: what it has does not come again.
+    /// The collection: its packages do not come again.
     pub have: &'a Path,
-    /// Directory for the packages that it lacks; what was there before is removed.
+    /// Directory for the packages that it lacks; earlier contents are removed.
     pub into: &'a Path,
 }
 
@@ -49,7 +49,7 @@ pub fn collect(context: &Context<'_>, order: &Order<'_>) -> Result<usize, Error>
         return Ok(0);
     }
     let phase = context.progress.phase("packages");
-    // None of what was fetched goes before it is copied.
+    // No fetched package is evicted before it is copied.
     let _packages = context.area.lock(layers::PACKAGES_LOCK, FlockOperation::LockShared)?;
     let repositories: Vec<_> = context.repositories.iter().collect();
     let files = obtain::obtain(context, &repositories, &lacking, &mut || phase.tick())?;
@@ -149,7 +149,7 @@ fn file_name(package: &Package) -> Result<&str, Error> {
     }
 }
 
-/// A copy: what was fetched stays until it is known that the collection has it.
+/// Copies the file: a fetched one stays until it is known that the collection has it.
 fn put(package: &Package, file: &PackageFile, into: &Path) -> Result<(), Error> {
     let to = into.join(file_name(package)?);
     match copy_of(&file.path, &to)? == package.sha256 {

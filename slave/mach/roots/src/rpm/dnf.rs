@@ -216,7 +216,7 @@ fn question<'a>(context: &'a Context<'_>, request: &Request<'a>) -> Question<'a>
 fn state(context: &Context<'_>, request: &Request<'_>) -> Result<(PathBuf, Option<Lock>), Error> {
     let mut sum = Sum::default();
     sum.field("mach dnf 1");
-    // A name that follows the content: what is in it never goes out of date.
+    // The name follows the content: its entries never go out of date.
     for state in context.repositories {
         sum.field(&state.name);
         sum.field(&state.metadata_sha256);

@@ -113,7 +113,7 @@ fn bootstrap(
     Ok(Some(Root { layers: vec![layer], resolution: new.wanted.clone() }))
 }
 
-/// Compares what is in a root, as its own rpm tells, with what was to be in it.
+/// Compares the packages of a root, as its own rpm lists them, with the resolved ones.
 fn check(context: &Context<'_>, root: &Path, wanted: &Resolution) -> Result<(), Error> {
     let dist = context.dist;
     match install::rpm_version(context, Some(root))? {

@@ -33,7 +33,7 @@ impl Entries {
     }
 }
 
-/// The directories below the area's root, what is in each, and whether each area has it.
+/// Directories below the area's root, their contents, and whether each area has them.
 const DIRECTORIES: [(&str, Entries, bool); 12] = [
     ("results", Entries::Anything, true),
     ("mach", Entries::Anything, true),
@@ -65,7 +65,7 @@ pub fn settle(root: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what is at `path` unless it is a directory.
+/// Removes the entry at `path` unless it is a directory.
 fn make_way(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(()),

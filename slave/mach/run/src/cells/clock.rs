@@ -56,7 +56,7 @@ mod register {
     pub const RSP: usize = 19 * 8;
 }
 
-/// Whether this machine lets anybody trace: without a tracer the filter would make the calls fail.
+/// Whether this machine allows a process to trace others: without a tracer the filter would make the calls fail.
 pub fn is_possible() -> bool {
     /// `kernel.yama.ptrace_scope`: no process may trace.
     const NOBODY: &str = "3";

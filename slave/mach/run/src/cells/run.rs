@@ -222,7 +222,7 @@ fn watch(
     }
 }
 
-/// Waits for whatever comes next, output only unless it `rests`; whether the cell has ended.
+/// Waits for the next event, output only unless it `rests`; whether the cell has ended.
 fn wait(running: &Running, pumps: &[Pump], rests: bool) -> Result<bool, Error> {
     let rest = Timespec { tv_sec: 0, tv_nsec: i64::from(REST.subsec_nanos()) };
     let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };

@@ -56,7 +56,7 @@ pub struct Log {
 }
 
 impl Streams {
-    /// A person's, if one sits here; else what is ours.
+    /// A terminal, if a person sits at one; else our own output.
     pub fn of_person() -> Self {
         if terminal::is_ours() { Self::Terminal } else { Self::Inherit }
     }
@@ -184,7 +184,7 @@ impl Pump {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Carries what is there, `buffer` at most.
+    /// Carries the bytes that are there, `buffer` at most.
     ///
     /// # Errors
     /// [`Cause::Resource`] when the log is as large as it may be; a log that cannot be written.
@@ -217,7 +217,7 @@ impl Pump {
 }
 
 impl Target {
-    /// Whether anybody still takes it.
+    /// Whether its output still has a reader.
     fn write(&mut self, bytes: &[u8]) -> Result<bool, Error> {
         match self {
             Self::Ours(fd) => Ok(write_ours(*fd, bytes)),

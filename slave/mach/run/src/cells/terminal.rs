@@ -142,7 +142,7 @@ struct Carrier {
 }
 
 impl Carrier {
-    /// Waits for whatever comes next and carries it; `false` when the cell has ended.
+    /// Waits for the next event and carries it; `false` when the cell has ended.
     fn step(&mut self, running: &Running, sizes: &OwnedFd) -> Result<bool, Errno> {
         let [ended, resized, typed, shown] = self.wait(running, sizes)?;
         if resized {

@@ -28,7 +28,7 @@ const BUNDLES: [&str; 3] = [
     "/etc/ssl/ca-bundle.pem",
 ];
 
-/// The body of what is at `url`, redirections followed.
+/// The body of `url`, redirections followed.
 pub(super) fn open(url: &Url, expect: &Expect) -> Result<Body, DownloadError> {
     open_with(url, expect, &BUNDLES.map(Path::new))
 }

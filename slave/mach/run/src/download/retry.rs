@@ -87,7 +87,7 @@ fn with_tries(mut failure: Error, tries: u32, wait: Option<Duration>) -> Error {
     failure
 }
 
-/// Waits, but no longer than until a signal asks mach to end; `tick` keeps what is shown alive.
+/// Waits, but no longer than until a signal asks mach to end; `tick` keeps the display alive.
 fn rest(pause: Duration, tick: &mut dyn FnMut(u64)) -> Result<(), Error> {
     const STEP: Duration = Duration::from_millis(200);
     let until = Instant::now() + pause;

@@ -281,7 +281,7 @@ impl Progress {
 }
 
 impl Phase<'_> {
-    /// Shows that it is still going on, and what was added to the log it follows.
+    /// Shows that it is still going on, and the new lines of the log that it follows.
     pub fn tick(&self) {
         let (news, logged) = self.read_log();
         match self.progress.mode {
@@ -296,7 +296,7 @@ impl Phase<'_> {
         }
     }
 
-    /// Makes each later [`Phase::tick`] show what is added to the log at `path`.
+    /// Makes each later [`Phase::tick`] show new lines of the log at `path`.
     pub fn follow(&self, path: &Path) {
         self.seen.borrow_mut().follower = Some(Follower::new(path));
     }

@@ -62,7 +62,7 @@ impl Screen {
         write(&text);
     }
 
-    /// The status, in place of what was shown; each line as wide as [`Screen::columns`] at most.
+    /// Replaces the status; each line is as wide as [`Screen::columns`] at most.
     pub fn show(&self, lines: &[String]) {
         if self.on_terminal {
             let lines = &lines[..lines.len().min(self.lines())];

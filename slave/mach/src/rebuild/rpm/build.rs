@@ -76,7 +76,7 @@ pub fn bring(env: &BuildEnv<'_>, source: &Source) -> Result<(), Error> {
     }
 }
 
-/// Runs rpmbuild once; what it found to be missing, if that is why it ended.
+/// Runs rpmbuild once; returns the requirements that it found to be missing, if it ended for them.
 fn rpmbuild(
     env: &BuildEnv<'_>,
     root: &Root,

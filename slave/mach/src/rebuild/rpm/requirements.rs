@@ -21,7 +21,7 @@ use crate::source;
 pub const MISSING: i32 = 11;
 /// Names at most so many in a failure.
 const NAMED: usize = 10;
-/// More source packages than anybody leaves beside each other.
+/// Largest number of source packages in one directory.
 const PACKAGES_LIMIT: usize = 1000;
 /// rpm's own tools stop at the same number.
 pub const ROUNDS_LIMIT: usize = 10;

@@ -71,7 +71,7 @@ impl<'a> SpecQuery<'a> {
         }
     }
 
-    /// `root` with what is known and what options of mach need.
+    /// `root` with the known requirements and those of mach's own options.
     fn with_all(&self, root: Root, chain: &mut Chain) -> Result<Root, Error> {
         let needs = and_ours(self.needs.clone(), self.env.options);
         provision::with_needs(self.env.context, root, &needs, chain).map_err(|mut failure| {
@@ -95,7 +95,7 @@ impl<'a> SpecQuery<'a> {
         Ok(self.ask(root)?.then(|| self.needs.clone()))
     }
 
-    /// Whether the spec requires in `root` what was not known.
+    /// Whether the spec requires something new in `root`.
     fn ask(&mut self, root: &Root) -> Result<bool, Error> {
         if self.count >= ROUNDS_LIMIT {
             return Err(endless(self.source));

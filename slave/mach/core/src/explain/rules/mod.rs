@@ -35,7 +35,7 @@ pub enum After {
     Traceback,
 }
 
-/// Place of the name of what was missing.
+/// Place of the name of the missing thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// This hole of the pattern.
@@ -55,7 +55,7 @@ pub struct Rule {
     pub rank: Rank,
     /// The cause, where the section alone does not tell.
     pub cause: Option<Cause>,
-    /// Whether that holds in whatever section the line stands.
+    /// Whether that holds in any section.
     pub sure: bool,
     /// It means something only in sections of this class.
     pub inside: Option<Cause>,

@@ -1,4 +1,4 @@
-//! A binary package as a file: where its members are, and what they decompress to.
+//! A binary package as a file: its members, decompressed.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};

@@ -21,7 +21,7 @@ use super::package::Package;
 
 /// The most that waits for dpkg at a time.
 const STOCK_LIMIT_BYTES: u64 = 256 << 20;
-/// Between two looks at a file that somebody else fills, or at a full stock.
+/// Interval between two looks at a file that another process fills, or at a full stock.
 const PAUSE: Duration = Duration::from_millis(1);
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -37,7 +37,7 @@ impl Stock {
         Self { directory: directory.to_owned() }
     }
 
-    /// Decompresses a package into the stock unless somebody else does; waits while the stock is full.
+    /// Decompresses a package into the stock unless another process does; waits while the stock is full.
     pub fn fill(&self, package: &Path) -> io::Result<()> {
         while self.size_bytes()? >= STOCK_LIMIT_BYTES {
             sleep(PAUSE * 5);
@@ -92,7 +92,7 @@ fn whole(place: &Path) -> PathBuf {
     path.into()
 }
 
-/// Copies what is at `place` to `out` until its writer has ended, then frees the space.
+/// Copies the tar at `place` to `out` until its writer has ended, then frees the space.
 fn follow(place: &Path, out: &mut impl Write) -> io::Result<()> {
     let mut file = File::options().read(true).write(true).open(place)?;
     let mut buffer = vec![0; BUFFER_BYTES];
