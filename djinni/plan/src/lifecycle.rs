@@ -182,6 +182,19 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_hold_says_what_has_ended() {
+        let endings = [Ending::Connection(1), Ending::MasterEnded, Ending::Silence];
+        assert_eq!(
+            endings.map(|ending| ending.to_string()),
+            [
+                "its connection closed",
+                "its master ended",
+                "its master was silent for longer than its lease"
+            ]
+        );
+    }
+
+    #[test]
     fn an_attach_counts_and_names_the_holder() {
         let mut status = Status::default();
         let holder = Holder::Connection { id: 1, who: "pid 7".into() };

@@ -175,7 +175,7 @@ pub fn quiesce(slave: &SlaveName) -> Plan {
     Plan(vec![Step::KillCgroup { path: slave_cgroup(slave) }])
 }
 
-/// The steps that take down a slot which no policy names any more.
+/// The steps that take down a slot without a request: its hold has ended, or no policy names it any more.
 pub fn clear(slave: &SlaveName, slot: &SlotFacts) -> Plan {
     Plan(detach(slave, slot))
 }

@@ -68,12 +68,6 @@ impl Grant {
     pub(crate) fn granted(&self) -> &Granted {
         &self.0
     }
-
-    /// The djinni's own wish to take down a slave of the policy whose hold has ended.
-    pub fn release(master: &Master, slave: &SlaveName) -> Option<Grant> {
-        let slave = master.slaves.get(slave)?.clone();
-        Some(Grant(Granted::Detach { slave }))
-    }
 }
 
 /// Judges what came in by a master's socket.

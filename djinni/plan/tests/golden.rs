@@ -206,3 +206,14 @@ fn unknown_names_are_refused_by_name() {
     let refusal = judge_host(&config(), |_| false, request).unwrap_err();
     assert!(matches!(refusal, djinni_api::host::Refusal::NoSuchMaster { .. }));
 }
+
+#[test]
+fn an_administrator_asks_for_masters_of_the_configuration_and_for_those_that_are_up() {
+    let asked = |name: &str, is_up: bool| {
+        let request = djinni_api::host::Request::Status { name: name.parse().unwrap() };
+        judge_host(&config(), |_| is_up, request).is_ok()
+    };
+    assert!(asked("bm", false) && asked("bm", true));
+    assert!(asked("gone", true), "its file was removed");
+    assert!(!asked("gone", false));
+}

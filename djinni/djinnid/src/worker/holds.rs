@@ -44,7 +44,7 @@ impl Worker {
     }
 
     /// Takes a slave down: kills what runs in it, unmounts, removes its slot. `grant`: of the request;
-    /// none for a slave that no policy names any more.
+    /// none if its hold has ended, whether or not a policy still names it.
     pub(super) fn take_down(
         &mut self,
         slave: &SlaveName,
@@ -131,9 +131,7 @@ impl Worker {
 
     /// Takes down a slave whose hold has ended, whether or not policy still names it.
     fn release(&mut self, slave: &SlaveName) {
-        let grant = Grant::release(&self.master, slave);
-        let outcome = self.take_down(slave, grant.as_ref());
-        if let Err(refusal) = outcome {
+        if let Err(refusal) = self.take_down(slave, None) {
             tracing::warn!(%slave, "{refusal}");
         }
     }
