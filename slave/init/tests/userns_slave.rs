@@ -73,8 +73,11 @@ fn input_through_the_window() {
     }
     slave.say(&ToSlave::StdinEnd);
     slave.hear_all(&mut heard);
-    assert_eq!((heard.stdout.len(), heard.taken), (input.len(), input.len()));
+    assert_eq!(heard.stdout.len(), input.len());
     assert!(heard.stdout == input);
+    // An acknowledgement waits until output is sent; those of the last window may be overtaken by the end.
+    let last = input.len() - STDIN_WINDOW_BYTES..=input.len();
+    assert!(last.contains(&heard.taken), "{} bytes acknowledged", heard.taken);
     assert_eq!(heard.status, Some(0));
 }
 
