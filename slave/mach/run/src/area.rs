@@ -91,7 +91,7 @@ impl Area {
         self.root.join("mach/packages")
     }
 
-    /// Directory of the answers of solvers.
+    /// Directory of the answers of solvers, and of marks for verified signatures.
     pub fn resolutions(&self) -> PathBuf {
         self.root.join("mach/resolutions")
     }

@@ -6,7 +6,7 @@
 //! | fetched packages           | a quarter of that                            | time of the file      |
 //! | caches of solvers          | `SOLVER_CACHES` directories                  | time of the directory |
 //! | metadata fetched elsewhere | the latest, and those used in the last day   | time of the directory |
-//! | answers of solvers         | `RESOLUTIONS` files                          | time of the file      |
+//! | answers, verified indexes  | `RESOLUTIONS` files                          | time of the file      |
 //!
 //! Architecture invariant: an evicted entry is renamed into the scratch of a run before it is removed, so
 //! that a killed mach leaves scratch and never half a layer. An entry in use is locked and never evicted.
