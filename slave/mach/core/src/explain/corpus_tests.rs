@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use slave_api::steers;
 
 use super::*;
 use crate::explain::{holes, rules};
@@ -238,8 +239,10 @@ proptest! {
         let kind = if deb { PackageKind::Deb } else { PackageKind::Rpm };
         let found = diagnose(&lines.join("\n"), status, kind);
         prop_assert!(found.lines.len() <= 23, "{found:#?}");
-        prop_assert!(found.lines.iter().all(|line| !line.contains(|c: char| c.is_control())));
-        prop_assert!(!found.remedy.contains(|c: char| c.is_control()), "{found:#?}");
+        let shown = found.lines.iter().chain([&found.remedy]);
+        for text in shown.chain(&found.section).chain(&found.requirement) {
+            prop_assert!(!text.contains(steers) && text.len() <= 1024, "{found:#?}");
+        }
     }
 
     #[test]

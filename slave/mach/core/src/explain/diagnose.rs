@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::error::Cause;
 use crate::explain::find::{Finding, choose, find, is_trace};
 use crate::explain::macros;
-use crate::explain::missing::{Missing, PackageKind, remedy, requirement};
+use crate::explain::missing::{Missing, PackageKind, is_showable, remedy, requirement};
 use crate::explain::rules::Rank;
 use crate::explain::show::show;
 use crate::explain::{ENDING_LINES, LAST_LINES, failing_section, last_lines};
@@ -87,7 +87,7 @@ fn missing<'a>(
         }
         PackageKind::Rpm => chosen.iter().find_map(left),
     };
-    name.map(|name| (Missing::Macro, name))
+    name.filter(|name| is_showable(name)).map(|name| (Missing::Macro, name))
 }
 
 /// Adds the command that the script of the section ended in, which its shell's trace shows: it tells

@@ -1,7 +1,11 @@
 //! Files and programs that a build did not find, and the requirements that would bring them.
 
+use slave_api::steers;
+
 use crate::error::Cause;
 use crate::explain::macros;
+
+const NAME_BYTES: usize = 240;
 
 /// Kind of the missing item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +83,16 @@ impl Missing {
 
 /// Parses `text` as a name; `None` if it is not a valid name.
 pub fn named(missing: Missing, text: &str) -> Option<(Missing, &str)> {
+    parse(missing, text).filter(|(_, name)| is_showable(name))
+}
+
+/// Whether `name` may stand in a remedy. A log is untrusted: a text that steers a terminal or fills
+/// its window is not a name.
+pub fn is_showable(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_BYTES && !name.contains(steers)
+}
+
+fn parse(missing: Missing, text: &str) -> Option<(Missing, &str)> {
     let word = first_word(text);
     let name = match missing {
         Missing::Command if text.is_empty() || text.contains(' ') => return None,
@@ -96,7 +110,7 @@ pub fn named(missing: Missing, text: &str) -> Option<(Missing, &str)> {
         Missing::Perl | Missing::Python | Missing::Wheel | Missing::R => word,
         _ => text,
     };
-    (!name.is_empty()).then_some((missing, name))
+    Some((missing, name))
 }
 
 /// The first word, without quotes and without the version that may follow.
@@ -248,6 +262,17 @@ fn in_the_root(missing: Missing, name: &str, kind: PackageKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_that_steer_a_terminal_or_fill_it_are_not_names() {
+        let long = "A".repeat(NAME_BYTES + 1);
+        for text in ["\0", "X::\u{1b}[2J", "a\u{202e}b", "", &long] {
+            for missing in [Missing::Perl, Missing::Command, Missing::Macro, Missing::Node] {
+                assert_eq!(named(missing, text), None, "{text:?}");
+            }
+        }
+        assert_eq!(named(Missing::Perl, "X::Y"), Some((Missing::Perl, "X::Y")));
+    }
 
     #[test]
     fn requirements_are_what_a_spec_would_say() {
