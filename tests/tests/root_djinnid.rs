@@ -210,6 +210,35 @@ fn root_explain_prints_steps_and_takes_none() {
 }
 
 #[test]
+fn root_explain_needs_no_djinnid_and_refuses_with_the_file_to_change() {
+    let djinni = Djinni::configured();
+    let explain = |slave: &str, master: &str| {
+        djinni.djinni(&["explain", "attach", slave, "--master", master, "--json"])
+    };
+    let steps: serde_json::Value =
+        serde_json::from_str(&explain("erofs", "m").done().text()).unwrap();
+    let first = format!("make cgroup slaves/erofs, cgroup.procs for {}", djinni.ids_first());
+    assert_eq!(steps["steps"][0], serde_json::json!({"number": 1, "text": first}));
+    let file = djinni.places.config.join("masters/m.toml").display().to_string();
+    explain("nobody", "m").ended_with(1).complains(&[
+        "master m has no such slave",
+        "[slave.nobody]",
+        &file,
+    ]);
+    let unknown = explain("erofs", "nobody").ended_with(1);
+    unknown.complains(&["nobody: there is no such master", "masters/nobody.toml"]);
+
+    djinni.edit("etc/masters/m.toml", "slice = 2", "slice = 1");
+    explain("erofs", "m").ended_with(1).complains(&[
+        "masters/m.toml:",
+        "slice 1",
+        "slice of its own",
+    ]);
+    djinni.edit("etc/masters/m.toml", "image = \"ext4\"\nslice = 1", "image = \"ext4\"\nslice = 2");
+    djinni.restored();
+}
+
+#[test]
 fn root_a_second_djinnid_in_the_same_place_is_refused() {
     let djinni = Djinni::started();
     let mut command = Command::new(djinni_tests::programs::program("djinnid"));

@@ -13,16 +13,6 @@ pub const INTERFACE: &str = "io.djinni.Host";
 /// The interface's text, as any Varlink client can read it.
 pub const DESCRIPTION: &str = include_str!("io.djinni.Host.varlink");
 
-/// A request whose steps can be explained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Explained {
-    /// The steps of `Attach`.
-    Attach,
-    /// The steps of `Detach`.
-    Detach,
-}
-
 /// Request of an administrator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "method", content = "parameters")]
@@ -42,9 +32,6 @@ pub enum Request {
     /// Read the configuration again.
     #[serde(rename = "io.djinni.Host.Reload")]
     Reload,
-    /// The steps that a request would take.
-    #[serde(rename = "io.djinni.Host.Explain")]
-    Explain { master: MasterName, request: Explained, slave: SlaveName },
 }
 
 impl Request {
@@ -63,14 +50,6 @@ impl Request {
             "List" => Self::List,
             "Status" => Self::Status { name: parameters.text("name")? },
             "Reload" => Self::Reload,
-            "Explain" => Self::Explain {
-                master: parameters.text("master")?,
-                request: parameters.word(
-                    "request",
-                    &[("attach", Explained::Attach), ("detach", Explained::Detach)],
-                )?,
-                slave: parameters.text("slave")?,
-            },
             _ => return Err(parameters.no_such_method()),
         };
         parameters.finish()?;
@@ -93,15 +72,6 @@ pub struct MasterState {
     pub namespace: String,
     /// The slaves that are not free.
     pub slaves: Vec<SlaveName>,
-}
-
-/// One step of a plan, as text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// Counts from 1.
-    pub number: u32,
-    /// The action.
-    pub text: String,
 }
 
 /// Reply of `NewMaster`.
@@ -127,13 +97,6 @@ pub struct Status {
     pub master: MasterState,
 }
 
-/// Reply of `Explain`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The steps, in order.
-    pub steps: Vec<Step>,
-}
-
 /// Successful reply of djinnid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -148,8 +111,6 @@ pub enum Reply {
     Status(Status),
     /// To `Reload`.
     Reloaded {},
-    /// To `Explain`.
-    Explanation(Explanation),
 }
 
 impl Reply {

@@ -1,9 +1,9 @@
 //! The command line. A test below checks that `etc/man/djinni.1` names all of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use djinni_api::{MasterName, SlaveName, host};
+use djinni_api::{MasterName, SlaveName};
 
 /// Client of djinnid: manages masters on the host, and slaves inside a master.
 #[derive(Debug, Parser)]
@@ -32,12 +32,30 @@ pub struct Places {
     /// Directory of djinnid's sockets
     #[arg(long, global = true, value_name = "DIR", default_value = "/run/djinni")]
     pub runtime: PathBuf,
-    /// Configuration directory (for 'check')
+    /// Configuration directory (for 'check' and 'explain')
     #[arg(long, global = true, value_name = "DIR", default_value = "/etc/djinni")]
     pub config: PathBuf,
+    /// Directory of persistent data (for 'check' and 'explain')
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/djinni")]
+    pub state: PathBuf,
     /// Print one JSON document instead of text ('monitor': one a line)
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+impl Places {
+    /// The directories as djinnid has them: absolute, and plain as in the kernel's mount table.
+    pub fn of_djinnid(&self) -> djinni_plan::places::Places {
+        let plain = |path: &Path| -> PathBuf {
+            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            absolute.components().collect()
+        };
+        djinni_plan::places::Places {
+            config: plain(&self.config),
+            state: plain(&self.state),
+            runtime: plain(&self.runtime),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +63,17 @@ pub enum Verb {
     /// Check the configuration, without djinnid
     #[command(after_help = "Example:\n  djinni check --config /etc/djinni")]
     Check,
+    /// Print the steps of a request without executing them, without djinnid
+    #[command(after_help = "Example:\n  djinni explain attach bslave-1 --master bmaster")]
+    Explain {
+        /// The request
+        request: Explained,
+        /// The slave of the request
+        slave: SlaveName,
+        /// The master of the request
+        #[arg(long, value_name = "NAME")]
+        master: MasterName,
+    },
     #[command(flatten)]
     Host(HostVerb),
     #[command(flatten)]
@@ -91,17 +120,6 @@ pub enum HostVerb {
         #[arg(long)]
         force: bool,
     },
-    /// Print the steps of a request without executing them
-    #[command(after_help = "Example:\n  djinni explain attach bslave-1 --master bmaster")]
-    Explain {
-        /// The request
-        request: Explained,
-        /// The slave of the request
-        slave: SlaveName,
-        /// The master of the request
-        #[arg(long, value_name = "NAME")]
-        master: MasterName,
-    },
     /// Make djinnid reload its configuration; on any error it keeps the old one
     #[command(after_help = "Example:\n  djinni check && djinni reload")]
     Reload,
@@ -114,15 +132,6 @@ pub enum Explained {
     Attach,
     /// Take it down
     Detach,
-}
-
-impl From<Explained> for host::Explained {
-    fn from(explained: Explained) -> Self {
-        match explained {
-            Explained::Attach => Self::Attach,
-            Explained::Detach => Self::Detach,
-        }
-    }
 }
 
 /// The master whose djinni is asked.

@@ -9,13 +9,7 @@ use crate::output;
 
 /// Reads and judges the configuration. Warnings go to standard error and do not fail it.
 pub fn run(places: &Places) -> Result<(), Failure> {
-    let theirs = djinni_plan::places::Places {
-        config: places.config.clone(),
-        state: "/var/lib/djinni".into(),
-        runtime: places.runtime.clone(),
-    };
-    let outcome =
-        load(&places.config).and_then(|config| shares_apart(&config, &theirs).map(|()| config));
+    let outcome = configuration(&places.of_djinnid());
     if places.json {
         output::json(&document(&outcome))?;
     }
@@ -24,6 +18,13 @@ pub fn run(places: &Places) -> Result<(), Failure> {
         eprintln!("djinni: warning: {}", output::printable(&warning.to_string()));
     }
     if places.json { Ok(()) } else { show(&config) }
+}
+
+/// The configuration, if djinnid would accept it.
+pub fn configuration(places: &djinni_plan::places::Places) -> Result<Config, ConfigError> {
+    let config = load(&places.config)?;
+    shares_apart(&config, places)?;
+    Ok(config)
 }
 
 fn show(config: &Config) -> Result<(), Failure> {

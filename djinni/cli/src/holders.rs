@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 
 use djinni_api::{MasterName, SlaveName};
 use djinni_plan::mounts::{mount, mounts};
-use djinni_raw::{become_id, ns, setns};
+use djinni_raw::become_id;
 use rustix::fs::{Mode, OFlags};
+
+use crate::pinned;
 
 /// Time limit of a search. A master chooses the number of processes and mounts to look at.
 const SEARCH_LIMIT: Duration = Duration::from_secs(1);
@@ -44,12 +46,9 @@ impl Trees {
     /// and then changes to `user`, the master's first id. That id may inspect the master's processes,
     /// because it owns their user namespace (`ptrace(2)`), and has no other right on the host.
     pub fn of(runtime: &Path, master: &MasterName, user: u32) -> io::Result<Trees> {
-        // Paths in the mount table contain no symbolic links.
-        let directory = fs::canonicalize(runtime)?.join(master.as_str());
-        setns(File::open(directory.join("ns"))?, ns::MOUNT)?;
-        let table = fs::read("/proc/self/mountinfo")?;
+        let pinned = pinned::enter(runtime, master)?;
         become_id(user, user)?;
-        Ok(Trees { table, slaves: directory.join("slaves") })
+        Ok(Trees { table: pinned.table, slaves: pinned.slaves })
     }
 
     /// The processes that keep the tree of `slave` busy, by a descriptor or a directory: the first few

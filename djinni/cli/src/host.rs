@@ -1,8 +1,8 @@
 //! Verbs of the administrator: one function a verb.
 
-use djinni_api::client::{CallError, ClientError, HostClient, Trouble};
-use djinni_api::host::{Explanation, MasterState, Masters, Status};
-use djinni_api::{MasterName, ServiceError, SlaveName, host};
+use djinni_api::client::HostClient;
+use djinni_api::host::{MasterState, Masters, Status};
+use djinni_api::{MasterName, SlaveName};
 use serde_json::json;
 
 use crate::arguments::{HostVerb, Places};
@@ -20,9 +20,6 @@ pub fn run(places: &Places, verb: HostVerb) -> Result<(), Failure> {
         HostVerb::Drop { name, force } => {
             djinni.drop_master(&name, force)?;
             done(json)
-        }
-        HostVerb::Explain { request, slave, master } => {
-            explain(&mut djinni, &master, request.into(), &slave, json)
         }
         HostVerb::Reload => {
             djinni.reload()?;
@@ -74,27 +71,4 @@ fn status(djinni: &mut HostClient, name: &MasterName, json: bool) -> Result<(), 
 fn held(master: &MasterState) -> String {
     let names: Vec<&str> = master.slaves.iter().map(SlaveName::as_str).collect();
     names.join(",")
-}
-
-fn explain(
-    djinni: &mut HostClient,
-    master: &MasterName,
-    request: host::Explained,
-    slave: &SlaveName,
-    json: bool,
-) -> Result<(), Failure> {
-    let steps = djinni.explain(master, request, slave).map_err(|error| match error {
-        // The interface has no refusal for this: djinnid reports the invalid parameter.
-        CallError::Connection(ClientError::Call {
-            trouble: Trouble::Service(ServiceError::InvalidParameter { parameter }),
-            ..
-        }) if parameter == "slave" => Failure::new(format_args!(
-            "{slave}: master {master} has no such slave: add [slave.{slave}] to masters/{master}.toml and 'djinni reload'"
-        )),
-        other => Failure::from(other),
-    })?;
-    if json {
-        return output::json(&Explanation { steps });
-    }
-    steps.iter().try_for_each(|step| output::line(&format!("{:3}  {}", step.number, step.text)))
 }

@@ -1,24 +1,30 @@
-//! `djinni`: the command that asks djinnid, on the host and inside a master.
+//! `djinni`: client of djinnid, on the host and inside a master.
 //!
 //! ```text
 //! arguments.rs   every verb and flag, once, for help, completion and the man page's test
-//! host.rs        what an administrator asks: one function a verb
-//! master.rs      what a master asks: one function a verb
-//! check.rs       the configuration, looked at without djinnid
+//! host.rs        requests of an administrator: one function a verb
+//! master.rs      requests of a master: one function a verb
+//! check.rs       checks the configuration, without djinnid
+//! explain.rs     plans a request and prints the steps, without djinnid
+//! holders.rs     finds the processes that keep a slave's tree busy
+//! pinned.rs      enters the mount namespace that djinnid keeps for a master
 //! output.rs      tables, JSON, and text that is safe on a terminal
-//! failure.rs     what went wrong, and the exit code it gives
+//! failure.rs     errors and their exit codes
 //! ```
 //!
-//! Architecture invariant: this command decides nothing. It sends names and prints the answer.
+//! Architecture invariant: this command changes nothing by itself. It sends names to djinnid and prints the
+//! reply, or reads.
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod check;
+mod explain;
 mod failure;
 mod holders;
 mod host;
 mod master;
 mod output;
+mod pinned;
 
 use std::process::ExitCode;
 
@@ -32,6 +38,7 @@ fn main() -> ExitCode {
     let Arguments { places, verb } = Arguments::parse();
     let outcome = match verb {
         Verb::Check => check::run(&places),
+        Verb::Explain { request, slave, master } => explain::run(&places, request, slave, &master),
         Verb::Host(verb) => host::run(&places, verb),
         Verb::Master(verb) => master::run(&places, verb),
         Verb::Completions { shell } => completions(shell),

@@ -6,13 +6,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use djinni_api::codec::Call;
-use djinni_api::master::{Hold, Request};
-use djinni_api::{MasterName, SlaveName, host as wire, service};
+use djinni_api::{MasterName, host as wire, service};
 use djinni_plan::config::{self, Config, ConfigError};
-use djinni_plan::facts::SlotFacts;
-use djinni_plan::lifecycle::{ConnectionId, Statuses};
+use djinni_plan::lifecycle::ConnectionId;
 use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
-use djinni_plan::plan;
 use djinni_plan::policy::{self, HostAct};
 use djinni_plan::supervision::Phase;
 use djinni_raw::{next_signal, signal_descriptor};
@@ -21,7 +18,7 @@ use djinni_sys::{facts, namespace};
 use rustix::event::PollFlags;
 
 use crate::error::{Error, Result};
-use crate::jobs::{self, Asked, Job, JobKind};
+use crate::jobs::{Asked, Job, JobKind};
 use crate::link::Command;
 use crate::masters::Masters;
 use crate::server::{Event, Incoming, Server};
@@ -199,10 +196,6 @@ impl Daemon {
             return Some(service::ServiceError::PermissionDenied {}.encode());
         }
         match wire::Request::from_call(call) {
-            Ok(request) if self.names_unknown_slave(&request) => {
-                let parameter = "slave".into();
-                Some(service::ServiceError::InvalidParameter { parameter }.encode())
-            }
             Ok(request) => match self.decide(request) {
                 Ok(kind) => {
                     self.wait_for(id, kind, call.oneway);
@@ -224,12 +217,6 @@ impl Daemon {
         if let Some(connection) = self.server.get(id) {
             connection.pause();
         }
-    }
-
-    /// The interface has no error of its own for a slave that a known master does not have.
-    fn names_unknown_slave(&self, request: &wire::Request) -> bool {
-        let wire::Request::Explain { master, slave, .. } = request else { return false };
-        self.config.masters.get(master).is_some_and(|known| !known.slaves.contains_key(slave))
     }
 
     /// Judges a request and begins it. Returns the job that waits for its result.
@@ -256,38 +243,7 @@ impl Daemon {
                 JobKind::States { asked: self.ask(vec![name], Command::Status), one: true }
             }
             HostAct::Reload => JobKind::Reload(self.reload().map_err(|error| invalid(&error))?),
-            HostAct::Explain { master, request, slave } => {
-                JobKind::Known(self.explain(&master, request, slave)?)
-            }
         })
-    }
-
-    /// The steps of a request, as if the slave were free to be asked for: what would be done, not
-    /// whether it may be done now.
-    fn explain(
-        &self,
-        name: &MasterName,
-        request: wire::Explained,
-        slave: SlaveName,
-    ) -> std::result::Result<wire::Reply, wire::Refusal> {
-        let fault = |error: &dyn std::fmt::Display| jobs::fault(name, &error.to_string());
-        let none = || wire::Refusal::NoSuchMaster { name: name.clone() };
-        let master = self.config.masters.get(name).ok_or_else(none)?;
-        let slot = self.masters.worker(name).map_or(Ok(SlotFacts::default()), |worker| {
-            facts::slot(Some(worker), &self.places.slaves(name), &slave)
-        });
-        let slot = slot.map_err(|error| fault(&error))?;
-        let request = match request {
-            wire::Explained::Attach => Request::Attach { slave, hold: Hold::Connection },
-            wire::Explained::Detach => Request::Detach { slave },
-        };
-        let peer = policy::Peer { connection: 0, uid: 0, who: "explain".into() };
-        let grant = policy::judge(master, &Statuses::new(), &peer, &request)
-            .map_err(|refusal| fault(&refusal))?;
-        let plan = plan::plan(&grant, master, &self.places, &slot);
-        let steps = (1..).zip(plan.steps());
-        let steps = steps.map(|(number, step)| wire::Step { number, text: step.to_string() });
-        Ok(wire::Reply::Explanation(wire::Explanation { steps: steps.collect() }))
     }
 
     fn ask(&mut self, names: Vec<MasterName>, command: Command) -> Vec<Asked> {

@@ -31,8 +31,6 @@ pub enum JobKind {
     States { asked: Vec<Asked>, one: bool },
     /// All workers have read the configuration again.
     Reload(Vec<Asked>),
-    /// Nothing: the reply is known.
-    Known(wire::Reply),
     /// A master is up.
     Start(MasterName),
     /// A master is absent.
@@ -46,7 +44,6 @@ impl JobKind {
             JobKind::States { .. } => Duration::from_secs(1),
             JobKind::Reload(_) => Duration::from_secs(2),
             JobKind::Drop { force: false, .. } => Duration::from_secs(2),
-            JobKind::Known(_) => Duration::ZERO,
             JobKind::Drop { force: true, .. } => Duration::from_secs(30),
             JobKind::Start(_) => Duration::from_secs(130),
         }
@@ -69,7 +66,6 @@ impl Job {
                 Some(Ok(wire::Reply::Reloaded {}))
             }
             JobKind::States { .. } | JobKind::Reload(_) => None,
-            JobKind::Known(reply) => Some(Ok(reply.clone())),
             JobKind::Start(name) => started(masters, places, name, late),
             JobKind::Drop { name, number, force } => dropped(masters, name, *number, *force, late),
         }
@@ -171,7 +167,7 @@ fn dropped(
 }
 
 /// Logs a fault under a reference and returns the refusal with it.
-pub fn fault(name: &MasterName, sentence: &str) -> wire::Refusal {
+fn fault(name: &MasterName, sentence: &str) -> wire::Refusal {
     let reference = reference();
     tracing::error!(master = %name, %reference, "fault: {sentence}");
     wire::Refusal::Fault { reference, step: sentence.to_owned() }

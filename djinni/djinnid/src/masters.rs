@@ -28,7 +28,7 @@ const ANSWERS: usize = 32;
 pub struct Masters {
     places: Places,
     cgroup: PathBuf,
-    known: BTreeMap<MasterName, Known>,
+    entries: BTreeMap<MasterName, Entry>,
     /// Reasons why masters that are absent, or rest, could not be started.
     troubles: BTreeMap<MasterName, String>,
     /// Workers that were killed and have not ended yet.
@@ -37,8 +37,8 @@ pub struct Masters {
     next: u64,
 }
 
-/// One master.
-struct Known {
+/// One master: its supervision, its process, and the answers of its worker.
+struct Entry {
     supervision: Supervision,
     process: Process,
     answers: BTreeMap<u64, Answer>,
@@ -63,9 +63,9 @@ pub enum Outcome {
     Gone,
 }
 
-impl Known {
+impl Entry {
     fn new(supervision: Supervision) -> Self {
-        Known { supervision, process: Process::None, answers: BTreeMap::new() }
+        Entry { supervision, process: Process::None, answers: BTreeMap::new() }
     }
 
     fn worker(&self) -> Option<&Handle> {
@@ -128,7 +128,7 @@ impl Masters {
         Masters {
             places,
             cgroup,
-            known: BTreeMap::new(),
+            entries: BTreeMap::new(),
             troubles: BTreeMap::new(),
             dying: Vec::new(),
             images: Images::default(),
@@ -138,22 +138,17 @@ impl Masters {
 
     /// The phase of a master.
     pub fn phase(&self, name: &MasterName) -> Phase {
-        self.known.get(name).map_or(Phase::Absent, |known| known.supervision.phase())
-    }
-
-    /// The process id of a master's worker.
-    pub fn worker(&self, name: &MasterName) -> Option<i32> {
-        self.known.get(name)?.worker().map(|worker| worker.child.pid())
+        self.entries.get(name).map_or(Phase::Absent, |entry| entry.supervision.phase())
     }
 
     /// Names of those that are not absent.
     pub fn names(&self) -> Vec<MasterName> {
-        self.known.keys().cloned().collect()
+        self.entries.keys().cloned().collect()
     }
 
     /// The last status of a master's worker: whether the master runs, and which slaves are not free.
     pub fn status(&self, name: &MasterName) -> Option<(bool, Vec<SlaveName>)> {
-        self.known.get(name)?.worker()?.status.clone()
+        self.entries.get(name)?.worker()?.status.clone()
     }
 
     /// The reason why a master could not be started.
@@ -163,18 +158,18 @@ impl Masters {
 
     /// Descriptors to poll: ready when [`Masters::advance`] has something to do.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let down = self.known.values().filter_map(|known| match &known.process {
+        let down = self.entries.values().filter_map(|entry| match &entry.process {
             Process::TakeDown(child) => Some(child),
             _ => None,
         });
         let children = down.chain(&self.dying).chain(self.images.children());
-        let workers = self.known.values().filter_map(Known::worker);
+        let workers = self.entries.values().filter_map(Entry::worker);
         workers.flat_map(Handle::fds).chain(children.map(AsFd::as_fd))
     }
 
     /// When [`Masters::advance`] has something to do without an event.
     pub fn deadline(&self) -> Option<Instant> {
-        self.known.values().filter_map(|known| known.supervision.deadline()).min()
+        self.entries.values().filter_map(|entry| entry.supervision.deadline()).min()
     }
 
     /// Reports to each master's supervision what has happened, and performs what it asks for.
@@ -183,28 +178,28 @@ impl Masters {
         self.dying.retain(|child| child.ended().is_none());
         self.images.advance();
         for name in self.names() {
-            while let Some(known) = self.known.get_mut(&name)
-                && let Some(Numbered(number, answer)) = known.worker().and_then(Handle::answer)
+            while let Some(entry) = self.entries.get_mut(&name)
+                && let Some(Numbered(number, answer)) = entry.worker().and_then(Handle::answer)
             {
-                let event = known.hear(number, answer);
+                let event = entry.hear(number, answer);
                 event.into_iter().for_each(|event| self.happen(config, &name, event, now));
             }
-            if let Some(worker) = self.known.get_mut(&name).and_then(Known::worker_mut) {
+            if let Some(worker) = self.entries.get_mut(&name).and_then(Entry::worker_mut) {
                 worker.serve_image(&mut self.images, config);
             }
-            if let Some(event) = self.known.get(&name).and_then(Known::ended) {
+            if let Some(event) = self.entries.get(&name).and_then(Entry::ended) {
                 self.happen(config, &name, event, now);
             }
             let configured = config.masters.contains_key(&name);
             let pinned = self.is_pinned(&name);
             self.happen(config, &name, Event::Clock { configured, pinned }, now);
         }
-        self.images.prune(config, !self.known.is_empty());
+        self.images.prune(config, !self.entries.is_empty());
     }
 
     /// Starts a master of the configuration, unless it has a worker.
     pub fn start(&mut self, config: &Config, name: &MasterName) {
-        self.known.entry(name.clone()).or_insert_with(|| Known::new(Supervision::absent()));
+        self.entries.entry(name.clone()).or_insert_with(|| Entry::new(Supervision::absent()));
         let recovered = self.is_pinned(name);
         self.happen(config, name, Event::Start { recovered }, Instant::now());
     }
@@ -217,7 +212,7 @@ impl Masters {
         if !config.masters.contains_key(name) {
             tracing::warn!(master = %name, "has no policy any more and is taken down");
         }
-        self.known.insert(name.clone(), Known::new(Supervision::left(Instant::now())));
+        self.entries.insert(name.clone(), Entry::new(Supervision::left(Instant::now())));
     }
 
     /// Drops a master. Returns the number under which a refusal can be had; without one, the master is
@@ -240,7 +235,7 @@ impl Masters {
         if !matches!(self.phase(name), Phase::Up { .. }) {
             return Err(Error::NotUp);
         }
-        let worker = self.known.get_mut(name).and_then(Known::worker_mut).ok_or(Error::NotUp)?;
+        let worker = self.entries.get_mut(name).and_then(Entry::worker_mut).ok_or(Error::NotUp)?;
         let is_status = matches!(command, Command::Status);
         if let (true, Some(asked)) = (is_status, worker.asked_status) {
             return Ok(asked);
@@ -252,12 +247,12 @@ impl Masters {
 
     /// The state of question `number`: waiting, answered, or gone with its worker.
     pub fn outcome(&self, name: &MasterName, number: u64) -> Outcome {
-        let Some(known) = self.known.get(name) else { return Outcome::Gone };
-        match (known.answers.get(&number), known.worker()) {
+        let Some(entry) = self.entries.get(name) else { return Outcome::Gone };
+        match (entry.answers.get(&number), entry.worker()) {
             (Some(answer), _) => Outcome::Answered(answer.clone()),
             (None, Some(worker)) if worker.born <= number => Outcome::Waiting,
             // The supervision answers it.
-            (None, _) if known.supervision.drops(number) => Outcome::Waiting,
+            (None, _) if entry.supervision.drops(number) => Outcome::Waiting,
             (None, _) => Outcome::Gone,
         }
     }

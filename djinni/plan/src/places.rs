@@ -21,6 +21,9 @@ pub struct Places {
 /// The administrator's socket below the runtime directory; no master can have this name.
 pub const HOST_SOCKET: &str = "host.socket";
 
+/// A directory in a slave's slot: the master holds the slave, so a restarted djinnid must keep it.
+pub const HELD_MARK: &str = "held";
+
 impl Places {
     /// The administrator's socket.
     pub fn host_socket(&self) -> PathBuf {

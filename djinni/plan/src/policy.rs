@@ -149,15 +149,6 @@ pub enum HostAct {
     Status(MasterName),
     /// Read the configuration again.
     Reload,
-    /// Show the steps of a request.
-    Explain {
-        /// Of this master.
-        master: MasterName,
-        /// The request.
-        request: host::Explained,
-        /// About this slave.
-        slave: SlaveName,
-    },
 }
 
 impl HostGrant {
@@ -184,9 +175,6 @@ pub fn judge_host(
         Request::Reload => HostAct::Reload,
         Request::Status { name } => HostAct::Status(known(name)?),
         Request::DropMaster { name, force } => HostAct::DropMaster { name: known(name)?, force },
-        Request::Explain { master, request, slave } => {
-            HostAct::Explain { master: known(master)?, request, slave }
-        }
         Request::NewMaster { name } => match config.masters.get(&name) {
             Some(master) => HostAct::NewMaster(Box::new(master.clone())),
             None => return Err(host::Refusal::NoSuchMaster { name }),

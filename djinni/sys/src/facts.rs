@@ -5,21 +5,18 @@ use std::path::Path;
 
 use djinni_api::SlaveName;
 use djinni_plan::facts::{SlotFacts, slot_mounts};
+use djinni_plan::places::HELD_MARK;
 use djinni_raw::{Result, failed};
 
-/// Facts about the slot of one slave. `slaves` is the slaves directory in the mount namespace of
-/// `worker`, a process of ours; `None`: in this one.
-pub fn slot(worker: Option<i32>, slaves: &Path, slave: &SlaveName) -> Result<SlotFacts> {
-    let process = worker.map_or("self".to_owned(), |pid| pid.to_string());
-    let root = format!("/proc/{process}/root");
-    let directory =
-        Path::new(&root).join(slaves.strip_prefix("/").unwrap_or(slaves)).join(slave.as_str());
+/// Facts about the slot of one slave. `slaves` is the slaves directory in this process's mount namespace.
+pub fn slot(slaves: &Path, slave: &SlaveName) -> Result<SlotFacts> {
+    let directory = slaves.join(slave.as_str());
     if fs::symlink_metadata(&directory).is_err() {
         return Ok(SlotFacts::default());
     }
     Ok(SlotFacts {
-        mounts: slot_mounts(&mount_table(&process)?, slaves, slave),
-        held_by_master: directory.join(crate::stage::HELD_MARK).is_dir(),
+        mounts: slot_mounts(&own_mount_table()?, slaves, slave),
+        held_by_master: directory.join(HELD_MARK).is_dir(),
         present: true,
     })
 }
@@ -32,19 +29,14 @@ pub fn slot_names(slaves: &Path) -> Result<Vec<SlaveName>> {
     Ok(names.collect())
 }
 
-/// The mount table of this process.
+/// The mount table of this process: of the host's mounts, or of a pinned namespace's.
 pub fn own_mount_table() -> Result<Vec<u8>> {
-    mount_table("self")
+    let path = "/proc/self/mountinfo";
+    fs::read(path).map_err(failed("read", || path))
 }
 
 /// The cgroups of this process (`/proc/self/cgroup`, `cgroups(7)`).
 pub fn own_cgroups() -> Result<String> {
     let path = "/proc/self/cgroup";
     fs::read_to_string(path).map_err(failed("read", || path))
-}
-
-/// The mount table of a process of ours: of the host's mounts, or of a pinned namespace's.
-fn mount_table(process: &str) -> Result<Vec<u8>> {
-    let path = format!("/proc/{process}/mountinfo");
-    fs::read(&path).map_err(failed("read", || path))
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use djinni_api::{ImageName, SlaveName};
 use djinni_plan::config::{Ids, SLICE_IDS};
+use djinni_plan::places::HELD_MARK;
 use djinni_plan::plan::Plan;
 use djinni_plan::step::{Layer, Step, Upper};
 use djinni_raw::{
@@ -24,9 +25,6 @@ use crate::error::{self, Error};
 use crate::idmap::user_namespace;
 use crate::namespace::Host;
 use crate::remove::{Removals, set_aside};
-
-/// The directory in a slot that says: held by the master, so a restart of ours must keep it.
-pub const HELD_MARK: &str = "held";
 
 /// A step that failed, and how.
 #[derive(Debug)]

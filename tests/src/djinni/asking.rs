@@ -27,8 +27,7 @@ impl Djinni {
     #[track_caller]
     pub fn djinni(&self, arguments: &[&str]) -> Ran {
         let mut command = Command::new(program("djinni"));
-        command.arg("--config").arg(&self.places.config);
-        command.arg("--runtime").arg(&self.places.runtime).args(arguments);
+        command.args(self.arguments()).args(arguments);
         run(&mut command)
     }
 

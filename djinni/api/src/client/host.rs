@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{CallError, Client, ClientError, Nothing};
 use crate::host;
-use crate::names::{MasterName, SlaveName};
+use crate::names::MasterName;
 
 /// Result of a call at djinnid's administrator socket.
 pub type HostResult<T> = Result<T, CallError<host::Refusal>>;
@@ -53,19 +53,6 @@ impl HostClient {
     pub fn reload(&mut self) -> HostResult<()> {
         let Nothing {} = self.0.call(&host::Request::Reload)?;
         Ok(())
-    }
-
-    /// The steps that a request would take.
-    pub fn explain(
-        &mut self,
-        master: &MasterName,
-        request: host::Explained,
-        slave: &SlaveName,
-    ) -> HostResult<Vec<host::Step>> {
-        let request =
-            host::Request::Explain { master: master.clone(), request, slave: slave.clone() };
-        let host::Explanation { steps } = self.0.call(&request)?;
-        Ok(steps)
     }
 }
 

@@ -144,27 +144,24 @@ fn an_administrator_calls_everything_on_one_connection() {
         slaves: vec!["bslave-1".parse().unwrap()],
     };
     let made = host::NewMaster { socket: state.socket.clone(), namespace: state.namespace.clone() };
-    let steps = vec![host::Step { number: 1, text: "clone the image".to_owned() }];
     let server = Scripted::new(vec![
         host::Reply::NewMaster(made.clone()).encode(),
         host::Reply::Masters(host::Masters { masters: vec![state.clone()] }).encode(),
         host::Reply::Status(host::Status { master: state.clone() }).encode(),
         host::Reply::Reloaded {}.encode(),
-        host::Reply::Explanation(host::Explanation { steps: steps.clone() }).encode(),
         host::Reply::Dropped {}.encode(),
     ]);
     let mut client = HostClient::connect(&server.socket()).unwrap();
-    let (name, slave) = ("bmaster".parse().unwrap(), "bslave-1".parse().unwrap());
+    let name = "bmaster".parse().unwrap();
     assert_eq!(client.new_master(&name).unwrap(), made);
     assert_eq!(client.list().unwrap(), std::slice::from_ref(&state));
     assert_eq!(client.status(&name).unwrap(), state);
     client.reload().unwrap();
-    assert_eq!(client.explain(&name, host::Explained::Attach, &slave).unwrap(), steps);
     client.drop_master(&name, true).unwrap();
     drop(client);
     let calls = server.calls();
-    assert_eq!(calls.len(), 6);
-    assert_eq!(calls[5]["parameters"], json!({"name": "bmaster", "force": true}));
+    assert_eq!(calls.len(), 5);
+    assert_eq!(calls[4]["parameters"], json!({"name": "bmaster", "force": true}));
 }
 
 #[test]

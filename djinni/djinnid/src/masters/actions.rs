@@ -29,13 +29,13 @@ impl Masters {
     ) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            let Some(known) = self.known.get_mut(name) else { return };
-            let (next, actions) = known.supervision.clone().after(event, now);
-            known.supervision = next;
+            let Some(entry) = self.entries.get_mut(name) else { return };
+            let (next, actions) = entry.supervision.clone().after(event, now);
+            entry.supervision = next;
             events.extend(actions.into_iter().filter_map(|action| self.act(config, name, action)));
         }
         if self.phase(name) == Phase::Absent {
-            self.known.remove(name);
+            self.entries.remove(name);
         }
     }
 
@@ -48,7 +48,7 @@ impl Masters {
                 return self.fork(master, recovered).err().map(failed);
             }
             Action::Serve { pin } => {
-                let worker = self.known.get(name)?.worker()?;
+                let worker = self.entries.get(name)?.worker()?;
                 if pin
                     && let Err(error) = namespace::pin(worker.child.pid(), &self.places.pin(name))
                 {
@@ -57,7 +57,7 @@ impl Masters {
                 return worker.tell(START, Command::Serve).err().map(|_| Event::Died);
             }
             Action::Tell { number, force } => {
-                let worker = self.known.get(name)?.worker()?;
+                let worker = self.entries.get(name)?.worker()?;
                 // One that does not read is killed in time where this is by force.
                 return worker.tell(number, Command::Drop { force }).ok().map(|()| Event::Told);
             }
@@ -68,10 +68,10 @@ impl Masters {
             Action::Kill => self.kill(name),
             Action::Remove => self.remove(name),
             Action::Fail { number, why } => {
-                self.known.get_mut(name)?.keep(number, Answer::Failed(why));
+                self.entries.get_mut(name)?.keep(number, Answer::Failed(why));
             }
             Action::Running { number } => {
-                self.known.get_mut(name)?.keep(number, Answer::Running(Vec::new()));
+                self.entries.get_mut(name)?.keep(number, Answer::Running(Vec::new()));
             }
             Action::NotStarted(why) => {
                 tracing::error!(master = %name, "not started: {why}");
@@ -91,8 +91,8 @@ impl Masters {
             namespace::make_master_directory(&self.places, master)?;
         }
         let worker = Handle::start(master, &self.places, cgroup, recovered, self.next)?;
-        if let Some(known) = self.known.get_mut(&master.name) {
-            known.process = Process::Worker(Box::new(worker));
+        if let Some(entry) = self.entries.get_mut(&master.name) {
+            entry.process = Process::Worker(Box::new(worker));
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Masters {
     }
 
     fn kill(&mut self, name: &MasterName) {
-        let process = self.known.get_mut(name).map(|known| &mut known.process);
+        let process = self.entries.get_mut(name).map(|entry| &mut entry.process);
         let process = process.map(|process| std::mem::replace(process, Process::None));
         if let Some(Process::Worker(worker)) = process {
             worker.child.kill();
@@ -127,8 +127,8 @@ impl Masters {
             outcome.inspect_err(|error| tracing::error!(master = %name, "{error}")).is_err().into()
         };
         let child = Child::start(Rights::Same, &kept, dismantle)?;
-        if let Some(known) = self.known.get_mut(name) {
-            known.process = Process::TakeDown(child);
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.process = Process::TakeDown(child);
         }
         Ok(())
     }

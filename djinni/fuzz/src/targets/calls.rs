@@ -70,7 +70,6 @@ fn administrators(call: &Call) -> bool {
             let name = match grant.act() {
                 HostAct::NewMaster(master) => &master.name,
                 HostAct::DropMaster { name, .. } | HostAct::Status(name) => name,
-                HostAct::Explain { master, .. } => master,
                 HostAct::List | HostAct::Reload => return true,
             };
             assert!(CONFIG.masters.contains_key(name), "{name} has no policy");

@@ -30,7 +30,7 @@ pub const TARGETS: [Target; 3] = [
 const WIRE: &[&str] = &[
     "\0",
     "{\"method\":\"io.djinni.Master.Attach\",\"parameters\":",
-    "{\"method\":\"io.djinni.Host.Explain\",\"parameters\":",
+    "{\"method\":\"io.djinni.Host.DropMaster\",\"parameters\":",
     "{\"slave\":\"a\",\"hold\":\"connection\"}",
     "\"parameters\":{",
     "\"more\":true,",
