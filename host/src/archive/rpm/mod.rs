@@ -23,7 +23,8 @@ use std::path::{Path, PathBuf};
 
 use djinni_plan::places::Places;
 use djinni_plan::{config, load};
-use mach_core::distribution::{self, Dist, Family};
+use mach_core::distribution::{self, Dist};
+use mach_core::family::Family;
 use slave_sys::remove;
 
 use super::{AddRequest, AddedSource, ArchiveUpdate, FailedSource};

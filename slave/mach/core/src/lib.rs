@@ -11,6 +11,7 @@ pub mod digest;
 pub mod distribution;
 pub mod error;
 pub mod explain;
+pub mod family;
 pub mod options;
 pub mod package;
 pub mod quantity;

@@ -1,7 +1,8 @@
 //! Logs of builds, lines of them, and dist files.
 
 use mach_core::distribution;
-use mach_core::explain::{PackageKind, diagnose, failing_section, last_lines};
+use mach_core::explain::{diagnose, failing_section, last_lines};
+use mach_core::family::Family;
 use mach_core::text;
 
 /// Columns of one shown line, at most: that of the longest line which is kept of a log.
@@ -12,7 +13,7 @@ const SHOWN_LINES: usize = 200;
 /// Logs of builds that failed.
 pub fn logs(input: &[u8]) -> bool {
     let log = String::from_utf8_lossy(input);
-    for kind in [PackageKind::Rpm, PackageKind::Deb] {
+    for kind in [Family::Rpm, Family::Deb] {
         let diagnosis = diagnose(&log, 1, kind);
         assert!(!diagnosis.remedy.is_empty());
         assert!(diagnosis.lines.len() < SHOWN_LINES, "{}", diagnosis.lines.len());

@@ -14,8 +14,9 @@
 use std::path::{Path, PathBuf};
 
 use mach_core::deb::relation::Relations;
-use mach_core::distribution::{Dist, Family, Repository};
+use mach_core::distribution::{Dist, Repository};
 use mach_core::error::Error;
+use mach_core::family::Family;
 use mach_core::options::Network;
 use mach_core::package::{Package, Resolution};
 use mach_core::rpm::source::Needs;

@@ -1,6 +1,6 @@
 //! Package URLs (ECMA-427): other tools' names of the packages that records name by NEVRA.
 
-use crate::record::Kind;
+use mach_core::family::Family;
 
 /// A package's name, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub struct Parts<'a> {
 }
 
 /// The parts of `bash-1:5.2.15-2.x86_64`, or for Debian of `bash_5.2.15-2+b7_amd64`.
-pub fn parts(kind: Kind, nevra: &str) -> Option<Parts<'_>> {
-    match kind {
-        Kind::Rpm => {
+pub fn parts(family: Family, nevra: &str) -> Option<Parts<'_>> {
+    match family {
+        Family::Rpm => {
             let (rest, arch) = nevra.rsplit_once('.')?;
             let before_release = rest.rfind('-')?;
             let before_version = rest[..before_release].rfind('-')?;
@@ -29,7 +29,7 @@ pub fn parts(kind: Kind, nevra: &str) -> Option<Parts<'_>> {
             };
             Some(Parts { name, epoch, version, arch })
         }
-        Kind::Deb => {
+        Family::Deb => {
             let mut parts = nevra.split('_');
             let (name, version, arch) = (parts.next()?, parts.next()?, parts.next()?);
             Some(Parts { name, epoch: None, version, arch })
@@ -38,13 +38,13 @@ pub fn parts(kind: Kind, nevra: &str) -> Option<Parts<'_>> {
 }
 
 /// The package URL of a package of `dist`; `None` if `nevra` is not a valid NEVRA.
-pub fn of(kind: Kind, nevra: &str, dist: &str) -> Option<String> {
-    let Parts { name, epoch, version, arch } = parts(kind, nevra)?;
+pub fn of(family: Family, nevra: &str, dist: &str) -> Option<String> {
+    let Parts { name, epoch, version, arch } = parts(family, nevra)?;
     // The vendor, as the types rpm and deb want it: the first word of the dist's name.
     let vendor = dist.split('-').next().unwrap_or(dist).to_lowercase();
-    let (kind, name) = match kind {
-        Kind::Rpm => ("rpm", name.to_owned()),
-        Kind::Deb => ("deb", name.to_lowercase()),
+    let (kind, name) = match family {
+        Family::Rpm => ("rpm", name.to_owned()),
+        Family::Deb => ("deb", name.to_lowercase()),
     };
     let epoch = epoch.map_or(String::new(), |epoch| format!("&epoch={}", encoded(epoch)));
     Some(format!(
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn rpms_are_named() {
-        let of = |nevra| of(Kind::Rpm, nevra, "debian-12-rpm").unwrap();
+        let of = |nevra| of(Family::Rpm, nevra, "debian-12-rpm").unwrap();
         let wanted = "pkg:rpm/debian/gcc-c%2B%2B@12.2-1?arch=x86_64&distro=debian-12-rpm";
         assert_eq!(of("gcc-c++-12.2-1.x86_64"), wanted);
         let wanted = "pkg:rpm/debian/perl-x@5~rc-3.4?arch=noarch&distro=debian-12-rpm&epoch=4";
@@ -85,14 +85,17 @@ mod tests {
     #[test]
     fn debian_packages_are_named() {
         let wanted = "pkg:deb/debian/zlib1g@1:1.2.13.dfsg-1%2Bb1?arch=amd64&distro=debian-12";
-        assert_eq!(of(Kind::Deb, "zlib1g_1:1.2.13.dfsg-1+b1_amd64", "debian-12").unwrap(), wanted);
+        assert_eq!(
+            of(Family::Deb, "zlib1g_1:1.2.13.dfsg-1+b1_amd64", "debian-12").unwrap(),
+            wanted
+        );
     }
 
     #[test]
     fn what_is_no_name_has_none() {
         for nevra in ["", "x", "x.y", "x-1.y", "a_b"] {
-            assert_eq!(of(Kind::Rpm, nevra, "d"), None, "{nevra}");
-            assert_eq!(of(Kind::Deb, nevra, "d"), None, "{nevra}");
+            assert_eq!(of(Family::Rpm, nevra, "d"), None, "{nevra}");
+            assert_eq!(of(Family::Deb, nevra, "d"), None, "{nevra}");
         }
     }
 }

@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use mach_core::distribution::{Dist, Family};
+use mach_core::distribution::Dist;
 use mach_core::error::{Cause, Error};
+use mach_core::family::Family;
 use mach_core::options::{Options, Parts};
 use mach_roots::context::Context;
 use mach_run::area::Area;

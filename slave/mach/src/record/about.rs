@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use mach_core::deb::dsc::Dsc;
 use mach_core::digest::Sum;
 use mach_core::distribution::{Dist, Epoch};
+use mach_core::family::Family;
 use mach_core::options::{self, Parts};
 use mach_core::package::Resolution;
 use mach_core::rpm::source::Source;
 
-use super::types::{InputFile, Kind, Options, Role};
+use super::types::{InputFile, Options, Role};
 
 /// Changes when the same inputs would be built in another way.
 const LAYOUT: &str = "mach inputs 3";
@@ -17,8 +18,8 @@ const LAYOUT: &str = "mach inputs 3";
 /// The source to build, and the options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
-    /// Kind of package.
-    pub kind: Kind,
+    /// Family of package.
+    pub family: Family,
     /// NAME-VERSION-RELEASE of the source.
     pub package: String,
     /// The files that were given, and those they name.
@@ -56,7 +57,7 @@ impl About {
             size_bytes: file.size_bytes,
         });
         Self {
-            kind: Kind::Rpm,
+            family: Family::Rpm,
             package: source.package.to_string(),
             sources: [file].into_iter().chain(beside).collect(),
             requirements: source.requirements.iter().map(ToString::to_string).collect(),
@@ -87,7 +88,7 @@ impl About {
             size_bytes: file.size_bytes,
         });
         Self {
-            kind: Kind::Deb,
+            family: Family::Deb,
             package: format!("{}-{}", dsc.name, dsc.plain_version()),
             sources: [own].into_iter().chain(named).collect(),
             options: Options::of(options, dist),
@@ -146,7 +147,7 @@ pub fn inputs_digest(about: &About, dist: &Dist, root: &Resolution) -> String {
     let mut sum = Sum::default();
     sum.field(LAYOUT);
     sum.field(env!("CARGO_PKG_VERSION"));
-    sum.field(about.kind.as_str());
+    sum.field(about.family.as_str());
     let mut sources: Vec<&InputFile> = about.sources.iter().collect();
     sources.sort();
     sum.field(&sources.len().to_string());

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use mach_core::distribution::Dist;
 use mach_core::error::{Cause, Error, OnPath};
+use mach_core::family::Family;
 use mach_core::package::{Package, Resolution};
 use mach_core::rpm::evr::Capability;
 use mach_core::rpm::rpmbuild::Version;
@@ -78,7 +79,7 @@ fn record(
     Record {
         schema: SCHEMA,
         mach: env!("CARGO_PKG_VERSION").to_owned(),
-        kind: about.kind,
+        kind: about.family,
         package: about.package.clone(),
         run: run.id.as_str().to_owned(),
         started: rfc3339(now - elapsed),
@@ -107,7 +108,7 @@ fn record(
 /// Whether the packages carry the time that they were to carry: an old rpm knows the build's alone.
 fn fixes_times(about: &About, facts: &BuildFacts) -> bool {
     let is_old = |version| version < Version::FIXES_TIMES;
-    about.kind == Kind::Deb || !Version::of_root(&facts.root).is_some_and(is_old)
+    about.family == Family::Deb || !Version::of_root(&facts.root).is_some_and(is_old)
 }
 
 fn dist_record(dist: &Dist) -> DistRecord {

@@ -70,7 +70,7 @@ pub fn sample() -> Record {
     Record {
         schema: SCHEMA,
         mach: "0.1.0".to_owned(),
-        kind: Kind::Rpm,
+        kind: Family::Rpm,
         package: "hello-2.10-1".to_owned(),
         run: RUN.to_owned(),
         started: "2026-11-20T12:13:14Z".to_owned(),
@@ -175,5 +175,12 @@ fn compare(
             items.iter().for_each(|item| compare(whole, &schema["items"], item, at));
         }
         _ => {}
+    }
+}
+
+#[test]
+fn the_family_has_one_word_in_records_and_in_statements() {
+    for family in [Family::Rpm, Family::Deb] {
+        assert_eq!(serde_json::to_value(family).unwrap(), family.as_str());
     }
 }

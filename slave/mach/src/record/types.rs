@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use mach_core::family::Family;
 use serde::{Deserialize, Serialize};
 
 /// Changes when a field changes its meaning, comes or goes.
@@ -19,8 +20,8 @@ pub struct Record {
     pub schema: u32,
     /// The version of mach.
     pub mach: String,
-    /// Kind of package.
-    pub kind: Kind,
+    /// Family of the packages.
+    pub kind: Family,
     /// NAME-VERSION-RELEASE of the source.
     pub package: String,
     /// Names the run: its directory below that of the package.
@@ -53,27 +54,6 @@ pub struct Record {
     pub results: Vec<ResultFile>,
     /// Result of the second build of `--verify`.
     pub verified: Option<Verified>,
-}
-
-/// Kinds of packages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// RPM.
-    #[default]
-    Rpm,
-    /// Debian's.
-    Deb,
-}
-
-impl Kind {
-    /// The word in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rpm => "rpm",
-            Self::Deb => "deb",
-        }
-    }
 }
 
 /// The source and the options of the build.

@@ -7,9 +7,10 @@ use std::io::{Read, Seek, SeekFrom};
 
 use deb822_fast::Deb822;
 use mach_core::deb::dsc;
+use mach_core::family::Family;
 use mach_core::rpm::source;
 
-use crate::record::{FileKind, Kind};
+use crate::record::FileKind;
 
 /// Says of an open file at its begin what package it is (empty: none), or why it is not of its kind.
 type Judge = fn(file: &mut File, name: &str) -> Result<String, String>;
@@ -48,17 +49,17 @@ const DEBIAN: &[Row] = &[
 /// Other files that a `.changes` or `.dsc` names; only their digests are known.
 pub const LISTED: &Row = &row("", FileKind::Other, |_, _| Ok(String::new()));
 
-/// The row for a file `name` of a build of `kind`; `None` if the file is not a result.
-pub fn of(kind: Kind, name: &str) -> Option<&'static Row> {
-    let rows = match kind {
-        Kind::Rpm => RPM,
-        Kind::Deb => DEBIAN,
+/// The row for a file `name` of a build of `family`; `None` if the file is not a result.
+pub fn of(family: Family, name: &str) -> Option<&'static Row> {
+    let rows = match family {
+        Family::Rpm => RPM,
+        Family::Deb => DEBIAN,
     };
     rows.iter().find(|row| name.len() > row.end.len() && name.ends_with(row.end))
 }
 
 impl Row {
-    /// Kind of the file, and the package's name, version, release and architecture.
+    /// Family of the file, and the package's name, version, release and architecture.
     pub fn judge(&self, file: &mut File, name: &str) -> Result<(FileKind, String), String> {
         let nevra = (self.judge)(file, name)?;
         let is_source = self.kind == FileKind::Rpm && nevra.ends_with(".src");
@@ -165,7 +166,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         file.rewind().unwrap();
-        of(Kind::Deb, name).unwrap().judge(&mut file, name)
+        of(Family::Deb, name).unwrap().judge(&mut file, name)
     }
 
     fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
@@ -228,9 +229,9 @@ mod tests {
     #[test]
     fn other_names_are_no_results() {
         for name in ["x.log", ".deb", "deb", "x.rpm", "x.deb.sig", ""] {
-            assert!(of(Kind::Deb, name).is_none(), "{name}");
+            assert!(of(Family::Deb, name).is_none(), "{name}");
         }
-        assert!(of(Kind::Rpm, "x.deb").is_none() && of(Kind::Rpm, ".rpm").is_none());
+        assert!(of(Family::Rpm, "x.deb").is_none() && of(Family::Rpm, ".rpm").is_none());
         assert!(judged("x.tar.xz", b"\xfd7zXZ\0...").is_ok());
         assert!(judged("x.tar.xz", b"\x1f\x8b").is_err());
         let signature = judged("x.tar.gz.asc", b"-----BEGIN PGP SIGNATURE-----\n").unwrap();

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use mach_core::digest;
 use mach_core::error::{Cause, Error, OnPath};
+use mach_core::family::Family;
 use mach_core::rpm::source;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::record::{FileKind, Kind, ResultFile};
+use crate::record::{FileKind, ResultFile};
 
 pub use publish::{collect, link, publish, sync};
 pub use runs::{find, newest_good, runs};
@@ -42,7 +43,7 @@ pub fn take(topdir: &Path, out: &Path) -> Result<Vec<ResultFile>, Error> {
     if let Some(binaries) = open_directory(&top, BINARIES, topdir)? {
         add_places(binaries, topdir.join(BINARIES), PLACES_DEPTH, &mut places)?;
     }
-    let taken = take_all(Kind::Rpm, places, out)?;
+    let taken = take_all(Family::Rpm, places, out)?;
     match taken.iter().find(|file| file.kind == FileKind::SourceRpm) {
         Some(file) => Err(refuse(&topdir.join(BINARIES).join(&file.name), "is a source package")),
         None => Ok(taken),
@@ -54,7 +55,7 @@ pub fn take_sources(topdir: &Path, name: &str, out: &Path) -> Result<Vec<ResultF
     let top = open_top(topdir)?;
     let path = topdir.join(name);
     let place = open_directory(&top, name, topdir)?.map(|place| (place, path.clone()));
-    let taken = take_all(Kind::Rpm, place.into_iter().collect(), out)?;
+    let taken = take_all(Family::Rpm, place.into_iter().collect(), out)?;
     match taken.iter().find(|file| file.kind != FileKind::SourceRpm) {
         Some(file) => Err(refuse(&path.join(&file.name), "is not a source package")),
         None => Ok(taken),
@@ -67,14 +68,14 @@ pub fn take_sources(topdir: &Path, name: &str, out: &Path) -> Result<Vec<ResultF
 pub fn take_debian(directory: &Path, out: &Path) -> Result<Vec<ResultFile>, Error> {
     let place = open_top(directory)?;
     let again = open_top(directory)?;
-    let mut taken = take_all(Kind::Deb, vec![(place, directory.to_owned())], out)?;
+    let mut taken = take_all(Family::Deb, vec![(place, directory.to_owned())], out)?;
     checksums::take(&again, directory, out, &mut taken)?;
     taken.sort_by(|one, two| one.name.cmp(&two.name));
     Ok(taken)
 }
 
 fn take_all(
-    kind: Kind,
+    family: Family,
     places: Vec<(OwnedFd, PathBuf)>,
     out: &Path,
 ) -> Result<Vec<ResultFile>, Error> {
@@ -82,7 +83,7 @@ fn take_all(
     let mut taken: Vec<ResultFile> = Vec::new();
     for (place, path) in places {
         for name in names(&place, &path)? {
-            let Some(row) = kinds::of(kind, &name) else { continue };
+            let Some(row) = kinds::of(family, &name) else { continue };
             let refuse = |why: &str| Err(refuse(&path.join(&name), why));
             if !source::is_plain(&name) {
                 return refuse(

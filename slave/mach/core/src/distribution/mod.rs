@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::digest;
 use crate::error::{Cause, Error};
+use crate::family::Family;
 
 /// The name of the repository that holds what a chain has built so far.
 pub const CHAIN: &str = "mach-chain";
@@ -84,15 +85,6 @@ pub enum Manager {
     Dnf5,
     /// apt: the dist's packages are Debian's.
     Apt,
-}
-
-/// The family of a package manager: the format of packages and the program that installs them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// RPM packages, which rpm installs.
-    Rpm,
-    /// Debian packages, which dpkg installs.
-    Deb,
 }
 
 impl Manager {

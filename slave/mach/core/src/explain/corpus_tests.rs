@@ -72,12 +72,12 @@ fn log_of(name: &str) -> String {
     std::fs::read_to_string(Path::new(CORPUS).join(format!("logs/{name}.log"))).unwrap()
 }
 
-fn kind_of(name: &str) -> PackageKind {
-    if name.starts_with("deb-") { PackageKind::Deb } else { PackageKind::Rpm }
+fn family_of(name: &str) -> Family {
+    if name.starts_with("deb-") { Family::Deb } else { Family::Rpm }
 }
 
 fn judge(case: &Case, log: &str) -> Verdict {
-    let found = diagnose(log, 1, kind_of(&case.name));
+    let found = diagnose(log, 1, family_of(&case.name));
     let is_shown = |text: &String| found.lines.iter().any(|line| line.contains(text.as_str()));
     let remedy = case.remedy.as_ref().is_none_or(|text| found.remedy.contains(text.as_str()));
     let verdict = Verdict {
@@ -236,8 +236,8 @@ proptest! {
     fn any_log_is_told_in_few_harmless_lines(
         lines in proptest::collection::vec(lines(), 0..60), status in 0..256_i32, deb: bool,
     ) {
-        let kind = if deb { PackageKind::Deb } else { PackageKind::Rpm };
-        let found = diagnose(&lines.join("\n"), status, kind);
+        let family = if deb { Family::Deb } else { Family::Rpm };
+        let found = diagnose(&lines.join("\n"), status, family);
         prop_assert!(found.lines.len() <= 23, "{found:#?}");
         let shown = found.lines.iter().chain([&found.remedy]);
         for text in shown.chain(&found.section).chain(&found.requirement) {
@@ -247,7 +247,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_log(bytes: Vec<u8>, prefix in "(Executing\\(%check\\): x\n)?") {
-        diagnose(&(prefix + &String::from_utf8_lossy(&bytes)), 1, PackageKind::Rpm);
+        diagnose(&(prefix + &String::from_utf8_lossy(&bytes)), 1, Family::Rpm);
     }
 }
 
@@ -264,7 +264,7 @@ fn a_log_of_whatever_lines_takes_time_in_proportion() {
             // Of this thread alone: others have the processor, too.
             let now = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
             let begun = now();
-            diagnose(&log, 1, PackageKind::Rpm);
+            diagnose(&log, 1, Family::Rpm);
             let taken = now() - begun;
             taken.tv_sec * 1_000_000 + taken.tv_nsec / 1000
         };

@@ -10,10 +10,11 @@ use std::borrow::Cow;
 use crate::error::Cause;
 use crate::explain::find::{Finding, choose, find, is_trace};
 use crate::explain::macros;
-use crate::explain::missing::{Missing, PackageKind, is_showable, remedy, requirement};
+use crate::explain::missing::{Missing, is_showable, remedy, requirement};
 use crate::explain::rules::Rank;
 use crate::explain::show::show;
 use crate::explain::{ENDING_LINES, LAST_LINES, failing_section, last_lines};
+use crate::family::Family;
 use crate::sections;
 use crate::text;
 
@@ -36,13 +37,13 @@ pub struct Diagnosis {
 }
 
 /// Looks at the log of a build that ended with `status`.
-pub fn diagnose(log: &str, status: i32, kind: PackageKind) -> Diagnosis {
+pub fn diagnose(log: &str, status: i32, family: Family) -> Diagnosis {
     let log = &*without_colours(log);
     let section = failing_section(log);
     let lines: Vec<&str> = relevant(log, section.as_deref());
     let class = section.as_deref().map(of_section);
     let chosen = choose(&find(&lines, class), class == Some(Cause::Test), lines.len());
-    let missing = missing(&lines, &chosen, kind);
+    let missing = missing(&lines, &chosen, family);
     let cause = cause_of(section.as_deref(), &chosen, missing, lines.len(), status);
     let own = missing.is_some_and(|(what, name)| {
         let is_own = |finding: &Finding<'_>| is_own_header(&lines, finding.at, name);
@@ -50,11 +51,11 @@ pub fn diagnose(log: &str, status: i32, kind: PackageKind) -> Diagnosis {
     });
     let remedy = match missing {
         _ if cause == Cause::Resource => RESOURCE_REMEDY.to_owned(),
-        Some((what, name)) => remedy(what, name, own, kind),
-        None => general_remedy(cause, &lines, kind),
+        Some((what, name)) => remedy(what, name, own, family),
+        None => general_remedy(cause, &lines, family),
     };
     let requirement =
-        missing.filter(|_| !own).and_then(|(what, name)| requirement(what, name, kind));
+        missing.filter(|_| !own).and_then(|(what, name)| requirement(what, name, family));
     let shown = show(&lines, &chosen);
     let shown = match chosen.first() {
         Some(first) if first.rule.rank == Rank::Decisive => shown,
@@ -69,7 +70,7 @@ pub fn diagnose(log: &str, status: i32, kind: PackageKind) -> Diagnosis {
 fn missing<'a>(
     lines: &[&'a str],
     chosen: &[Finding<'a>],
-    kind: PackageKind,
+    family: Family,
 ) -> Option<(Missing, &'a str)> {
     if let Some(missing) = chosen.iter().find_map(|finding| finding.missing) {
         return Some(missing);
@@ -80,12 +81,12 @@ fn missing<'a>(
         let mut near = std::iter::once(&lines[finding.at]).chain(traced);
         near.find_map(|line| macros::rpm_macro_in_braces(line).or_else(|| macros::in_tag(line)))
     };
-    let name = match kind {
-        PackageKind::Deb => None,
-        PackageKind::Rpm if chosen.is_empty() => {
+    let name = match family {
+        Family::Deb => None,
+        Family::Rpm if chosen.is_empty() => {
             ending.iter().find_map(|line| macros::rpm_macro_in_braces(line))
         }
-        PackageKind::Rpm => chosen.iter().find_map(left),
+        Family::Rpm => chosen.iter().find_map(left),
     };
     name.filter(|name| is_showable(name)).map(|name| (Missing::Macro, name))
 }
@@ -193,7 +194,7 @@ fn of_section(section: &str) -> Cause {
 const RESOURCE_REMEDY: &str = "the machine had no more memory, room or processes: build fewer at a \
                                time (--jobs, or fewer make jobs), or give the slave more";
 
-fn general_remedy(cause: Cause, lines: &[&str], kind: PackageKind) -> String {
+fn general_remedy(cause: Cause, lines: &[&str], family: Family) -> String {
     let said = match cause {
         Cause::Patch => {
             let name = patch_named(lines).unwrap_or("the patch");
@@ -208,7 +209,7 @@ fn general_remedy(cause: Cause, lines: &[&str], kind: PackageKind) -> String {
         Cause::Test => "mend the test or what it tests; --nocheck builds without",
         Cause::Install => "mend what installs, or the paths that it is given",
         Cause::FilesList => "make the list of files agree with what is installed",
-        _ if kind == PackageKind::Deb => "mend debian/rules or the sources",
+        _ if family == Family::Deb => "mend debian/rules or the sources",
         _ => "mend the spec or its sources",
     };
     said.to_owned()

@@ -86,14 +86,14 @@ const CASES: &[Case] = &[
     case!("wrongdir", Source, "%prep", "can't cd to wrongdir-1"),
 ];
 
-fn kind_of(name: &str) -> PackageKind {
-    if name.starts_with("deb-") { PackageKind::Deb } else { PackageKind::Rpm }
+fn family_of(name: &str) -> Family {
+    if name.starts_with("deb-") { Family::Deb } else { Family::Rpm }
 }
 
 #[test]
 fn broken_packages_are_explained() {
     for (name, log, cause, section, line, requirement) in CASES {
-        let found = diagnose(log, 1, kind_of(name));
+        let found = diagnose(log, 1, family_of(name));
         assert_eq!(found.cause, *cause, "{name}: {found:#?}");
         assert_eq!(found.section.as_deref().unwrap_or(""), *section, "{name}");
         assert!(found.lines.iter().any(|shown| shown.contains(line)), "{name}: {found:#?}");
@@ -113,7 +113,7 @@ fn every_log_is_a_case() {
 fn remedies_name_what_is_meant() {
     let remedy = |name: &str| {
         let (name, log, ..) = CASES.iter().find(|case| case.0 == name).copied().unwrap_or(CASES[0]);
-        diagnose(log, 1, kind_of(name)).remedy
+        diagnose(log, 1, family_of(name)).remedy
     };
     assert!(remedy("patch").contains("make fix.patch fit"), "{}", remedy("patch"));
     assert!(remedy("autopatch").contains("make fix.patch fit"), "{}", remedy("autopatch"));
@@ -127,12 +127,12 @@ fn remedies_name_what_is_meant() {
 }
 
 /// Diagnosis of a few lines in a section: cause, requirement, remedy.
-fn told(section: &str, lines: &str, kind: PackageKind) -> (Cause, String, String) {
-    let log = match kind {
-        PackageKind::Rpm => format!("Executing({section}): /bin/sh -e x\n{lines}\n"),
-        PackageKind::Deb => format!("   {section}\n{lines}\n"),
+fn told(section: &str, lines: &str, family: Family) -> (Cause, String, String) {
+    let log = match family {
+        Family::Rpm => format!("Executing({section}): /bin/sh -e x\n{lines}\n"),
+        Family::Deb => format!("   {section}\n{lines}\n"),
     };
-    let found = diagnose(&log, 1, kind);
+    let found = diagnose(&log, 1, family);
     (found.cause, found.requirement.unwrap_or_default(), found.remedy)
 }
 
@@ -174,7 +174,7 @@ fn macros_that_nothing_expanded_are_named() {
             "_nosuchdir",
         ),
     ] {
-        let (said, _, remedy) = told(section, lines, PackageKind::Rpm);
+        let (said, _, remedy) = told(section, lines, Family::Rpm);
         assert!(
             remedy.contains(&format!("%{name} is not defined in this root")),
             "{lines}: {remedy}"
@@ -187,11 +187,11 @@ fn macros_that_nothing_expanded_are_named() {
         "error: line 4: Unknown tag: %_nosuchdir x\n",
         "error: line 4: Illegal char '{' (0x7b) in: Requires: %{_nosuchdir}\n",
     ] {
-        let found = diagnose(log, 1, PackageKind::Rpm);
+        let found = diagnose(log, 1, Family::Rpm);
         assert!(found.remedy.contains("%_nosuchdir is not defined"), "{found:#?}");
     }
     // Formats are none, nor is what curl is told.
-    let (_, _, remedy) = told("%build", "a.c:1:2: error: format '%d' expects %s", PackageKind::Rpm);
+    let (_, _, remedy) = told("%build", "a.c:1:2: error: format '%d' expects %s", Family::Rpm);
     assert!(!remedy.contains("macro"), "{remedy}");
 }
 
@@ -220,12 +220,10 @@ fn macros_of_autoconf_that_nothing_expanded_are_named() {
             "/usr/share/aclocal/libtool.m4",
         ),
     ] {
-        for (section, kind) in [
-            ("%build", PackageKind::Rpm),
-            ("%prep", PackageKind::Rpm),
-            ("dh_autoreconf", PackageKind::Deb),
-        ] {
-            let (cause, requirement, remedy) = told(section, lines, kind);
+        for (section, family) in
+            [("%build", Family::Rpm), ("%prep", Family::Rpm), ("dh_autoreconf", Family::Deb)]
+        {
+            let (cause, requirement, remedy) = told(section, lines, family);
             assert_eq!((cause, requirement.as_str()), (Cause::Configure, file), "{lines}");
             assert!(remedy.contains(&format!("the macro {name} ")), "{remedy}");
         }
@@ -241,12 +239,12 @@ fn a_script_of_autoconf_says_its_own_name() {
             "checking for nosuch/md4.h... no\nFailed to find nosuch/md4.h, which is needed\n{script}: error: give up"
         );
         for section in ["%prep", "%build", "%install"] {
-            let (cause, requirement, remedy) = told(section, &lines, PackageKind::Rpm);
+            let (cause, requirement, remedy) = told(section, &lines, Family::Rpm);
             assert_eq!(cause, Cause::Configure, "{script} {section}");
             assert_eq!(requirement, "/usr/include/nosuch/md4.h", "{script}");
             assert!(remedy.contains("nosuch/md4.h"), "{remedy}");
         }
-        let found = diagnose(&format!("Executing(%build): x\n{lines}\n"), 1, PackageKind::Rpm);
+        let found = diagnose(&format!("Executing(%build): x\n{lines}\n"), 1, Family::Rpm);
         assert!(found.lines.iter().any(|line| line.starts_with("Failed to find")), "{found:#?}");
     }
 }
@@ -271,7 +269,7 @@ fn what_a_line_tells_for_sure_counts_for_more_than_its_section() {
         ),
         ("%check", "a.c:1:1: error: unknown type name ‘a’", Cause::Test),
     ] {
-        assert_eq!(told(section, lines, PackageKind::Rpm).0, cause, "{section}: {lines}");
+        assert_eq!(told(section, lines, Family::Rpm).0, cause, "{section}: {lines}");
     }
 }
 
@@ -292,11 +290,11 @@ fn noise_that_a_test_expects_does_not_win() {
         "[ERROR]   DatesTest.april:7 expected:<31> but was:<30>",
         "FAIL: dates",
     ] {
-        for kind in [PackageKind::Rpm, PackageKind::Deb] {
+        for family in [Family::Rpm, Family::Deb] {
             let lines = format!("{noise}{quiet}{verdict}\n{quiet}");
             let section =
-                if kind == PackageKind::Rpm { "Executing(%check): x" } else { "   dh_auto_test" };
-            let found = diagnose(&format!("{section}\n{lines}"), 1, kind);
+                if family == Family::Rpm { "Executing(%check): x" } else { "   dh_auto_test" };
+            let found = diagnose(&format!("{section}\n{lines}"), 1, family);
             let first = verdict.lines().next().unwrap_or_default().replace('\t', " ");
             assert!(found.lines.contains(&first), "{verdict}: {found:#?}");
             assert!(
@@ -322,7 +320,7 @@ fn what_a_script_did_not_find_and_survived_does_not_count() {
         ("gen: oh no\nmake: *** [Makefile:3: a.o] Error 1\n", "gen: oh no"),
     ] {
         let log = format!("Executing(%build): x\n{survived}{quiet}{failure}");
-        let found = diagnose(&log, 1, PackageKind::Rpm);
+        let found = diagnose(&log, 1, Family::Rpm);
         assert!(found.lines.iter().any(|shown| shown.starts_with(line)), "{found:#?}");
         assert!(!found.lines.iter().any(|shown| shown.contains("not found")), "{found:#?}");
         assert_eq!(found.requirement, None);
@@ -334,7 +332,7 @@ fn of_errors_by_their_wording_the_last_ones_are_shown() {
     let mut log = String::from("Executing(%check): x\n");
     (0..30).for_each(|n| log.push_str(&format!("error: survived {n}\n{}", "fine\n".repeat(9))));
     log.push_str("+ ./suite --all\nerror: the database is gone\n");
-    let found = diagnose(&log, 1, PackageKind::Rpm);
+    let found = diagnose(&log, 1, Family::Rpm);
     assert!(found.lines.iter().any(|line| line.contains("database is gone")), "{found:#?}");
     assert!(found.lines.iter().any(|line| line == "+ ./suite --all"), "{found:#?}");
     assert!(!found.lines.iter().any(|line| line.contains("survived 0")), "{found:#?}");
@@ -350,7 +348,7 @@ fn an_error_that_was_survived_does_not_count() {
     (0..500).for_each(|n| log.push_str(&format!("cc -c {n}.c\n")));
     log.push_str("b.c:3:1: error: wrong\nmake: *** [b.o] Error 1\nc.c:9:9: error: later\n");
     log.push_str("error: Bad exit status from /var/tmp/rpm-tmp.a (%build)\n");
-    let found = diagnose(&log, 1, PackageKind::Rpm);
+    let found = diagnose(&log, 1, Family::Rpm);
     assert_eq!(found.cause, Cause::Compile, "{found:#?}");
     assert!(found.lines.iter().any(|line| line == "b.c:3:1: error: wrong"), "{found:#?}");
     assert!(!found.lines.iter().any(|line| line.contains("conftest")), "{found:#?}");
@@ -358,9 +356,9 @@ fn an_error_that_was_survived_does_not_count() {
 
 #[test]
 fn a_build_that_was_killed_wanted_memory() {
-    assert_eq!(diagnose("Executing(%build): sh\n", 137, PackageKind::Rpm).cause, Cause::Resource);
-    assert_eq!(diagnose("", 1, PackageKind::Rpm).cause, Cause::Source);
-    let unknown = diagnose("Executing(%check): sh\nhm\n", 1, PackageKind::Rpm);
+    assert_eq!(diagnose("Executing(%build): sh\n", 137, Family::Rpm).cause, Cause::Resource);
+    assert_eq!(diagnose("", 1, Family::Rpm).cause, Cause::Source);
+    let unknown = diagnose("Executing(%check): sh\nhm\n", 1, Family::Rpm);
     assert_eq!((unknown.cause, unknown.lines.len()), (Cause::Test, 2));
 }
 
@@ -368,7 +366,7 @@ fn a_build_that_was_killed_wanted_memory() {
 fn many_errors_are_counted_not_shown() {
     let mut log = String::from("Executing(%build): /bin/sh\n");
     (0..90).for_each(|n| log.push_str(&format!("a.c:{n}:1: error: e\n\n\n\n")));
-    let found = diagnose(&log, 1, PackageKind::Rpm);
+    let found = diagnose(&log, 1, Family::Rpm);
     assert!(found.lines.len() <= 13, "{found:#?}");
     assert_eq!(found.lines.last().map(String::as_str), Some("… and 86 more"));
 }
@@ -376,7 +374,7 @@ fn many_errors_are_counted_not_shown() {
 #[test]
 fn hostile_logs_are_only_text() {
     let steering = "Executing(%build): sh\nx.c:1:1: error: \x1b[2J\u{202e}boo\n";
-    let found = diagnose(steering, 1, PackageKind::Rpm);
+    let found = diagnose(steering, 1, Family::Rpm);
     assert!(found.lines.iter().all(|line| !line.contains(['\x1b', '\u{202e}'])), "{found:#?}");
     // No pattern needs long for any line.
     let mut state = 1_u32;
@@ -387,7 +385,7 @@ fn hostile_logs_are_only_text() {
         noise.push_str(words[(state >> 16) as usize % words.len()]);
     }
     noise.push_str(&"x".repeat(1 << 20));
-    for kind in [PackageKind::Rpm, PackageKind::Deb] {
-        diagnose(&noise, 1, kind);
+    for family in [Family::Rpm, Family::Deb] {
+        diagnose(&noise, 1, family);
     }
 }

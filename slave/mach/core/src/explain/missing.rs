@@ -4,6 +4,7 @@ use slave_api::steers;
 
 use crate::error::Cause;
 use crate::explain::macros;
+use crate::family::Family;
 
 const NAME_BYTES: usize = 240;
 
@@ -58,15 +59,6 @@ pub enum Missing {
     Network,
     /// A place that may be written to.
     Writable,
-}
-
-/// Package family in whose syntax a requirement is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PackageKind {
-    /// `BuildRequires` of a spec.
-    Rpm,
-    /// `Build-Depends` of `debian/control`.
-    Deb,
 }
 
 impl Missing {
@@ -129,43 +121,41 @@ fn is_header(name: &str) -> bool {
 }
 
 /// The requirement that brings it: a capability for rpm, a path or module for Debian's archives.
-pub fn requirement(missing: Missing, name: &str, kind: PackageKind) -> Option<String> {
+pub fn requirement(missing: Missing, name: &str, family: Family) -> Option<String> {
     let is_plain = |c: char| c.is_ascii_graphic() && !"'\"`\\".contains(c);
     if name.is_empty() || !name.chars().all(is_plain) {
         return None;
     }
     let module = name.split('.').next().unwrap_or(name);
-    match (missing, kind) {
+    match (missing, family) {
         (Missing::Header, _) => Some(format!("/usr/include/{name}")),
         (Missing::Command, _) if name.contains('/') => name.starts_with('/').then(|| name.into()),
         (Missing::Command, _) => Some(format!("/usr/bin/{name}")),
-        (Missing::PkgConfig, PackageKind::Rpm) => Some(format!("pkgconfig({name})")),
-        (Missing::PkgConfig, PackageKind::Deb) => Some(format!("{name}.pc")),
-        (Missing::CMake, PackageKind::Rpm) => Some(format!("cmake({name})")),
-        (Missing::CMake, PackageKind::Deb) => Some(format!("{name}Config.cmake")),
+        (Missing::PkgConfig, Family::Rpm) => Some(format!("pkgconfig({name})")),
+        (Missing::PkgConfig, Family::Deb) => Some(format!("{name}.pc")),
+        (Missing::CMake, Family::Rpm) => Some(format!("cmake({name})")),
+        (Missing::CMake, Family::Deb) => Some(format!("{name}Config.cmake")),
         // Where a dist has its libraries, a log does not tell.
-        (Missing::Library, _) | (Missing::Soname, PackageKind::Deb) => None,
-        (Missing::Soname, PackageKind::Rpm) => Some(format!("{name}()(64bit)")),
-        (Missing::Perl, PackageKind::Rpm) => Some(format!("perl({})", name.replace('/', "::"))),
-        (Missing::Perl, PackageKind::Deb) => Some(format!("{name}.pm")),
-        (Missing::Python, PackageKind::Rpm) => {
+        (Missing::Library, _) | (Missing::Soname, Family::Deb) => None,
+        (Missing::Soname, Family::Rpm) => Some(format!("{name}()(64bit)")),
+        (Missing::Perl, Family::Rpm) => Some(format!("perl({})", name.replace('/', "::"))),
+        (Missing::Perl, Family::Deb) => Some(format!("{name}.pm")),
+        (Missing::Python, Family::Rpm) => {
             Some(format!("python3dist({})", module.replace('_', "-")))
         }
-        (Missing::Python, PackageKind::Deb) => {
-            Some(format!("python3-{}", module.replace('_', "-")))
-        }
-        (Missing::Go, PackageKind::Rpm) => Some(format!("golang({name})")),
-        (Missing::Crate, PackageKind::Rpm) => Some(format!("crate({name})")),
-        (Missing::Go | Missing::Crate, PackageKind::Deb) => Some(name.to_owned()),
-        (Missing::Wheel, kind) => requirement(Missing::Python, name, kind),
-        (Missing::Ruby, PackageKind::Rpm) => Some(format!("rubygem({})", name.replace('/', "-"))),
-        (Missing::Ruby, PackageKind::Deb) => Some(format!("{name}.rb")),
+        (Missing::Python, Family::Deb) => Some(format!("python3-{}", module.replace('_', "-"))),
+        (Missing::Go, Family::Rpm) => Some(format!("golang({name})")),
+        (Missing::Crate, Family::Rpm) => Some(format!("crate({name})")),
+        (Missing::Go | Missing::Crate, Family::Deb) => Some(name.to_owned()),
+        (Missing::Wheel, family) => requirement(Missing::Python, name, family),
+        (Missing::Ruby, Family::Rpm) => Some(format!("rubygem({})", name.replace('/', "-"))),
+        (Missing::Ruby, Family::Deb) => Some(format!("{name}.rb")),
         (Missing::Node, _) if name.starts_with(['.', '/']) => None,
-        (Missing::Node, PackageKind::Rpm) => Some(format!("npm({name})")),
-        (Missing::Node, PackageKind::Deb) => Some(format!("node-{}", name.replace('/', "-"))),
-        (Missing::R, PackageKind::Rpm) => Some(format!("R({name})")),
-        (Missing::R, PackageKind::Deb) => Some(format!("r-cran-{}", name.to_ascii_lowercase())),
-        (Missing::Macro, PackageKind::Rpm) => macros::rpm_file(name),
+        (Missing::Node, Family::Rpm) => Some(format!("npm({name})")),
+        (Missing::Node, Family::Deb) => Some(format!("node-{}", name.replace('/', "-"))),
+        (Missing::R, Family::Rpm) => Some(format!("R({name})")),
+        (Missing::R, Family::Deb) => Some(format!("r-cran-{}", name.to_ascii_lowercase())),
+        (Missing::Macro, Family::Rpm) => macros::rpm_file(name),
         (Missing::AutoconfMacro, _) => macros::autoconf_file(name),
         (Missing::DhAddon, _) => Some(format!("dh-sequence-{name}")),
         (Missing::Lua | Missing::Macro | Missing::Autotool | Missing::Entity, _)
@@ -174,7 +164,7 @@ pub fn requirement(missing: Missing, name: &str, kind: PackageKind) -> Option<St
 }
 
 /// The remedy, a sentence.
-pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: PackageKind) -> String {
+pub fn remedy(missing: Missing, name: &str, is_own: bool, family: Family) -> String {
     match missing {
         Missing::Header if is_own => format!(
             "\"{name}\" is a header of the package's own: is it made by another target that nothing \
@@ -197,10 +187,10 @@ pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: PackageKind) -> 
              below that, or say 'readonly_root = false' in the dist"
                 .to_owned()
         }
-        Missing::Macro | Missing::AutoconfMacro => unexpanded(missing, name, kind),
+        Missing::Macro | Missing::AutoconfMacro => unexpanded(missing, name, family),
         Missing::Soname => format!(
             "{}; a library of the package's own is found before it is installed by LD_LIBRARY_PATH",
-            in_the_root(missing, name, kind)
+            in_the_root(missing, name, family)
         ),
         Missing::Autotool => format!(
             "{name} is called since the makefiles were made by another version, or their times are \
@@ -209,7 +199,7 @@ pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: PackageKind) -> 
         Missing::Wheel => format!(
             "pip looks for {name} on the network, which a build has not: {}, and have pip take what \
              is installed (--no-build-isolation, --no-index); or allow the network by --network",
-            add(&requirement(missing, name, kind).unwrap_or_default(), kind)
+            add(&requirement(missing, name, family).unwrap_or_default(), family)
         ),
         Missing::Entity => format!(
             "a build has no network: require the package whose XML catalog has {name} (DocBook's \
@@ -218,15 +208,15 @@ pub fn remedy(missing: Missing, name: &str, is_own: bool, kind: PackageKind) -> 
         Missing::Display => {
             "a build has no display: run it by xvfb-run, and require that".to_owned()
         }
-        _ => in_the_root(missing, name, kind),
+        _ => in_the_root(missing, name, family),
     }
 }
 
 /// A macro that stayed as it was, for want of its definition.
-fn unexpanded(missing: Missing, name: &str, kind: PackageKind) -> String {
-    let file = requirement(missing, name, kind);
+fn unexpanded(missing: Missing, name: &str, family: Family) -> String {
+    let file = requirement(missing, name, family);
     let how = match &file {
-        Some(path) => add(path, kind),
+        Some(path) => add(path, family),
         None => "require the package that brings it".to_owned(),
     };
     match missing {
@@ -238,25 +228,25 @@ fn unexpanded(missing: Missing, name: &str, kind: PackageKind) -> String {
     }
 }
 
-fn add(requirement: &str, kind: PackageKind) -> String {
-    match kind {
-        PackageKind::Rpm => {
+fn add(requirement: &str, family: Family) -> String {
+    match family {
+        Family::Rpm => {
             format!("add 'BuildRequires: {requirement}', or the package that provides it")
         }
-        PackageKind::Deb => format!("add the package that has {requirement} to Build-Depends"),
+        Family::Deb => format!("add the package that has {requirement} to Build-Depends"),
     }
 }
 
-fn in_the_root(missing: Missing, name: &str, kind: PackageKind) -> String {
+fn in_the_root(missing: Missing, name: &str, family: Family) -> String {
     let what = match missing {
         Missing::Library => format!("lib{name}.so"),
         Missing::Perl => name.replace('/', "::"),
         _ => name.to_owned(),
     };
-    let Some(requirement) = requirement(missing, name, kind) else {
+    let Some(requirement) = requirement(missing, name, family) else {
         return format!("{what} is not in the root: require the package that has it");
     };
-    format!("{what} is not in the root: {}", add(&requirement, kind))
+    format!("{what} is not in the root: {}", add(&requirement, family))
 }
 
 #[cfg(test)]
@@ -287,7 +277,7 @@ mod tests {
             (Missing::Command, "a b", None),
             (Missing::Header, "x';rm", None),
         ] {
-            assert_eq!(requirement(missing, name, PackageKind::Rpm).as_deref(), wanted, "{name}");
+            assert_eq!(requirement(missing, name, Family::Rpm).as_deref(), wanted, "{name}");
         }
     }
 }

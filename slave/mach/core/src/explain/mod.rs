@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::error::{Cause, DISK_FULL_REMEDY, Error};
+use crate::family::Family;
 use crate::{sections, text};
 
 pub use diagnose::{Diagnosis, diagnose};
-pub use missing::PackageKind;
 pub use names::{edit_distance, nearest};
 
 mod diagnose;
@@ -68,10 +68,10 @@ pub fn build_failed(
     subject: &str,
     program: (&str, i32),
     log: &str,
-    kind: PackageKind,
+    family: Family,
 ) -> (Error, Option<String>) {
     let (program, status) = program;
-    let Diagnosis { cause, section, lines, remedy, .. } = diagnose(log, status, kind);
+    let Diagnosis { cause, section, lines, remedy, .. } = diagnose(log, status, family);
     let place = section.as_ref().map_or(String::new(), |section| format!(" in {section}"));
     let what = format!("{subject}: the build failed{place} ({program} ended with {status})");
     if let Some(failure) = disk_full(room, log, &what) {

@@ -6,7 +6,8 @@ use mach_core::deb::dsc::Dsc;
 use mach_core::deb::relation::Relations;
 use mach_core::distribution::Dist;
 use mach_core::error::{Cause, Error};
-use mach_core::explain::{self, PackageKind};
+use mach_core::explain;
+use mach_core::family::Family;
 use mach_core::options::Options;
 use mach_roots::context::BUILD_LOG;
 use mach_roots::deb::index;
@@ -99,7 +100,7 @@ fn build(
         subject,
         (program, status),
         &log,
-        PackageKind::Deb,
+        Family::Deb,
     );
     outcome.facts.section = section;
     Err(failure)

@@ -9,7 +9,8 @@
 use std::path::Path;
 
 use mach_core::error::{Cause, Error};
-use mach_core::explain::{self, PackageKind};
+use mach_core::explain;
+use mach_core::family::Family;
 use mach_core::rpm::rpmbuild::Version;
 use mach_core::rpm::source::{DigestCheck, Needs, Source};
 use mach_roots::context::{BUILD_LOG, Context};
@@ -119,7 +120,7 @@ fn rpmbuild(
         subject,
         ("rpmbuild", status),
         &log,
-        PackageKind::Rpm,
+        Family::Rpm,
     );
     outcome.facts.section = section;
     Err(failure)

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use mach_core::distribution::Dist;
 use mach_core::error::{Cause, Error};
-use mach_core::explain::{self, PackageKind};
+use mach_core::explain;
+use mach_core::family::Family;
 use mach_core::options::{Options, Stage};
 use mach_core::rpm::source::Source;
 use mach_run::area::Area;
@@ -64,14 +65,7 @@ pub fn run(
                 phase.end(format!("failed, status {status}: {}", path.display()));
                 let (subject, log) = (progress.subject(), read_log_end(&path));
                 let program = ("rpmbuild", status);
-                Err(explain::build_failed(
-                    area.room_bytes(),
-                    subject,
-                    program,
-                    &log,
-                    PackageKind::Rpm,
-                )
-                .0)
+                Err(explain::build_failed(area.room_bytes(), subject, program, &log, Family::Rpm).0)
             }
         }
     })
