@@ -98,7 +98,7 @@ struct StartArguments {
     /// Directory of bmaster, start-build, djinni and mach [default: where bhost is]
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
-    /// Which lines the master logs, and this command on standard error: a level, and other levels for single parts
+    /// Log filter of the master and of this command: a level, and other levels for single parts
     #[arg(long, value_name = "LEVEL[,PART=LEVEL…]", default_value = "info")]
     log: Filter,
 }

@@ -339,7 +339,7 @@ fn root_directories_that_others_could_exchange_are_refused_and_left_as_they_are(
     assert!(!anybodys.join("x").exists());
     // With an ACL, the group bits are its mask; new files inherit a default ACL.
     fs::set_permissions(&target, fs::Permissions::from_mode(0o770)).unwrap();
-    refused(&djinni, "--state", &target, "whom an ACL names");
+    refused(&djinni, "--state", &target, "a user that an ACL names");
     fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).unwrap();
     let acl: Vec<u8> = [2u32.to_le_bytes().to_vec(), entries()].concat();
     let set = rustix::fs::setxattr(

@@ -92,7 +92,7 @@ fn root_failures_say_what_where_and_what_to_do() {
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     rebuild(&djinni, &[cut], &out).ended_with(1).complains(&["cut.src.rpm"]);
     let text = djinni.base().join("text.src.rpm");
-    fs::write(&text, "this is no package\n").unwrap();
+    fs::write(&text, "this is not a package\n").unwrap();
     rebuild(&djinni, &[text], &out).ended_with(1).complains(&["text.src.rpm"]);
     let unknown = djinni.in_slave("builder", &["mach", "-r", "fedora-99", "setup"]);
     assert!(matches!(unknown.status, 1 | 2), "{unknown:?}");

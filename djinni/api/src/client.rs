@@ -1,8 +1,8 @@
 //! A blocking client of both interfaces.
 //!
-//! One call at a time on one connection. A call has a deadline, a reply the same limit as a request. After
-//! an error of the connection (not after a refusal) the connection is closed: an answer that comes late must
-//! not be taken for the next call's.
+//! A connection has one call at a time. A call has a deadline; replies have the size limit of requests. An
+//! error of the connection (not a refusal) closes it, so that a late reply is not taken for the reply to the
+//! next call.
 
 mod error;
 mod host;
@@ -36,7 +36,7 @@ pub struct Client {
     stream: UnixStream,
     socket: PathBuf,
     framer: Framer,
-    /// Read from the stream and not yet taken by the framer.
+    /// Bytes read from the stream that the framer has not taken yet.
     unread: Vec<u8>,
 }
 
@@ -44,7 +44,7 @@ impl Client {
     /// Connects to the socket at `socket`.
     ///
     /// # Errors
-    /// [`ClientError::Connect`], which says which socket and what to do.
+    /// [`ClientError::Connect`] names the socket and the remedy.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let connected = UnixStream::connect(socket).and_then(|stream| {
             stream.set_write_timeout(Some(CALL_DEADLINE))?;
@@ -73,7 +73,7 @@ impl Client {
         self.call_while(request, || ())
     }
 
-    /// The same; `meanwhile` is run once the request is sent, before the reply is waited for.
+    /// As [`Client::call`]; runs `meanwhile` after sending the request and before waiting for the reply.
     ///
     /// # Errors
     /// As [`Client::call`].
@@ -92,8 +92,8 @@ impl Client {
         self.conclude(&call, outcome.and_then(decode))
     }
 
-    /// Makes a call that has many replies and gives each to `take`, until that breaks off or the replies end.
-    /// There is no deadline. After breaking off, the connection is closed: replies may still come.
+    /// Makes a call with many replies and passes each to `take`, until `take` returns `Break` or the replies
+    /// end. There is no deadline. After a `Break` the connection is closed, because more replies may come.
     ///
     /// # Errors
     /// As [`Client::call`]; also when the connection ends between two replies.
@@ -129,7 +129,7 @@ impl Client {
         meanwhile: impl FnOnce(),
     ) -> Result<Answer, Trouble> {
         if !self.unread.is_empty() || self.framer.held_bytes() > 0 {
-            return Err(Trouble::Malformed("an answer that nobody asked for".to_owned()));
+            return Err(Trouble::Malformed("a reply without a call".to_owned()));
         }
         match self.stream.write_all(&codec::encode_call(call)) {
             Ok(()) => {
@@ -185,7 +185,7 @@ impl Client {
     ) -> Result<T, CallError<R>> {
         outcome
             .map_err(|trouble| {
-                // A call that does not fit was answered properly, and nothing else is on the way.
+                // The reply is valid and complete, so the connection stays usable.
                 if !matches!(trouble, Trouble::Service(_)) {
                     self.close();
                 }
@@ -207,10 +207,12 @@ impl AsFd for Client {
     }
 }
 
-/// The answer, which must be the only one.
+/// Checks that no further answer is announced, and returns the answer.
 fn once(answer: Answer) -> Result<Answer, Trouble> {
     match answer.continues {
-        Some(true) => Err(Trouble::Malformed("more answers than one were announced".to_owned())),
+        Some(true) => Err(Trouble::Malformed(
+            "it announces further replies to a call that has one".to_owned(),
+        )),
         _ => Ok(answer),
     }
 }

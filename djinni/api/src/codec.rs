@@ -1,17 +1,17 @@
 //! Messages: one JSON object and one NUL byte each (<https://varlink.org/Protocol>).
 //!
-//! The order is the security argument: [`Framer`] counts bytes before anything looks at them,
-//! [`parse_call`] parses what is complete and short enough, and only then is a method looked for.
+//! The order is the security argument: [`Framer`] counts bytes before they are parsed, [`parse_call`] parses
+//! only complete messages within the limit, and only then is the method looked up.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The longest message either side may send, in bytes, without the NUL that ends it.
+/// Size limit of a message of either side, in bytes, without the NUL that ends it.
 pub const MESSAGE_LIMIT_BYTES: usize = 64 * 1024;
 
-/// Error in a message. The connection that it came from cannot be used any more.
+/// Error in a message. Its connection cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CodecError {
     /// More than [`MESSAGE_LIMIT_BYTES`] came without a NUL.
@@ -65,7 +65,7 @@ impl Framer {
     /// before reading more.
     ///
     /// # Errors
-    /// [`CodecError::TooLong`] as soon as the limit is passed, and for whatever is pushed after that.
+    /// [`CodecError::TooLong`] as soon as a message exceeds the limit, and at each later call.
     pub fn push(&mut self, input: &mut &[u8]) -> Option<Result<Vec<u8>, CodecError>> {
         if input.is_empty() {
             return None;
@@ -93,14 +93,14 @@ impl Framer {
         }
     }
 
-    /// Number of bytes of an unfinished message that are held, at most [`MESSAGE_LIMIT_BYTES`].
+    /// Number of buffered bytes of an unfinished message, at most [`MESSAGE_LIMIT_BYTES`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.unfinished.len()
     }
 }
 
-/// A call as it came: an allegation. Nothing of it is known but that it is JSON of the right shape.
+/// A received call: an allegation. Only its JSON structure has been checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     /// `INTERFACE.METHOD`, unchecked.
@@ -138,7 +138,7 @@ struct WireCall {
 /// The call in one message (without its NUL).
 ///
 /// # Errors
-/// [`CodecError`] when it is too long, no call, or wants an upgrade.
+/// [`CodecError`] if it is too long, is not a call, or wants an upgrade.
 pub fn parse_call(message: &[u8]) -> Result<Call, CodecError> {
     let WireCall { method, parameters, more, oneway, upgrade } = parse(message)?;
     if upgrade == Some(true) {
@@ -166,7 +166,7 @@ pub fn encode_call(call: &Call) -> Vec<u8> {
     })
 }
 
-/// A reply as it came.
+/// A received reply.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Answer {
     /// A JSON object; empty when the reply had none.
@@ -175,16 +175,15 @@ pub struct Answer {
     /// More replies to the same call follow.
     #[serde(default)]
     pub continues: Option<bool>,
-    /// `INTERFACE.ERROR` where the call failed; its parameters are the error's.
+    /// `INTERFACE.ERROR` if the call failed; the parameters are those of the error.
     #[serde(default)]
     pub error: Option<String>,
 }
 
-/// The reply in one message (without its NUL). Fields that this version does not know are let by: a newer
-/// djinni may say more.
+/// The reply in one message (without its NUL). Unknown fields are ignored: a newer djinni may send more.
 ///
 /// # Errors
-/// [`CodecError`] when it is too long or no reply.
+/// [`CodecError`] if it is too long or is not a reply.
 pub fn parse_answer(message: &[u8]) -> Result<Answer, CodecError> {
     parse(message)
 }
@@ -203,9 +202,8 @@ pub fn encode_reply<T: Serialize>(parameters: &T, continues: bool) -> Vec<u8> {
     encode(&WireReply { parameters, continues })
 }
 
-/// `message` where it may be sent. One that is longer than a message may be becomes the error that `fault`
-/// makes of a reference and a step: a peer that keeps the limit would drop the connection on it without
-/// learning why.
+/// Returns `message` if it keeps the limit; otherwise the error that `fault` makes of a reference and a
+/// step, because the peer would close the connection without learning the reason.
 pub(crate) fn fitting<T: Serialize>(
     message: Vec<u8>,
     fault: impl FnOnce(String, String) -> T,
@@ -232,8 +230,8 @@ fn parse<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, CodecError> {
 }
 
 fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    // Only a map with keys that are not strings, or a type's own Serialize, can fail: neither is ours. An
-    // empty object is a reply nobody takes for a success that carries parameters.
+    // Serializing fails only for maps with keys that are not strings, or in a hand-written Serialize: we
+    // have neither. No client takes an empty object for a success with parameters.
     let mut bytes = serde_json::to_vec(message).unwrap_or_else(|_| b"{}".to_vec());
     bytes.push(0);
     bytes

@@ -10,7 +10,7 @@ use crate::service::{Parameters, ServiceError};
 
 /// The interface's name.
 pub const INTERFACE: &str = "io.djinni.Host";
-/// The interface's text, as any Varlink client can read it.
+/// The text of the interface, for introspection.
 pub const DESCRIPTION: &str = include_str!("io.djinni.Host.varlink");
 
 /// Request of an administrator.
@@ -20,7 +20,7 @@ pub enum Request {
     /// Make a configured master's namespace, cgroup and socket.
     #[serde(rename = "io.djinni.Host.NewMaster")]
     NewMaster { name: MasterName },
-    /// Take a master away.
+    /// Drop a master.
     #[serde(rename = "io.djinni.Host.DropMaster")]
     DropMaster { name: MasterName, force: bool },
     /// All masters.
@@ -35,7 +35,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// The request that a call makes. Strict: every parameter must be there, of its type, and no other.
+    /// Decodes a call. Strict: it must have all parameters, each of its type, and no other.
     ///
     /// # Errors
     /// [`ServiceError`]: another interface, no such method, or a parameter that does not fit.
@@ -57,14 +57,14 @@ impl Request {
     }
 }
 
-/// One master as djinnid has it.
+/// State of one master.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterState {
     /// Its name.
     pub name: MasterName,
     /// Its state: `absent` (configured, not made), `ready` (made; its container does not run), `running`;
     /// `starting`, `restarting` (its worker has died, another one follows), `dropping`, or `does not answer`: its
-    /// worker is busy, and `slaves` is what it said before.
+    /// worker is busy, and `slaves` is from its last report.
     pub state: String,
     /// Its Varlink socket on the host.
     pub socket: String,
@@ -114,7 +114,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The reply as one message, its NUL included; a [`Refusal::Fault`] where it would be too long.
+    /// The reply as one message with its NUL; a [`Refusal::Fault`] if it would be too long.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         codec::fitting(codec::encode_reply(self, false), Refusal::fault)
@@ -131,10 +131,10 @@ pub enum Refusal {
     /// It runs, or holds slaves.
     #[serde(rename = "io.djinni.Host.MasterRunning")]
     MasterRunning { name: MasterName, holds: Vec<SlaveName> },
-    /// The configuration has an error; the one before stays in force. Line 0: it is about the whole file.
+    /// The configuration has an error; the previous one stays in force. Line 0: the error concerns the whole file.
     #[serde(rename = "io.djinni.Host.InvalidConfiguration")]
     InvalidConfiguration { file: String, line: u32, reason: String, remedy: String },
-    /// Ours, not theirs: the whole story is in the log under this reference.
+    /// A failure of djinnid: its log has the details under this reference.
     #[serde(rename = "io.djinni.Host.Fault")]
     Fault { reference: String, step: String },
 }
@@ -179,7 +179,7 @@ impl fmt::Display for Refusal {
                 write!(f, "{file}:{line}: {reason}: {remedy}")
             }
             Self::Fault { reference, step } => {
-                write!(f, "djinnid failed: {step}: its log has the whole story under {reference}")
+                write!(f, "djinnid failed: {step}: its log has the details under {reference}")
             }
         }
     }

@@ -10,16 +10,16 @@ use crate::service::{Parameters, ServiceError};
 
 /// The interface's name.
 pub const INTERFACE: &str = "io.djinni.Master";
-/// The interface's text, as any Varlink client can read it.
+/// The text of the interface, for introspection.
 pub const DESCRIPTION: &str = include_str!("io.djinni.Master.varlink");
 
 /// Holder of an attached slave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hold {
-    /// Released when the connection that asked ends.
+    /// The hold ends with the connection of the request.
     Connection,
-    /// Released by `Detach`, by silence, or by the master's end.
+    /// The hold ends by `Detach`, when the lease expires, or when the master ends.
     Master,
 }
 
@@ -27,19 +27,19 @@ pub enum Hold {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "method", content = "parameters")]
 pub enum Request {
-    /// The master's slaves and what state each is in.
+    /// List the master's slaves and their states.
     #[serde(rename = "io.djinni.Master.Describe")]
     Describe,
     /// Compose the slave's tree and make it appear.
     #[serde(rename = "io.djinni.Master.Attach")]
     Attach { slave: SlaveName, hold: Hold },
-    /// Kill what runs in it and take its tree down.
+    /// Kill the slave's processes and take its tree down.
     #[serde(rename = "io.djinni.Master.Detach")]
     Detach { slave: SlaveName },
     /// Detach, then empty caches, layers and a kept `/var`.
     #[serde(rename = "io.djinni.Master.Reset")]
     Reset { slave: SlaveName },
-    /// Renew everything this master holds.
+    /// Renew the lease of all slaves that this master holds.
     #[serde(rename = "io.djinni.Master.Rub")]
     Rub,
     /// One reply for each change of state.
@@ -48,7 +48,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// The request that a call makes. Strict: every parameter must be there, of its type, and no other.
+    /// Decodes a call. Strict: it must have all parameters, each of its type, and no other.
     ///
     /// # Errors
     /// [`ServiceError`]: another interface, no such method, a parameter that does not fit, or `Monitor`
@@ -82,7 +82,7 @@ impl Request {
 pub enum Root {
     /// The image, read-only.
     Readonly,
-    /// Writable; what is written dies with the attach.
+    /// Writable; changes are discarded at detach.
     Throwaway,
 }
 
@@ -90,13 +90,13 @@ pub enum Root {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlaveState {
-    /// Nobody holds it.
+    /// It is not attached.
     Free,
     /// Its tree is at `/mnt/slaves/NAME/root`.
     Attached,
-    /// It is being taken down and something still holds on to it.
+    /// It is being taken down, but processes still use its tree.
     Draining,
-    /// It could not be taken down; an administrator has to look.
+    /// It could not be taken down: an administrator must read the log.
     Broken,
 }
 
@@ -105,7 +105,7 @@ pub enum SlaveState {
 pub struct Slave {
     /// Its name.
     pub name: SlaveName,
-    /// The image its root is.
+    /// Image of its root.
     pub image: ImageName,
     /// Number of its slice: 65,536 ids of the master's range.
     pub slice: u32,
@@ -113,9 +113,9 @@ pub struct Slave {
     pub root: Root,
     /// Its state.
     pub state: SlaveState,
-    /// Its holder, or the processes that keep it busy, for people.
+    /// Its holder, or the processes that keep it busy, as text for people.
     pub held_by: Option<String>,
-    /// Its network address, where it has one.
+    /// Its network address, if it has one.
     pub address: Option<String>,
     /// Time of the attach (RFC 3339, UTC).
     pub since: Option<String>,
@@ -130,7 +130,7 @@ pub struct Description {
     pub ids_first: u32,
     /// Number of its ids.
     pub ids_count: u32,
-    /// Time that it may be silent before the slaves that it holds are detached, in seconds.
+    /// Time without a `Rub`, in seconds, after which djinnid detaches the slaves that the master holds.
     pub lease_seconds: u32,
     /// Its slaves.
     pub slaves: Vec<Slave>,
@@ -143,7 +143,7 @@ pub struct Mounts {
     pub root: String,
     /// The fresh or kept `/var`.
     pub var: String,
-    /// The working area, which stays.
+    /// The working area, which is kept at detach.
     pub area: String,
     /// The shares, each at `/mnt/shares/NAME`.
     pub shares: Vec<ShareName>,
@@ -176,11 +176,11 @@ pub struct Rubbed {
 /// One change of state, as `Monitor` reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// The state it is in now: `attached`, `detached` (free again), `draining`, `broken`.
+    /// The new state: `attached`, `detached` (free again), `draining`, `broken`.
     pub event: String,
-    /// To which slave.
+    /// The slave.
     pub slave: SlaveName,
-    /// More about it, for people to read.
+    /// Details, as text for people.
     pub detail: String,
 }
 
@@ -203,7 +203,8 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The reply as one message, its NUL included; a [`Refusal::Fault`] where it would be too long. An event says that more follow.
+    /// The reply as one message with its NUL; a [`Refusal::Fault`] if it would be too long. An event announces
+    /// further replies.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         codec::fitting(codec::encode_reply(self, matches!(self, Self::Event(_))), Refusal::fault)
@@ -217,25 +218,25 @@ pub enum Refusal {
     /// The master has no slave of this name.
     #[serde(rename = "io.djinni.Master.NoSuchSlave")]
     NoSuchSlave { slave: SlaveName },
-    /// Somebody holds it.
+    /// The slave is already attached.
     #[serde(rename = "io.djinni.Master.SlaveBusy")]
     SlaveBusy { slave: SlaveName, held_by: String },
     /// Its image does not exist or is not valid.
     #[serde(rename = "io.djinni.Master.ImageUnavailable")]
     ImageUnavailable { slave: SlaveName, image: ImageName, reason: String },
-    /// It is being taken down; `holders` keep it.
+    /// It is being taken down, but `holders` use its tree.
     #[serde(rename = "io.djinni.Master.Draining")]
     Draining { slave: SlaveName, holders: Vec<String> },
-    /// The master holds, or asks, as much as it may.
+    /// The master has reached a quota.
     #[serde(rename = "io.djinni.Master.QuotaExceeded")]
     QuotaExceeded { quota: String, limit: u64 },
-    /// Policy says no.
+    /// The policy forbids it.
     #[serde(rename = "io.djinni.Master.NotPermitted")]
     NotPermitted { rule: String },
-    /// The request is well-formed and makes no sense.
+    /// A field of the request is not valid.
     #[serde(rename = "io.djinni.Master.InvalidRequest")]
     InvalidRequest { field: String, reason: String },
-    /// Ours, not theirs: the whole story is in the log under this reference.
+    /// A failure of djinnid: its log has the details under this reference.
     #[serde(rename = "io.djinni.Master.Fault")]
     Fault { reference: String, step: String },
 }
@@ -251,7 +252,7 @@ impl Refusal {
         Self::Fault { reference, step }
     }
 
-    /// Asking again later may well succeed (exit code 75).
+    /// Whether a retry may succeed later (exit code 75).
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::SlaveBusy { .. } | Self::Draining { .. })
@@ -292,7 +293,7 @@ impl fmt::Display for Refusal {
             Self::QuotaExceeded { quota, limit } => {
                 write!(
                     f,
-                    "quota {quota} is used up (limit {limit}): release something first, or have the limit raised"
+                    "quota {quota} is used up (limit {limit}): release some of it first, or ask the administrator for a higher limit"
                 )
             }
             Self::NotPermitted { rule } => write!(f, "not permitted: {rule}"),
@@ -300,7 +301,7 @@ impl fmt::Display for Refusal {
                 write!(f, "invalid request: {field}: {reason}")
             }
             Self::Fault { reference, step } => {
-                write!(f, "djinnid failed: {step}: its log has the whole story under {reference}")
+                write!(f, "djinnid failed: {step}: its log has the details under {reference}")
             }
         }
     }

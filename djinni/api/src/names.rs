@@ -1,18 +1,18 @@
 //! Names of masters, slaves, images and shares.
 //!
-//! A name becomes a directory, a mount point and a cgroup, so its alphabet is small and a name that
-//! would collide with something of ours or of the kernel's is none.
+//! A name becomes a directory, a mount point and a cgroup, so its alphabet is small, and names that would
+//! collide with files of djinnid or the kernel are not valid.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest name, in bytes.
+/// Size limit of a name, in bytes.
 pub const NAME_LIMIT_BYTES: usize = 64;
 
-/// What stands before the first dot of the files that the kernel makes in every cgroup: a cgroup called
-/// `memory.max` cannot be made (Documentation/admin-guide/cgroup-v2.rst).
+/// Prefixes, up to the first dot, of the files that the kernel makes in every cgroup: a cgroup cannot have the
+/// name `memory.max` (Documentation/admin-guide/cgroup-v2.rst).
 const CGROUP_FILE_PREFIXES: [&str; 12] = [
     "cgroup",
     "cpu",
@@ -46,11 +46,11 @@ pub enum NameProblem {
     Empty,
     /// It is longer than [`NAME_LIMIT_BYTES`].
     TooLong { bytes: usize },
-    /// It begins with a character that may only stand further in.
+    /// It begins with a character that is not allowed at the beginning.
     Start(char),
-    /// It holds a character that no name holds.
+    /// It contains a character that is not allowed.
     Character(char),
-    /// It is taken by a file of ours, or by one that the kernel makes in every cgroup.
+    /// It is the name of a file of djinnid, or of one that the kernel makes in every cgroup.
     Reserved,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for NameProblem {
             Self::Empty => write!(f, "it is empty"),
             Self::TooLong { bytes } => write!(f, "it has {bytes} bytes"),
             Self::Start(character) => write!(f, "it begins with {character:?}"),
-            Self::Character(character) => write!(f, "it holds {character:?}"),
+            Self::Character(character) => write!(f, "it contains {character:?}"),
             Self::Reserved => write!(f, "it is reserved"),
         }
     }
@@ -181,7 +181,7 @@ name_type!(
     "image"
 );
 name_type!(
-    /// A host directory that slaves may see at `/mnt/shares/NAME`.
+    /// A host directory that slaves can have at `/mnt/shares/NAME`.
     ShareName,
     "share"
 );

@@ -1,4 +1,4 @@
-//! `org.varlink.service`: what every Varlink service answers, and the errors that all interfaces share.
+//! `org.varlink.service`: introspection, and the errors that all interfaces share.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ pub const INTERFACE: &str = "org.varlink.service";
 /// The interface's text (<https://varlink.org/Service>).
 pub const DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
 
-/// A call that no method was run for: it does not fit the interface.
+/// Error of a call that does not fit the interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "error", content = "parameters")]
 pub enum ServiceError {
@@ -23,10 +23,10 @@ pub enum ServiceError {
     /// The interface has no such method.
     #[serde(rename = "org.varlink.service.MethodNotFound")]
     MethodNotFound { method: String },
-    /// The interface has the method, this version does not do it yet.
+    /// The interface has the method, but this version does not implement it.
     #[serde(rename = "org.varlink.service.MethodNotImplemented")]
     MethodNotImplemented { method: String },
-    /// A parameter is unknown, missing, of another type, or none of the values it may have.
+    /// A parameter is unknown, missing, of another type, or has a value that is not allowed.
     #[serde(rename = "org.varlink.service.InvalidParameter")]
     InvalidParameter { parameter: String },
     /// The caller is not permitted to make this call here.
@@ -64,7 +64,7 @@ impl fmt::Display for ServiceError {
             Self::InvalidParameter { parameter } => {
                 write!(
                     f,
-                    "parameter {parameter:?} is unknown, missing, of the wrong type, or none of the values it may have"
+                    "parameter {parameter:?} is unknown, missing, of the wrong type, or has a value that is not allowed"
                 )
             }
             Self::PermissionDenied {} => {
@@ -134,7 +134,7 @@ fn description(call: &Call, offers: &[(&str, &str)]) -> Result<Vec<u8>, ServiceE
     }
 }
 
-/// A call's parameters, taken out one by one. The rest is refused.
+/// Parameters of a call, taken out one by one. Parameters that remain are refused.
 pub(crate) struct Parameters<'a> {
     left: Map<String, Value>,
     call: &'a Call,
@@ -159,8 +159,8 @@ impl<'a> Parameters<'a> {
         self.call.split_method().1
     }
 
-    /// Takes one parameter out that is a string with some meaning. Not by serde: that reads an enum of
-    /// strings from `{"master": null}` as well.
+    /// Takes out a parameter that is a string, and parses it. Not by serde, which also reads an enum of strings
+    /// from `{"master": null}`.
     pub(crate) fn text<T: FromStr>(&mut self, name: &str) -> Result<T, ServiceError> {
         let value = self.left.remove(name);
         value
@@ -170,7 +170,7 @@ impl<'a> Parameters<'a> {
             .ok_or_else(|| invalid(name))
     }
 
-    /// Takes one parameter out that is one of these words.
+    /// Takes out a parameter that is one of these words.
     pub(crate) fn word<T: Copy>(
         &mut self,
         name: &str,
@@ -181,7 +181,7 @@ impl<'a> Parameters<'a> {
         found.map(|(_, value)| *value).ok_or_else(|| invalid(name))
     }
 
-    /// Takes one parameter out that is `true` or `false`.
+    /// Takes out a parameter that is `true` or `false`.
     pub(crate) fn boolean(&mut self, name: &str) -> Result<bool, ServiceError> {
         self.left.remove(name).as_ref().and_then(Value::as_bool).ok_or_else(|| invalid(name))
     }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-/// `text` on one line with everything escaped, as in Rust, that could steer a terminal or hide in it: all but
-/// the printable characters of ASCII, letters and digits of any script, and `…`.
+/// `text` on one line, with all characters escaped as in Rust that could steer a terminal or be invisible:
+/// all but the printable characters of ASCII, letters and digits of any script, and `…`.
 pub fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
         match character {
@@ -15,8 +15,8 @@ pub fn printable(text: &str) -> String {
     })
 }
 
-/// A document of JSON in ASCII: it says the same, by escapes. Serializers escape the control characters of
-/// ASCII only (RFC 8259, section 7), and a terminal obeys those beyond it too.
+/// An equal JSON document in ASCII, by escapes. Serializers escape only the control characters of ASCII
+/// (RFC 8259, section 7), but terminals obey others as well.
 pub fn printable_json(document: &str) -> String {
     document.chars().fold(String::with_capacity(document.len()), |mut shown, character| {
         match character {

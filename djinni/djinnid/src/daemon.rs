@@ -27,7 +27,7 @@ const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
-/// Time limit for taking over masters of an earlier djinnid before the service manager is told `READY`.
+/// Time limit for taking over masters of an earlier djinnid, before the daemon sends `READY` to the service manager.
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The daemon, listening.
@@ -105,7 +105,7 @@ impl Daemon {
         !self.masters.names().iter().any(moves)
     }
 
-    /// Waits until something is to be done: at the latest at `until`.
+    /// Waits for events, until `until` at the latest.
     fn turn(&mut self, until: Option<Instant>) -> Result<Vec<Event<Source>>> {
         let jobs = self.jobs.iter().map(|job| job.deadline);
         let until = jobs.chain(until).chain(self.masters.deadline()).min();
@@ -114,8 +114,8 @@ impl Daemon {
         Ok(self.server.turn(&others, until)?)
     }
 
-    /// Sends the replies of jobs that are finished. Then the calls behind them are answered, and jobs of
-    /// these too: no further event may wake us for them.
+    /// Sends the replies of finished jobs. Then answers the calls that waited behind them, and finishes the jobs
+    /// of these as well, because no further event may wake this process for them.
     fn finish_jobs(&mut self) {
         loop {
             let mut replies = Vec::new();
@@ -254,7 +254,7 @@ impl Daemon {
         names.into_iter().map(ask).collect()
     }
 
-    /// Reads the configuration again: all of it or, on any error, none of it.
+    /// Reloads the configuration: all of it or, on any error, none of it.
     fn reload(&mut self) -> std::result::Result<Vec<Asked>, ConfigError> {
         let config = config::load(&self.places.config)?;
         config::shares_apart(&config, &self.places)?;

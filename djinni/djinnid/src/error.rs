@@ -1,4 +1,4 @@
-//! Failures of djinnid itself; `djinni_api` has the refusals of requests.
+//! Errors of djinnid itself; `djinni_api` has the refusals of requests.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use djinni_sys::stage::Failure;
 pub enum Error {
     /// A system call, or another effect.
     Effect(djinni_sys::error::Error),
-    /// The same, while a worker entered its master's mount namespace.
+    /// An error of a worker while it entered its master's mount namespace.
     Namespace(djinni_raw::Error),
     /// The filter of system calls could not be made or set.
     Filter(seccompiler::Error),
@@ -21,7 +21,7 @@ pub enum Error {
     Step(Failure),
     /// Another user than root has started djinnid.
     NotRoot,
-    /// A directory was not given by its full path.
+    /// The path of a directory is not absolute.
     NotAbsolute(PathBuf),
     /// The kernel lacks this.
     Kernel(&'static str),
@@ -60,7 +60,9 @@ impl fmt::Display for Error {
                 write!(f, "{socket}: another djinnid serves it: stop that one first")
             }
             Self::Told(sentence) => f.write_str(sentence),
-            Self::Link => f.write_str("the other process of djinnid did not say what it should"),
+            Self::Link => {
+                f.write_str("the other process of djinnid sent an unexpected message, or has ended")
+            }
             Self::Deaf => f.write_str("its worker does not answer"),
             Self::NotUp => f.write_str("it is not up"),
         }

@@ -1,4 +1,4 @@
-//! One worker, as the daemon sees it: its process and its two links. Nothing here waits.
+//! The daemon's handle of one worker: its process and its two links. No function here waits.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub struct Handle {
     pub child: Child,
     commands: Link,
     images: Link,
-    /// Questions with a smaller number were asked of an earlier worker.
+    /// Number of the first question to this worker. Smaller numbers are of earlier workers.
     pub born: u64,
     /// The number of a Status that it has not answered yet.
     pub asked_status: Option<u64>,
@@ -59,28 +59,29 @@ impl Handle {
         })
     }
 
-    /// Tells it to do something. An error when it is gone, or has not read what came before.
+    /// Sends a command. Errs if the worker is gone, or has not read earlier commands.
     pub fn tell(&self, number: u64, command: Command) -> std::io::Result<()> {
         self.commands.send_now(&Numbered(number, command), None)
     }
 
-    /// Its next answer, if one has come.
+    /// Its next answer, if there is one.
     pub fn answer(&self) -> Option<Numbered<Answer>> {
         self.commands.receive_now().ok().flatten().map(|(answer, _)| answer)
     }
 
-    /// Gives it the image that it wants, or why there is none, as soon as that is known.
+    /// Sends the image that the worker has requested, or the reason why it is not available, if the digest is
+    /// computed.
     pub fn serve_image(&mut self, images: &mut Images, config: &Config) {
         if self.wants.is_none() {
             match self.images.receive_now::<WantImage>() {
                 Ok(Some((WantImage(image), _))) => self.wants = Some(image),
-                // It has asked for none; or it is gone, which is seen by its process.
+                // There is no request, or the worker is gone: the end of its process reports that.
                 Ok(None) | Err(_) => return,
             }
         }
         let Some(image) = &self.wants else { return };
         let Some(found) = images.get(image, config) else { return };
-        // A worker that is gone meanwhile wants nothing any more.
+        // An error means that the worker is gone, and needs no image.
         let _ = match found {
             Ok(mount) => self.images.send_now(&Delivered::Here, Some(mount)),
             Err(error) => self.images.send_now(&Delivered::Unavailable(error.to_string()), None),
@@ -88,7 +89,7 @@ impl Handle {
         self.wants = None;
     }
 
-    /// Descriptors that become readable when the worker has sent a message or has ended.
+    /// Descriptors that become readable when the worker sends a message or ends.
     pub fn fds(&self) -> [BorrowedFd<'_>; 3] {
         [self.commands.as_fd(), self.images.as_fd(), self.child.as_fd()]
     }

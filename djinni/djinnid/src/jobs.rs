@@ -18,11 +18,11 @@ pub struct Job {
     pub connection: ConnectionId,
     /// The answer that it waits for.
     pub kind: JobKind,
-    /// When the job is answered at the latest.
+    /// Deadline of the answer.
     pub deadline: Instant,
 }
 
-/// A question to a worker: its number, or why it could not be asked.
+/// A question to a worker: its number, or the error of asking.
 pub type Asked = (MasterName, error::Result<u64>);
 
 /// The answer that a pending call waits for.
@@ -121,7 +121,7 @@ fn note_reload(masters: &Masters, (name, asked): &Asked) {
         Ok(number) => match masters.outcome(name, *number) {
             Outcome::Answered(Answer::Failed(sentence)) => sentence,
             Outcome::Answered(_) | Outcome::Gone => return,
-            Outcome::Waiting => "its worker does not answer yet, and reads it when it does".into(),
+            Outcome::Waiting => "its worker is busy; it reloads as soon as it answers".into(),
         },
     };
     tracing::error!(master = %name, "not reloaded: {why}");

@@ -1,6 +1,6 @@
 //! Messages between the daemon and a worker, over two `SOCK_SEQPACKET` pairs: commands down and their
-//! answers up on one, requests for images up and descriptors down on the other. There are two because
-//! each side may wait for the other's answer.
+//! answers up on one, requests for images up and descriptors down on the other. There are two pairs because
+//! each side may wait for an answer of the other.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -28,13 +28,13 @@ pub struct Numbered<T>(pub u64, pub T);
 pub enum Command {
     /// The namespace is pinned: compose the master's root and serve.
     Serve,
-    /// Say how the master is.
+    /// Report the state of the master.
     Status,
-    /// Read the configuration again; it has just been found good.
+    /// Reload the configuration, which the daemon has just checked.
     Reload,
-    /// Take everything down and end; `force`: even what runs.
+    /// Take the master down and end; with `force` even while it runs.
     Drop {
-        /// Kill what runs first.
+        /// Kill its processes first.
         force: bool,
     },
 }
@@ -53,9 +53,9 @@ pub enum Answer {
     },
     /// Everything is being taken down; another answer follows.
     Dropping,
-    /// Not dropped: it runs, or holds these.
+    /// Not dropped: the master runs, or holds these slaves.
     Running(Vec<SlaveName>),
-    /// It could not be done: the reason. The log has the details.
+    /// The command failed, for this reason. The log has the details.
     Failed(String),
 }
 
@@ -80,8 +80,8 @@ impl Link {
         self.send_by(message, None, SendFlags::empty())
     }
 
-    /// Sends one message and perhaps a descriptor; an error of kind `WouldBlock` when the other end
-    /// has not read what came before.
+    /// Sends one message and perhaps a descriptor; an error of kind `WouldBlock` if the other end has not
+    /// read earlier messages.
     pub fn send_now<T: Serialize>(&self, message: &T, fd: Option<&OwnedFd>) -> std::io::Result<()> {
         self.send_by(message, fd, SendFlags::DONTWAIT)
     }

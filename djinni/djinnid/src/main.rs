@@ -39,13 +39,13 @@ struct Arguments {
     /// Directory of the configuration: images.toml and masters/*.toml.
     #[arg(long, value_name = "DIR", default_value = "/etc/djinni")]
     config: PathBuf,
-    /// Directory of what is kept over a reboot.
+    /// Directory of persistent data: kept /var.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/djinni")]
     state: PathBuf,
     /// Directory of sockets and pinned namespaces.
     #[arg(long, value_name = "DIR", default_value = "/run/djinni")]
     runtime: PathBuf,
-    /// Which lines are logged: a level, and other levels for single parts of the program.
+    /// Log filter: a level, and other levels for single parts of the program.
     #[arg(long, value_name = "LEVEL[,PART=LEVEL…]", default_value = "info")]
     log: Filter,
 }

@@ -1,7 +1,7 @@
-//! The masters: a [`Supervision`] of each, and the processes that it asks for.
+//! The masters: the [`Supervision`] of each, and its processes.
 //!
-//! Architecture invariant: nothing here decides what becomes of a master, and nothing waits for a
-//! worker or for a child. [`Masters::advance`] turns into events what has happened since.
+//! Architecture invariant: all decisions about a master are in its supervision, and no function here waits for
+//! a worker or a child. [`Masters::advance`] reports new messages and ended processes as events.
 
 mod actions;
 
@@ -44,7 +44,7 @@ struct Entry {
     answers: BTreeMap<u64, Answer>,
 }
 
-/// The process that the supervision of a master has asked for.
+/// Process of a master.
 enum Process {
     None,
     Worker(Box<Handle>),
@@ -82,7 +82,7 @@ impl Entry {
         }
     }
 
-    /// The event that an answer of the worker is. Answers are kept for those who asked.
+    /// Converts an answer of the worker to an event, and keeps the answer for the job that asked.
     fn hear(&mut self, number: u64, answer: Answer) -> Option<Event> {
         let event = match &answer {
             Answer::Failed(why) if number == START => Event::Failed(why.clone()),
@@ -123,7 +123,7 @@ impl Entry {
 }
 
 impl Masters {
-    /// None yet. `cgroup` is the directory that masters' cgroups are made in.
+    /// An empty list. `cgroup` is the parent directory of the masters' cgroups.
     pub fn new(places: Places, cgroup: PathBuf) -> Self {
         Masters {
             places,
@@ -141,7 +141,7 @@ impl Masters {
         self.entries.get(name).map_or(Phase::Absent, |entry| entry.supervision.phase())
     }
 
-    /// Names of those that are not absent.
+    /// Names of the masters that are not absent.
     pub fn names(&self) -> Vec<MasterName> {
         self.entries.keys().cloned().collect()
     }
@@ -156,7 +156,7 @@ impl Masters {
         self.troubles.get(name).map(String::as_str)
     }
 
-    /// Descriptors to poll: ready when [`Masters::advance`] has something to do.
+    /// Descriptors to poll: if one is ready, call [`Masters::advance`].
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let down = self.entries.values().filter_map(|entry| match &entry.process {
             Process::TakeDown(child) => Some(child),
@@ -167,12 +167,12 @@ impl Masters {
         workers.flat_map(Handle::fds).chain(children.map(AsFd::as_fd))
     }
 
-    /// When [`Masters::advance`] has something to do without an event.
+    /// Time of the next [`Masters::advance`] without an event.
     pub fn deadline(&self) -> Option<Instant> {
         self.entries.values().filter_map(|entry| entry.supervision.deadline()).min()
     }
 
-    /// Reports to each master's supervision what has happened, and performs what it asks for.
+    /// Reports events to each master's supervision, and performs its actions.
     pub fn advance(&mut self, config: &Config) {
         let now = Instant::now();
         self.dying.retain(|child| child.ended().is_none());
@@ -204,7 +204,7 @@ impl Masters {
         self.happen(config, name, Event::Start { recovered }, Instant::now());
     }
 
-    /// Takes up a master that an earlier djinni has left: by a worker where it has a policy, or down.
+    /// Takes over a master of an earlier djinnid: starts a worker if it has a policy, and takes it down otherwise.
     pub fn recover(&mut self, name: &MasterName, config: &Config) {
         if !self.is_pinned(name) {
             return self.remove(name);
@@ -215,8 +215,8 @@ impl Masters {
         self.entries.insert(name.clone(), Entry::new(Supervision::left(Instant::now())));
     }
 
-    /// Drops a master. Returns the number under which a refusal can be had; without one, the master is
-    /// absent in the end.
+    /// Drops a master. [`Masters::outcome`] has a refusal under the returned number; without a refusal, the
+    /// master becomes absent.
     pub fn drop_master(&mut self, config: &Config, name: &MasterName, force: bool) -> u64 {
         let number = self.number();
         let populated = self.is_populated(name);
@@ -229,7 +229,7 @@ impl Masters {
         self.next - 1
     }
 
-    /// Asks a worker that serves. Returns the number of the question.
+    /// Sends a question to a worker that serves. Returns the number of the question.
     pub fn ask(&mut self, name: &MasterName, command: Command) -> Result<u64> {
         let number = self.number();
         if !matches!(self.phase(name), Phase::Up { .. }) {

@@ -19,11 +19,11 @@ use djinni_raw::{Error, failed};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Connections a socket may have at once; a master needs one a running slave and a few more.
+/// Limit of connections of a socket at a time; a master needs one for each running slave, and a few more.
 pub const CONNECTIONS: usize = 128;
 /// Time limit of a message from its first byte to its end.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(5);
-/// Bytes that are read from one connection before the next has its turn.
+/// Limit of bytes read from one connection before the next one is read.
 const READ_BYTES: usize = 16 * 1024;
 /// Pause after `accept` has failed: the socket stays ready, and the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub struct Connection {
     pub peer: Peer,
     /// Whether it has asked for events.
     pub monitoring: bool,
-    /// Whether an answer to it is being waited for: nothing is read from it meanwhile.
+    /// Whether it waits for an answer. Until then, nothing is read from it.
     busy: bool,
     /// Its requests without a reply.
     backlog: VecDeque<Incoming>,
@@ -49,8 +49,8 @@ pub struct Server {
     connections: Vec<Connection>,
     next: ConnectionId,
     full: Vec<u8>,
-    /// Somebody wants to connect.
-    knocked: bool,
+    /// Whether a client waits for `accept`.
+    client_waits: bool,
     deaf_until: Option<Instant>,
 }
 
@@ -58,7 +58,7 @@ pub struct Server {
 pub enum Incoming {
     /// A whole call.
     Call(Box<Call>),
-    /// Not a call: the connection is to be closed. The reason, for the log.
+    /// Not a call: the connection must be closed. The reason, for the log.
     Broken(String),
 }
 
@@ -67,7 +67,7 @@ pub enum Incoming {
 pub enum Event<T> {
     /// The descriptor with this token is ready.
     Ready(T),
-    /// This connection has sent something, or has ended.
+    /// This connection has data to read, or has ended.
     Readable(ConnectionId),
     /// A message of this connection takes too long.
     Overdue(ConnectionId),
@@ -77,8 +77,8 @@ impl Server {
     /// Listens at `path`, where a socket of an earlier run may still be, for `owner`'s processes.
     /// `full` is sent to a connection beyond the limit before it is closed.
     pub fn listen(path: &Path, owner: u32, mode: u32, full: Vec<u8>) -> djinni_raw::Result<Self> {
-        // Bound beside and renamed: there is no moment at which a client finds no socket.
-        // No master can have such a name.
+        // Bound under another name and renamed atomically: clients always find a socket. No master can have
+        // such a name.
         let mut fresh = OsString::from(".");
         fresh.push(path.file_name().unwrap_or_default());
         fresh.push(".new");
@@ -96,12 +96,12 @@ impl Server {
         std::fs::set_permissions(&fresh, mode).map_err(failed("chmod"))?;
         std::os::unix::fs::chown(&fresh, Some(owner), Some(owner)).map_err(failed("chown"))?;
         std::fs::rename(&fresh, path).map_err(failed("rename"))?;
-        let (connections, knocked, deaf_until) = (Vec::new(), false, None);
-        Ok(Server { listener, connections, next: 1, full, knocked, deaf_until })
+        let (connections, client_waits, deaf_until) = (Vec::new(), false, None);
+        Ok(Server { listener, connections, next: 1, full, client_waits, deaf_until })
     }
 
-    /// Waits for something to happen, at the latest until `until`; no event when it is time, or after
-    /// a signal. `others` are waited for beside the connections, and told by their tokens.
+    /// Waits for events, until `until` at the latest; returns none at that time or after a signal. Polls `others`
+    /// together with the connections, and reports them by their tokens.
     ///
     /// The next turn accepts new connections, after it has closed those that ended.
     pub fn turn<T: Copy>(
@@ -110,7 +110,7 @@ impl Server {
         until: Option<Instant>,
     ) -> djinni_raw::Result<Vec<Event<T>>> {
         let now = Instant::now();
-        if std::mem::take(&mut self.knocked) {
+        if std::mem::take(&mut self.client_waits) {
             self.accept(now);
         }
         let overdue = self.reading().filter(|c| c.deadline().is_some_and(|at| at <= now));
@@ -130,7 +130,7 @@ impl Server {
             .reading()
             .map(|c| (Some(Event::Readable(c.peer.connection)), c.stream.as_fd(), PollFlags::IN));
         let ready = ready(other.chain(listener).chain(reading), until)?;
-        self.knocked = ready.iter().any(Option::is_none);
+        self.client_waits = ready.iter().any(Option::is_none);
         Ok(ready.into_iter().flatten().collect())
     }
 
@@ -204,8 +204,8 @@ impl Server {
         self.get(id).filter(|connection| !connection.busy)?.backlog.pop_front()
     }
 
-    /// Sends a whole message, or errs when the other end does not read: it is to be closed then,
-    /// rather than let it hold up everybody else.
+    /// Sends a whole message. Errs if the other end does not read: the caller must then close the connection,
+    /// which would delay all others.
     pub fn send(&mut self, id: ConnectionId, message: &[u8]) -> std::io::Result<()> {
         match self.get(id) {
             Some(connection) => connection.stream.write_all(message),
@@ -222,7 +222,7 @@ fn ready<'a, T>(
     let with_fd = |(token, fd, flags)| (token, PollFd::from_borrowed_fd(fd, flags));
     let (tokens, mut fds): (Vec<T>, Vec<PollFd<'_>>) = sources.map(with_fd).unzip();
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    // A little later rather than a little too early, and again.
+    // Rounded up: waking early would only cause another turn.
     let left = left.and_then(|left| Timespec::try_from(left + Duration::from_millis(1)).ok());
     match poll(&mut fds, left.as_ref()) {
         Ok(_) => {}
@@ -234,7 +234,7 @@ fn ready<'a, T>(
 }
 
 impl Connection {
-    /// When a message that has begun must be complete.
+    /// Deadline of an incomplete message.
     fn deadline(&self) -> Option<Instant> {
         self.message_began.map(|began| began + MESSAGE_DEADLINE)
     }
@@ -307,7 +307,7 @@ mod tests {
         (&theirs).write_all(b"!").unwrap();
         assert_eq!(server.turn(&others, None).unwrap(), [Event::Ready('x' as i32)]);
         let client = UnixStream::connect(&path).unwrap();
-        assert_eq!(server.turn::<()>(&[], None).unwrap(), [], "somebody has knocked");
+        assert_eq!(server.turn::<()>(&[], None).unwrap(), [], "a client waits");
         (&client).write_all(b"{").unwrap();
         assert_eq!(server.turn::<()>(&[], None).unwrap(), [Event::Readable(1)]);
         assert!(server.read(1) && server.next(1).is_none());
@@ -339,9 +339,9 @@ mod tests {
         let _client = UnixStream::connect(&path).unwrap();
         server.deaf_until = Some(Instant::now() + Duration::from_millis(50));
         assert_eq!(server.turn::<()>(&[], None).unwrap(), []);
-        assert!(!server.knocked, "the turn has ended for the clock");
+        assert!(!server.client_waits, "the turn has ended for the clock");
         assert_eq!(server.turn::<()>(&[], None).unwrap(), []);
-        assert!(server.knocked && server.deaf_until.is_none());
+        assert!(server.client_waits && server.deaf_until.is_none());
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -43,7 +43,7 @@ pub struct Start {
     pub commands: Link,
     /// Requests for images.
     pub images: Link,
-    /// The namespace is there already, left by a djinni that died.
+    /// Whether the namespace exists already, because an earlier djinnid has made it.
     pub recovered: bool,
 }
 
@@ -76,7 +76,7 @@ pub fn run(start: Start) -> i32 {
         Ok(host) => host,
         Err(error) => return failed(0, Error::Namespace(error)),
     };
-    // Nobody asked for this; the daemon knows it by the number.
+    // No command caused this answer; the daemon knows it by the number.
     let entered = start.commands.send(&Numbered(0, Answer::Done));
     let number = match entered.and_then(|()| start.commands.receive()) {
         Ok(Some((Numbered(number, Command::Serve), _))) => number,
@@ -150,7 +150,7 @@ impl Worker {
         }
     }
 
-    /// Polls until the daemon says to end or is gone. Returns the exit status.
+    /// Serves until the daemon sends a command to end, or is gone. Returns the exit status.
     fn serve(mut self) -> i32 {
         self.note_master();
         loop {
@@ -161,7 +161,7 @@ impl Worker {
                     return 1;
                 }
             };
-            // What was sent while we were at work must be read before silence is.
+            // Messages that arrived meanwhile must be read before the lease is checked.
             let idle = events.iter().all(|event| matches!(event, Event::Ready(_)));
             for event in events {
                 match event {
@@ -178,7 +178,7 @@ impl Worker {
                     }
                 }
                 if self.is_commanded() {
-                    // The daemon does not wait behind the master's calls.
+                    // Commands of the daemon come before further calls of the master.
                     break;
                 }
             }
@@ -200,7 +200,7 @@ impl Worker {
         poll(&mut [PollFd::new(&self.commands, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
     }
 
-    /// When the worker has something to do without an event.
+    /// Time of the next action without an event.
     fn deadline(&self) -> Option<Instant> {
         let draining = self.statuses.values().any(|s| s.state == State::Draining);
         let again = draining || self.stage.removals.is_busy();
@@ -250,7 +250,7 @@ impl Worker {
         self.end_holds(Ending::Connection(id));
     }
 
-    /// The reply to a call; none yet when it asks for events.
+    /// The reply to a call; `None` for a call that subscribes to events.
     fn answer(&mut self, id: ConnectionId, call: &Call) -> Option<Vec<u8>> {
         let offers = [(wire::INTERFACE, wire::DESCRIPTION)];
         if let Some(answer) = service::answer(call, &offers) {
@@ -310,7 +310,7 @@ impl Worker {
     fn command(&mut self) -> Option<i32> {
         let (number, command) = match self.commands.receive() {
             Ok(Some((Numbered(number, command), _))) => (number, command),
-            // The daemon is gone. What is up stays up, for the one that comes after.
+            // The daemon is gone. All mounts stay, and the next djinnid takes them over.
             Ok(None) | Err(_) => return Some(0),
         };
         let (answer, ends) = match command {
@@ -324,7 +324,7 @@ impl Worker {
     }
 
     fn reload(&mut self) -> Answer {
-        // What it names is looked at where the daemon has looked.
+        // The host's mount namespace, in which the daemon has checked its files.
         let load = || config::load(&self.places.config).map_err(Error::Config);
         let config = match self.stage.host().within(load) {
             Ok(config) => config,
@@ -371,8 +371,7 @@ fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Result<()> 
     }
 }
 
-/// Takes a master down in a child of the daemon: no policy names it any more, or its worker does not
-/// do it.
+/// Takes a master down, in a child of the daemon: its policy is gone, or its worker did not do it.
 pub fn dismantle(places: &Places, name: &MasterName, cgroup: &Cgroup) -> Result<()> {
     cgroup.kill(Path::new(""))?;
     let pin = places.pin(name);

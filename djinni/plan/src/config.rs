@@ -1,7 +1,7 @@
 //! The configuration after validation.
 //!
-//! Values of these types exist only for files that were whole, known and consistent; see
-//! [`crate::load`] for the files and `parse.rs` for what they look like on the way in.
+//! Values of these types exist only if all files were complete, known and consistent. [`crate::load`] reads
+//! the files; `parse.rs` has the types that mirror their text.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,13 +36,13 @@ pub struct Master {
     pub image: ImageName,
     /// The host directory mounted at its `/var`: its only writable place.
     pub var: AbsolutePath,
-    /// The host ids it and its slaves live in.
+    /// Host ids of the master and its slaves.
     pub ids: Ids,
-    /// Time that it may be silent before the slaves that it holds are detached.
+    /// Time without a `Rub` after which djinnid detaches the slaves that the master holds.
     pub lease: Duration,
-    /// The host group whose members may ask it for builds.
+    /// Host group: its members may start builds.
     pub users: Option<String>,
-    /// Host directories that slaves may be given, by name.
+    /// Host directories that slaves can share, by name.
     pub shares: BTreeMap<ShareName, AbsolutePath>,
     /// Its slaves.
     pub slaves: BTreeMap<SlaveName, Slave>,
@@ -67,7 +67,7 @@ pub struct Slave {
     pub suid: bool,
     /// The host directory mounted at its `/build`.
     pub area: AbsolutePath,
-    /// Shares it sees, read-only, at `/mnt/shares/NAME`.
+    /// Shares mounted read-only at `/mnt/shares/NAME`.
     pub shares: Vec<(ShareName, AbsolutePath)>,
 }
 
@@ -95,19 +95,19 @@ impl Ids {
     }
 }
 
-/// Whether a slave's root keeps what is written to it.
+/// Mode of a slave's root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RootMode {
-    /// Nothing can be written.
+    /// Read-only.
     ReadOnly,
-    /// Writable; gone with the attach.
+    /// Writable; changes are discarded at detach.
     ThrowAway,
 }
 
 /// Lifetime of a slave's `/var`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VarMode {
-    /// The image's own at each attach.
+    /// That of the image, at each attach.
     Fresh,
     /// Changes are kept until a reset.
     Keep,
@@ -124,7 +124,7 @@ pub struct Image {
     pub digest: Option<Sha256>,
 }
 
-/// The kinds of image this version can attach.
+/// Kinds of images that this version can attach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageSource {
     /// An EROFS file, mounted without a loop device (Linux 6.12).
@@ -151,7 +151,7 @@ impl ImageSource {
     }
 }
 
-/// File systems that may stand on a loop device.
+/// File systems allowed on a loop device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoopFs {
     /// ext4.
@@ -171,12 +171,15 @@ impl fmt::Display for Sha256 {
     }
 }
 
-/// A path that is absolute and plain: no `.`, `..`, empty part or control character.
+/// An absolute path without `.`, `..`, empty components and control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AbsolutePath(PathBuf);
 
 impl AbsolutePath {
-    /// Checks a path's form; the reason when it is not plain.
+    /// Checks the form of a path.
+    ///
+    /// # Errors
+    /// The reason why the path is not valid.
     pub fn new(text: &str) -> Result<Self, &'static str> {
         let rest = text.strip_prefix('/').ok_or("is not absolute")?;
         if rest.is_empty() {
@@ -196,7 +199,7 @@ impl AbsolutePath {
         &self.0
     }
 
-    /// Whether one of the two is the other or lies below it.
+    /// Whether the paths are equal, or one is below the other.
     pub fn overlaps(&self, other: &AbsolutePath) -> bool {
         self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
     }
@@ -234,12 +237,12 @@ impl Config {
     }
 }
 
-/// Something wrong with the configuration: where, what, and what to do.
+/// An error in the configuration: its place, reason and remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
-    /// The line in it, from 1; 0 when it is about the file as a whole.
+    /// The line, from 1; 0 if the error concerns the whole file.
     pub line: usize,
     /// The error.
     pub reason: String,

@@ -7,15 +7,15 @@ use djinni_api::SlaveName;
 
 use crate::mounts::mounts;
 
-/// One slave's slot in the mount table of the pinned namespace.
+/// The slot of one slave in the pinned namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlotFacts {
     /// Mount points in the slot, relative to the slaves directory, parents before
     /// children. The first is the slave's root. Empty: nothing is attached.
     pub mounts: Vec<PathBuf>,
-    /// The slot carries the mark of a hold by the master, which outlives connections.
+    /// The slot has the mark of a hold by the master.
     pub held_by_master: bool,
-    /// The slot's directory is there.
+    /// The directory of the slot exists.
     pub present: bool,
 }
 
@@ -26,7 +26,7 @@ pub fn slot_mounts(table: &[u8], slaves: &Path, slave: &SlaveName) -> Vec<PathBu
     let points = mounts(table).filter_map(|mount| below(mount.point()));
     let mut points: Vec<PathBuf> =
         points.filter(|point| point.starts_with(slave.as_str())).collect();
-    // A tree that was composed before it was placed is not listed in the order of its depth.
+    // The kernel lists a tree that was composed detached in another order than that of its depth.
     points.sort_by_key(|path| path.components().count());
     points
 }

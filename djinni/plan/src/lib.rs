@@ -1,12 +1,12 @@
 //! Decisions of the djinni as pure functions: configuration, judgement, plans of steps, supervision of
 //! masters.
 //!
-//! `request → judge → Grant → plan → Plan`: a [`policy::Grant`] can only be made by
-//! [`policy::judge`], a [`plan::Plan`] only from a grant, and the executor (`djinni-sys`) takes
-//! nothing but a plan. So nothing that a client says can reach a system call unjudged.
+//! `request → judge → Grant → plan → Plan`: only [`policy::judge`] makes a [`policy::Grant`], only a grant
+//! leads to a [`plan::Plan`], and the executor (`djinni-sys`) takes only plans. So no request reaches a
+//! system call without judgement.
 //!
 //! Architecture invariant: no clock and no system call here. The one exception is [`load`], which
-//! reads configuration files and looks at the permissions of what they name.
+//! reads configuration files, and the permissions of the files and directories that they name.
 #![forbid(unsafe_code)]
 
 pub mod config;

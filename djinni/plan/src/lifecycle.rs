@@ -1,4 +1,4 @@
-//! The states of a slave, and who holds it.
+//! The states of a slave, and its holder.
 //!
 //! ```text
 //!            Attach                 Detach, or the hold ends
@@ -19,14 +19,14 @@ pub type ConnectionId = u64;
 /// Holder of an attached slave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
-    /// A connection: released when it ends.
+    /// A connection; the hold ends with it.
     Connection {
         /// Id of the connection.
         id: ConnectionId,
-        /// Its peer, for people.
+        /// Its peer, as text for messages.
         who: String,
     },
-    /// The master: released by Detach, by its silence or by its end.
+    /// The master; the hold ends by Detach, when the lease expires, or when the master ends.
     Master,
 }
 
@@ -52,7 +52,7 @@ pub enum State {
         /// Time of the attach, in seconds since 1970 (UTC).
         since_seconds: u64,
     },
-    /// Its hold has ended; its tree could not be taken down yet.
+    /// Its hold has ended, but processes still use its tree.
     Draining,
     /// Taking it down failed.
     Broken {
@@ -61,7 +61,7 @@ pub enum State {
     },
 }
 
-/// A slave's state and how often it has been attached.
+/// State of a slave, and the number of its attaches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
     /// Its state.
@@ -104,7 +104,7 @@ impl Status {
         Announcement { event: "attached", detail }
     }
 
-    /// It was taken down, or not. Returns the announcement, if there is something new.
+    /// Applies the outcome of a take-down. Returns the announcement if the state has changed.
     pub fn settle(&mut self, outcome: TakeDown) -> Option<Announcement> {
         let discarded = outcome != TakeDown::NotDiscarded;
         let (state, event, detail) = match outcome {
@@ -152,7 +152,7 @@ impl std::fmt::Display for Ending {
     }
 }
 
-/// The slaves whose holds end by `ending`.
+/// Names of the slaves whose holds end by `ending`.
 pub fn released(statuses: &Statuses, ending: Ending) -> Vec<SlaveName> {
     let ends = |holder: &Holder| match (ending, holder) {
         (Ending::Connection(closed), Holder::Connection { id, .. }) => closed == *id,

@@ -1,4 +1,4 @@
-//! Reading configuration files, and looking at who may change what they name.
+//! Reads configuration files, and checks the access rights of the files and directories that they name.
 //!
 //! The only file of this crate that makes system calls; `parse.rs` judges the contents.
 
@@ -104,8 +104,8 @@ fn toml_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Errs unless a directory that is to be used, or the nearest one above it that is there, and all
-/// above that are root's alone. To be asked before anything is made in it.
+/// Errs unless only root may change the directory `path` (or its nearest existing ancestor) and all
+/// directories above it. Call it before creating anything in `path`.
 pub fn only_root_may_change_directory(path: &Path) -> Result<()> {
     let there = path.ancestors().find(|ancestor| fs::symlink_metadata(ancestor).is_ok());
     only_root_may_change(path, there.unwrap_or(Path::new("/")))
@@ -131,7 +131,7 @@ fn only_root_may_change(file: &Path, path: &Path) -> Result<()> {
                     "run 'chown root: {0} && chmod go-w {0}', or move it",
                     ancestor.display()
                 ),
-                // Such as /tmp: meant to be everybody's.
+                // A sticky directory such as /tmp is for all users.
                 _ => "move it below a directory that only root can change, such as /var/lib".into(),
             };
             return Err(error(file, reason, remedy));
@@ -168,18 +168,18 @@ fn other_writer(access: Access) -> Option<String> {
         return Some(format!("user {uid}"));
     }
     if is_symlink {
-        return Some("whoever its link leads to".into());
+        return Some("the owner of the target of its link".into());
     }
     if mode & 0o002 != 0 {
         return Some("everybody".into());
     }
-    // Of root's group, too: where there is an ACL these bits are its mask, the most that any user
-    // whom it names can have (acl(5)).
-    (mode & 0o020 != 0).then(|| format!("group {gid}, or whom an ACL names"))
+    // Of root's group, too: with an ACL these bits are its mask, which limits the rights of all named
+    // users (acl(5)).
+    (mode & 0o020 != 0).then(|| format!("group {gid}, or a user that an ACL names"))
 }
 
-/// Every slave's root is made of an image: a user who can change its file is root in all slaves.
-/// One that does not exist (yet) is not an error here; attaching it is.
+/// Checks the access rights of an image's file: a user who can change it is root in all slaves. A missing
+/// file is an error of the attach, not of the configuration.
 fn check_image(file: &Path, image: &AbsolutePath) -> Result<()> {
     let path = image.as_path();
     match path.ancestors().find(|ancestor| fs::symlink_metadata(ancestor).is_ok()) {
@@ -188,8 +188,8 @@ fn check_image(file: &Path, image: &AbsolutePath) -> Result<()> {
     }
 }
 
-/// Directories that a master's policy names: their parents root's alone and closed to other users,
-/// they themselves (if there yet) owned by whom they are for.
+/// Checks the directories of a master's policy: only root may change their parents, other users cannot
+/// enter these, and existing directories belong to the ids of the master or slave.
 fn check_directories(file: &Path, master: &Master) -> Result<()> {
     for share in master.shares.values() {
         only_root_may_change(file, share.as_path())?;
@@ -225,15 +225,15 @@ fn check_owned(file: &Path, what: &str, path: &AbsolutePath, ids: Ids) -> Result
     Ok(())
 }
 
-/// Whether a directory that `uid` owns may become the property of `ids`: it belongs to one of them
-/// (the slice's root may have given it to any; it is taken back at the next attach), or it still
-/// belongs to root and is empty, because it was made and not given yet.
+/// Whether a directory of owner `uid` may be given to `ids`: it belongs to one of them (the slice's root
+/// may have changed the owner within the slice; the next attach changes it back), or it is empty and
+/// belongs to root, because djinnid was interrupted between `mkdir` and `chown`.
 fn may_be_given(uid: u32, is_empty: impl FnOnce() -> bool, ids: Ids) -> bool {
     ids.overlaps(Ids { first: uid, count: 1 }) || (uid == 0 && is_empty())
 }
 
-/// Errs unless some directory above bars other users: in an area a slave may make set-user-id
-/// programs of its own ids, which nobody on the host shall be able to run.
+/// Errs unless a directory above denies access to other users: a slave may create set-user-id programs
+/// of its ids in an area, and users of the host must not be able to run them.
 fn closed_to_others(file: &Path, what: &str, parent: &Path) -> Result<()> {
     let bars = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| m.mode() & 0o011 == 0);
     if parent.ancestors().any(bars) {
@@ -260,12 +260,12 @@ mod tests {
             (file(1000, 0, 0o100_600), Some("user 1000")),
             (file(1000, 0, 0o100_000), Some("user 1000")),
             (file(u32::MAX - 1, 0, 0o100_666), Some("user 4294967294")),
-            (link(0), Some("whoever its link leads to")),
+            (link(0), Some("the owner of the target of its link")),
             (link(1000), Some("user 1000")),
             (file(0, 0, 0o100_602), Some("everybody")),
             (file(0, 0, 0o041_777), Some("everybody")),
-            (file(0, 50, 0o100_620), Some("group 50, or whom an ACL names")),
-            (file(0, 0, 0o040_775), Some("group 0, or whom an ACL names")),
+            (file(0, 50, 0o100_620), Some("group 50, or a user that an ACL names")),
+            (file(0, 0, 0o040_775), Some("group 0, or a user that an ACL names")),
         ] {
             assert_eq!(other_writer(access).as_deref(), wanted, "{access:?}");
         }

@@ -1,4 +1,4 @@
-//! The kernel's table of mounts (`proc_pid_mountinfo(5)`), parsed for everybody in this one place.
+//! Parser for the kernel's mount table (`proc_pid_mountinfo(5)`). All crates use this one.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -12,7 +12,7 @@ pub struct Mount<'a> {
     /// The type of its file system.
     pub file_system: &'a str,
     point: &'a [u8],
-    /// Between the mount's options and the hyphen: its peer groups.
+    /// The optional fields between the mount's options and the hyphen: its peer groups.
     tags: &'a str,
 }
 
@@ -22,24 +22,24 @@ impl<'a> Mount<'a> {
         PathBuf::from(OsString::from_vec(unescape(self.point)))
     }
 
-    /// Whether it sends what is mounted below it to its peers (`mount_namespaces(7)`).
+    /// Whether mounts below it propagate to its peers (`mount_namespaces(7)`).
     pub fn is_shared(&self) -> bool {
         self.tags.split(' ').any(|tag| tag.starts_with("shared:"))
     }
 
-    /// Numbers of the peer groups it is in or receives from.
+    /// Numbers of the peer groups that it is a member or a slave of.
     pub fn peer_groups(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let number = |tag: &'a str| tag.strip_prefix("shared:").or(tag.strip_prefix("master:"));
         self.tags.split(' ').filter_map(number)
     }
 }
 
-/// The mounts of a table, in its order. Lines that are not understood are left out.
+/// The mounts of a table, in its order, without lines that cannot be parsed.
 pub fn mounts(table: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     table.split(|byte| *byte == b'\n').filter_map(mount)
 }
 
-/// The mount that one line is about. Mount points may be any bytes.
+/// Parses one line. Mount points may be any bytes.
 pub fn mount(line: &[u8]) -> Option<Mount<'_>> {
     let text = |field| std::str::from_utf8(field).ok();
     let mut fields = line.splitn(7, |byte| *byte == b' ');

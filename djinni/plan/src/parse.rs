@@ -1,8 +1,7 @@
 //! From the text of configuration files to a [`Config`].
 //!
-//! The types that serde reads are not those that the rest uses: the structures here mirror the files,
-//! know keys that this version cannot enforce yet, and are converted once. An error names file, line and
-//! remedy.
+//! The structures here mirror the files for serde, and include keys that this version cannot enforce yet.
+//! They are converted once, to the types of `config.rs`. An error names file, line and remedy.
 
 mod apart;
 mod images;
@@ -22,10 +21,10 @@ use crate::config::{
 };
 use crate::places::HOST_SOCKET;
 
-/// The texts a configuration consists of.
+/// Texts of the configuration files.
 #[derive(Debug, Default)]
 pub struct Files {
-    /// `images.toml`; absent is an empty one.
+    /// `images.toml`; `None` has the same meaning as an empty file.
     pub images: Option<(PathBuf, String)>,
     /// `masters/*.toml`.
     pub masters: Vec<(PathBuf, String)>,
@@ -33,7 +32,7 @@ pub struct Files {
     pub subordinate_ids: Vec<(PathBuf, String)>,
 }
 
-/// Slaves a master may have: as many as one answer to Describe has room for, and some to spare.
+/// Limit of a master's slaves: the reply of `Describe` must fit into one message.
 const SLAVES: usize = 128;
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -91,7 +90,7 @@ struct SlaveEntry {
     limits: Option<Spanned<toml::Value>>,
 }
 
-/// One file's path and text, for turning spans into line numbers.
+/// Path and text of one file, to convert spans to line numbers.
 struct Source<'a> {
     path: &'a Path,
     text: &'a str,
@@ -228,7 +227,7 @@ fn ids(source: &Source, entry: &Spanned<IdsEntry>) -> Result<Ids> {
     if ids.first < SLICE_IDS {
         return error(format!("ids from {} would be those of the host's own users", ids.first));
     }
-    // The last two ids stand for "no change" and "nobody can be shown" in system calls.
+    // System calls use the last two ids as "no change" and as the overflow id of unmapped owners.
     if u64::from(ids.first) + u64::from(ids.count) > u64::from(u32::MAX) - 1 {
         return error(format!("ids from {} on are fewer than {}", ids.first, ids.count));
     }
@@ -320,7 +319,7 @@ fn slave(
     })
 }
 
-/// The value that a key's text stands for; the first one when the key is absent.
+/// Value of a key with a fixed list of texts; the first value if the key is absent.
 fn one_of<T: Copy>(
     source: &Source,
     key: &str,

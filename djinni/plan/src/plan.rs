@@ -1,4 +1,4 @@
-//! From a grant and facts to steps. Golden text below shows every plan.
+//! From a grant and facts to steps. `tests/golden.rs` has the text of every plan.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::policy::{Grant, Granted};
 use crate::step::{Layer, Step, Upper};
 
 /// Size limit of a fresh `/var` or a throw-away root, in memory: half the memory of the smallest machine
-/// that we build on. A slave fills its own layers, not the host.
+/// that we build on. A slave can fill only its own layers.
 const SCRATCH_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Limit of files in a fresh `/var` or a throw-away root.
 const SCRATCH_INODES: u64 = 400_000;
@@ -19,7 +19,7 @@ const SCRATCH_INODES: u64 = 400_000;
 /// The directory of the slaves' slots below a master's.
 const SLAVES: &str = "slaves";
 
-/// Steps that only the functions of this file can have made.
+/// Steps in order. Only the functions of this file make it.
 #[must_use = "a plan does nothing until it is run"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan(Vec<Step>);
@@ -85,7 +85,7 @@ fn attach(slave: &Slave, master: &Master, places: &Places, held_by_master: bool)
         steps.push(Step::MakeScratch { size_bytes: SCRATCH_BYTES, inodes: SCRATCH_INODES });
     }
     let overlay = |layer, upper| Step::Overlay { layer, upper, owner, suid: slave.suid };
-    // Var goes first: its lower layer is the image's /var, whatever is laid over the root.
+    // Var goes first: its lower layer is the /var of the image, not that of a throw-away root.
     match slave.var {
         VarMode::Keep => {
             let kept = Upper::Kept(places.kept_var(&master.name, &slave.name));
@@ -121,11 +121,11 @@ fn shares(slave: &Slave, owner: u32) -> Vec<Step> {
     steps
 }
 
-/// Kill, unmount children first, remove: the only order in which taking back is certain.
+/// Kill, unmount children before parents, remove: only this order guarantees that a detach completes.
 fn detach(slave: &SlaveName, slot: &SlotFacts) -> Vec<Step> {
     let mut steps = vec![Step::KillCgroup { path: slave_cgroup(slave) }];
     if slot.held_by_master {
-        // First: the next djinnid must not take a tree that is half down for one to be kept.
+        // First: a restarted djinnid must not keep a slave that is half detached.
         steps.push(Step::RemoveMark { slave: slave.clone() });
     }
     steps.extend(slot.mounts.iter().rev().map(|at| Step::Unmount { at: at.clone() }));
@@ -151,7 +151,7 @@ pub fn removal_places(slave: &Slave, master: &Master, places: &Places) -> Vec<(P
     let area = slave.area.as_path();
     let mut found = vec![(area.join("mach"), area.to_owned())];
     if slave.var == VarMode::Keep {
-        // The directory of a kept /var is root's; this one in it is the slice's, which removes.
+        // Root owns the directory of a kept /var, so the child that removes as an id of the slice needs this one.
         let kept = places.kept_var(&master.name, &slave.name);
         found.push((kept.join("upper"), kept.join("gone")));
     }
@@ -169,13 +169,13 @@ pub fn compose_master(master: &Master) -> Plan {
     ])
 }
 
-/// The step before the facts of a detach are read: once no process runs in the slave, its mounts no
-/// longer change.
+/// The step before reading the facts of a detach: without processes in the slave, its mounts no longer
+/// change.
 pub fn quiesce(slave: &SlaveName) -> Plan {
     Plan(vec![Step::KillCgroup { path: slave_cgroup(slave) }])
 }
 
-/// The steps that take down a slot without a request: its hold has ended, or no policy names it any more.
+/// The steps that take down a slot without a request: its hold has ended, or the policy no longer has it.
 pub fn clear(slave: &SlaveName, slot: &SlotFacts) -> Plan {
     Plan(detach(slave, slot))
 }

@@ -1,7 +1,7 @@
 //! Judgement: a request is an allegation until one of these functions has returned a grant.
 //!
-//! A grant holds the *policy's* values, never the client's: all that a request contributes is which
-//! entry of the policy it names. Grants cannot be made outside this file.
+//! A grant contains values of the *policy*, never of the client: a request only selects an entry of the
+//! policy by name. Only this file makes grants.
 
 use djinni_api::master::{Hold, Refusal, Request};
 use djinni_api::{MasterName, SlaveName, host};
@@ -14,7 +14,7 @@ use crate::lifecycle::{ConnectionId, Holder, State, Statuses};
 pub struct Peer {
     /// The connection.
     pub connection: ConnectionId,
-    /// Its user on the host (`SO_PEERCRED`), which only confirms what the socket says.
+    /// Its user on the host (`SO_PEERCRED`), which must fit the identity that the socket gives.
     pub uid: u32,
     /// Its name in messages.
     pub who: String,
@@ -38,7 +38,7 @@ pub(crate) enum Granted {
 /// The grant's kind, with the facts that the server needs.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Act<'a> {
-    /// Say what there is.
+    /// Describe the master and its slaves.
     Describe,
     /// Attach this slave for this holder.
     Attach(&'a Slave, &'a Holder),
@@ -48,7 +48,7 @@ pub enum Act<'a> {
     Reset(&'a Slave),
     /// Renew the lease of the slaves that the master holds.
     Rub,
-    /// Report changes from now on.
+    /// Report changes of state from now on.
     Monitor,
 }
 
@@ -70,7 +70,7 @@ impl Grant {
     }
 }
 
-/// Judges what came in by a master's socket.
+/// Judges a request at a master's socket.
 pub fn judge(
     master: &Master,
     statuses: &Statuses,
@@ -158,8 +158,8 @@ impl HostGrant {
     }
 }
 
-/// Judges what came in by the administrator's socket. `exists` says whether a master is up, which
-/// one without a policy (its file was removed) may still be.
+/// Judges a request at the administrator's socket. `exists` returns whether a master is up: also one
+/// without a policy, if its file was removed.
 pub fn judge_host(
     config: &Config,
     exists: impl Fn(&MasterName) -> bool,

@@ -1,7 +1,7 @@
 //! The closed list of changes that the djinni can make to the host, as data.
 //!
-//! A step's text is what `djinni explain` prints. Layers are registers: a step fills one with a
-//! detached mount, a later one grafts it onto the root, and `Place` makes the whole visible at once.
+//! `djinni explain` prints the text of steps. Layers are registers: a step fills one with a detached mount,
+//! a later step grafts it onto the root, and `Place` makes the complete tree visible at once.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub enum Layer {
     Var,
     /// The working area.
     Area,
-    /// The small directory tree that shares are grafted onto.
+    /// A small tmpfs with the mount points of shares.
     Shares,
     /// One share.
     Share(ShareName),
@@ -28,7 +28,7 @@ pub enum Layer {
 /// Upper layer of an overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upper {
-    /// In memory, gone with the attach.
+    /// In memory, discarded at detach.
     Scratch,
     /// In this directory of the host.
     Kept(PathBuf),
@@ -61,14 +61,14 @@ pub enum Step {
     KillCgroup { path: PathBuf },
     /// Unmount one mount point below the slaves directory.
     Unmount { at: PathBuf },
-    /// Remove the mark of a hold by the master: from here on the slave is not to be kept.
+    /// Remove the mark of a hold by the master: a restarted djinnid does not keep the slave any more.
     RemoveMark { slave: SlaveName },
     /// Remove the slave's directory from the slaves tmpfs.
     RemoveSlot { slave: SlaveName },
     /// Remove a cgroup.
     RemoveCgroup { path: PathBuf },
-    /// Rename a directory of the host to a name of its own in `aside`, and have it removed from there
-    /// in the background, as the ids it belongs to.
+    /// Rename a directory of the host to a new name in `aside`. A child then removes it in the background,
+    /// as an id of the slice.
     Discard { directory: PathBuf, aside: PathBuf, ids: Ids },
 }
 

@@ -1,5 +1,5 @@
-//! Supervision of one master: when its worker is started, replaced or killed, and when the master is
-//! taken down.
+//! Supervision of one master: decides when djinnid starts, replaces or kills its worker, and when it takes
+//! the master down.
 //!
 //! ```text
 //!              Start               it serves                Drop is answered
@@ -10,13 +10,13 @@
 //!                       │  0, 2, 4 … 60 s ──(no policy)─▶ Falling ──▶ Absent
 //! ```
 //!
-//! [`Supervision::after`] is the state machine: it performs nothing and asks no clock. djinnid reports
-//! events to it and performs the [`Action`]s in order; an action that fails is the next event.
+//! [`Supervision::after`] is the state machine: it performs nothing and reads no clock. djinnid reports
+//! events to it and performs the [`Action`]s in order; a failed action is the next event.
 
 use std::time::{Duration, Instant};
 
-/// The number under which a worker answers its start: first that it has entered its namespace, then
-/// that it serves. Questions have larger numbers.
+/// Number of a worker's answers about its start: the first says that it has entered its namespace, the
+/// second that it serves. Questions have larger numbers.
 pub const START: u64 = 0;
 /// Time limit from the start of a worker until it serves: the digest of a large image is the longest.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -24,7 +24,7 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 const FORCE_PATIENCE: Duration = Duration::from_millis(1500);
 /// The longest pause before another worker is started.
 const PAUSE_LIMIT: Duration = Duration::from_secs(60);
-/// A worker that lived longer did not die of how it was started.
+/// If a worker lived longer than this, its start was not the reason of its death.
 const LIVED: Duration = Duration::from_secs(60);
 /// Reason that clients are told when a worker has died.
 const DIED: &str = "its worker has died: try again";
@@ -32,7 +32,7 @@ const DIED: &str = "its worker has died: try again";
 /// Phase of a master, in the picture above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing of it is there.
+    /// It has no namespace, directory or cgroup.
     Absent,
     /// Its worker does not serve yet.
     Starting {
@@ -57,20 +57,20 @@ pub enum Phase {
     Falling,
 }
 
-/// Event of one master, with the facts that decide what follows from it.
+/// Event of one master, with the facts for the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// It is to be up. `recovered`: its namespace is pinned already.
     Start { recovered: bool },
-    /// The worker has done what it was asked under this number.
+    /// The worker has done the command of this number.
     Done(u64),
-    /// The worker refuses what it was asked under this number, or could not do it.
+    /// The worker has refused the command of this number, or failed.
     Refused(u64),
     /// The worker has begun to take everything down.
     Begun,
     /// The worker's process has ended.
     Died,
-    /// The worker could not be started, or cannot serve: why.
+    /// The worker could not be started, or cannot serve; the reason.
     Failed(String),
     /// It is to be dropped. `populated`: processes run in its cgroup.
     Drop { number: u64, force: bool, populated: bool },
@@ -78,7 +78,7 @@ pub enum Event {
     Told,
     /// The child has taken it down.
     TakenDown,
-    /// It could not be taken down: why.
+    /// The child could not take it down; the reason.
     NotTakenDown(String),
     /// Time has passed. `configured`: a policy names it; `pinned`: its namespace is pinned.
     Clock { configured: bool, pinned: bool },
@@ -100,7 +100,7 @@ pub enum Action {
     TakeDown,
     /// Remove the pin, the directory and the cgroups.
     Remove,
-    /// Answer a drop: it failed, why.
+    /// Answer a drop: it failed for this reason.
     Fail { number: u64, why: String },
     /// Answer a drop: the master runs.
     Running { number: u64 },
@@ -108,9 +108,9 @@ pub enum Action {
     NotStarted(String),
     /// Write a line to the log.
     Info(String),
-    /// The same, for what an administrator should look at.
+    /// The same, as a warning.
     Warn(&'static str),
-    /// The same, for a failure.
+    /// The same, as an error.
     Error(&'static str),
 }
 
@@ -155,7 +155,7 @@ impl Supervision {
         self.dropping.is_some_and(|dropping| dropping.number == number)
     }
 
-    /// The moment from which on [`Event::Clock`] changes something.
+    /// From this moment on, [`Event::Clock`] changes the state.
     pub fn deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Resting { until } => Some(until),
@@ -176,7 +176,7 @@ impl Supervision {
     }
 
     /// The state after an event, and the actions to perform in order. An event that does not fit the
-    /// phase (a worker has died that was killed) changes nothing.
+    /// phase (the death of a worker that was killed) changes nothing.
     pub fn after(mut self, event: Event, now: Instant) -> (Self, Vec<Action>) {
         let actions = match (self.phase, event) {
             (Phase::Absent | Phase::Resting { .. }, Event::Start { recovered }) => {
@@ -255,7 +255,7 @@ impl Supervision {
         vec![Action::Fork { recovered }]
     }
 
-    /// A worker does not come to serve. A master that was there before is tried again.
+    /// A worker failed before it served. A master that was up before is retried.
     fn give_up(&mut self, recovered: bool, why: String, now: Instant) -> Vec<Action> {
         let next = match recovered {
             true => self.rest(&why, now),
@@ -297,7 +297,7 @@ impl Supervision {
         [Action::Kill].into_iter().chain(failed).chain([told]).collect()
     }
 
-    /// Has the master taken down by a child, whatever its worker does.
+    /// Starts a child that takes the master down, and kills the worker.
     fn fall(&mut self, now: Instant) -> Vec<Action> {
         self.note_life(now);
         self.phase = Phase::Falling;
@@ -318,7 +318,7 @@ impl Supervision {
     }
 }
 
-/// The pause before another worker is started, after so many that have died: 0, 2, 4 … 60 s.
+/// The pause before the next worker is started, by the number of deaths in a row: 0, 2, 4 … 60 s.
 fn pause(deaths: u32) -> Duration {
     match deaths {
         0 => Duration::ZERO,

@@ -111,7 +111,7 @@ pub fn open_tree_attr(
     let fd = number(result, "open_tree_attr", || {
         format!("{}, {path:?}, CLONE, {change:?}", describe_fd(dir))
     })?;
-    // SAFETY: the kernel has just returned this descriptor to us and nobody else knows its number.
+    // SAFETY: the kernel has just returned this descriptor to us and nothing else uses its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 

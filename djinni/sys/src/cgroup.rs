@@ -21,13 +21,13 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Cgroup(OwnedFd);
 
 impl Cgroup {
-    /// Makes the cgroup at `path` and all above it that are missing, and opens it.
+    /// Makes the cgroup at `path` and its missing parents, and opens it.
     pub fn make(path: &Path) -> Result<Self> {
         directories::make_path(path, 0o755)?;
         Self::open(path)
     }
 
-    /// Opens a cgroup that is there.
+    /// Opens an existing cgroup.
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY;
         openat2(cwd(), path, flags, resolve::NO_SYMLINKS).map(Cgroup)
@@ -124,7 +124,7 @@ impl Events {
     fn wait(&self, limit: Duration) {
         let timeout = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
         let mut fds = [PollFd::new(&self.0, PollFlags::PRI)];
-        // A timeout or an interruption only means to look again.
+        // After a timeout or a signal the loop checks again.
         let _ = poll(&mut fds, Some(&timeout));
     }
 }

@@ -1,4 +1,4 @@
-//! The one way in which the privileged side forks.
+//! The only function of the privileged side that forks.
 //!
 //! A child keeps no descriptors of its parent but those that it is given, and dies with the parent. It
 //! first closes descriptors, then changes its ids, then sets its parent-death signal, which a change of
@@ -12,7 +12,7 @@ use djinni_raw::{
     wait_for,
 };
 
-/// The wait status of a child that cannot be waited for: as if it could not begin.
+/// The wait status if waiting for a child fails: as for a child that could not begin.
 const NOT_OURS: i32 = 127 << 8;
 
 /// The rights of a child.
@@ -22,7 +22,7 @@ pub enum Rights<'a> {
     Same,
     /// Those of root in this user namespace, on the ids that are mapped there and no others.
     RootOf(BorrowedFd<'a>),
-    /// None, in a new user namespace that its parent is to write the maps of.
+    /// None, in a new user namespace. The parent must write its maps.
     Unmapped,
 }
 
@@ -64,10 +64,10 @@ impl Child {
         wait_for(self.pid).map(shell_status)
     }
 
-    /// Kills it. It has to be waited for still.
+    /// Kills it. The caller must still wait for it.
     pub fn kill(&self) {
-        // By its descriptor: its number may be another process's by now. If it has ended already,
-        // that is what is wanted.
+        // By its descriptor, because another process may have its number by now. An error means that the
+        // process has ended.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
     }
 }
@@ -144,7 +144,7 @@ mod tests {
         for _ in 0..100 {
             let mut text = String::new();
             let there = fs::File::open(&stat).and_then(|mut file| file.read_to_string(&mut text));
-            // A zombie waits for whoever adopts orphans here.
+            // A zombie waits for the process that adopts orphans here.
             if there.is_err()
                 || text.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"))
             {

@@ -1,5 +1,5 @@
-//! Directories: made, given away, removed. A directory that is made may exist already, one that is removed
-//! need not exist.
+//! Creates, chowns and removes directories. Creating an existing directory and removing a missing one are not
+//! errors.
 
 use std::fs::DirBuilder;
 use std::os::fd::AsFd;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 /// Makes a directory of the host and those above it. The mode of one that exists stays as it is.
 pub fn make_path(path: &Path, mode: u32) -> Result<()> {
-    // Our umask leaves the modes that we use whole.
+    // Our umask masks no bit of the modes that we use.
     let made = DirBuilder::new().mode(mode).recursive(true).create(path);
     made.map_err(failed("mkdir", || path.display().to_string()))
 }

@@ -12,7 +12,7 @@ pub enum Error {
     Call(djinni_raw::Error),
     /// The plan clones an image that was not fetched.
     NoImage(ImageName),
-    /// The plan uses a layer, by name, that no step before has made.
+    /// The plan uses a layer, named here, that no earlier step has made.
     NoLayer(String),
     /// A directory of the policy belongs to an id that is not of the slice.
     Foreign {

@@ -12,7 +12,7 @@ use crate::child::{Child, Rights};
 
 /// A user namespace in which 0 and up are `ids` (`user_namespaces(7)`, `mount_setattr(2)`).
 ///
-/// A process is made to hold it and ends when we have it open.
+/// A child process holds the namespace until this process has opened it.
 pub fn user_namespace(ids: Ids) -> Result<OwnedFd> {
     let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2", || ""))?;
     let holder = Child::start(Rights::Unmapped, &[read_end.as_raw_fd()], || {

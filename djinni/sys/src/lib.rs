@@ -1,7 +1,7 @@
 //! Every privileged effect: steps become system calls here, and nowhere else.
 //!
-//! Architecture invariant: nothing in this crate reads what a client sent. It is given plans, which
-//! only `djinni-plan` can make, and the policy's own values.
+//! Architecture invariant: this crate reads no bytes of a client. Its input is plans, which only `djinni-plan`
+//! can make, and values of the policy.
 #![forbid(unsafe_code)]
 
 pub mod cgroup;

@@ -1,7 +1,7 @@
 //! The mount namespaces of djinnid: one for each master, pinned on the host.
 //!
 //! The pin is a bind of the namespace's `nsfs` file on a *private* mount of the host's initial mount
-//! namespace; elsewhere the kernel refuses it (EINVAL), lest namespaces keep each other alive.
+//! namespace. Elsewhere the kernel refuses it (EINVAL), because namespaces would keep each other alive.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -41,8 +41,8 @@ pub fn prepare_runtime(runtime: &Path) -> Result<()> {
 
 /// Undoes [`prepare_runtime`]; only when no pin is left on it.
 ///
-/// A supervisor that was just killed may still have its lock open there; nothing is pinned any more,
-/// so what cannot go at once goes with it.
+/// A supervisor that was just killed may still have its lock open there. No namespace is pinned any more, so
+/// lazy unmounting is safe.
 pub fn release_runtime(runtime: &Path) -> Result<()> {
     crate::stage::umount_patiently(runtime).or_else(|_| umount(runtime, true))
 }
@@ -67,8 +67,8 @@ pub fn remove_master_directory(directory: &Path) -> Result<()> {
     }
 }
 
-/// Leaves the host's mount namespace for a new one in which the slaves tmpfs is mounted, shared, so
-/// that what is mounted in it later reaches a master started out of this namespace.
+/// Leaves the host's mount namespace for a new one with the slaves tmpfs. The tmpfs is shared, so later mounts
+/// in it propagate to a master that is started from this namespace.
 pub fn enter_new(places: &Places, master: &Master) -> Result<()> {
     unshare(ns::MOUNT)?;
     set_propagation("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)?;
@@ -94,8 +94,9 @@ pub fn enter_pinned(pin: &Path) -> Result<()> {
     setns(open(pin, OFlags::RDONLY)?, ns::MOUNT)
 }
 
-/// Enters a master's pinned namespace. A djinni that died while it dropped the master has left a part of
-/// what was mounted, its root's `/var` being the first to go: then the master begins anew.
+/// Enters a master's pinned namespace. If an earlier djinnid died while it dropped the master, the root may
+/// lack its `/var`, which is unmounted first: then the root is unmounted as well. A missing slaves tmpfs is
+/// mounted.
 pub fn enter_again(places: &Places, master: &Master) -> Result<()> {
     enter_pinned(&places.pin(&master.name))?;
     let root = places.master_root(&master.name);
@@ -110,8 +111,8 @@ pub fn enter_again(places: &Places, master: &Master) -> Result<()> {
 
 /// The host's mounts, for a worker that has left them for its own namespace.
 ///
-/// A disk that the host mounts later reaches that namespace only where the host's mounts are shared
-/// (`mount_namespaces(7)`). So what policy names is opened where the administrator sees it.
+/// A disk that the host mounts later propagates to the worker's namespace only if the host's mounts are shared
+/// (`mount_namespaces(7)`). So paths of the policy are opened in the host's mount namespace.
 #[derive(Debug)]
 pub struct Host {
     namespace: OwnedFd,
@@ -124,7 +125,7 @@ pub fn current() -> Result<OwnedFd> {
 }
 
 impl Host {
-    /// `namespace` is the host's, this process has entered its own.
+    /// `namespace` is the host's mount namespace; this process has entered another one.
     pub fn new(namespace: OwnedFd) -> Result<Self> {
         Ok(Host { namespace, own: current()? })
     }
@@ -137,7 +138,7 @@ impl Host {
         setns(&self.namespace, ns::MOUNT)?;
         let outcome = act();
         if setns(&self.own, ns::MOUNT).is_err() {
-            // Whatever came next would be done to the host's mounts.
+            // All later steps would change the host's mounts.
             exit_now(1);
         }
         outcome

@@ -1,8 +1,8 @@
 //! Removing a slave's trees as the slave's own root, in the background.
 //!
-//! A tree is renamed first (to `.gone-N` beside it), which takes no time and makes its name free. A
+//! A tree is renamed first (to `.gone-N` beside it), so its name is free at once. A
 //! child then removes all such names as root of the slave's user namespace: it has no more rights on the
-//! host than the ids that made the tree. It may take `LIMIT`. The next removal continues after that, or
+//! host than the ids that made the tree. Its time limit is `LIMIT`. The next removal continues its work, also
 //! after djinnid was killed.
 
 use std::collections::VecDeque;
@@ -53,8 +53,8 @@ pub struct Removals {
 }
 
 impl Removals {
-    /// Has everything removed that was set aside in `directory`, at `path`, as root of the user
-    /// namespace `owner`: by the next [`Removals::advance`].
+    /// Queues the removal of all trees that were set aside in `directory`, at `path`, by root of the user
+    /// namespace `owner`. The next [`Removals::advance`] starts it.
     pub fn add(&mut self, path: &Path, directory: OwnedFd, owner: OwnedFd) {
         if self.waiting.iter().all(|place| place.path != path) {
             self.waiting.push_back(Place { path: path.to_owned(), directory, owner });
@@ -66,7 +66,7 @@ impl Removals {
         self.running.iter().map(|(child, ..)| child)
     }
 
-    /// Whether something is removed, or is to be.
+    /// Whether a removal runs or waits.
     pub fn is_busy(&self) -> bool {
         !self.running.is_empty() || !self.waiting.is_empty()
     }
@@ -97,7 +97,7 @@ impl Removals {
         told
     }
 
-    /// The first that waits for a directory in which nothing is being removed.
+    /// The first waiting removal of a directory in which no other removal runs.
     fn next(&mut self) -> Option<Place> {
         let idle = |place: &Place| self.running.iter().all(|(.., other)| other.path != place.path);
         let at = self.waiting.iter().position(idle)?;
@@ -113,14 +113,14 @@ fn start(place: &Place) -> Result<Child> {
     })
 }
 
-/// Removes all that was set aside in `directory`; nothing else there is touched.
+/// Removes all trees that were set aside in `directory`, and nothing else.
 fn remove_gone(directory: BorrowedFd<'_>) -> Result<()> {
     let mut left = None;
     each(directory, |name| {
         if name.to_bytes().starts_with(GONE.as_bytes())
             && let Err(error) = entry(directory, name)
         {
-            // One that cannot go must not keep the others.
+            // An error must not prevent the removal of the others.
             left = Some(error);
         }
         Ok(())

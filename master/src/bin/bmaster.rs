@@ -21,7 +21,7 @@ struct Arguments {
     /// Listening socket of the host's administrator
     #[arg(long, value_name = "N")]
     admin_fd: RawFd,
-    /// Which lines are logged: a level, and other levels for single parts of the program
+    /// Log filter: a level, and other levels for single parts of the program
     #[arg(long, value_name = "LEVEL[,PART=LEVEL…]", default_value = "info")]
     log: Filter,
 }

@@ -7,17 +7,17 @@
 //! caller:  Status  (admin socket only)   -> MasterStatus | Refused
 //! ```
 //!
-//! One message each way; who the caller is, the master reads from the socket, not from here.
+//! Each side sends one message. The master identifies the caller by the socket, not by the message.
 
 use crate::frame::{Frame, FrameError};
 use crate::message::{no_payload, put_json, take_json};
 use crate::names::SlaveLabel;
 use serde::{Deserialize, Serialize};
 
-/// The version of this protocol; another one is refused.
+/// Version of this protocol. The master refuses other versions.
 pub const VERSION: u32 = 1;
 
-/// Ask for a slave.
+/// Request for a slave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Open {
@@ -25,13 +25,13 @@ pub struct Open {
     pub version: u32,
     /// Name of the slave.
     pub slave: SlaveLabel,
-    /// The caller's own name for itself: shown to others who wait, never trusted.
+    /// Name that the caller gives itself: shown to other callers, never trusted.
     pub user: String,
     /// Its command, for the same purpose.
     pub command_line: String,
 }
 
-/// Why the caller got nothing.
+/// Refusal of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refused {
@@ -39,7 +39,7 @@ pub struct Refused {
     pub code: String,
     /// A sentence for people: what failed, on what, what to do.
     pub sentence: String,
-    /// The exit status that suits: 1, 75 or 125.
+    /// Exit status for the caller: 1, 75 or 125.
     pub exit: i32,
 }
 
@@ -49,11 +49,11 @@ pub struct Refused {
 pub struct SessionState {
     /// Name of the slave.
     pub slave: SlaveLabel,
-    /// By whom.
+    /// Name of the user.
     pub user: String,
-    /// For what.
+    /// Command of the user.
     pub command_line: String,
-    /// Since when, in seconds since 1970.
+    /// Start of the use, in seconds since 1970.
     pub since_seconds: u64,
 }
 
@@ -74,16 +74,16 @@ pub enum DoorCall {
     Enter,
     /// End all sessions, then the master.
     Stop,
-    /// Tell how the master stands.
+    /// Show the status of the master.
     Status,
 }
 
 /// Reply of a master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DoorReply {
-    /// The frames of a command may follow.
+    /// Accepted: the frames of a command may follow.
     Opened,
-    /// No.
+    /// Refused.
     Refused(Refused),
     /// The master is ending.
     Stopping,
@@ -103,7 +103,7 @@ impl DoorCall {
         }
     }
 
-    /// The message that a frame carries.
+    /// The message in a frame.
     pub fn decode(frame: Frame<'_>) -> Result<Self, FrameError> {
         let payload = frame.payload;
         match frame.kind {
@@ -128,7 +128,7 @@ impl DoorReply {
         }
     }
 
-    /// The message that a frame carries.
+    /// The message in a frame.
     pub fn decode(frame: Frame<'_>) -> Result<Self, FrameError> {
         let payload = frame.payload;
         match frame.kind {

@@ -1,9 +1,9 @@
-//! Frames: kind, length, payload; without a meaning yet.
+//! Frames: kind, length and payload. `message.rs` and `door.rs` decode payloads.
 
 use crate::limits::{FRAME_LIMIT_BYTES, HEADER_BYTES, PAYLOAD_LIMIT_BYTES};
 use std::fmt;
 
-/// One frame, its payload still where it was read to.
+/// One frame; the payload borrows the reader's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// Kind of the payload; each direction has its own kinds.
@@ -12,14 +12,14 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-/// A frame that is not one of this protocol, or a message that does not fit into one.
+/// Error of a frame that is not valid, or of a message that does not fit into a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FrameError {
     /// The payload is (or would be) longer than [`PAYLOAD_LIMIT_BYTES`].
     TooLong { kind: u8, length_bytes: u64 },
-    /// No message of this direction has that kind.
+    /// No message of this direction has this kind.
     UnknownKind(u8),
-    /// The payload of a message is not what it should be.
+    /// The payload of a message is not valid.
     Payload { message: &'static str, reason: String },
 }
 
@@ -49,7 +49,7 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// The first bytes of a frame whose payload follows from elsewhere.
+    /// The header of a frame, for a payload that the caller sends itself.
     pub fn header(kind: u8, length_bytes: usize) -> Result<[u8; HEADER_BYTES], FrameError> {
         match u32::try_from(length_bytes) {
             Ok(length) if length_bytes <= PAYLOAD_LIMIT_BYTES => {
@@ -61,15 +61,14 @@ impl Frame<'_> {
     }
 }
 
-/// Room that a reader begins with. Most readers never see a frame that is longer, and a page that is
-/// never touched costs nothing.
+/// Initial buffer size of a reader. Most readers never get a longer frame, and untouched pages use no memory.
 const FIRST_ROOM_BYTES: usize = 4096;
 
-/// Turns bytes, in whatever pieces they arrive, into frames; holds one frame's limit and no more.
+/// Splits a stream of bytes into frames, and buffers at most one frame of the maximum size.
 ///
-/// Call [`FrameReader::next_frame`] until it gives `None`, then put more bytes in: read them
-/// straight into [`FrameReader::room`] and say how many came with [`FrameReader::filled`], or hand
-/// them over with [`FrameReader::feed`]. After `None` there is always room.
+/// Call [`FrameReader::next_frame`] until it returns `None`, then add bytes: read them into
+/// [`FrameReader::room`] and pass their number to [`FrameReader::filled`], or pass them to
+/// [`FrameReader::feed`]. After `None` the buffer has space.
 #[derive(Debug)]
 pub struct FrameReader {
     held: Vec<u8>,
@@ -84,13 +83,13 @@ impl Default for FrameReader {
 }
 
 impl FrameReader {
-    /// A reader that holds nothing yet.
+    /// An empty reader.
     pub fn new() -> Self {
         let held = vec![0; FIRST_ROOM_BYTES];
         Self { held, from: 0, to: 0 }
     }
 
-    /// Where the next bytes go. Empty only while a whole frame waits for
+    /// Buffer space for the next bytes. It is empty only while a complete frame waits for
     /// [`FrameReader::next_frame`].
     pub fn room(&mut self) -> &mut [u8] {
         if self.from > 0 {
@@ -104,12 +103,13 @@ impl FrameReader {
         &mut self.held[self.to..]
     }
 
-    /// That many bytes of [`FrameReader::room`] were filled (more than there was room for counts as all of it).
+    /// Reports that the caller has filled `count` bytes of [`FrameReader::room`]. A larger number than its length
+    /// counts as its length.
     pub fn filled(&mut self, count: usize) {
         self.to = (self.to + count).min(self.held.len());
     }
 
-    /// Take as many of `bytes` as there is room for; gives how many were taken.
+    /// Takes as many of `bytes` as fit. Returns their number.
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         loop {
@@ -125,8 +125,8 @@ impl FrameReader {
         }
     }
 
-    /// The next whole frame, if there is one. Refuses a length beyond the limit as soon as the
-    /// header is there; the stream is of no further use then.
+    /// The next complete frame, if there is one. Refuses a length beyond the limit as soon as the header is
+    /// complete; the stream cannot be used after an error.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         let Some((kind, length)) = self.header()? else {
             return Ok(None);
@@ -140,7 +140,7 @@ impl FrameReader {
         Ok(Some(Frame { kind, payload }))
     }
 
-    /// Whether a frame has begun and not ended: at the end of the stream, it was cut off.
+    /// Whether the buffer has an incomplete frame. At the end of the stream this is an error of the peer.
     pub fn is_amid_frame(&self) -> bool {
         self.from < self.to
     }

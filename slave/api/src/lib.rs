@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a master and the first process of a slave say to each other, over one stream socket.
+//! Protocol between a master and the first process of a slave, over one stream socket.
 //!
 //! A *frame* is a kind (one byte), a length (u32, little endian) and a payload of at most
 //! [`PAYLOAD_LIMIT_BYTES`]. Data frames carry raw bytes; all others carry JSON. Each direction has
@@ -9,13 +9,13 @@
 //! ```text
 //! master:  Run  (InputFile InputData*)*  Stdin* StdinEnd  Resize* Signal*
 //! slave:        Started  (Stdout | Stderr | StdinTaken)*  [(OutputFile OutputData*)* OutputEnd]  Exited
-//!          or Failed, at any time: the slave's own fault, and its last word
+//!          or Failed, at any time: an error of the slave itself, and its last message
 //! ```
 //!
-//! The module [`door`] has what is said before that, on a master's `users` and `admin` sockets.
+//! The module [`door`] has the messages before these, on a master's `users` and `admin` sockets.
 //!
-//! Architecture invariant: everything that arrives is bounded before it is parsed, and nothing in
-//! this crate does I/O or panics on what a peer sent.
+//! Architecture invariant: sizes are checked before parsing. This crate does no I/O, and no message of a
+//! peer makes it panic.
 
 pub mod door;
 mod frame;

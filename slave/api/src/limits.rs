@@ -1,4 +1,4 @@
-//! How much either side takes from the other: a peer that sends more is refused, never served slower.
+//! Limits of messages. A peer that exceeds one is refused.
 
 /// Bytes in front of each payload: the kind and the length.
 pub const HEADER_BYTES: usize = 5;
@@ -29,7 +29,7 @@ pub const OUTPUT_LIMIT_FILES: u32 = 10_000;
 /// Most bytes that come out of a slave after one command.
 pub const OUTPUT_LIMIT_BYTES: u64 = 8 << 30;
 
-/// Longest sentence (of a refusal, of a failure) that is shown to anybody, in characters.
+/// Longest sentence of a refusal or a failure that is printed, in characters.
 pub const SENTENCE_LIMIT_CHARS: usize = 2000;
-/// Longest command line that is kept to say who holds a slave, in characters.
+/// Longest command line that is kept for messages about the user of a slave, in characters.
 pub const COMMAND_LINE_LIMIT_CHARS: usize = 1000;

@@ -23,7 +23,7 @@ pub struct Variable {
 }
 
 impl Variable {
-    /// `None` when the name is no name of a variable or the value has a NUL.
+    /// `None` if `name` is not a valid name of a variable, or `value` contains a NUL.
     pub fn new(name: String, value: String) -> Option<Self> {
         let head = |c: char| c.is_ascii_alphabetic() || c == '_';
         let tail = |c: char| head(c) || c.is_ascii_digit();
@@ -65,9 +65,9 @@ pub struct Run {
     pub env: Vec<Variable>,
     /// The size of the terminal to make; `None` for three pipes.
     pub tty: Option<Winsize>,
-    /// Whether to send back what the command leaves in `/build/results`.
+    /// Whether to send back the files in `/build/results`.
     pub collect: bool,
-    /// How many input files follow before the command may start.
+    /// Number of input files that follow before the command may start.
     pub inputs: u32,
 }
 
@@ -89,10 +89,10 @@ impl Run {
 pub struct Signal(i32);
 
 impl Signal {
-    /// The signals that pass, by their Linux numbers (the same on every architecture we build for).
+    /// Linux numbers of the allowed signals (the same on every architecture that we build for).
     pub const FORWARDED: [Signal; 6] = [Self(1), Self(2), Self(3), Self(10), Self(12), Self(15)];
 
-    /// `None` for a number that does not pass.
+    /// `None` if the signal is not allowed.
     pub fn from_number(number: i32) -> Option<Self> {
         Self::FORWARDED.into_iter().find(|signal| signal.0 == number)
     }
@@ -132,7 +132,7 @@ pub struct OutputFile {
     pub path: ResultPath,
     /// Its length in bytes.
     pub size: u64,
-    /// Its permission bits; the receiver keeps what of them it likes.
+    /// Its permission bits. The receiver decides which of them it keeps.
     pub mode: u32,
 }
 
@@ -165,9 +165,9 @@ pub enum ToSlave<'a> {
     InputData(&'a [u8]),
     /// Bytes for the command's standard input.
     Stdin(&'a [u8]),
-    /// The command's standard input ends here.
+    /// End of the command's standard input.
     StdinEnd,
-    /// The caller's terminal has another size now.
+    /// New size of the caller's terminal.
     Resize(Winsize),
     /// Send this signal to the command.
     Signal(Signal),
@@ -176,15 +176,15 @@ pub enum ToSlave<'a> {
 /// Message of a slave to a master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromSlave<'a> {
-    /// The command's process is there.
+    /// The command's process has started.
     Started,
     /// Bytes from the command's standard output, or from its terminal.
     Stdout(&'a [u8]),
     /// Bytes from the command's standard error, or remarks of the slave's first process.
     Stderr(&'a [u8]),
-    /// That many bytes of [`ToSlave::Stdin`] went on to the command. A master has at most
-    /// [`crate::STDIN_WINDOW_BYTES`] on the way, so a command that reads nothing never keeps a
-    /// signal or a resize waiting behind its input.
+    /// Number of bytes of [`ToSlave::Stdin`] that were passed to the command. A master has at most
+    /// [`crate::STDIN_WINDOW_BYTES`] unacknowledged bytes, so signals and resizes do not wait behind the
+    /// input of a command that does not read.
     StdinTaken { bytes: u32 },
     /// The head of a result.
     OutputFile(OutputFile),
@@ -194,7 +194,7 @@ pub enum FromSlave<'a> {
     OutputEnd,
     /// The command's exit status, 128+N when signal N ended it. The last message.
     Exited { status: u8 },
-    /// The slave could not do its part. The last message.
+    /// The slave itself failed. The last message.
     Failed { what: String },
 }
 
@@ -220,7 +220,7 @@ pub(crate) fn take_json<T: DeserializeOwned>(
         .map_err(|error| FrameError::Payload { message, reason: error.to_string() })
 }
 
-/// Check that a message that says all by its kind has no payload.
+/// Checks that a message without parameters has no payload.
 pub(crate) fn no_payload(message: &'static str, payload: &[u8]) -> Result<(), FrameError> {
     match payload {
         [] => Ok(()),
@@ -229,7 +229,7 @@ pub(crate) fn no_payload(message: &'static str, payload: &[u8]) -> Result<(), Fr
 }
 
 impl<'a> ToSlave<'a> {
-    /// Kind of [`ToSlave::Stdin`], for a sender that puts the bytes into place itself.
+    /// Kind of [`ToSlave::Stdin`], for a sender that writes the payload itself.
     pub const STDIN: u8 = b'i';
     /// Kind of [`ToSlave::InputData`].
     pub const INPUT_DATA: u8 = b'd';
@@ -250,7 +250,7 @@ impl<'a> ToSlave<'a> {
         }
     }
 
-    /// The message that a frame carries.
+    /// The message in a frame.
     pub fn decode(frame: Frame<'a>) -> Result<Self, FrameError> {
         let payload = frame.payload;
         match frame.kind {
@@ -277,7 +277,7 @@ impl<'a> ToSlave<'a> {
 }
 
 impl<'a> FromSlave<'a> {
-    /// Kind of [`FromSlave::Stdout`], for a sender that puts the bytes into place itself.
+    /// Kind of [`FromSlave::Stdout`], for a sender that writes the payload itself.
     pub const STDOUT: u8 = b'1';
     /// Kind of [`FromSlave::Stderr`].
     pub const STDERR: u8 = b'2';
@@ -304,7 +304,7 @@ impl<'a> FromSlave<'a> {
         }
     }
 
-    /// The message that a frame carries.
+    /// The message in a frame.
     pub fn decode(frame: Frame<'a>) -> Result<Self, FrameError> {
         let payload = frame.payload;
         match frame.kind {

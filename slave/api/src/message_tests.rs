@@ -1,4 +1,4 @@
-//! Each message comes back as it went; what is not a message is refused with its reason.
+//! Each message is decoded to itself; invalid messages are refused with the reason.
 
 use super::*;
 use crate::frame::FrameReader;

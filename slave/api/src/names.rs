@@ -1,4 +1,4 @@
-//! Names that cross the socket, each with the one constructor that checks it.
+//! Names in messages, each with a single constructor that checks it.
 
 use crate::limits::{NAME_LIMIT_BYTES, PATH_LIMIT_COMPONENTS};
 use crate::text::{printable, steers};
@@ -24,7 +24,7 @@ pub enum NameError {
     /// It begins with a `.`: a result must not be a file that programs read unasked, as
     /// `.git/hooks/pre-commit` or `.profile`.
     Hidden,
-    /// It has a character that names of slaves do not have.
+    /// It has a character that is not allowed in names of slaves.
     Alphabet,
 }
 
@@ -33,29 +33,31 @@ impl fmt::Display for NameError {
         f.write_str(match self {
             Self::Empty => "a name is empty",
             Self::TooLong => "a name is longer than 255 bytes",
-            Self::Dots => "'.' and '..' are no names",
+            Self::Dots => "'.' and '..' are not names",
             Self::Slash => "a name has a '/'",
             Self::Control => "a name has a control or format character",
             Self::Dash => "a name begins with '-'",
             Self::Hidden => "a name begins with '.'",
-            Self::Alphabet => "only a-z, 0-9, '.', '_' and '-' may stand in it, 64 at most",
+            Self::Alphabet => {
+                "it may contain only a-z, 0-9, '.', '_' and '-', 64 characters at most"
+            }
         })
     }
 }
 
-/// A path or name that was refused, and why.
+/// Error of a path or name: the text and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathError {
     /// The given text, escaped and shortened.
     pub given: String,
-    /// Why it is refused.
+    /// The reason.
     pub reason: PathReason,
 }
 
-/// Why a path is refused.
+/// Defect of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathReason {
-    /// One of its components is no name.
+    /// One of its components is not a valid name.
     Name(NameError),
     /// It begins with a `/`.
     Absolute,
@@ -132,9 +134,8 @@ impl fmt::Display for FileName {
     }
 }
 
-/// Where a result stands below the directory of results: a relative path of one to
-/// [`PATH_LIMIT_COMPONENTS`] components, each of which would be a [`FileName`] and none of which
-/// begins with a `.`.
+/// Path of a result, relative to the directory of results: one to [`PATH_LIMIT_COMPONENTS`] components. Each is
+/// a valid [`FileName`] that does not begin with a `.`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ResultPath(String);
@@ -145,7 +146,7 @@ impl ResultPath {
         &self.0
     }
 
-    /// The directories on the way (perhaps none) and the name of the file.
+    /// The parent directories (empty: none) and the name of the file.
     pub fn split(&self) -> (Vec<&str>, &str) {
         let mut names: Vec<&str> = self.0.split('/').collect();
         let name = names.pop().unwrap_or_default();
@@ -187,8 +188,8 @@ impl fmt::Display for ResultPath {
     }
 }
 
-/// The name of a slave as a caller wrote it: `[a-z0-9][a-z0-9._-]{0,63}`, the rule of the djinni's
-/// wire. Whether there is such a slave is the djinni's to say.
+/// The name of a slave from a caller: `[a-z0-9][a-z0-9._-]{0,63}`, as in the protocol of djinnid. djinnid checks
+/// whether the slave exists.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SlaveLabel(String);
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn a_refusal_shows_what_was_given_without_its_control_characters() {
         let fault = ResultPath::try_from("../\u{1b}]0;x\u{7}".to_string()).unwrap_err();
-        assert_eq!(fault.to_string(), "\"../\\u{1b}]0;x\\u{7}\": '.' and '..' are no names");
+        assert_eq!(fault.to_string(), "\"../\\u{1b}]0;x\\u{7}\": '.' and '..' are not names");
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! Text from outside, fit for whoever reads it on a terminal, in a log or in JSON.
+//! Escapes text of others for terminals, logs and JSON.
 //!
-//! The privileged side has its own (`djinni_api::text`), since neither side imports the other; a test
-//! holds them together.
+//! The privileged side has its own copy (`djinni_api::text`), because neither side imports the other. A test
+//! compares them.
 
 use std::fmt::Write;
 
-/// Characters of Unicode's category Cf beside those of Latin-1, in order: marks without a width, some of
-/// which turn the direction of writing; and the separators of lines and paragraphs. Unicode 16.
+/// Characters of Unicode's category Cf beyond Latin-1, in order: marks without a width, some of which change
+/// the direction of writing; and the separators of lines and paragraphs. Unicode 16.
 const FORMAT: [(char, char); 20] = [
     ('\u{600}', '\u{605}'),
     ('\u{61c}', '\u{61c}'),
@@ -30,16 +30,15 @@ const FORMAT: [(char, char); 20] = [
     ('\u{e0020}', '\u{e007f}'),
 ];
 
-/// Whether `c` could steer a terminal or hide what a text says: a control character, of C1 too, or a
-/// format character.
+/// Whether `c` could steer a terminal or hide text: a control character (also of C1) or a format character.
 pub fn steers(c: char) -> bool {
     c.is_control()
         || c == '\u{ad}'
         || (c >= FORMAT[0].0 && FORMAT.iter().any(|(first, last)| (*first..=*last).contains(&c)))
 }
 
-/// `text` on one line, fit for a terminal or a log: what steers is escaped as in Rust (`\n`, `\u{1b}`), and
-/// what is beyond `limit_chars` is cut.
+/// `text` on one line for a terminal or a log: characters that steer are escaped as in Rust (`\n`, `\u{1b}`),
+/// and the text is cut to `limit_chars` characters.
 pub fn printable(text: &str, limit_chars: usize) -> String {
     let (mut short, mut used) = (String::new(), 0);
     for c in text.chars() {
@@ -54,7 +53,7 @@ pub fn printable(text: &str, limit_chars: usize) -> String {
     short
 }
 
-/// `text` of any length and of several lines, likewise.
+/// As [`printable`], for text of any length with several lines.
 pub fn printable_lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -70,8 +69,8 @@ fn push(shown: &mut String, c: char) {
     }
 }
 
-/// A document of JSON in which nothing steers a terminal: it says the same, by escapes. Serializers escape
-/// the control characters of ASCII only (RFC 8259, section 7).
+/// An equal JSON document that cannot steer a terminal, by escapes. Serializers escape only the control
+/// characters of ASCII (RFC 8259, section 7).
 pub fn printable_json(document: &str) -> String {
     let mut shown = String::with_capacity(document.len());
     for c in document.chars() {

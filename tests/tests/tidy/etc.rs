@@ -38,7 +38,7 @@ fn tidy_every_toml_file_of_etc_parses() {
             odd.push(format!("{}: {error}", below(path)));
         }
     }
-    none(odd, "files that are no TOML");
+    none(odd, "files that are not TOML");
 }
 
 #[test]

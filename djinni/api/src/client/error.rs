@@ -9,9 +9,9 @@ use crate::service::ServiceError;
 /// A call without a valid answer.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody could be reached at `socket`.
+    /// Connecting to `socket` failed.
     Connect { socket: PathBuf, source: io::Error },
-    /// `method` was asked at `socket`, or was to be.
+    /// Calling `method` at `socket` failed.
     Call { socket: PathBuf, method: String, trouble: Trouble },
 }
 
@@ -26,7 +26,7 @@ pub enum Trouble {
     Deadline,
     /// The reply does not fit the call.
     Malformed(String),
-    /// The call does not fit what is offered there.
+    /// The server does not accept this call.
     Service(ServiceError),
 }
 
@@ -56,7 +56,7 @@ fn write_connect(f: &mut fmt::Formatter<'_>, socket: &Path, source: &io::Error) 
              follows within a minute: try again, and see djinnid's log"
         ),
         io::ErrorKind::PermissionDenied => write!(f, "permission denied: run this as root"),
-        _ => write!(f, "{source}: see whether that is djinnid's socket"),
+        _ => write!(f, "{source}: check that this is a socket of djinnid"),
     }
 }
 
@@ -64,10 +64,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broken(error) => {
-                write!(
-                    f,
-                    "the connection broke ({error}): see whether djinnid runs, then try again"
-                )
+                write!(f, "the connection broke ({error}): check that djinnid runs, then try again")
             }
             Self::Closed => write!(f, "closed without an answer: djinnid's log says why"),
             Self::Deadline => {
@@ -77,7 +74,7 @@ impl fmt::Display for Trouble {
             Self::Malformed(reason) => {
                 write!(
                     f,
-                    "no proper answer ({reason}): see whether a djinnid of this version listens there"
+                    "invalid reply ({reason}): check that a djinnid of this version listens there"
                 )
             }
             Self::Service(error) => error.fmt(f),
@@ -91,9 +88,9 @@ impl std::error::Error for Trouble {}
 /// Error of a call: `R` is the interface's refusals.
 #[derive(Debug)]
 pub enum CallError<R> {
-    /// The djinni will not.
+    /// The djinni has refused the request.
     Refused(R),
-    /// It could not be asked, or its answer not understood.
+    /// There is no valid reply.
     Connection(ClientError),
 }
 

@@ -31,7 +31,7 @@ impl HostClient {
         self.0.call(&host::Request::NewMaster { name: name.clone() })
     }
 
-    /// Takes a master away; with `force` also one that runs or holds slaves.
+    /// Drops a master; with `force` also one that runs or holds slaves.
     pub fn drop_master(&mut self, name: &MasterName, force: bool) -> HostResult<()> {
         let Nothing {} = self.0.call(&host::Request::DropMaster { name: name.clone(), force })?;
         Ok(())
@@ -49,7 +49,7 @@ impl HostClient {
         Ok(master)
     }
 
-    /// Has the configuration read again.
+    /// Makes djinnid reload its configuration.
     pub fn reload(&mut self) -> HostResult<()> {
         let Nothing {} = self.0.call(&host::Request::Reload)?;
         Ok(())

@@ -11,7 +11,7 @@ use crate::names::SlaveName;
 /// Result of a call at a master's socket.
 pub type MasterResult<T> = Result<T, CallError<master::Refusal>>;
 
-/// A connection to a master's socket. What is attached with [`master::Hold::Connection`] is held by it.
+/// A connection to a master's socket. It holds the slaves that it attaches with [`master::Hold::Connection`].
 #[derive(Debug)]
 pub struct MasterClient(Client);
 
@@ -24,7 +24,7 @@ impl MasterClient {
         Client::connect(socket).map(Self)
     }
 
-    /// The master's slaves and what state each is in.
+    /// The master's slaves and their states.
     ///
     /// # Errors
     /// A refusal, or no answer. The same is true of every call here.
@@ -32,7 +32,7 @@ impl MasterClient {
         self.0.call(&master::Request::Describe)
     }
 
-    /// Has the slave's tree composed.
+    /// Attaches the slave.
     pub fn attach(
         &mut self,
         slave: &SlaveName,
@@ -41,7 +41,7 @@ impl MasterClient {
         self.0.call(&master::Request::Attach { slave: slave.clone(), hold })
     }
 
-    /// The same; `meanwhile` is run while the djinni is at work.
+    /// As [`MasterClient::attach`]; runs `meanwhile` while djinnid composes the tree.
     pub fn attach_while(
         &mut self,
         slave: &SlaveName,
@@ -51,13 +51,13 @@ impl MasterClient {
         self.0.call_while(&master::Request::Attach { slave: slave.clone(), hold }, meanwhile)
     }
 
-    /// Has what runs in the slave killed and its tree taken down.
+    /// Detaches the slave: djinnid kills its processes and takes its tree down.
     pub fn detach(&mut self, slave: &SlaveName) -> MasterResult<()> {
         let Nothing {} = self.0.call(&master::Request::Detach { slave: slave.clone() })?;
         Ok(())
     }
 
-    /// Has the slave detached, and its caches, layers and a kept `/var` emptied.
+    /// Detaches the slave and discards its caches, layers and kept `/var`.
     pub fn reset(&mut self, slave: &SlaveName) -> MasterResult<()> {
         let Nothing {} = self.0.call(&master::Request::Reset { slave: slave.clone() })?;
         Ok(())
@@ -68,7 +68,7 @@ impl MasterClient {
         self.0.call(&master::Request::Rub)
     }
 
-    /// Gives each change of state to `take` until that breaks off or the connection ends.
+    /// Passes each change of state to `take` until it returns `Break` or the connection ends.
     pub fn monitor(
         &mut self,
         take: impl FnMut(master::Event) -> ControlFlow<()>,

@@ -56,9 +56,9 @@ fn a_name_has_at_most_64_bytes() {
 fn an_error_says_what_is_wrong_with_which_name() {
     let said = |text: &str| text.parse::<ShareName>().unwrap_err().to_string();
     assert!(said("").starts_with("\"\" is not a name of a share: it is empty; use 1 to 64 of a-z"));
-    assert!(said("World").contains("it holds 'W'"));
+    assert!(said("World").contains("it contains 'W'"));
     assert!(said("-x").contains("it begins with '-'"));
-    assert!(said("a/b").contains("it holds '/'"));
+    assert!(said("a/b").contains("it contains '/'"));
     assert!(said("host.socket").contains("it is reserved"));
     let long = said(&"x".repeat(100_000));
     assert!(long.contains("it has 100000 bytes") && long.len() < 300, "{long}");

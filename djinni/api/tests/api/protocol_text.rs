@@ -56,7 +56,7 @@ fn error_again(answer: &Answer) -> Vec<u8> {
     }
 }
 
-/// What a server must answer whatever its state, if anything.
+/// The answer of a server that does not depend on its state, if there is one.
 fn certain_answer(call: &Call) -> Option<Vec<u8>> {
     let error = match call.split_method().0 {
         master::INTERFACE => master::Request::from_call(call).err(),

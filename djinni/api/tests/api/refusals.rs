@@ -9,7 +9,8 @@ use djinni_api::{ServiceError, SlaveName, master};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// That `bytes` are the error `name` with `parameters`, that this is `refusal` again, and that it says `word`.
+/// Checks that `bytes` are the error `name` with `parameters`, that they decode to `refusal`, and that its
+/// message contains `word`.
 fn check<R>(refusal: &R, bytes: &[u8], name: &str, parameters: &Value, word: &str)
 where
     R: DeserializeOwned + PartialEq + Debug + Display,

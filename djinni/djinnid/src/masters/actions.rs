@@ -1,4 +1,4 @@
-//! The actions that a master's supervision asks for.
+//! Performs the actions of a master's supervision.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,7 +19,7 @@ use crate::link::{Answer, Command};
 use crate::worker::{self, INIT_CGROUP};
 
 impl Masters {
-    /// Reports an event to a master's supervision, performs what it asks for and reports what fails.
+    /// Reports an event to a master's supervision, performs its actions, and reports failed actions as events.
     pub(super) fn happen(
         &mut self,
         config: &Config,
@@ -39,7 +39,7 @@ impl Masters {
         }
     }
 
-    /// Performs one action; returns the event that its outcome is, if it is one.
+    /// Performs one action. Returns the event of its outcome, if there is one.
     fn act(&mut self, config: &Config, name: &MasterName, action: Action) -> Option<Event> {
         let failed = |error: Error| Event::Failed(error.to_string());
         match action {
@@ -58,7 +58,7 @@ impl Masters {
             }
             Action::Tell { number, force } => {
                 let worker = self.entries.get(name)?.worker()?;
-                // One that does not read is killed in time where this is by force.
+                // With force, the supervision kills a worker that does not read.
                 return worker.tell(number, Command::Drop { force }).ok().map(|()| Event::Told);
             }
             Action::TakeDown => {
@@ -101,7 +101,7 @@ impl Masters {
         let path = self.cgroup.join(master.name.as_str());
         let cgroup = Cgroup::make(&path)?;
         let owner = master.ids.first;
-        // The common ancestor's too: moving a process there and here wants the right to both.
+        // The common ancestor's too: moving a process between cgroups needs the right to both.
         cgroup.give(Path::new(""), owner)?;
         for child in [INIT_CGROUP, "slaves"] {
             cgroup.make_child(Path::new(child), owner)?;

@@ -1,4 +1,4 @@
-//! Messages of a worker: descriptions, events, and refusals made of failures.
+//! Messages of a worker: descriptions, events, and refusals for failed plans.
 
 use djinni_api::{SlaveName, master as wire};
 use djinni_plan::config::{RootMode, Slave};
@@ -10,7 +10,7 @@ use crate::reference::reference;
 use crate::times;
 
 impl Worker {
-    /// The span of one request: every line that is written meanwhile has these fields.
+    /// The span of one request: all its log lines have these fields.
     pub(super) fn span(&mut self, id: ConnectionId, request: &wire::Request) -> tracing::Span {
         let (method, slave) = match request {
             wire::Request::Describe => ("Describe", None),

@@ -1,4 +1,4 @@
-//! Attaching, taking down, and the ends of holds.
+//! Attach, detach, and the ends of holds.
 
 use std::path::Path;
 use std::time::Instant;
@@ -43,8 +43,8 @@ impl Worker {
         Ok(wire::Reply::Attached(attached(slave, generation)))
     }
 
-    /// Takes a slave down: kills what runs in it, unmounts, removes its slot. `grant`: of the request;
-    /// none if its hold has ended, whether or not a policy still names it.
+    /// Takes a slave down: kills its processes, unmounts, removes its slot. `grant` is that of the request; `None`
+    /// if the hold has ended, also for a slave that the policy no longer has.
     pub(super) fn take_down(
         &mut self,
         slave: &SlaveName,
@@ -74,7 +74,7 @@ impl Worker {
         }
     }
 
-    /// Unmounts by the mount table, once no process runs in the slave that could change it.
+    /// Kills the slave's processes, then unmounts by the mount table, which they can no longer change.
     fn clear_as_found(&mut self, slave: &SlaveName, grant: Option<&Grant>) -> Result<(), Failure> {
         self.stage.run(&plan::quiesce(slave))?;
         let slot = self.slot(slave)?;
@@ -102,7 +102,7 @@ impl Worker {
         })
     }
 
-    /// Sets the state that a take-down has led to.
+    /// Sets the state after a take-down.
     fn settle(
         &mut self,
         slave: &SlaveName,
@@ -129,7 +129,7 @@ impl Worker {
         reply
     }
 
-    /// Takes down a slave whose hold has ended, whether or not policy still names it.
+    /// Takes down a slave whose hold has ended, also if the policy no longer has it.
     fn release(&mut self, slave: &SlaveName) {
         if let Err(refusal) = self.take_down(slave, None) {
             tracing::warn!(%slave, "{refusal}");
@@ -167,7 +167,7 @@ impl Worker {
     pub(super) fn note_master(&mut self) {
         let was = self.running;
         let populated = self.stage.cgroup().is_populated(Path::new(INIT_CGROUP));
-        // Reading the watched descriptor too is what makes the next change wake us.
+        // poll reports the next change only after this descriptor was read.
         let watched = self.init.as_mut().map(|events| events.is_populated());
         self.running = populated.unwrap_or(false);
         if let Some(Err(error)) = watched {
@@ -210,7 +210,7 @@ impl Worker {
         }
     }
 
-    /// Takes the whole master down; unforced only when nothing of it runs or is held.
+    /// Takes the whole master down. Without `force`, only if none of its processes runs and no slave is held.
     /// Answers `Dropping` under the command's `number` before it begins.
     pub(super) fn drop_all(&mut self, number: u64, force: bool) -> (Answer, bool) {
         self.note_master();

@@ -6,7 +6,7 @@ use crate::config::{AbsolutePath, ConfigError, Ids, Master, Slave};
 
 use super::{Files, MasterFile, Result, SlaveEntry, Source};
 
-/// No other slave of the master has the same slice.
+/// Errs if another slave of the master has the same slice.
 pub(super) fn from_siblings<'a>(
     source: &Source,
     entry: &SlaveEntry,
@@ -18,12 +18,12 @@ pub(super) fn from_siblings<'a>(
     Err(source.error(entry.slice.span(), reason, "give each slave a slice of its own"))
 }
 
-/// Directories of the kernel's, in which nothing is a file to share.
+/// Directories of the kernel: they contain no files to share.
 const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
-/// Directories of the host's that a share may not hold as a whole.
+/// Directories of the host that no share may contain as a whole.
 const HOSTS: [&str; 4] = ["/etc", "/run", "/root", "/boot"];
 
-/// A share is a directory for slaves, not one of the system's.
+/// Errs if a share would show directories of the system.
 fn no_system_directory(source: &Source, file: &MasterFile) -> Result<()> {
     for entry in file.share.values() {
         let path = Path::new(entry.dir.get_ref());
@@ -38,7 +38,7 @@ fn no_system_directory(source: &Source, file: &MasterFile) -> Result<()> {
     Ok(())
 }
 
-/// No writable directory of a master lies in, or holds, another one or a share.
+/// Errs if a writable directory of a master overlaps another one or a share.
 pub(super) fn directories(source: &Source, file: &MasterFile, master: &Master) -> Result<()> {
     no_system_directory(source, file)?;
     let mut taken: Vec<(String, &AbsolutePath)> = vec![("var".into(), &master.var)];
@@ -66,7 +66,7 @@ pub(super) fn directories(source: &Source, file: &MasterFile, master: &Master) -
     Ok(())
 }
 
-/// Ids, areas and `/var` of different masters are apart, and ids are not subordinate ids of users.
+/// Errs if ids, areas or `/var` of different masters overlap, or ids are subordinate ids of users.
 pub(super) fn from_others<'a>(
     source: &Source,
     master: &Master,

@@ -84,7 +84,7 @@ fn image_source(source: &Source, entry: &Spanned<SourceEntry>) -> Result<ImageSo
 fn digest(source: &Source, text: &Text) -> Result<Sha256> {
     let parsed = text.get_ref().strip_prefix("sha256:").and_then(|hex| {
         let mut bytes = [0u8; 32];
-        // Looked at one by one: from_str_radix would take "+f" for a byte.
+        // Each digit is checked, because from_str_radix accepts "+f" as a byte.
         (hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(())?;
         for (at, byte) in bytes.iter_mut().enumerate() {
             *byte = u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-/// The heading, in help, of what only a verb that builds takes.
+/// Heading of the options in `--help` that only verbs that build take.
 pub const BUILD_HEADING: &str = "Options of builds";
 
 /// Makes build roots and builds packages in them, inside a slave.
@@ -34,13 +34,13 @@ pub struct Common {
     /// The working area
     #[arg(long, value_name = "DIR", default_value = "/build", global = true)]
     pub area: PathBuf,
-    /// Show the logs as they grow
+    /// Print the logs while they grow
     #[arg(short, long, global = true, conflicts_with_all = ["quiet", "json"])]
     pub debug: bool,
-    /// Show results and failures only
+    /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "json")]
     pub quiet: bool,
-    /// For programs: what is done as one JSON event a line, what is shown as JSON
+    /// Output for programs: progress as JSON events, one a line, and reports as one JSON document
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -49,13 +49,13 @@ pub struct Common {
 #[derive(Debug, Args)]
 #[command(next_help_heading = BUILD_HEADING)]
 pub struct Build {
-    /// Keep the root of the build for 'chroot --last', also when it went well
+    /// Keep the root of the build for 'chroot --last', even if the build succeeds
     #[arg(short, long, global = true)]
     pub keep: bool,
-    /// Build again what has been built from the same inputs
+    /// Build again even if the inputs have not changed
     #[arg(short, long, global = true)]
     pub force: bool,
-    /// Put packages and logs into DIR (if not given: here) as well
+    /// Link packages and logs also into DIR (default: the current directory)
     #[arg(
         short,
         long,
@@ -66,70 +66,70 @@ pub struct Build {
         default_missing_value = "."
     )]
     pub collect: Option<PathBuf>,
-    /// Append TAG to the Release of what is built
+    /// Append TAG to the Release of the packages
     #[arg(long, value_name = "TAG", global = true)]
     pub release: Option<String>,
-    /// Define a macro for rpmbuild
+    /// Define a macro for rpmbuild; it overrides a macro of the dist
     #[arg(short = 'D', long, value_name = "NAME BODY", global = true)]
     pub define: Vec<String>,
-    /// Turn a conditional of the spec on
+    /// Enable a conditional of the spec
     #[arg(long, value_name = "NAME", global = true)]
     pub with: Vec<String>,
-    /// Turn a conditional of the spec off
+    /// Disable a conditional of the spec
     #[arg(long, value_name = "NAME", global = true)]
     pub without: Vec<String>,
     /// Build for another architecture than the dist's
     #[arg(long, value_name = "ARCH", global = true)]
     pub target: Option<String>,
-    /// Build the architecture-independent packages of a Debian source only
+    /// Build only the architecture-independent packages of a Debian source
     #[arg(short = 'A', long, global = true, conflicts_with_all = ["arch_only", "binnmu"])]
     pub indep_only: bool,
-    /// Build the architecture-dependent packages of a Debian source only
+    /// Build only the packages of a Debian source for the dist's architecture
     #[arg(short = 'B', long, global = true)]
     pub arch_only: bool,
-    /// Rebuild for this architecture alone: the version of Debian packages ends in +bN
+    /// Rebuild a Debian source for one architecture: the version of its packages ends in +bN
     #[arg(long = "binNMU", value_name = "N", global = true)]
     pub binnmu: Option<std::num::NonZeroU32>,
     /// Append TEXT to the version of Debian packages
     #[arg(long, value_name = "TEXT", global = true)]
     pub append_to_version: Option<String>,
-    /// Leave the package's own tests out
+    /// Skip the tests of the package
     #[arg(long, global = true)]
     pub nocheck: bool,
-    /// Begin at this stage, in the root that the last build left
+    /// Begin at this stage, in the root of the last failed or kept build
     #[arg(long, value_name = "STAGE", global = true)]
     pub short_circuit: Option<Stage>,
-    /// Fetch nothing; what is not in the cache is an error
+    /// Fetch nothing; a file that is not cached is an error
     #[arg(long, global = true)]
     pub offline: bool,
-    /// Let the build use the slave's network
+    /// Give the build the slave's network
     #[arg(long, global = true)]
     pub network: bool,
-    /// Keep the compiler's results for later builds
+    /// Cache the results of the compiler for later builds
     #[arg(long, global = true)]
     pub ccache: bool,
-    /// Run rpmlint or lintian after the build, where the root has it
+    /// Run rpmlint or lintian after the build, if the root contains it
     #[arg(long, global = true)]
     pub lint: bool,
-    /// Build a second time under other conditions and compare
+    /// Build a second time under other conditions, and compare the results
     #[arg(long, global = true)]
     pub verify: bool,
-    /// Go on past a failure with what does not depend on it
+    /// After a failure, continue with the sources that do not depend on the failed one
     #[arg(long = "continue", global = true)]
     pub go_on: bool,
-    /// Build at most N sources at a time
+    /// Build at most N sources in parallel
     #[arg(short, long, value_name = "N", global = true)]
     pub jobs: Option<std::num::NonZeroUsize>,
-    /// The longest that one build may take: 90m, 3h
+    /// Time limit of each build: 90m, 3h
     #[arg(long, value_name = "TIME", global = true)]
     pub time_limit: Option<String>,
-    /// The most that layers may take: 20G
+    /// Size limit of all layers: 20G
     #[arg(long, value_name = "SIZE", global = true)]
     pub layers_size: Option<String>,
-    /// The packages that this build sees of the chain that it is a part of
+    /// Directory of the packages of the chain that this build may use
     #[arg(long, value_name = "DIR", global = true, hide = true)]
     pub chain: Option<PathBuf>,
-    /// The process with which this one is to die
+    /// Process id of the parent: this process dies with it
     #[arg(long, value_name = "PID", global = true, hide = true)]
     pub parent: Option<u32>,
 }
@@ -145,16 +145,16 @@ pub enum Stage {
     Install,
 }
 
-/// Set of packages up to which a root is made.
+/// Sets of packages of a root, each containing those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Set {
     /// The working area's directories
     Prep,
-    /// Packages that install packages
+    /// Packages that are necessary to install packages
     Minimal,
-    /// Packages that a person expects in a root
+    /// Packages of a usual system
     Base,
-    /// Packages that every source may take for granted
+    /// Packages that every source may use without requiring them
     Build,
 }
 
@@ -169,39 +169,39 @@ pub enum BillFormat {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Make a set of the dist's root if it is not there
+    /// Make the root of the dist up to a set of packages, unless it is cached
     Setup {
         /// The last set to make
         #[arg(value_enum, default_value = "build")]
         set: Set,
     },
-    /// Build specs, with their sources beside them
+    /// Build specs, with the sources in their directories
     Build {
         /// Specs, or directories with one
         #[arg(required = true, value_name = "SPEC|DIR")]
         specs: Vec<PathBuf>,
     },
-    /// Build source packages; several are ordered by what they require of each other
+    /// Build source packages; several are ordered by their requirements on each other
     Rebuild {
         /// Source packages: files, or URLs (URL#sha256:HEX)
         #[arg(required = true, value_name = "FILE|URL")]
         sources: Vec<String>,
     },
-    /// Build source packages, each seeing those it depends on; what has not changed is reused
+    /// Build source packages as 'rebuild' does, and reuse the results of unchanged sources
     Chain {
         /// Source packages: files, or URLs (URL#sha256:HEX)
         #[arg(required = true, value_name = "FILE|URL")]
         sources: Vec<String>,
     },
-    /// Bring the sources of a spec beside it, and check them
+    /// Fetch the sources of a spec, and check them
     Fetch {
         /// The spec
         #[arg(value_name = "FILE.spec")]
         spec: PathBuf,
-        /// Directory for the sources, if not beside the spec
+        /// Directory for the sources [default: that of the spec]
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
-        /// Digest of a source, beside those in the file 'sources'
+        /// Digest of a source, in addition to those in the file 'sources'
         #[arg(long, value_name = "NAME=HEX")]
         sha256: Vec<String>,
     },
@@ -213,13 +213,13 @@ pub enum Verb {
     },
     /// Run a command, or a shell, in a root
     Chroot {
-        /// In the root that the last failed or kept build left
+        /// In the root of the last failed or kept build
         #[arg(long)]
         last: bool,
-        /// As the user who builds, not as root of the slave
+        /// As the build user, not as root of the slave
         #[arg(long)]
         builder: bool,
-        /// Install this into the root first
+        /// Install this package first
         #[arg(long, value_name = "PACKAGE", conflicts_with = "last")]
         install: Vec<String>,
         /// The command and its arguments
@@ -228,53 +228,53 @@ pub enum Verb {
     },
     /// Make a root with these packages and keep it for 'chroot --last'
     Install {
-        /// Packages, or what they provide
+        /// Packages, or capabilities that they provide
         #[arg(required = true, value_name = "PACKAGE")]
         packages: Vec<String>,
     },
-    /// Make a root with what a source requires and keep it for 'chroot --last'
+    /// Make a root with the build requirements of a source and keep it for 'chroot --last'
     Installdeps {
         /// A source package, a spec or its directory
         #[arg(value_name = "FILE|SPEC|DIR")]
         source: PathBuf,
     },
-    /// Ask the slave's dnf about the dist's repositories
+    /// Run a query of the slave's dnf on the dist's repositories
     Dnf {
-        /// dnf's own arguments
+        /// Arguments of dnf
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run the root's rpm in a throw-away root
+    /// Run the rpm of the root in a throw-away root
     Rpm {
-        /// rpm's own arguments
+        /// Arguments of rpm
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Remove layers and caches that nobody uses, and what killed runs left
+    /// Remove unused layers and caches, and leftovers of killed runs
     Clean {
-        /// Remove results too
+        /// Also remove results
         #[arg(long)]
         all: bool,
     },
-    /// Remove all that was made or fetched for the dist and can be made or fetched again
+    /// Remove the layers and the kept root of the dist, and all caches; keep results
     Scrub {
-        /// For every dist
+        /// Remove the layers of every dist
         #[arg(long)]
         all: bool,
     },
-    /// Show room, layers, caches, runs and results
+    /// Show free space, layers, caches, runs and results
     Status,
-    /// Bring the repository over the results of a dist up to date
+    /// Update the repository of the results of a dist
     Repository,
-    /// Bring the packages that a collection lacks of the dist's sets and of what sources require
+    /// Fetch packages that a collection lacks: of the dist's sets, and build requirements of sources
     Collect {
-        /// The collection: a directory of packages; what it has does not come again
+        /// The collection: a directory of packages, which are not fetched again
         #[arg(long, value_name = "DIR")]
         have: PathBuf,
         /// Directory for the packages
         #[arg(long, value_name = "DIR")]
         into: PathBuf,
-        /// Packages besides
+        /// Additional packages
         #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
         include: Vec<String>,
         /// Source packages
@@ -290,31 +290,31 @@ pub enum Verb {
         #[arg(value_name = "DIR")]
         collection: PathBuf,
     },
-    /// List the dists there are, or check these
+    /// List the known dists, or check the given ones
     Dists {
         /// Names, or paths of files
         #[arg(value_name = "DIST")]
         given: Vec<String>,
     },
-    /// Say where results come from: an in-toto statement with SLSA provenance
+    /// Print the provenance of results: an in-toto statement with SLSA provenance
     Provenance {
-        /// With what is true of this run only: its name, its times
+        /// Add the name and the times of this run
         #[arg(long)]
         this_run: bool,
         /// The directory of a run, or a package: NAME-VERSION-RELEASE, NAME
         #[arg(value_name = "RUN-DIR|PACKAGE")]
         what: String,
     },
-    /// Say what results are made of: a bill of materials
+    /// Print a bill of materials of results
     Sbom {
-        /// In which form
+        /// Format of the output
         #[arg(long, value_enum, default_value = "spdx")]
         format: BillFormat,
         /// The directory of a run, or a package: NAME-VERSION-RELEASE, NAME
         #[arg(value_name = "RUN-DIR|PACKAGE")]
         what: String,
     },
-    /// Say why there is nothing to unlock
+    /// Print why there is nothing to unlock
     Unlock,
     /// Print a completion script
     #[command(hide = true)]
@@ -356,7 +356,7 @@ impl Verb {
         }
     }
 
-    /// Whether the verb changes nothing: there is nothing to finish once nobody reads what it prints.
+    /// Whether the verb only prints: it may end as soon as its reader is gone.
     pub fn only_tells(&self) -> bool {
         matches!(
             self,
@@ -371,7 +371,7 @@ impl Verb {
     }
 }
 
-/// Verbs whose words, all of them, are another program's.
+/// Verbs whose arguments, all of them, go to another program.
 const PASSED_ON: &[&str] = &["dnf", "rpm"];
 
 /// The command line with a `--` behind a verb of [`PASSED_ON`]: `mach rpm -q` asks rpm, not mach.
