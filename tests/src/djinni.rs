@@ -30,6 +30,9 @@ pub const MASTER: &str = "m";
 /// Group of the host whose members may ask the master for builds: one that every Debian has.
 pub const USERS: (&str, u32) = ("games", 60);
 
+/// Set to `staged`, it has every test compose in the older way.
+const COMPOSE: &str = "DJINNI_TESTS_COMPOSE";
+
 /// Unmounts everything below the directory `$1`, for any bytes in mount points.
 const UNMOUNT_BELOW: &str = "umount -l \"$1\"/* \"$1\"/srv/areas/* \"$1\"/srv/areas 2>/dev/null";
 
@@ -96,6 +99,8 @@ pub struct Djinni {
     finished: bool,
     /// Log filter of djinnid.
     pub filter: &'static str,
+    /// Whether djinnid composes trees as on a kernel before 6.15.
+    pub staged: bool,
 }
 
 impl Djinni {
@@ -158,9 +163,17 @@ impl Djinni {
         closed(&base);
         images::give(&images::tiny(), &base.join("images"));
         let baseline = Baseline::take(&marks(&places, &base));
-        let (daemon, finished, filter) = (None, false, "info");
-        let djinni =
-            Djinni { places, base, ids_first, _ids: ids, baseline, daemon, finished, filter };
+        let djinni = Djinni {
+            places,
+            base,
+            ids_first,
+            _ids: ids,
+            baseline,
+            daemon: None,
+            finished: false,
+            filter: "info",
+            staged: std::env::var_os(COMPOSE).is_some_and(|way| way == "staged"),
+        };
         djinni.write("etc/images.toml", IMAGES);
         djinni.write("etc/masters/m.toml", POLICY);
         djinni
@@ -233,6 +246,7 @@ impl Djinni {
         command
             .args(self.arguments())
             .args(["--log", self.filter])
+            .args(self.staged.then_some("--compose-staged"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -9,6 +9,7 @@
 //! | [`djinni`]   | a private djinnid, with its configuration and its masters |
 //! | [`layers`]   | layers of build roots that tests share |
 //! | [`mach`]     | a slave that builds packages, its sources, its results |
+//! | [`stops`]    | a process that is killed at a system call of the test's choice |
 //! | [`terminal`] | a terminal with a program on it |
 //!
 //! A test's name selects its tier: `tidy_*` (house rules), `userns_*`, `root_*` (real mounts and loops),
@@ -26,4 +27,5 @@ pub mod images;
 pub mod layers;
 pub mod mach;
 pub mod programs;
+pub mod stops;
 pub mod terminal;

@@ -7,6 +7,7 @@ mod root_archive;
 mod root_attacks;
 mod root_bounds;
 mod root_check;
+mod root_composing;
 mod root_containers;
 mod root_djinnid;
 mod root_doors;

@@ -13,6 +13,7 @@ use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
 use djinni_plan::policy::{self, HostAct};
 use djinni_plan::supervision::Phase;
 use djinni_raw::{next_signal, signal_descriptor};
+use djinni_sys::compose::Composing;
 use djinni_sys::probe::CGROUP2;
 use djinni_sys::{facts, namespace};
 use rustix::event::PollFlags;
@@ -42,7 +43,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Takes the runtime directory and listens on the administrator's socket.
-    pub fn start(places: Places, config: Config) -> Result<Self> {
+    pub fn start(places: Places, config: Config, composing: Composing) -> Result<Self> {
         let signals = signal_descriptor(&[SIGHUP, SIGINT, SIGTERM])?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -51,7 +52,7 @@ impl Daemon {
         only_one(&places)?;
         namespace::prepare_runtime(&places.runtime)?;
         let server = Server::listen(&places.host_socket(), 0, 0o600, Vec::new())?;
-        let masters = Masters::new(places.clone(), cgroup);
+        let masters = Masters::new(places.clone(), cgroup, composing);
         Ok(Daemon { places, config, server, masters, jobs: Vec::new(), signals })
     }
 

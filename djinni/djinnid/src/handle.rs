@@ -7,6 +7,7 @@ use djinni_api::{ImageName, SlaveName};
 use djinni_plan::config::{Config, Master};
 use djinni_plan::places::Places;
 use djinni_sys::child::{Child, Rights};
+use djinni_sys::compose::Composing;
 
 use crate::images::Images;
 use crate::link::{Answer, Command, Delivered, Link, Numbered, WantImage};
@@ -33,6 +34,7 @@ impl Handle {
         master: &Master,
         places: &Places,
         cgroup: PathBuf,
+        composing: Composing,
         recovered: bool,
         born: u64,
     ) -> djinni_raw::Result<Handle> {
@@ -43,6 +45,7 @@ impl Handle {
             master: master.clone(),
             places: places.clone(),
             cgroup,
+            composing,
             commands: their_commands,
             images: their_images,
             recovered,
@@ -83,7 +86,7 @@ impl Handle {
         let Some(found) = images.get(image, config) else { return };
         // An error means that the worker is gone, and needs no image.
         let _ = match found {
-            Ok(mount) => self.images.send_now(&Delivered::Here, Some(mount)),
+            Ok(mount) => self.images.send_now(&Delivered::Here, Some(&mount)),
             Err(error) => self.images.send_now(&Delivered::Unavailable(error.to_string()), None),
         };
         self.wants = None;

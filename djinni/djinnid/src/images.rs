@@ -6,11 +6,12 @@ use std::os::fd::OwnedFd;
 use djinni_api::ImageName;
 use djinni_plan::config::Config;
 use djinni_sys::child::Child;
+use djinni_sys::compose::Composing;
 use djinni_sys::image::{Check, Checked, Error, MountedImage, Mounting, mount};
 
 /// The images that are mounted, and those whose digests are being computed.
-#[derive(Default)]
 pub struct Images {
+    composing: Composing,
     mounted: BTreeMap<ImageName, MountedImage>,
     checking: BTreeMap<ImageName, Check>,
     failed: BTreeMap<ImageName, Error>,
@@ -18,9 +19,15 @@ pub struct Images {
 }
 
 impl Images {
-    /// An image's mount, or the error; `None` while its digest is being computed. It is mounted again
-    /// after its entry in the configuration has changed.
-    pub fn get(&mut self, name: &ImageName, config: &Config) -> Option<Result<&OwnedFd, Error>> {
+    /// No images yet, for workers that compose in this way.
+    pub fn new(composing: Composing) -> Self {
+        let (mounted, checking, failed) = Default::default();
+        Images { composing, mounted, checking, failed, checked: Vec::new() }
+    }
+
+    /// An image's mount for one worker, or the error; `None` while its digest is being computed. It is
+    /// mounted again after its entry in the configuration has changed.
+    pub fn get(&mut self, name: &ImageName, config: &Config) -> Option<Result<OwnedFd, Error>> {
         let Some(wanted) = config.images.get(name) else {
             return Some(Err(Error::NotConfigured(name.clone())));
         };
@@ -40,7 +47,7 @@ impl Images {
                 Err(error) => return Some(Err(error)),
             }
         }
-        self.mounted.get(name).map(|mounted| Ok(&mounted.mount))
+        self.mounted.get(name).map(|mounted| mounted.for_worker(self.composing))
     }
 
     /// Mounts images whose digests are known now.

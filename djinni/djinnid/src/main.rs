@@ -28,7 +28,8 @@ use djinni_log::Filter;
 use djinni_plan::config;
 use djinni_plan::load::only_root_may_change_directory;
 use djinni_plan::places::Places;
-use djinni_sys::namespace;
+use djinni_sys::compose::Composing;
+use djinni_sys::{namespace, probe};
 
 /// Attaches slave images and composes slave roots for unprivileged masters, by name, under policy.
 ///
@@ -48,18 +49,21 @@ struct Arguments {
     /// Log filter: a level, and other levels for single parts of the program.
     #[arg(long, value_name = "LEVEL[,PART=LEVEL…]", default_value = "info")]
     log: Filter,
+    /// For tests: compose trees as on a kernel that cannot compose them detached.
+    #[arg(long, hide = true)]
+    compose_staged: bool,
 }
 
 /// Reads the policy, gives up privileges, takes over the masters that are up, serves.
 fn main() -> ExitCode {
     djinni_raw::end_with_reader();
-    let Arguments { config, state, runtime, log } = Arguments::parse();
+    let Arguments { config, state, runtime, log, compose_staged } = Arguments::parse();
     djinni_log::start("djinnid", log);
     djinni_raw::outlive_reader();
     // Without doubled or trailing slashes: the kernel's mount table has none either.
     let plain = |path: PathBuf| path.components().collect::<PathBuf>();
     let places = Places { config: plain(config), state: plain(state), runtime: plain(runtime) };
-    match serve(places) {
+    match serve(places, compose_staged) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -68,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(mut places: Places) -> error::Result<()> {
+fn serve(mut places: Places, compose_staged: bool) -> error::Result<()> {
     confine::check_start(&places)?;
     for directory in [&places.config, &places.state, &places.runtime] {
         only_root_may_change_directory(directory)?;
@@ -77,7 +81,21 @@ fn serve(mut places: Places) -> error::Result<()> {
     let config = config::load(&places.config)?;
     config::shares_apart(&config, &places)?;
     confine::give_up_privileges()?;
-    let mut daemon = daemon::Daemon::start(places, config)?;
+    let composing = composing(compose_staged);
+    let mut daemon = daemon::Daemon::start(places, config, composing)?;
     daemon.recover();
     daemon.serve()
+}
+
+/// The way in which slaves' trees are composed. The log says which, and why.
+fn composing(staged: bool) -> Composing {
+    let (way, why) = match (staged, probe::composing()) {
+        (true, _) => (Composing::Staged, "as --compose-staged says".to_owned()),
+        (false, (way, Some(missing))) => {
+            (way, format!("this kernel cannot do otherwise: {missing}"))
+        }
+        (false, (way, None)) => (way, "this kernel can".to_owned()),
+    };
+    tracing::info!("trees are composed {way}: {why}");
+    way
 }

@@ -15,6 +15,7 @@ use djinni_plan::config::Config;
 use djinni_plan::places::Places;
 use djinni_plan::supervision::{Event, Phase, START, Supervision};
 use djinni_sys::child::Child;
+use djinni_sys::compose::Composing;
 
 use crate::error::{Error, Result};
 use crate::handle::Handle;
@@ -28,6 +29,7 @@ const ANSWERS: usize = 32;
 pub struct Masters {
     places: Places,
     cgroup: PathBuf,
+    composing: Composing,
     entries: BTreeMap<MasterName, Entry>,
     /// Reasons why masters that are absent, or rest, could not be started.
     troubles: BTreeMap<MasterName, String>,
@@ -124,14 +126,15 @@ impl Entry {
 
 impl Masters {
     /// An empty list. `cgroup` is the parent directory of the masters' cgroups.
-    pub fn new(places: Places, cgroup: PathBuf) -> Self {
+    pub fn new(places: Places, cgroup: PathBuf, composing: Composing) -> Self {
         Masters {
             places,
             cgroup,
+            composing,
             entries: BTreeMap::new(),
             troubles: BTreeMap::new(),
             dying: Vec::new(),
-            images: Images::default(),
+            images: Images::new(composing),
             next: START + 1,
         }
     }

@@ -17,6 +17,7 @@ use djinni_plan::places::Places;
 use djinni_plan::plan;
 use djinni_plan::policy::{self, Act};
 use djinni_sys::cgroup::{Cgroup, Events};
+use djinni_sys::compose::Composing;
 use djinni_sys::namespace;
 use djinni_sys::namespace::Host;
 use djinni_sys::stage::Stage;
@@ -39,6 +40,8 @@ pub struct Start {
     pub places: Places,
     /// The master's cgroup.
     pub cgroup: PathBuf,
+    /// How it composes trees.
+    pub composing: Composing,
     /// Commands of the daemon.
     pub commands: Link,
     /// Requests for images.
@@ -115,7 +118,8 @@ fn put_up(start: &Start, host: Host) -> Result<Parts> {
     let Start { master, places, images, .. } = start;
     let cgroup = Cgroup::open(&start.cgroup)?;
     let init = cgroup.events(Path::new(INIT_CGROUP))?;
-    let mut stage = Stage::new(places.master(&master.name), cgroup, host);
+    let directory = places.master(&master.name);
+    let mut stage = Stage::start(directory, cgroup, host, start.composing)?;
     if !djinni_raw::is_mount_point(places.master_root(&master.name)) {
         fetch_image(images, &mut stage, &master.image)?;
         stage.run(&plan::compose_master(master))?;
@@ -363,7 +367,7 @@ fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Result<()> 
     link.send(&WantImage(image.clone())).map_err(|_| Error::Link)?;
     match link.receive::<Delivered>().map_err(|_| Error::Link)? {
         Some((Delivered::Here, Some(mount))) => {
-            stage.put_image(image.clone(), mount);
+            stage.put_image(image.clone(), mount)?;
             Ok(())
         }
         Some((Delivered::Unavailable(reason), _)) => Err(Error::Told(reason)),

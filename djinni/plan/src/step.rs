@@ -1,7 +1,7 @@
 //! The closed list of changes that the djinni can make to the host, as data.
 //!
-//! `djinni explain` prints the text of steps. Layers are registers: a step fills one with a detached mount,
-//! a later step grafts it onto the root, and `Place` makes the complete tree visible at once.
+//! `djinni explain` prints the text of steps. Layers are registers: a step fills one with a mount that nobody
+//! else can reach, a later step grafts it onto the root, and `Place` makes the complete tree visible at once.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use djinni_api::{ImageName, ShareName, SlaveName};
 
 use crate::config::{AbsolutePath, Ids};
 
-/// A detached mount that a plan holds while it composes a tree.
+/// A mount that a plan holds while it composes a tree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
     /// The root of the tree.
@@ -53,7 +53,7 @@ pub enum Step {
     MakeShares { names: Vec<ShareName>, owner: u32 },
     /// Clone a host directory read-only, nodev, nosuid; fills `Share`.
     BindShare { name: ShareName, path: AbsolutePath },
-    /// Attach a layer onto a directory of the detached tree.
+    /// Attach a layer onto a directory of the tree.
     Graft { layer: Layer, at: PathBuf },
     /// Make the composed tree appear, in one move, at a path below the master's directory.
     Place { at: PathBuf },

@@ -160,9 +160,15 @@ impl FsContext {
         self.told(rustix::mount::fsconfig_set_fd(&self.fd, key, value), || key.into())
     }
 
-    /// Sets the source to an open file, by its name in `/proc/self/fd`, so that no path is resolved.
+    /// Sets a parameter to an open file, by its name in `/proc/self/fd`, so that no path is resolved. As a
+    /// layer of an overlay, it must be on a mount of this mount namespace.
+    pub fn file(&self, key: &str, file: impl AsFd) -> Result<()> {
+        self.string(key, &format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
+    }
+
+    /// Sets the source to an open file, as [`FsContext::file`].
     pub fn source(&self, file: impl AsFd) -> Result<()> {
-        self.string("source", &format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
+        self.file("source", file)
     }
 
     /// Makes the superblock (`FSCONFIG_CMD_CREATE`) and returns a detached mount of it (`fsmount(2)`).

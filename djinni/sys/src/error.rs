@@ -12,6 +12,15 @@ pub enum Error {
     Call(djinni_raw::Error),
     /// The plan clones an image that was not fetched.
     NoImage(ImageName),
+    /// This kernel cannot map the ids of an image's file system.
+    NotIdMapped {
+        /// The image.
+        image: ImageName,
+        /// The type of its file system.
+        file_system: String,
+        /// The call that failed.
+        error: Box<djinni_raw::Error>,
+    },
     /// The plan uses a layer, named here, that no earlier step has made.
     NoLayer(String),
     /// A directory of the policy belongs to an id that is not of the slice.
@@ -45,6 +54,12 @@ impl fmt::Display for Error {
         match self {
             Self::Call(error) => error.fmt(f),
             Self::NoImage(image) => write!(f, "image {image} was not fetched before"),
+            Self::NotIdMapped { image, file_system, error } => write!(
+                f,
+                "this kernel cannot map the ids of {file_system} (id-mapped mounts): {error}: make the \
+                 image in another format ('bhost image build {image} --replace --format erofs'), or \
+                 boot a newer kernel (squashfs: Linux 6.2)"
+            ),
             Self::NoLayer(layer) => write!(f, "layer {layer} was not made before"),
             Self::Foreign { path, found, owner } => {
                 let path = path.display();

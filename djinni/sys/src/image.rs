@@ -10,10 +10,12 @@ use djinni_api::ImageName;
 use djinni_plan::config::{AbsolutePath, Image, ImageSource, Sha256};
 use djinni_raw::{FsContext, attr, cwd, failed, loop_attach, openat2, resolve};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use sha2::Digest;
 
 use crate::child::{Child, Rights};
+use crate::compose::Composing;
 
 /// File systems with the offset and value of their magic bytes (kernel `include/uapi/linux/magic.h`
 /// and each file system's superblock).
@@ -28,8 +30,10 @@ const MAGICS: [(&str, u64, &[u8]); 3] = [
 pub struct MountedImage {
     /// Its entry in the configuration, to notice a change of that.
     pub image: Image,
+    /// Source of the mount: the file of the image, or a loop device on it.
+    source: OwnedFd,
     /// The detached mount: read-only, nodev, nosuid.
-    pub mount: OwnedFd,
+    mount: OwnedFd,
 }
 
 /// Identity of a file whose digest was right.
@@ -136,12 +140,27 @@ pub fn mount(image: &Image, checked: &[Checked]) -> Result<Mounting, Error> {
             return Ok(Mounting::Checking(Check { image, file, mark, child, answer }));
         }
     }
-    mounted(image.clone(), &file).map(Mounting::Done)
+    mounted(image.clone(), file).map(Mounting::Done)
 }
 
-fn mounted(image: Image, file: &File) -> Result<MountedImage, Error> {
-    let mount = mount_file(file, &image.source).map_err(on(&image))?;
-    Ok(MountedImage { image, mount })
+fn mounted(image: Image, file: File) -> Result<MountedImage, Error> {
+    let (source, mount) = mount_file(file, &image.source).map_err(on(&image))?;
+    Ok(MountedImage { image, source, mount })
+}
+
+impl MountedImage {
+    /// A detached mount for one worker.
+    ///
+    /// One that workers have in common is enough where they clone it as it is. A worker that has to
+    /// attach it first gets one of its own. From a loop device, that has the same superblock; from a
+    /// file, it has another one, with a page cache of its own above the file's.
+    pub fn for_worker(&self, composing: Composing) -> Result<OwnedFd, Error> {
+        let mount = match composing {
+            Composing::Detached => self.mount.try_clone().map_err(failed("dup", || "its mount")),
+            Composing::Staged => mount_source(&self.source, self.image.source.file_system()),
+        };
+        mount.map_err(on(&self.image))
+    }
 }
 
 /// The identity of a file, to remember its digest with.
@@ -181,7 +200,7 @@ impl Check {
         }
         checked.retain(|known| (known.device, known.inode) != (mark.device, mark.inode));
         checked.push(mark);
-        mounted(image, &file)
+        mounted(image, file)
     }
 }
 
@@ -213,16 +232,26 @@ fn sha256(mut file: &File) -> std::io::Result<Sha256> {
     }
 }
 
-fn mount_file(file: &File, source: &ImageSource) -> djinni_raw::Result<OwnedFd> {
-    let context = FsContext::open(source.file_system())?;
-    let device;
-    match source {
-        ImageSource::Erofs(_) => context.source(file)?,
-        ImageSource::Loop(..) => {
-            device = loop_attach(file)?.0;
-            context.source(&device)?;
+/// Mounts an image's file; also returns what it is mounted from.
+fn mount_file(file: File, source: &ImageSource) -> djinni_raw::Result<(OwnedFd, OwnedFd)> {
+    let kind = source.file_system();
+    let file = OwnedFd::from(file);
+    if let ImageSource::Erofs(_) = source {
+        match mount_source(&file, kind) {
+            // Before Linux 6.12; also later, if the file's own file system cannot be read in this way.
+            Err(error) if error.errno() == Errno::NOTBLK => {}
+            outcome => return Ok((file, outcome?)),
         }
     }
+    let device = loop_attach(&file)?.0;
+    let mount = mount_source(&device, kind)?;
+    Ok((device, mount))
+}
+
+/// A detached mount of a file or device: read-only, nodev, nosuid.
+fn mount_source(source: &OwnedFd, kind: &'static str) -> djinni_raw::Result<OwnedFd> {
+    let context = FsContext::open(kind)?;
+    context.source(source)?;
     context.flag("ro")?;
     context.mount(attr::RDONLY | attr::NODEV | attr::NOSUID)
 }

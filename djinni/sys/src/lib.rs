@@ -6,11 +6,13 @@
 
 pub mod cgroup;
 pub mod child;
+pub mod compose;
 mod directories;
 pub mod error;
 pub mod facts;
 pub mod idmap;
 pub mod image;
+mod layers;
 pub mod namespace;
 pub mod probe;
 pub mod remove;

@@ -18,6 +18,7 @@ use djinni_raw::{
 use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
 
+use crate::compose::{STAGE, sweep};
 use crate::directories::make_path;
 
 /// Limit of directories in the slaves tmpfs: three for each slave, and some for a reload.
@@ -170,11 +171,15 @@ pub fn dismantle(places: &Places, name: &MasterName) -> Result<()> {
     let directory = places.master(name);
     let table = crate::facts::own_mount_table()?;
     let points = mounts(&table).map(|mount| mount.point());
-    let below = |point: &PathBuf| point.starts_with(&directory) && *point != directory;
+    let staged = directory.join(STAGE);
+    let below = |point: &PathBuf| {
+        point.starts_with(&directory) && *point != directory && !point.starts_with(&staged)
+    };
     let mut points: Vec<PathBuf> = points.filter(below).collect();
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     for point in &points {
         crate::stage::umount_patiently(point)?;
     }
-    Ok(())
+    // Last: where something above is still in use, the worker goes on composing.
+    sweep(&directory)
 }

@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use djinni_api::{ImageName, SlaveName};
-use djinni_plan::config::{Ids, SLICE_IDS};
+use djinni_plan::config::Ids;
 use djinni_plan::places::HELD_MARK;
 use djinni_plan::plan::Plan;
 use djinni_plan::step::{Layer, Step, Upper};
-use djinni_raw::{
-    Change, FsContext, Result, attr, cwd, failed, mount_setattr, move_mount, open_dir_beneath,
-    open_tree, open_tree_attr, openat2, resolve, umount,
-};
-use rustix::fs::{AtFlags, OFlags};
+use djinni_raw::{Change, FsContext, Result, attr, failed, move_mount, open_dir_beneath, umount};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
 
 use crate::cgroup::Cgroup;
+use crate::compose::{Composing, Part, Staging};
 use crate::directories;
 use crate::error::{self, Error};
 use crate::idmap::user_namespace;
+use crate::layers::{
+    bind_directory, kept_directory, make_owned, open_absolute, private_clone, scratch, shares,
+};
 use crate::namespace::Host;
 use crate::remove::{Removals, set_aside};
 
@@ -42,6 +42,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// The image has no such directory to mount on.
     NoMountPoint(PathBuf),
+    /// This kernel cannot use the image: why, and what to do.
+    Image(String),
     /// Something still uses the tree that was to come down.
     Busy,
     /// The tree is down, but a directory could not be discarded.
@@ -64,28 +66,38 @@ pub struct Stage {
     host: Host,
     /// Children that remove directories in the background.
     pub removals: Removals,
-    images: BTreeMap<ImageName, OwnedFd>,
+    staging: Staging,
+    images: BTreeMap<ImageName, Part>,
     namespaces: Vec<(Ids, OwnedFd)>,
     /// Mounts of the last plan that are still held.
     held: Option<Run>,
 }
 
-/// Detached mounts of a plan while it runs. They vanish when this is dropped.
+/// Mounts of a plan while it runs. They vanish when this is dropped, except where they were placed.
 #[derive(Debug, Default)]
 struct Run {
-    layers: BTreeMap<Layer, OwnedFd>,
-    scratch: Option<OwnedFd>,
-    kept: Option<OwnedFd>,
+    layers: BTreeMap<Layer, Part>,
+    /// The image under a throw-away root.
+    lower: Option<Part>,
+    scratch: Option<Part>,
+    kept: Option<Part>,
     undo: Vec<Step>,
 }
 
 impl Stage {
     /// A stage for the master whose directory below the runtime directory is `directory`. Directories
     /// that the policy names are opened on `host`: its disks may have been mounted after the master.
-    pub fn new(directory: PathBuf, cgroup: Cgroup, host: Host) -> Self {
+    /// What a killed worker had begun to compose is removed.
+    pub fn start(
+        directory: PathBuf,
+        cgroup: Cgroup,
+        host: Host,
+        composing: Composing,
+    ) -> Result<Self> {
+        let staging = Staging::start(composing, &directory)?;
         let (images, namespaces) = (BTreeMap::new(), Vec::new());
         let removals = Removals::default();
-        Stage { directory, cgroup, host, removals, images, namespaces, held: None }
+        Ok(Stage { directory, cgroup, host, removals, staging, images, namespaces, held: None })
     }
 
     /// The host's mounts, as they are now.
@@ -104,8 +116,10 @@ impl Stage {
     }
 
     /// Adds an image's detached mount, which attaches clone.
-    pub fn put_image(&mut self, name: ImageName, mount: OwnedFd) {
-        self.images.insert(name, mount);
+    pub fn put_image(&mut self, name: ImageName, mount: OwnedFd) -> Result<()> {
+        let image = self.staging.part(mount)?;
+        self.images.insert(name, image);
+        Ok(())
     }
 
     /// Closes all images, so that the next attach asks for them again.
@@ -125,7 +139,7 @@ impl Stage {
         self.held = None;
     }
 
-    /// [`Stage::run`] that keeps detached mounts open until [`Stage::let_go`] or the next plan. The kernel
+    /// [`Stage::run`] that keeps the plan's mounts until [`Stage::let_go`] or the next plan. The kernel
     /// needs a grace period of RCU to dissolve one, and a client need not wait for that. Mounts that are
     /// held cannot be unmounted.
     pub fn run_holding(&mut self, plan: &Plan) -> std::result::Result<(), Failure> {
@@ -137,8 +151,9 @@ impl Stage {
             tracing::debug!(us = began.elapsed().as_micros(), "{step}");
             if let Err(error) = outcome {
                 let kind = kind(step, &error);
-                run.layers.clear();
-                for undo in std::mem::take(&mut run.undo).iter().rev() {
+                let undo = std::mem::take(&mut run.undo);
+                run = Run::default();
+                for undo in undo.iter().rev() {
                     // The first failure is the one to report; what cannot be undone now is found
                     // again by the facts of the next plan.
                     let _ = self.step(undo, &mut run);
@@ -162,32 +177,37 @@ impl Stage {
             }
             Step::CloneImage { image, ids, suid } => {
                 let root = self.clone_image(image, *ids, *suid)?;
-                run.layers.insert(Layer::Root, root);
+                run.put(Layer::Root, self.staging.part(root)?);
             }
             Step::MakeScratch { size_bytes, inodes } => {
-                run.scratch = Some(scratch(*size_bytes, *inodes)?);
+                run.scratch = Some(self.staging.part(scratch(*size_bytes, *inodes)?)?);
             }
             Step::Overlay { layer, upper, owner, suid } => {
                 if let Upper::Kept(path) = upper {
                     let kept = || private_clone(&kept_directory(path)?, attr::NONE);
-                    run.kept = Some(self.host.within(kept)?);
+                    run.kept = Some(self.staging.part(self.host.within(kept)?)?);
                 }
-                let mount = overlay(run, layer, upper, *owner, *suid)?;
-                run.layers.insert(layer.clone(), mount);
+                let way = self.staging.composing();
+                let mount = overlay(way, run, layer, upper, *owner, *suid)?;
+                let mount = match layer {
+                    Layer::Root => self.staging.part(mount)?,
+                    _ => mount.into(),
+                };
+                run.put(layer.clone(), mount);
             }
             Step::BindDirectory { layer, path, owner } => {
                 let mount = self.host.within(|| bind_directory(path.as_path(), *owner))?;
-                run.layers.insert(layer.clone(), mount);
+                run.put(layer.clone(), mount.into());
             }
             Step::MakeShares { names, owner } => {
                 let names = names.iter().map(|name| name.as_str());
-                run.layers.insert(Layer::Shares, shares(names, *owner)?);
+                run.put(Layer::Shares, shares(names, *owner)?.into());
             }
             Step::BindShare { name, path } => {
                 let attributes = attr::RDONLY | attr::NODEV | attr::NOSUID;
                 let share = || private_clone(&open_absolute(path.as_path())?, attributes);
                 let share = self.host.within(share)?;
-                run.layers.insert(Layer::Share(name.clone()), share);
+                run.put(Layer::Share(name.clone()), share.into());
             }
             Step::Graft { layer, at } => {
                 let at = open_dir_beneath(run.layer(&Layer::Root)?, at)?;
@@ -246,7 +266,14 @@ impl Stage {
             idmap: Some(namespace.as_fd()),
             private: false,
         };
-        Ok(open_tree_attr(mount, "", change)?)
+        let cloned = self.staging.composing().clone_mount(mount, change);
+        cloned.map_err(|error| match error.errno() {
+            Errno::INVAL => {
+                let (image, file_system) = (image.clone(), file_system(mount));
+                Error::NotIdMapped { image, file_system, error: Box::new(error) }
+            }
+            _ => error.into(),
+        })
     }
 
     /// The user namespace that maps `ids`, made on first use.
@@ -311,8 +338,14 @@ impl Stage {
 }
 
 impl Run {
-    fn layer(&self, layer: &Layer) -> error::Result<&OwnedFd> {
+    fn layer(&self, layer: &Layer) -> error::Result<&Part> {
         self.layers.get(layer).ok_or_else(|| Error::NoLayer(layer.to_string()))
+    }
+
+    /// Fills a layer. The root that a throw-away one is laid over stays as it is.
+    fn put(&mut self, layer: Layer, mount: Part) {
+        let before = self.layers.insert(layer, mount);
+        self.lower = before.or(self.lower.take());
     }
 }
 
@@ -325,6 +358,7 @@ fn kind(step: &Step, error: &Error) -> FailureKind {
         (Step::Unmount { .. }, Some(Errno::BUSY)) => FailureKind::Busy,
         (Step::Discard { .. }, _) => FailureKind::NotDiscarded,
         _ if matches!(error, Error::Alive(..)) => FailureKind::Busy,
+        _ if matches!(error, Error::NotIdMapped { .. }) => FailureKind::Image(error.to_string()),
         _ => FailureKind::Fault,
     }
 }
@@ -343,17 +377,15 @@ pub(crate) fn umount_patiently(name: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-fn make_owned(directory: impl AsFd, name: impl AsRef<Path>, mode: u32, owner: u32) -> Result<()> {
-    let name = name.as_ref();
-    if !directories::make(&directory, name, mode)? {
-        let found = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("fstatat", || name.display().to_string()))?;
-        // Of root: we died before we could give it away.
-        if found.st_uid != 0 {
-            return Ok(());
-        }
+/// The type of the file system that `mount` is of (`statfs(2)`).
+fn file_system(mount: impl AsFd) -> String {
+    let magic = rustix::fs::fstatfs(mount).map_or(0, |found| found.f_type as u64);
+    match magic {
+        0xe0f5_e1e2 => "erofs".into(),
+        0xef53 => "ext4".into(),
+        0x7371_7368 => "squashfs".into(),
+        other => format!("file system {other:#x}"),
     }
-    directories::give(directory, name, owner)
 }
 
 /// The upper and work directories of an overlay on `layer`, by name.
@@ -364,15 +396,8 @@ fn upper_names(layer: &Layer) -> (&'static str, &'static str) {
     }
 }
 
-fn scratch(size_bytes: u64, inodes: u64) -> Result<OwnedFd> {
-    let tmpfs = FsContext::open("tmpfs")?;
-    tmpfs.string("size", &size_bytes.to_string())?;
-    tmpfs.string("nr_inodes", &inodes.to_string())?;
-    tmpfs.string("mode", "0700")?;
-    tmpfs.mount(attr::NODEV)
-}
-
 fn overlay(
+    way: Composing,
     run: &Run,
     layer: &Layer,
     upper: &Upper,
@@ -380,11 +405,11 @@ fn overlay(
     suid: bool,
 ) -> error::Result<OwnedFd> {
     let root = run.layer(&Layer::Root)?;
-    let lower = match layer {
+    let var = match layer {
         Layer::Root => None,
         _ => Some(open_dir_beneath(root, "var")?),
     };
-    let lower = lower.as_ref().unwrap_or(root);
+    let lower = var.as_ref().map_or(root.as_fd(), AsFd::as_fd);
     let context = FsContext::open("overlay")?;
     let base = match upper {
         Upper::Scratch => {
@@ -397,72 +422,7 @@ fn overlay(
     let (upper, work) = upper_names(layer);
     make_owned(base, upper, 0o755, owner)?;
     make_owned(base, work, 0o755, owner)?;
-    context.descriptor("lowerdir+", lower)?;
-    context.descriptor("upperdir", open_dir_beneath(base, upper)?)?;
-    context.descriptor("workdir", open_dir_beneath(base, work)?)?;
-    Ok(context.mount(attr::NODEV | if suid { attr::NONE } else { attr::NOSUID })?)
-}
-
-fn kept_directory(path: &Path) -> Result<OwnedFd> {
-    directories::make_path(path, 0o700)?;
-    open_absolute(path)
-}
-
-/// Opens a directory of the host that the policy names; its ancestors are root's alone.
-fn open_absolute(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    openat2(cwd(), path, flags, resolve::NO_SYMLINKS)
-}
-
-fn private_clone(fd: &OwnedFd, attributes: MountAttrFlags) -> Result<OwnedFd> {
-    let mount = open_tree(fd, "", false)?;
-    let change = Change { set: attributes, private: true, ..Change::default() };
-    mount_setattr(&mount, false, change)?;
-    Ok(mount)
-}
-
-fn bind_directory(path: &Path, owner: u32) -> error::Result<OwnedFd> {
-    let fd = match open_absolute(path) {
-        Err(error) if error.errno() == Errno::NOENT => {
-            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-                return Err(error.into());
-            };
-            make_owned(open_absolute(parent)?, name, 0o755, owner)?;
-            open_absolute(path)?
-        }
-        outcome => outcome?,
-    };
-    let found = rustix::fs::fstat(&fd).map_err(failed("fstat", || path.display().to_string()))?;
-    if found.st_uid != owner {
-        take_back(&fd, path, found.st_uid, owner)?;
-    }
-    Ok(private_clone(&fd, attr::NODEV | attr::NOSUID)?)
-}
-
-/// Gives a directory back to the slice's root, who may have given it to another id of the slice; or
-/// gives it for the first time, when we died before we could. Anybody else's is left alone.
-fn take_back(fd: &OwnedFd, path: &Path, found: u32, owner: u32) -> error::Result<()> {
-    let own = Ids { first: owner, count: SLICE_IDS }.overlaps(Ids { first: found, count: 1 });
-    let unfinished =
-        || found == 0 && std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_none());
-    if !own && !unfinished() {
-        return Err(Error::Foreign { path: path.to_owned(), found, owner });
-    }
-    directories::give(fd, "", owner)?;
-    Ok(())
-}
-
-fn shares<'a>(names: impl Iterator<Item = &'a str>, owner: u32) -> Result<OwnedFd> {
-    let tmpfs = FsContext::open("tmpfs")?;
-    tmpfs.string("size", "4k")?;
-    tmpfs.string("nr_inodes", "256")?;
-    tmpfs.string("mode", "0755")?;
-    tmpfs.string("uid", &owner.to_string())?;
-    tmpfs.string("gid", &owner.to_string())?;
-    let mount = tmpfs.mount(attr::NODEV | attr::NOSUID | attr::NOEXEC)?;
-    for name in names {
-        make_owned(&mount, name, 0o755, owner)?;
-    }
-    mount_setattr(&mount, false, Change { set: attr::RDONLY, ..Change::default() })?;
-    Ok(mount)
+    let (upper, work) = (open_dir_beneath(base, upper)?, open_dir_beneath(base, work)?);
+    let attributes = attr::NODEV | if suid { attr::NONE } else { attr::NOSUID };
+    Ok(way.overlay(context, [lower, upper.as_fd(), work.as_fd()], attributes)?)
 }

@@ -18,7 +18,7 @@ const ENOTBLK: Errno = Errno::NOTBLK;
 const EINVAL: Errno = Errno::INVAL;
 const ENODEV: Errno = Errno::NODEV;
 
-const NEWER: &str = "boot a kernel of at least 6.15";
+const NEWER: &str = "boot a kernel of at least 6.1";
 
 /// One finding for each feature.
 pub fn findings(places: &Places) -> Vec<Finding> {
@@ -30,7 +30,7 @@ pub fn findings(places: &Places) -> Vec<Finding> {
     }
     findings.extend([
         composing(),
-        overlay_layers(),
+        overlay(),
         erofs(),
         loops(),
         user_namespaces(),
@@ -80,21 +80,33 @@ fn is_shared(table: &[u8], point: &str) -> bool {
     here.last().is_some_and(|mount| mount.is_shared())
 }
 
-/// A tree composed detached, whose mounts are restricted in the call that clones them.
+/// The way in which djinnid composes trees on this kernel, found as djinnid finds it.
 fn composing() -> Finding {
-    let compose = || {
-        let change = Change { set: attr::RDONLY | attr::NODEV, ..Change::default() };
-        raw::open_tree_attr(cwd(), "/", change)?;
-        let (outer, inner) = (tmpfs()?, tmpfs()?);
-        rustix::fs::mkdirat(&outer, "point", Mode::from_raw_mode(0o700))
-            .map_err(|errno| raw::Error::new("mkdirat", "\"point\"", errno))?;
-        raw::move_mount(&inner, &outer, "point")
+    let found = match compose_detached() {
+        Ok(()) => "detached, in a mount that is attached nowhere".to_owned(),
+        Err(error) => format!(
+            "on a private staging mount: this kernel cannot compose detached (Linux 6.15 can): {error}"
+        ),
     };
-    verdict("open_tree_attr, composing detached trees (6.15)", compose(), NEWER)
+    Finding::ok("composing slaves' trees", found)
 }
 
-fn tmpfs() -> raw::Result<OwnedFd> {
-    FsContext::open("tmpfs")?.mount(attr::NONE)
+/// A clone of a detached mount with other attributes, an overlay of layers on it by descriptor, and a
+/// mount onto it.
+fn compose_detached() -> raw::Result<()> {
+    let tmpfs = FsContext::open("tmpfs")?.mount(attr::NONE)?;
+    for name in ["lower", "upper", "work", "point"] {
+        rustix::fs::mkdirat(&tmpfs, name, Mode::from_raw_mode(0o700))
+            .map_err(raw::failed("mkdirat", || name))?;
+    }
+    let change = Change { set: attr::NODEV, ..Change::default() };
+    let root = raw::open_tree_attr(&tmpfs, "", change)?;
+    let overlay = FsContext::open("overlay")?;
+    for (key, name) in [("lowerdir+", "lower"), ("upperdir", "upper"), ("workdir", "work")] {
+        overlay.descriptor(key, raw::open_dir_beneath(&root, name)?)?;
+    }
+    let overlay = overlay.mount(attr::NODEV)?;
+    raw::move_mount(overlay, &root, "point")
 }
 
 fn verdict(subject: &str, outcome: raw::Result<()>, remedy: &str) -> Finding {
@@ -107,25 +119,17 @@ fn verdict(subject: &str, outcome: raw::Result<()>, remedy: &str) -> Finding {
     }
 }
 
-/// Layers of an overlay given by descriptor.
-fn overlay_layers() -> Finding {
-    let subject = "overlay with layers by descriptor (6.13)";
-    let ask = || {
-        let root = File::open("/").map_err(raw::failed("open", || "\"/\""))?;
-        FsContext::open("overlay")?.descriptor("lowerdir+", &root)
-    };
-    match ask() {
-        Err(error) if error.errno() == ENODEV => {
-            Finding::error(subject, "this kernel has no overlay file system", "modprobe overlay")
-        }
-        outcome => verdict(subject, outcome, NEWER),
+fn overlay() -> Finding {
+    match FsContext::open("overlay") {
+        Ok(_) => Finding::ok("overlay file system", "works"),
+        Err(error) => Finding::error("overlay file system", error, "modprobe overlay"),
     }
 }
 
-/// Whether EROFS mounts from a regular file. Our file is not EROFS, so EINVAL means yes: a kernel that
+/// Whether EROFS mounts from a regular file; otherwise djinnid takes a loop device. Our file is not EROFS, so EINVAL means yes: a kernel that
 /// needs a block device returns ENOTBLK before it reads the file.
 fn erofs() -> Finding {
-    let subject = "EROFS straight from a file (6.12)";
+    let subject = "EROFS images";
     let ask = || {
         let program =
             File::open("/proc/self/exe").map_err(raw::failed("open", || "\"/proc/self/exe\""))?;
@@ -134,17 +138,18 @@ fn erofs() -> Finding {
         context.source(&program)?;
         context.mount(attr::RDONLY).map(drop)
     };
-    let remedy = "use --format ext4 or squashfs for images, or boot a kernel of at least 6.12";
+    let straight = "mounted straight from their files";
+    let remedy = "use --format ext4 or squashfs for images";
     match ask() {
-        Ok(()) => Finding::ok(subject, "works"),
-        Err(error) if error.errno() == EINVAL => Finding::ok(subject, "works"),
+        Ok(()) => Finding::ok(subject, straight),
+        Err(error) if error.errno() == EINVAL => Finding::ok(subject, straight),
         Err(error) if error.errno() == ENODEV => Finding::warning(
             subject,
             "this kernel has no EROFS",
             format!("modprobe erofs; or {remedy}"),
         ),
         Err(error) if error.errno() == ENOTBLK => {
-            Finding::warning(subject, "this kernel's EROFS needs a block device", remedy)
+            Finding::ok(subject, "through loop devices: this kernel needs them (before Linux 6.12)")
         }
         Err(error) => Finding::warning(subject, error, remedy),
     }
@@ -156,8 +161,9 @@ fn loops() -> Finding {
         true => Finding::ok(subject, control.display()),
         false => Finding::warning(
             subject,
-            "/dev/loop-control is not there: no ext4 or squashfs images",
-            "modprobe loop, or use EROFS images only",
+            "/dev/loop-control is not there: no ext4 or squashfs images, before Linux 6.12 no EROFS \
+             images either",
+            "modprobe loop",
         ),
     }
 }

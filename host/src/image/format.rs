@@ -9,7 +9,7 @@ use crate::error::{Concerning, Error, Result};
 /// File system of an image file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// EROFS with lz4: mounted directly from the file (Linux 6.12 and later), the fastest.
+    /// EROFS with lz4: mounted directly from the file (before Linux 6.12 through a loop device), the fastest.
     Erofs,
     /// ext4 without a journal: mounted through a loop device, on any kernel.
     Ext4,

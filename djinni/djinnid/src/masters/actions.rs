@@ -90,7 +90,8 @@ impl Masters {
         if !recovered {
             namespace::make_master_directory(&self.places, master)?;
         }
-        let worker = Handle::start(master, &self.places, cgroup, recovered, self.next)?;
+        let (places, composing) = (&self.places, self.composing);
+        let worker = Handle::start(master, places, cgroup, composing, recovered, self.next)?;
         if let Some(entry) = self.entries.get_mut(&master.name) {
             entry.process = Process::Worker(Box::new(worker));
         }

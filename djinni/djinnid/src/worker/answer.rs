@@ -69,6 +69,11 @@ impl Worker {
                     at.display()
                 ),
             },
+            FailureKind::Image(reason) => wire::Refusal::ImageUnavailable {
+                slave: slave.name.clone(),
+                image: slave.image.clone(),
+                reason,
+            },
             FailureKind::Busy | FailureKind::NotDiscarded | FailureKind::Fault => {
                 self.fault(&failure).1
             }
