@@ -12,7 +12,7 @@ use djinni_plan::places::Places;
 
 use crate::archive;
 use crate::doctor::{self, Level};
-use crate::error::{Concerning, Error, Exit, Result};
+use crate::error::{Error, Exit, OnPath, Result};
 use crate::image::{self, BuildRequest, format::Format};
 use crate::master::{self, Start};
 
@@ -337,7 +337,7 @@ fn whole<T>(work: impl FnOnce() -> T) -> T {
 /// runs.
 fn disinherit() -> Result<()> {
     // No object in this process owns a descriptor above 2 yet.
-    slave_sys::close_all_but(&[]).concerning("close descriptors inherited by", Path::new("bhost"))
+    slave_sys::close_all_but(&[]).on("close descriptors inherited by", Path::new("bhost"))
 }
 
 /// Makes a running djinnid read images.toml again. On an error it keeps the old configuration.

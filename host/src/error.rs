@@ -78,35 +78,34 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Converts an error of the operating system into an [`Error`] by naming its subject.
-pub trait Concerning<T> {
-    /// `doing`: the attempted action, as in `"read"`; the path is the subject; the remedy follows from
-    /// errno.
-    fn concerning(self, doing: &str, path: &Path) -> Result<T>;
+/// Converts an error of the operating system into an [`Error`] with its step and its path.
+pub trait OnPath<T> {
+    /// `step`: a verb, as in `"read"`; the path is the subject; the remedy follows from errno.
+    fn on(self, step: &str, path: &Path) -> Result<T>;
 }
 
-impl<T> Concerning<T> for std::io::Result<T> {
-    fn concerning(self, doing: &str, path: &Path) -> Result<T> {
+impl<T> OnPath<T> for std::io::Result<T> {
+    fn on(self, step: &str, path: &Path) -> Result<T> {
         self.map_err(|error| {
             let text = error.to_string();
             let text = text.split(" (os error").next().unwrap_or_default();
             let remedy = remedy_for(error.kind());
-            Error::new(path.display(), format!("cannot {doing}: {text}"), remedy)
+            Error::new(path.display(), format!("cannot {step}: {text}"), remedy)
         })
     }
 }
 
-impl<T> Concerning<T> for rustix::io::Result<T> {
-    fn concerning(self, doing: &str, path: &Path) -> Result<T> {
-        self.map_err(std::io::Error::from).concerning(doing, path)
+impl<T> OnPath<T> for rustix::io::Result<T> {
+    fn on(self, step: &str, path: &Path) -> Result<T> {
+        self.map_err(std::io::Error::from).on(step, path)
     }
 }
 
-impl<T> Concerning<T> for slave_sys::Result<T> {
-    fn concerning(self, doing: &str, path: &Path) -> Result<T> {
+impl<T> OnPath<T> for slave_sys::Result<T> {
+    fn on(self, step: &str, path: &Path) -> Result<T> {
         self.map_err(|error| {
             let kind = error.errno().kind();
-            Error::new(path.display(), format!("cannot {doing}: {error}"), remedy_for(kind))
+            Error::new(path.display(), format!("cannot {step}: {error}"), remedy_for(kind))
         })
     }
 }
@@ -137,7 +136,7 @@ mod tests {
     #[test]
     fn an_io_error_names_its_path_and_a_remedy() {
         let error: std::io::Result<()> = Err(std::io::Error::from_raw_os_error(28));
-        let problem = error.concerning("write", Path::new("/x")).unwrap_err();
+        let problem = error.on("write", Path::new("/x")).unwrap_err();
         assert_eq!(
             problem.to_string(),
             "/x: cannot write: No space left on device: free space on that file system"

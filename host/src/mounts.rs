@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::error::{Concerning, Result};
+use crate::error::{OnPath, Result};
 
 /// The mount table of this process, for [`djinni_plan::mounts::mounts`].
 pub fn table() -> Result<Vec<u8>> {
     let path = Path::new("/proc/self/mountinfo");
-    std::fs::read(path).concerning("read", path)
+    std::fs::read(path).on("read", path)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::image::format::Format;
 
 /// One `[image.NAME]` whose file is on this host.
@@ -47,9 +47,9 @@ impl Registry {
     /// Opens it for a change; waits for other writers. The lock is on the directory, because the file is
     /// replaced.
     pub fn lock(config: &Path) -> Result<Self> {
-        std::fs::create_dir_all(config).concerning("make the configuration directory", config)?;
-        let lock = File::open(config).concerning("open", config)?;
-        flock(&lock, FlockOperation::LockExclusive).concerning("lock", config)?;
+        std::fs::create_dir_all(config).on("create the configuration directory", config)?;
+        let lock = File::open(config).on("open", config)?;
+        flock(&lock, FlockOperation::LockExclusive).on("lock", config)?;
         let path = Self::path_in(config);
         let text = read_or_empty(&path)?;
         Ok(Registry { path, text, _lock: lock })
@@ -69,19 +69,19 @@ impl Registry {
 
     fn replace(self, text: &str) -> Result<()> {
         let fresh = self.path.with_extension("toml.new");
-        let mut file = File::create(&fresh).concerning("write", &fresh)?;
-        file.set_permissions(PermissionsExt::from_mode(0o644)).concerning("chmod", &fresh)?;
-        file.write_all(text.as_bytes()).concerning("write", &fresh)?;
-        file.sync_all().concerning("write", &fresh)?;
-        std::fs::rename(&fresh, &self.path).concerning("replace", &self.path)?;
-        self._lock.sync_all().concerning("write", &self.path)
+        let mut file = File::create(&fresh).on("write", &fresh)?;
+        file.set_permissions(PermissionsExt::from_mode(0o644)).on("chmod", &fresh)?;
+        file.write_all(text.as_bytes()).on("write", &fresh)?;
+        file.sync_all().on("sync", &fresh)?;
+        std::fs::rename(&fresh, &self.path).on("replace", &self.path)?;
+        self._lock.sync_all().on("sync", &self.path)
     }
 }
 
 fn read_or_empty(path: &Path) -> Result<String> {
     match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        other => other.concerning("read", path),
+        other => other.on("read", path),
     }
 }
 

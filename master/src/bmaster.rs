@@ -177,7 +177,7 @@ impl Bmaster {
             return;
         }
         self.keeper_after = Instant::now() + KEEPER_PAUSE;
-        if let Err(error) = self.children.start(Child::Keeper, None, |_| keeper::keep()) {
+        if let Err(error) = self.children.start(Child::Keeper, None, |_| keeper::rub_forever()) {
             tracing::error!("cannot start the keeper: {error}");
         }
     }

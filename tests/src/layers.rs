@@ -35,7 +35,7 @@ for each in cache resolutions; do ! test -e $each || cp -a $each "$2/"; done
 chown --reference=. "$2" "$2/layers" "$2"/layers/*
 "#;
 
-/// Lists every file of the layers in `$1` with what changes when somebody writes to it.
+/// Lists every file of the layers in `$1` with the attributes that a write would change.
 const LIST: &str =
     r#"cd "$1"; find layers/*/root ! -type d -printf '%P %i %s %T@ %m %U %G\n' | LC_ALL=C sort"#;
 

@@ -176,7 +176,7 @@ fn ids_begin_above_the_hosts_and_end_below_the_reserved_ones() {
         let ids = format!("first = {first}, count = {count}");
         with(&MASTER.replacen("first = 1_000_000, count = 1_048_576", &ids, 1))
     };
-    // Without the subordinate ids of the sample, which are somebody's.
+    // Without the subordinate ids of the sample, which belong to another user.
     let alone = |first: u64| {
         let text = MASTER.replacen("first = 1_000_000", &format!("first = {first}"), 1);
         let mut files = files(IMAGES, &[("bm", &text)]);

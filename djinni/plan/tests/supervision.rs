@@ -108,7 +108,7 @@ fn a_master_that_was_there_is_tried_again_after_pauses() {
         let actions = master.on(Event::Died);
         let pause = format!("tried again in {seconds} s");
         assert_eq!(actions, [Action::NotStarted(DIED.into()), Action::Kill, info(&pause)]);
-        assert_eq!(master.later(0), [], "whoever waits sees it at rest");
+        assert_eq!(master.later(0), [], "waiting jobs see it at rest");
         assert_eq!(master.later(seconds * 1000), []);
         assert_eq!(master.later(1), [Action::Fork { recovered: true }]);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::image::bootstrap::host_options;
 use crate::image::confined::Confined;
 use crate::image::interrupt::Interrupts;
@@ -12,7 +12,7 @@ use crate::image::sources::Sources;
 use crate::image::staging::Staging;
 
 /// Output of a program, or the end of its error output if it failed.
-type Said = std::result::Result<Vec<String>, String>;
+type AptOutput = std::result::Result<Vec<String>, String>;
 
 /// The fields of a package in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl<'a> Apt<'a> {
         let top = staging.join("apt");
         for name in ["state/lists/partial", "cache/archives/partial", "sources"] {
             let path = top.join(name);
-            fs::create_dir_all(&path).concerning("make", &path)?;
+            fs::create_dir_all(&path).on("create", &path)?;
         }
         let files = [
             ("sources/archive.sources", sources.stanzas.clone()),
@@ -59,7 +59,7 @@ impl<'a> Apt<'a> {
         ];
         for (name, text) in files {
             let path = top.join(name);
-            fs::write(&path, text).concerning("write", &path)?;
+            fs::write(&path, text).on("write", &path)?;
         }
         let of_sources = SourceEntries {
             stanzas: sources.stanzas.replace("Types: deb\n", "Types: deb-src\n"),
@@ -80,12 +80,12 @@ impl<'a> Apt<'a> {
         let places = [("sources/of.sources", stanzas), ("sources/of.list", lines)];
         let places = places.map(|(name, text)| (self.top.join(name), text));
         for (path, text) in &places {
-            fs::write(path, text).concerning("write", path)?;
+            fs::write(path, text).on("write", path)?;
         }
         let said = self.run(None, "/usr/bin/apt-get", &["-q", "update"])?;
         if said.is_err() {
             for (path, _) in &places {
-                fs::remove_file(path).concerning("remove", path)?;
+                fs::remove_file(path).on("remove", path)?;
             }
         }
         Ok(())
@@ -105,7 +105,7 @@ impl<'a> Apt<'a> {
     }
 
     /// NAME=VERSION of the packages that apt would install; or its error.
-    pub fn plan(&self, arguments: &[String]) -> Result<Said> {
+    pub fn plan(&self, arguments: &[String]) -> Result<AptOutput> {
         let mut all = vec!["-q", "--simulate"];
         all.extend(arguments.iter().map(String::as_str));
         let said = self.run(None, "/usr/bin/apt-get", &all)?;
@@ -118,7 +118,7 @@ impl<'a> Apt<'a> {
             all + &stanza.text + "Status: install ok installed\n\n"
         });
         let path = self.top.join("status");
-        fs::write(&path, text).concerning("write", &path)
+        fs::write(&path, text).on("write", &path)
     }
 
     /// The index entry of each NAME=VERSION.
@@ -138,14 +138,14 @@ impl<'a> Apt<'a> {
     }
 
     /// Downloads packages into `to`, verified against the indexes.
-    pub fn download(&self, packages: &[String], to: &Path) -> Result<Said> {
+    pub fn download(&self, packages: &[String], to: &Path) -> Result<AptOutput> {
         let mut arguments = vec!["-q", "download"];
         arguments.extend(packages.iter().map(String::as_str));
         self.run(Some(to), "/usr/bin/apt-get", &arguments)
     }
 
     /// Downloads a source, or copies the files of a `.dsc`, into `to`.
-    pub fn source(&self, source: &str, to: &Path) -> Result<Said> {
+    pub fn source(&self, source: &str, to: &Path) -> Result<AptOutput> {
         if !source.ends_with(".dsc") {
             return self.run(
                 Some(to),
@@ -153,7 +153,7 @@ impl<'a> Apt<'a> {
                 &["-q", "source", "--download-only", source],
             );
         }
-        let path = std::path::absolute(source).concerning("find", Path::new(source))?;
+        let path = std::path::absolute(source).on("resolve", Path::new(source))?;
         let path = path.display().to_string();
         // Verified against the digests of the .dsc, for which the administrator vouches.
         let script = "set -e; cd \"$(dirname \"$1\")\"; cp -- \"$1\" \"$2\"; \
@@ -166,7 +166,7 @@ impl<'a> Apt<'a> {
     }
 
     /// Downloads a file to `to` and verifies its digest.
-    pub fn fetch(&self, uri: &str, to: &Path, sha256: &str) -> Result<Said> {
+    pub fn fetch(&self, uri: &str, to: &Path, sha256: &str) -> Result<AptOutput> {
         let digest = format!("SHA256:{sha256}");
         let path = to.display().to_string();
         if let Some(local) = uri.strip_prefix("file:") {
@@ -191,7 +191,12 @@ impl<'a> Apt<'a> {
 
     /// Runs a program in `directory`. Its output goes into a file first: lines are long, and empty lines
     /// are significant.
-    fn run(&self, directory: Option<&Path>, program: &str, arguments: &[&str]) -> Result<Said> {
+    fn run(
+        &self,
+        directory: Option<&Path>,
+        program: &str,
+        arguments: &[&str],
+    ) -> Result<AptOutput> {
         const SCRIPT: &str = "cd \"$1\" && out=$2 && shift 2 && exec \"$@\" >\"$out\"";
         const SAID_LINES: usize = 6;
         let out = self.top.join("said");
@@ -207,7 +212,7 @@ impl<'a> Apt<'a> {
         let mut complaints = Vec::new();
         let on_line = |line: Option<&str>| complaints.extend(line.map(str::to_owned));
         let ended = confined.run(self.interrupts, on_line)?;
-        let text = fs::read(&out).concerning("read", &out)?;
+        let text = fs::read(&out).on("read", &out)?;
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         if ended.status == 0 {

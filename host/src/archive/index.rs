@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::apt::Apt;
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 
 /// A complete `dists` in the staging directory, and its repository in the share.
 #[derive(Debug)]
@@ -34,16 +34,16 @@ pub fn stage(apt: &Apt<'_>, to: &Path) -> Result<Vec<StagedIndex>> {
             return Err(refuse("an index has an unexpected path"));
         };
         let place = to.join(repository_of(&suite)).join("dists").join(&suite);
-        fs::create_dir_all(&place).concerning("make", &place)?;
+        fs::create_dir_all(&place).on("create", &place)?;
         let head = kept.split("_main_binary-").next().unwrap_or_default();
         let release = PathBuf::from(format!("{head}_InRelease"));
         let text = fs::read_to_string(&release).map_err(|_| refuse("it has no InRelease"))?;
-        fs::write(place.join("InRelease"), &text).concerning("write", &place)?;
+        fs::write(place.join("InRelease"), &text).on("write", &place)?;
         let name = format!("{relative}.xz");
         let sha256 = sum_of(&text, &name).ok_or_else(|| refuse("its InRelease lacks an index"))?;
         let path = place.join(&name);
         let parent = path.parent().unwrap_or(&place);
-        fs::create_dir_all(parent).concerning("make", parent)?;
+        fs::create_dir_all(parent).on("create", parent)?;
         apt.fetch(&format!("{uri}.xz"), &path, sha256)?.map_err(|why| refuse(&why))?;
         repositories.insert(repository_of(&suite));
     }
@@ -59,14 +59,14 @@ pub fn stage(apt: &Apt<'_>, to: &Path) -> Result<Vec<StagedIndex>> {
 pub fn publish(staged: &[StagedIndex], share: &Path) -> Result<()> {
     for StagedIndex { path, repository } in staged {
         super::pool::open_to_slaves(path)?;
-        let file = File::open(path).concerning("open", path)?;
-        rustix::fs::syncfs(&file).concerning("write", path)?;
+        let file = File::open(path).on("open", path)?;
+        rustix::fs::syncfs(&file).on("sync", path)?;
         let repository = share.join(repository);
-        fs::create_dir_all(&repository).concerning("make", &repository)?;
+        fs::create_dir_all(&repository).on("create", &repository)?;
         let to = repository.join("dists");
         let flags = if to.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-        renameat_with(CWD, path, CWD, &to, flags).concerning("show", &to)?;
-        File::open(&repository).and_then(|it| it.sync_all()).concerning("sync", &repository)?;
+        renameat_with(CWD, path, CWD, &to, flags).on("rename to", &to)?;
+        File::open(&repository).and_then(|it| it.sync_all()).on("sync", &repository)?;
     }
     Ok(())
 }

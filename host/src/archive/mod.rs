@@ -25,7 +25,7 @@ use djinni_plan::places::Places;
 use djinni_plan::{config, load};
 use serde::Serialize;
 
-use crate::error::{Concerning, Error, Exit, Result};
+use crate::error::{Error, Exit, OnPath, Result};
 use crate::image::BASES;
 use crate::image::interrupt::Interrupts;
 use crate::image::sources::Sources;
@@ -191,9 +191,9 @@ impl Update<'_> {
     ) -> Result<std::result::Result<String, String>> {
         let from = staging.join("source");
         if from.exists() {
-            fs::remove_dir_all(&from).concerning("remove", &from)?;
+            fs::remove_dir_all(&from).on("remove", &from)?;
         }
-        fs::create_dir(&from).concerning("make", &from)?;
+        fs::create_dir(&from).on("create", &from)?;
         if let Err(why) = self.apt.source(source, &from)? {
             return Ok(Err(why));
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::apt::{Apt, Stanza};
 use super::index::is_clean;
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::image::digest;
 use crate::image::staging::Staging;
 use crate::progress::Progress;
@@ -27,7 +27,7 @@ impl Pool {
     /// The pool of the share; downloads go into the staging directory.
     pub fn new(share: &Path, staging: &Staging) -> Result<Self> {
         let downloads = staging.join("downloads");
-        fs::create_dir(&downloads).concerning("make", &downloads)?;
+        fs::create_dir(&downloads).on("create", &downloads)?;
         Ok(Pool { share: share.to_owned(), downloads, packages_added: 0, bytes_added: 0 })
     }
 
@@ -64,7 +64,7 @@ impl Pool {
                 );
             }
         }
-        for entry in fs::read_dir(&self.downloads).concerning("list", &self.downloads)?.flatten() {
+        for entry in fs::read_dir(&self.downloads).on("list", &self.downloads)?.flatten() {
             let sum = digest::of_file(&entry.path(), || progress.tick())?;
             if let Some((_, place)) = missing.remove(&sum) {
                 self.bytes_added += entry.metadata().map_or(0, |found| found.len());
@@ -99,18 +99,18 @@ fn place(stanza: &Stanza) -> Option<PathBuf> {
 /// Syncs a complete file to disk and renames it to its final path.
 fn put(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).concerning("make", parent)?;
+        fs::create_dir_all(parent).on("create", parent)?;
     }
     fs::set_permissions(from, fs::Permissions::from_mode(0o644))
-        .concerning("open to slaves", from)?;
-    File::open(from).and_then(|file| file.sync_all()).concerning("write", from)?;
-    fs::rename(from, to).concerning("put in place", to)
+        .on("make readable for slaves", from)?;
+    File::open(from).and_then(|file| file.sync_all()).on("sync", from)?;
+    fs::rename(from, to).on("rename to", to)
 }
 
 /// Moves the files of a source, the `.dsc` `last`: a source with a `.dsc` is complete.
 pub fn move_all(from: &Path, to: &Path, last: &str) -> Result<()> {
-    fs::create_dir_all(to).concerning("make", to)?;
-    for entry in fs::read_dir(from).concerning("list", from)?.flatten() {
+    fs::create_dir_all(to).on("create", to)?;
+    for entry in fs::read_dir(from).on("list", from)?.flatten() {
         if entry.file_name() != last {
             put(&entry.path(), &to.join(entry.file_name()))?;
         }
@@ -120,12 +120,12 @@ pub fn move_all(from: &Path, to: &Path, last: &str) -> Result<()> {
 
 /// Makes a tree readable for slaves, whose root is another id on the host.
 pub fn open_to_slaves(path: &Path) -> Result<()> {
-    let found = fs::symlink_metadata(path).concerning("look at", path)?;
+    let found = fs::symlink_metadata(path).on("stat", path)?;
     let mode = if found.is_dir() { 0o755 } else { 0o644 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .concerning("open to slaves", path)?;
+        .on("make readable for slaves", path)?;
     if found.is_dir() {
-        for entry in fs::read_dir(path).concerning("list", path)?.flatten() {
+        for entry in fs::read_dir(path).on("list", path)?.flatten() {
             open_to_slaves(&entry.path())?;
         }
     }

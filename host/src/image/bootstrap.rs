@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::image::build::BuildContext;
 use crate::image::confined::Confined;
 use crate::image::format::{BOOTSTRAP, Tool};
@@ -37,7 +37,7 @@ pub fn bootstrap(
     arguments.extend([suite.to_owned(), root.display().to_string()]);
     arguments.extend(write_sources(staging, sources)?);
     let scratch = staging.join("scratch");
-    std::fs::create_dir(&scratch).concerning("make", &scratch)?;
+    std::fs::create_dir(&scratch).on("create", &scratch)?;
     let confined = Confined {
         program: BOOTSTRAP.find()?,
         arguments,
@@ -79,7 +79,7 @@ fn write_sources(staging: &Staging, sources: &Sources) -> Result<Vec<String>> {
     for (name, text) in [("apt.sources", &sources.stanzas), ("apt.list", &sources.lines)] {
         if !text.is_empty() {
             let path = staging.join(name);
-            std::fs::write(&path, text).concerning("write", &path)?;
+            std::fs::write(&path, text).on("write", &path)?;
             files.push(path.display().to_string());
         }
     }

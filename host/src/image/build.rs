@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use djinni_api::ImageName;
 use djinni_plan::places::Places;
 
-use crate::error::{Concerning, Error, Exit, Result};
+use crate::error::{Error, Exit, OnPath, Result};
 use crate::image::confined::Confined;
 use crate::image::format::{BOOTSTRAP, Format};
 use crate::image::interrupt::Interrupts;
@@ -73,7 +73,7 @@ pub fn build(places: &Places, request: &BuildRequest) -> Result<BuiltImage> {
     let BuildContext { staging, mut progress, .. } = context;
     staging.close()?;
     progress.finish();
-    let size_bytes = std::fs::metadata(&file).concerning("look at", &file)?.len();
+    let size_bytes = std::fs::metadata(&file).on("stat", &file)?.len();
     Ok(BuiltImage {
         name: entry.name,
         file,
@@ -107,7 +107,7 @@ fn existing(places: &Places, request: &BuildRequest) -> Result<Option<Entry>> {
 /// Needed space: the unpacked root and the image file exist at the same time.
 fn check_room(images: &Path) -> Result<()> {
     const NEEDED_BYTES: u64 = 1 << 30;
-    let room = rustix::fs::statvfs(images).concerning("look at the file system of", images)?;
+    let room = rustix::fs::statvfs(images).on("statfs", images)?;
     let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
     if free_bytes >= NEEDED_BYTES {
         return Ok(());
@@ -149,12 +149,12 @@ fn make(
     let file = context.staging.join("image");
     let uuid = digest::uuid_of(&format!("{} {age} {}", base.name, request.packages.join(",")));
     if request.format == Format::Ext4 {
-        let empty = File::create_new(&file).concerning("make", &file)?;
-        empty.set_len(weight.ext4_size_bytes()).concerning("enlarge", &file)?;
+        let empty = File::create_new(&file).on("create", &file)?;
+        empty.set_len(weight.ext4_size_bytes()).on("set the size of", &file)?;
     }
     make_file(context, &mkfs(request.format, &root, &file, &uuid, age)?, request.format, &file)?;
     // Before the image is written to disk: files removed by then are not written at all.
-    std::fs::remove_dir_all(&root).concerning("remove", &root)?;
+    std::fs::remove_dir_all(&root).on("remove", &root)?;
     context.progress.step("computing the digest");
     let digest = digest::of_file(&file, || context.progress.tick())?;
     context.interrupts.check()?;
@@ -206,13 +206,13 @@ fn publish(
         format: Some(request.format),
         digest: Some(made.digest.clone()),
     };
-    let written = File::open(&made.file).concerning("open", &made.file)?;
-    written.sync_all().concerning("write", &made.file)?;
+    let written = File::open(&made.file).on("open", &made.file)?;
+    written.sync_all().on("sync", &made.file)?;
     let registry = Registry::lock(&places.config)?;
-    std::fs::rename(&made.file, file).concerning("put the image in place as", file)?;
+    std::fs::rename(&made.file, file).on("rename the image to", file)?;
     if let Some(parent) = file.parent() {
-        let directory = File::open(parent).concerning("open", parent)?;
-        directory.sync_all().concerning("write", parent)?;
+        let directory = File::open(parent).on("open", parent)?;
+        directory.sync_all().on("sync", parent)?;
     }
     let registered = registry.register(&entry);
     if registered.is_err() && !request.replace {
@@ -229,7 +229,7 @@ fn forget_old(old: Option<Entry>, new: &Entry, images: &Path) -> Result<()> {
         Some(old) if old.file != new.file && old.file.parent() == Some(images) => {
             match std::fs::remove_file(&old.file) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                other => other.concerning("remove", &old.file),
+                other => other.on("remove", &old.file),
             }
         }
         _ => Ok(()),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::event::{PollFd, PollFlags, poll};
 use slave_sys::{Cloned, ns};
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::image::format::SYSTEM_DIRECTORIES;
 use crate::image::interrupt::{Interrupts, interrupted};
 
@@ -109,9 +109,9 @@ pub fn in_namespaces(
     mut on_line: impl FnMut(Option<&str>),
     main: impl FnOnce() -> i32,
 ) -> Result<ProgramExit> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .concerning("make a pipe for", name)?;
-    let child = slave_sys::clone3(ns::MOUNT | ns::PID | ns::IPC, None).concerning("start", name)?;
+    let (reader, writer) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).on("create a pipe for", name)?;
+    let child = slave_sys::clone3(ns::MOUNT | ns::PID | ns::IPC, None).on("start", name)?;
     let pid = match child {
         Cloned::Child => match enter(&writer) {
             Ok(()) => slave_sys::exit_now(main()),
@@ -133,7 +133,7 @@ pub fn in_namespaces(
         }
         on_line(line);
     });
-    let status = slave_sys::wait_for(pid).concerning("wait for", name)?;
+    let status = slave_sys::wait_for(pid).on("wait for", name)?;
     if given_up {
         return Err(interrupted(&name.display().to_string()));
     }

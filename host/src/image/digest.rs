@@ -6,15 +6,15 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Concerning, Result};
+use crate::error::{OnPath, Result};
 
 /// `sha256:HEX` of the file at `path`. Calls `on_read` now and then, for progress.
 pub fn of_file(path: &Path, mut on_read: impl FnMut()) -> Result<String> {
     const PIECE_BYTES: usize = 1 << 20;
-    let mut file = File::open(path).concerning("open the image", path)?;
+    let mut file = File::open(path).on("open the image", path)?;
     let (mut hash, mut piece) = (Sha256::new(), vec![0u8; PIECE_BYTES]);
     loop {
-        match file.read(&mut piece).concerning("read", path)? {
+        match file.read(&mut piece).on("read", path)? {
             0 => break,
             count => hash.update(&piece[..count]),
         }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 
 /// File system of an image file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -86,11 +86,11 @@ impl Format {
 
     /// Format of the file at `path` by its superblock; `None` for other formats.
     pub fn of_file(path: &Path) -> Result<Option<Format>> {
-        let file = File::open(path).concerning("open the image", path)?;
+        let file = File::open(path).on("open the image", path)?;
         let mut head = [0u8; SUPERBLOCK_END];
         let mut filled = 0;
         while filled < head.len() {
-            match file.read_at(&mut head[filled..], filled as u64).concerning("read", path)? {
+            match file.read_at(&mut head[filled..], filled as u64).on("read", path)? {
                 0 => break,
                 count => filled += count,
             }

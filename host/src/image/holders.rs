@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::error::{Concerning, Result};
+use crate::error::{OnPath, Result};
 
 /// The masters whose policy names the image, as `master` or `master (slave)`.
 ///
@@ -48,8 +48,8 @@ fn policy_users(master: &str, text: &str, image: &str) -> Vec<String> {
 
 /// Whether a process has the file open or mounted: the kernel then refuses a write lease.
 pub fn is_busy(file: &Path) -> Result<bool> {
-    let opened = File::open(file).concerning("open the image", file)?;
-    slave_sys::is_unused(&opened).map(|unused| !unused).concerning("ask for a lease on", file)
+    let opened = File::open(file).on("open the image", file)?;
+    slave_sys::is_unused(&opened).map(|unused| !unused).on("ask for a lease on", file)
 }
 
 /// The processes and loop devices that have the file open, as far as `/proc` and `/sys` show. A file

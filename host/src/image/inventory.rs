@@ -6,7 +6,7 @@ use djinni_api::ImageName;
 use djinni_plan::places::Places;
 use serde::Serialize;
 
-use crate::error::{Concerning, Error, Exit, Result};
+use crate::error::{Error, Exit, OnPath, Result};
 use crate::image::format::Format;
 use crate::image::staging::ImageDirectory;
 use crate::image::{digest, directory, holders};
@@ -139,7 +139,7 @@ fn remove_file(name: &ImageName, file: &Path) -> Result<()> {
         let remedy = "stop them ('bhost stop', 'djinni drop'), then try again";
         return Err(Error::new(name, what, remedy).exiting(Exit::TryAgain));
     }
-    std::fs::remove_file(file).concerning("remove", file)
+    std::fs::remove_file(file).on("remove", file)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 
 /// The apt sources of one release, in apt's two notations (`sources.list(5)`).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Sources {
         let files = if files.is_empty() { host_files() } else { files.to_vec() };
         let mut kept = Sources::default();
         for file in &files {
-            let text = std::fs::read_to_string(file).concerning("read the apt sources", file)?;
+            let text = std::fs::read_to_string(file).on("read the apt sources", file)?;
             match file.extension().is_some_and(|suffix| suffix == "sources") {
                 true => kept.stanzas += &stanzas_of(&text, suite),
                 false => kept.lines += &lines_of(&text, suite),

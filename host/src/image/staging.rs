@@ -11,7 +11,7 @@ use std::time::Duration;
 use djinni_plan::mounts::mounts;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::error::{Concerning, Error, Exit, Result};
+use crate::error::{Error, Exit, OnPath, Result};
 
 /// Prefix of the names of unfinished files.
 pub const UNFINISHED: &str = ".tmp-";
@@ -26,8 +26,8 @@ pub struct ImageDirectory {
 impl ImageDirectory {
     /// Creates the directory if missing, locks it, and removes leftovers of killed builds.
     pub fn lock(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path).concerning("make the image directory", path)?;
-        let lock = File::open(path).concerning("open", path)?;
+        std::fs::create_dir_all(path).on("create the image directory", path)?;
+        let lock = File::open(path).on("open", path)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             let what = "another bhost is building an image here";
             Error::new(path.display(), what, "try again when it is done").exiting(Exit::TryAgain)
@@ -46,12 +46,12 @@ impl ImageDirectory {
     pub fn staging(&self, name: &str) -> Result<Staging> {
         let path = self.path.join(format!("{UNFINISHED}{name}-{}", std::process::id()));
         // 0700: the new root holds set-user-id programs that no user may run meanwhile.
-        DirBuilder::new().mode(0o700).create(&path).concerning("make", &path)?;
+        DirBuilder::new().mode(0o700).create(&path).on("create", &path)?;
         Ok(Staging { path })
     }
 
     fn sweep(&self) -> Result<()> {
-        let entries = std::fs::read_dir(&self.path).concerning("list", &self.path)?;
+        let entries = std::fs::read_dir(&self.path).on("list", &self.path)?;
         for entry in entries.flatten() {
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
                 remove(&entry.path())?;
@@ -102,7 +102,7 @@ fn remove(path: &Path) -> Result<()> {
         match std::fs::remove_dir_all(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(_) if attempt < ATTEMPTS => std::thread::sleep(Duration::from_millis(50)),
-            other => return other.concerning("remove the unfinished image", path),
+            other => return other.on("remove the unfinished image", path),
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 
 /// Mount points of slaves and masters; a read-only image must contain them.
 const MOUNT_POINTS: [&str; 13] = [
@@ -70,20 +70,19 @@ pub fn finish(root: &Path) -> Result<()> {
         empty(&inside(root, name)?)?;
     }
     for name in REMOVED.iter().chain(&IDENTITIES) {
-        absent_is_fine(std::fs::remove_file(inside(root, name)?))
-            .concerning("remove", &root.join(name))?;
+        absent_is_fine(std::fs::remove_file(inside(root, name)?)).on("remove", &root.join(name))?;
     }
     for name in MOUNT_POINTS {
         let path = inside(root, name)?;
         match DirBuilder::new().mode(0o755).create(&path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
-            other => other.concerning("make", &path)?,
+            other => other.on("create", &path)?,
         }
     }
     for name in IDENTITIES {
         let path = inside(root, name)?;
-        let file = File::create_new(&path).concerning("make", &path)?;
-        file.set_permissions(PermissionsExt::from_mode(0o644)).concerning("chmod", &path)?;
+        let file = File::create_new(&path).on("create", &path)?;
+        file.set_permissions(PermissionsExt::from_mode(0o644)).on("chmod", &path)?;
     }
     Ok(())
 }
@@ -106,13 +105,13 @@ fn empty(directory: &Path) -> Result<()> {
     if directory.is_symlink() || !directory.is_dir() {
         return Ok(());
     }
-    for entry in std::fs::read_dir(directory).concerning("list", directory)? {
-        let entry = entry.concerning("list", directory)?;
-        let is_directory = entry.file_type().concerning("look at", directory)?.is_dir();
+    for entry in std::fs::read_dir(directory).on("list", directory)? {
+        let entry = entry.on("list", directory)?;
+        let is_directory = entry.file_type().on("stat", directory)?.is_dir();
         let path = entry.path();
         let removed =
             if is_directory { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        removed.concerning("remove", &path)?;
+        removed.on("remove", &path)?;
     }
     Ok(())
 }
@@ -130,10 +129,10 @@ pub fn settle(root: &Path, age: u64) -> Result<Weight> {
     let mut weight = Weight::default();
     let mut pending = vec![root.to_owned()];
     while let Some(path) = pending.pop() {
-        let metadata = std::fs::symlink_metadata(&path).concerning("look at", &path)?;
+        let metadata = std::fs::symlink_metadata(&path).on("stat", &path)?;
         if metadata.is_dir() {
-            for entry in std::fs::read_dir(&path).concerning("list", &path)? {
-                pending.push(entry.concerning("list", &path)?.path());
+            for entry in std::fs::read_dir(&path).on("list", &path)? {
+                pending.push(entry.on("list", &path)?.path());
             }
         }
         weight.inodes += 1;
@@ -150,7 +149,7 @@ const BLOCK_BYTES: u64 = 4096;
 fn set_time(path: &Path, age: u64) -> Result<()> {
     let time = Timespec { tv_sec: i64::try_from(age).unwrap_or(i64::MAX), tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
-    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).concerning("set the time of", path)
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).on("set the time of", path)
 }
 
 impl Weight {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 
 const GROUP: &str = "/etc/group";
 const PASSWD: &str = "/etc/passwd";
@@ -23,7 +23,7 @@ pub fn groups(text: &str) -> impl Iterator<Item = (&str, u32)> {
 /// The id of the group called `name` on this host.
 pub fn group_id(name: &str) -> Result<u32> {
     let path = Path::new(GROUP);
-    let text = std::fs::read_to_string(path).concerning("read", path)?;
+    let text = std::fs::read_to_string(path).on("read", path)?;
     groups(&text).find(|(found, _)| *found == name).map(|(_, id)| id).ok_or_else(|| {
         let remedy = format!("groupadd --system {name}, or correct 'users' in the master's file");
         Error::new(name, format!("{GROUP} has no such group"), remedy)

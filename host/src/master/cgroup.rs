@@ -10,7 +10,7 @@ use djinni_api::MasterName;
 use djinni_plan::places::{Places, cgroup2_mount, own_cgroup};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::mounts;
 
 /// A master's cgroup, by path in the host's cgroup v2 mount.
@@ -76,7 +76,7 @@ fn kill_each(cgroup: &Path) -> Result<()> {
 
 fn members(cgroup: &Path) -> Result<Vec<Pid>> {
     let procs = cgroup.join("cgroup.procs");
-    let text = fs::read_to_string(&procs).concerning("see who is in", &procs)?;
+    let text = fs::read_to_string(&procs).on("read the processes of", &procs)?;
     Ok(text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect())
 }
 

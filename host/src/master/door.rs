@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 use slave_api::FrameReader;
 use slave_api::door::{DoorCall, DoorReply};
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 
 /// Binds a listening socket at `path`; replaces a stale socket of a killed supervisor. Only root may
 /// connect until [`open_to`] allows more.
@@ -23,20 +23,20 @@ pub fn bind(path: &Path) -> Result<UnixListener> {
     let before = rustix::process::umask(Mode::from_raw_mode(0o177));
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
-    bound.concerning("listen at", path)
+    bound.on("listen at", path)
 }
 
 /// Allows the members of group `gid` to connect.
 pub fn open_to(path: &Path, gid: u32) -> Result<()> {
-    chown(path, None, Some(gid)).concerning("chgrp", path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o660)).concerning("chmod", path)
+    chown(path, None, Some(gid)).on("chgrp", path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o660)).on("chmod", path)
 }
 
 /// Removes a socket, if it exists.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other.concerning("remove", path),
+        other => other.on("remove", path),
     }
 }
 
@@ -45,16 +45,16 @@ pub fn remove(path: &Path) -> Result<()> {
 pub fn call(path: &Path, call: &DoorCall, patience: Duration) -> Result<(UnixStream, DoorReply)> {
     let deadline = Instant::now() + patience;
     let mut stream = connect(path)?;
-    stream.set_write_timeout(Some(patience)).concerning("use", path)?;
+    stream.set_write_timeout(Some(patience)).on("configure the socket", path)?;
     let mut bytes = Vec::new();
     call.encode(&mut bytes).map_err(|error| confused(path, error))?;
     match stream.write_all(&bytes) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(silent(path)),
-        other => other.concerning("write to", path)?,
+        other => other.on("write to", path)?,
     }
     let reply = answer(&mut stream, path, deadline)?;
-    stream.set_read_timeout(None).concerning("use", path)?;
-    stream.set_write_timeout(None).concerning("use", path)?;
+    stream.set_read_timeout(None).on("configure the socket", path)?;
+    stream.set_write_timeout(None).on("configure the socket", path)?;
     Ok((stream, reply))
 }
 
@@ -63,14 +63,14 @@ pub fn call(path: &Path, call: &DoorCall, patience: Duration) -> Result<(UnixStr
 fn connect(path: &Path) -> Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .concerning("make a socket for", path)?;
-    let address = SocketAddrUnix::new(path).concerning("connect to", path)?;
+        .on("create a socket for", path)?;
+    let address = SocketAddrUnix::new(path).on("connect to", path)?;
     match rustix::net::connect(&socket, &address) {
         Err(Errno::AGAIN) => return Err(silent(path)),
-        other => other.concerning("connect to", path)?,
+        other => other.on("connect to", path)?,
     }
     let stream = UnixStream::from(socket);
-    stream.set_nonblocking(false).concerning("use", path)?;
+    stream.set_nonblocking(false).on("configure the socket", path)?;
     Ok(stream)
 }
 
@@ -84,7 +84,7 @@ fn answer(stream: &mut UnixStream, path: &Path, deadline: Instant) -> Result<Doo
         if left.is_zero() {
             return Err(silent(path));
         }
-        stream.set_read_timeout(Some(left)).concerning("use", path)?;
+        stream.set_read_timeout(Some(left)).on("configure the socket", path)?;
         // Byte by byte: data after the answer belongs to the user of the stream.
         let room = reader.room();
         let end = room.len().min(1);
@@ -93,7 +93,7 @@ fn answer(stream: &mut UnixStream, path: &Path, deadline: Instant) -> Result<Doo
             Ok(count) => reader.filled(count),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(silent(path)),
-            Err(error) => return Err(error).concerning("read from", path),
+            Err(error) => return Err(error).on("read from", path),
         }
     }
 }

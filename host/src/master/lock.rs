@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
-use crate::error::{Concerning, Error, Exit, Result};
+use crate::error::{Error, Exit, OnPath, Result};
 
 /// The lock file in a master's runtime directory. Any process that can open a file can lock it
 /// (`flock(2)`), so only root can open it; the master, which sees that directory, cannot.
@@ -92,11 +92,11 @@ pub fn is_running(directory: &Path) -> Result<bool> {
 fn locked(directory: &Path, way: FlockOperation) -> Result<Option<OwnedFd>> {
     let path = directory.join(FILE);
     let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(CWD, &path, flags, Mode::RUSR | Mode::WUSR).concerning("open", &path)?;
+    let file = openat(CWD, &path, flags, Mode::RUSR | Mode::WUSR).on("open", &path)?;
     match flock(&file, way) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(errno) => Err(errno).concerning("lock", &path),
+        Err(errno) => Err(errno).on("lock", &path),
     }
 }
 

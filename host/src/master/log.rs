@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Concerning, Result};
+use crate::error::{OnPath, Result};
 
 /// Size at which a log file is rotated.
 const FILE_LIMIT_BYTES: u64 = 1 << 20;
@@ -33,10 +33,10 @@ impl Log {
     /// A bounded file at `path`.
     pub fn bounded(path: &Path) -> Result<Log> {
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).concerning("make the log directory", parent)?;
+            std::fs::create_dir_all(parent).on("create the log directory", parent)?;
         }
-        let file = open(path).concerning("open the log", path)?;
-        let size_bytes = file.metadata().concerning("look at", path)?.len();
+        let file = open(path).on("open the log", path)?;
+        let size_bytes = file.metadata().on("stat", path)?.len();
         Ok(Log::Bounded { path: path.to_owned(), file, size_bytes })
     }
 

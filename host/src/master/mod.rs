@@ -11,7 +11,7 @@
 //!              bmaster answers on `admin`: ready ──▶ `bhost start` ends  │
 //!              accept at `users`, pass each on to bmaster with its uid   │
 //!              relay what bmaster writes; wait; SIGTERM: stop in order   │
-//!   the master dies with its supervisor (PDEATHSIG), whatever ended it ◀─┘
+//!   the master dies with its supervisor (PDEATHSIG), however that ended ◀─┘
 //! ```
 //!
 //! A master runs exactly while its supervisor holds the lock on `RUNTIME/NAME/lock`: there is no pid file,

@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slave_sys as raw;
 
-use crate::error::{Concerning, Result};
+use crate::error::{OnPath, Result};
 
 const LIMITS: &str = "/proc/sys/user";
 
@@ -48,9 +48,9 @@ impl Quotas {
     pub fn of_host(slaves: usize) -> Result<Quotas> {
         let directory = Path::new(LIMITS);
         let mut granted = Vec::new();
-        for entry in fs::read_dir(directory).concerning("list", directory)? {
-            let entry = entry.concerning("list", directory)?;
-            let text = fs::read_to_string(entry.path()).concerning("read", &entry.path())?;
+        for entry in fs::read_dir(directory).on("list", directory)? {
+            let entry = entry.on("list", directory)?;
+            let text = fs::read_to_string(entry.path()).on("read", &entry.path())?;
             if let (Ok(name), Ok(value)) = (entry.file_name().into_string(), text.trim().parse()) {
                 granted.push((name, value));
             }

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use slave_sys::{self as raw, Change, FsContext, attr, cwd, ns};
 
-use crate::error::{Concerning, Result};
+use crate::error::{OnPath, Result};
 use crate::master::start::PROGRAMS;
 
 /// Paths of the container's parts in the copy.
@@ -37,7 +37,7 @@ impl Stage {
         let host = open(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY)?;
         let pin = places.pin(name);
         let namespace = open(&pin, OFlags::RDONLY)?;
-        raw::setns(&namespace, ns::MOUNT).concerning("enter the namespace pinned at", &pin)?;
+        raw::setns(&namespace, ns::MOUNT).on("enter the namespace pinned at", &pin)?;
         // A directory of the master that is a mount point only in its container.
         let directory = places.master(name).join("cgroup");
         let (shown, bin) = (directory.join("shown"), directory.join("programs"));
@@ -49,14 +49,14 @@ impl Stage {
     }
 
     fn furnish(&self, runtime: &Path, programs: &Path) -> Result<()> {
-        self.mount_own().concerning("mount a tmpfs on", &self.directory)?;
+        self.mount_own().on("mount a tmpfs on", &self.directory)?;
         for directory in [&self.shown, &self.programs] {
-            fs::create_dir(directory).concerning("make", directory)?;
+            fs::create_dir(directory).on("create", directory)?;
         }
         bind(runtime, &self.shown, SHOWN | attr::NOEXEC)?;
         for program in PROGRAMS {
             let point = self.programs.join(program);
-            File::create_new(&point).concerning("make", &point)?;
+            File::create_new(&point).on("create", &point)?;
             bind(&programs.join(program), &point, SHOWN)?;
         }
         Ok(())
@@ -75,13 +75,13 @@ impl Stage {
 
     /// Returns to the host's mount namespace.
     pub fn leave(self) -> Result<()> {
-        raw::setns(&self.host, ns::MOUNT).concerning("leave the namespace of", &self.directory)
+        raw::setns(&self.host, ns::MOUNT).on("leave the namespace of", &self.directory)
     }
 }
 
 /// Opens a path that only root can change.
 pub fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).concerning("open", path)
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).on("open", path)
 }
 
 /// Bind-mounts the one mount at `source` on `point`, restricted.
@@ -91,5 +91,5 @@ fn bind(source: &Path, point: &Path, set: MountAttrFlags) -> Result<()> {
         raw::mount_setattr(&tree, false, Change { set, ..Change::default() })?;
         raw::move_mount(&tree, cwd(), point)
     };
-    bind().concerning("show the container", source)
+    bind().on("bind into the container", source)
 }

@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use slave_api::door::DoorCall;
 use slave_sys::{Cloned, failed};
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::master::accounts;
 use crate::master::cgroup::MasterCgroup;
 use crate::master::lock::Lock;
@@ -130,9 +130,9 @@ fn policy_of(places: &Places, name: &MasterName) -> Result<Master> {
 /// Directory of our programs; checks that they exist and that the container's root can run them.
 fn directory_of_programs(given: Option<&Path>) -> Result<PathBuf> {
     let directory = match given {
-        Some(directory) => std::path::absolute(directory).concerning("find", directory)?,
+        Some(directory) => std::path::absolute(directory).on("resolve", directory)?,
         None => {
-            let own = std::env::current_exe().concerning("find", Path::new("/proc/self/exe"))?;
+            let own = std::env::current_exe().on("resolve", Path::new("/proc/self/exe"))?;
             own.parent().unwrap_or(Path::new("/")).to_owned()
         }
     };
@@ -171,8 +171,8 @@ fn detach(plan: Plan<'_>) -> Result<String> {
     let path = log_path(plan.places, plan.name);
     let log = Log::bounded(&path)?;
     let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .concerning("make a pipe for", plan.lock.directory())?;
-    match slave_sys::fork().concerning("fork for", plan.lock.directory())? {
+        .on("create a pipe for", plan.lock.directory())?;
+    match slave_sys::fork().on("fork for", plan.lock.directory())? {
         Cloned::Child => {
             drop(ours);
             slave_sys::exit_now(daemon(plan, log, theirs))
@@ -182,7 +182,7 @@ fn detach(plan: Plan<'_>) -> Result<String> {
     let mut verdict = String::new();
     File::from(ours)
         .read_to_string(&mut verdict)
-        .concerning("receive the report of the supervisor of", &path)?;
+        .on("receive the report of the supervisor of", &path)?;
     match verdict.as_str() {
         READY => Ok(format!("{name}: running; its log is {}", path.display())),
         other => Err(serde_json::from_str(other).unwrap_or_else(|_| {
@@ -207,7 +207,7 @@ fn daemon(plan: Plan<'_>, log: Log, verdict: OwnedFd) -> i32 {
             let _ = listener.write_all(text.as_bytes());
         }
     };
-    let begun = leave_terminal().concerning("leave the terminal for", Path::new("/dev/null"));
+    let begun = leave_terminal().on("leave the terminal for", Path::new("/dev/null"));
     match begun.and_then(|()| supervise(plan, log, || say(READY))) {
         Ok(_) => 0,
         Err(problem) => {

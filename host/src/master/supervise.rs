@@ -19,7 +19,7 @@ use slave_api::door::{DoorCall, DoorReply};
 use slave_cell::{Exit, Running};
 use slave_sys::{self as raw, cwd};
 
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 use crate::master::acceptor::Acceptor;
 use crate::master::cgroup::MasterCgroup;
 use crate::master::container::{self, Parts};
@@ -61,9 +61,9 @@ pub const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// Runs the master to its end. Calls `ready` when it answers.
 pub fn supervise(plan: Plan<'_>, mut log: Log, ready: impl FnOnce()) -> Result<String> {
     let directory = plan.lock.directory().to_owned();
-    std::env::set_current_dir("/").concerning("go to", Path::new("/"))?;
-    let signals = raw::signal_descriptor(&[SIGTERM, SIGINT, SIGHUP])
-        .concerning("take signals for", &directory)?;
+    std::env::set_current_dir("/").on("change to", Path::new("/"))?;
+    let signals =
+        raw::signal_descriptor(&[SIGTERM, SIGINT, SIGHUP]).on("block signals for", &directory)?;
     let _span = tracing::info_span!("start", master = %plan.name).entered();
     let began = Instant::now();
     let StartedMaster { output, running, mut acceptor } = make(&plan)?;
@@ -74,7 +74,7 @@ pub fn supervise(plan: Plan<'_>, mut log: Log, ready: impl FnOnce()) -> Result<S
             tracing::debug!(us = began.elapsed().as_micros(), "bmaster answers");
             ready();
             let ended = relay(&running, output, &signals, &admin, &mut acceptor, &mut log);
-            ended.concerning("watch the master of", &directory).map(|exit| told(plan.name, exit))
+            ended.on("supervise the master of", &directory).map(|exit| told(plan.name, exit))
         }
         Err(problem) => Err(failed_to_start(plan.name, running, output, problem)),
     };
@@ -118,11 +118,10 @@ fn make(plan: &Plan<'_>) -> Result<StartedMaster> {
         door::open_to(&users_path, gid)?;
     }
     let admin = OwnedFd::from(door::bind(&admin_socket(plan.places, plan.name))?);
-    let (ours, callers) =
-        raw::callers::caller_channel().concerning("create a channel to", directory)?;
-    let acceptor = Acceptor::new(users, ours).concerning("listen at", &users_path)?;
+    let (ours, callers) = raw::callers::caller_channel().on("create a channel to", directory)?;
+    let acceptor = Acceptor::new(users, ours).on("listen at", &users_path)?;
     let (output, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .concerning("make a pipe for", directory)?;
+        .on("create a pipe for", directory)?;
     let keep = [&callers, &admin, &writer].map(|fd| fd.as_raw_fd());
     let stage = Stage::enter(plan.places, plan.name, &plan.programs)?;
     let made =

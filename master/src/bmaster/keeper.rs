@@ -14,8 +14,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Number of renewals before a lease expires.
 const RUBS_PER_LEASE: u32 = 3;
 
-/// Rubs for ever.
-pub(super) fn keep() -> i32 {
+/// Renews the lease until this process ends.
+pub(super) fn rub_forever() -> i32 {
     let mut silent = false;
     loop {
         let failure = rub_until_failure(&mut silent);

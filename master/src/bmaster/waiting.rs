@@ -40,7 +40,7 @@ struct PendingCaller {
     place: Place,
     stream: UnixStream,
     until: Instant,
-    come: CallProgress,
+    progress: CallProgress,
 }
 
 /// All pending callers, the oldest first.
@@ -68,15 +68,15 @@ impl PendingCallers {
             place,
             stream,
             until: now + PATIENCE,
-            come: CallProgress::Nothing,
+            progress: CallProgress::Nothing,
         });
-        let crowd = self.crowd(place)?;
-        let longest = self.0.iter().position(|waiter| waiter.place == crowd)?;
-        self.0.remove(longest).map(|waiter| CallerState::Silent(waiter.place, waiter.stream))
+        let largest = self.over_limit(place)?;
+        let oldest = self.0.iter().position(|waiter| waiter.place == largest)?;
+        self.0.remove(oldest).map(|waiter| CallerState::Silent(waiter.place, waiter.stream))
     }
 
     /// The account with the most pending callers at the socket of `place`, if they exceed the limit.
-    fn crowd(&self, place: Place) -> Option<Place> {
+    fn over_limit(&self, place: Place) -> Option<Place> {
         let mut counts = HashMap::new();
         for waiter in self.0.iter().filter(|waiter| waiter.place.door() == place.door()) {
             *counts.entry(waiter.place).or_insert(0_usize) += 1;
@@ -88,13 +88,13 @@ impl PendingCallers {
 
     /// Connections to poll: those without any data. A partial call would always be ready.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let silent = self.0.iter().filter(|waiter| waiter.come == CallProgress::Nothing);
+        let silent = self.0.iter().filter(|waiter| waiter.progress == CallProgress::Nothing);
         silent.map(|waiter| PollFd::from_borrowed_fd(waiter.stream.as_fd(), PollFlags::IN))
     }
 
     /// Timeout of poll until [`PendingCallers::sift`] must run.
     pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
-        let left = |waiter: &PendingCaller| match waiter.come {
+        let left = |waiter: &PendingCaller| match waiter.progress {
             CallProgress::Part => PART_PAUSE,
             _ => waiter.until.saturating_duration_since(now),
         };
@@ -103,26 +103,26 @@ impl PendingCallers {
 
     /// Checks every pending caller; returns those that are no longer pending.
     pub(super) fn sift(&mut self, now: Instant) -> Vec<CallerState> {
-        let mut became = Vec::new();
+        let mut outcomes = Vec::new();
         for mut waiter in std::mem::take(&mut self.0) {
-            waiter.come = come(&waiter.stream);
-            match waiter.come {
+            waiter.progress = call_progress(&waiter.stream);
+            match waiter.progress {
                 CallProgress::Whole => {
-                    became.push(CallerState::Caller(waiter.place, waiter.stream))
+                    outcomes.push(CallerState::Caller(waiter.place, waiter.stream))
                 }
                 CallProgress::Gone => {}
                 _ if waiter.until <= now => {
-                    became.push(CallerState::Silent(waiter.place, waiter.stream))
+                    outcomes.push(CallerState::Silent(waiter.place, waiter.stream))
                 }
                 _ => self.0.push_back(waiter),
             }
         }
-        became
+        outcomes
     }
 }
 
 /// Progress of the call in the socket's receive buffer; leaves the data there (MSG_PEEK).
-fn come(stream: &UnixStream) -> CallProgress {
+fn call_progress(stream: &UnixStream) -> CallProgress {
     let mut header = [0; HEADER_BYTES];
     match recv(stream, &mut header, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Ok((_, 0)) => CallProgress::Gone,
@@ -190,7 +190,9 @@ mod tests {
         let (mut waiting, now) = (PendingCallers::default(), Instant::now());
         let mut silent: Vec<_> = (0..PENDING_LIMIT).map(|_| caller(&mut waiting, now).0).collect();
         let (_another, gone) = caller(&mut waiting, now);
-        let Some(CallerState::Silent(ANNA, mut stream)) = gone else { panic!("nobody went") };
+        let Some(CallerState::Silent(ANNA, mut stream)) = gone else {
+            panic!("no caller was evicted")
+        };
         stream.write_all(b"x").unwrap();
         silent[0].set_nonblocking(true).unwrap();
         assert_eq!(std::io::Read::read(&mut silent[0], &mut [0]).unwrap(), 1);
@@ -201,6 +203,7 @@ mod tests {
         // Single bytes do not extend the deadline.
         assert_eq!(waiting.sift(now + PATIENCE).len(), PENDING_LIMIT);
     }
+
     #[test]
     fn an_account_with_many_silent_callers_loses_its_own_for_those_of_others() {
         let (mut waiting, now) = (PendingCallers::default(), Instant::now());

@@ -269,7 +269,7 @@ mod tests {
             }
             assert_eq!(answered(audit, GETPID_OF_ANY, 0), ALLOW);
         }
-        assert_eq!(answered(0xdead_beef, 1, 0), ENOSYS, "an interface that nobody knows");
+        assert_eq!(answered(0xdead_beef, 1, 0), ENOSYS, "an unknown interface");
     }
 
     #[test]

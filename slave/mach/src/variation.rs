@@ -66,7 +66,7 @@ impl BuildConditions {
     pub fn applied_to(&self, dist: &Dist) -> Dist {
         let Self { time_zone, locale, home, hostname, user, uid, .. } = self;
         let mut second = dist.clone();
-        // Packages carry the name of the dist's host, whatever the host of this build is called.
+        // Packages carry the host name of the dist, not the varied one of this build.
         let buildhost = ("_buildhost".to_owned(), dist.builder.hostname.clone());
         second.build_macros.entry(buildhost.0).or_insert(buildhost.1);
         second.builder = Builder {
@@ -100,8 +100,8 @@ impl BuildConditions {
         program.argv = words.into_iter().map(str::to_owned).chain(argv).collect();
     }
 
-    /// Values that rpm records of such a build in a source package, and those after a build for
-    /// `dist` as it is.
+    /// Values that rpm records of such a build in a source package, and the values of a build for `dist`
+    /// without a variation.
     pub fn noted(&self, dist: &Dist) -> Names {
         Names(vec![(self.user.clone(), dist.builder.user.clone())])
     }

@@ -28,7 +28,7 @@ use mach_core::family::Family;
 use slave_sys::remove;
 
 use super::{AddRequest, AddedSource, ArchiveUpdate, FailedSource};
-use crate::error::{Concerning, Error, Exit, Result};
+use crate::error::{Error, Exit, OnPath, Result};
 use crate::image::interrupt::Interrupts;
 use crate::image::staging::{ImageDirectory, Staging};
 use crate::image::{self, digest};
@@ -61,10 +61,10 @@ pub fn add(places: &Places, request: &AddRequest, directory: &Path) -> Result<Ar
     let ids = free_ids(places)?;
     let area = area(places, directory, ids)?;
     let copied = staging.join("dist.toml");
-    fs::copy(&dist_file, &copied).concerning("copy", &dist_file)?;
+    fs::copy(&dist_file, &copied).on("copy", &dist_file)?;
     super::pool::open_to_slaves(&copied)?;
     let at_hand = staging.join("sources");
-    fs::create_dir(&at_hand).concerning("make", &at_hand)?;
+    fs::create_dir(&at_hand).on("create", &at_hand)?;
     super::pool::open_to_slaves(&at_hand)?;
     let collector = Collector {
         image: &image,
@@ -89,7 +89,7 @@ pub fn add(places: &Places, request: &AddRequest, directory: &Path) -> Result<Ar
     adding.progress.finish();
     staging.close()?;
     if added.is_ok() {
-        remove::tree(&area).concerning("remove", &area)?;
+        remove::tree(&area).on("remove", &area)?;
     }
     added
 }
@@ -255,7 +255,7 @@ fn dist(request: &AddRequest) -> Result<(PathBuf, Dist)> {
         Error::new("archive add", "RPM packages come from the repositories of a dist", remedy)
             .exiting(Exit::Usage)
     })?;
-    let text = fs::read_to_string(path).concerning("read the dist", path)?;
+    let text = fs::read_to_string(path).on("read the dist", path)?;
     let dist = distribution::parse(&text, &path.display().to_string())
         .map_err(|failure| Error::new("--dist", failure.what, failure.remedy))?;
     match dist.family() {
@@ -289,7 +289,7 @@ fn image_file(places: &Places, request: &AddRequest) -> Result<PathBuf> {
 
 /// Our mach, in the directory of this program.
 fn mach() -> Result<PathBuf> {
-    let own = std::env::current_exe().concerning("find", Path::new("/proc/self/exe"))?;
+    let own = std::env::current_exe().on("resolve", Path::new("/proc/self/exe"))?;
     let path = own.with_file_name("mach");
     match path.is_file() {
         true => Ok(path),
@@ -316,17 +316,17 @@ fn load(places: &Places) -> Result<config::Config> {
 fn area(places: &Places, share: &Path, ids: config::Ids) -> Result<PathBuf> {
     let parent = places.state.join("archive");
     let make = |path: &Path| {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).concerning("make", path)
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).on("create", path)
     };
     make(&parent)?;
     let path = parent.join(digest::uuid_of(&share.display().to_string()));
     let owner = fs::symlink_metadata(&path).map(|found| found.uid());
     if owner.is_ok_and(|uid| uid != ids.first) {
-        remove::tree(&path).concerning("remove", &path)?;
+        remove::tree(&path).on("remove", &path)?;
     }
     make(&path)?;
     std::os::unix::fs::chown(&path, Some(ids.first), Some(ids.first))
-        .concerning("give to the cell", &path)?;
+        .on("chown to the ids of the cell", &path)?;
     Ok(path)
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Dir, Mode, OFlags, RenameFlags, openat, renameat_with};
 
 use super::super::pool::open_to_slaves;
-use crate::error::{Concerning, Error, Result};
+use crate::error::{Error, OnPath, Result};
 
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 /// Limit of packages or index files, above that of any real share.
@@ -35,30 +35,30 @@ pub fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
 /// Copies a regular file of the host to `to`, readable for all users.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = openat(CWD, from, flags, Mode::empty()).concerning("open", from)?;
+    let file = openat(CWD, from, flags, Mode::empty()).on("open", from)?;
     write(&mut File::from(file), from, to).map(drop)
 }
 
 /// Copies the content of `file`, if it is a regular file; returns its size.
 fn write(file: &mut File, name: &Path, to: &Path) -> Result<u64> {
-    if !file.metadata().concerning("look at", name)?.is_file() {
+    if !file.metadata().on("stat", name)?.is_file() {
         return Err(Error::new(name.display(), "not a regular file", "give the file itself"));
     }
-    let mut copy = File::create(to).concerning("write", to)?;
-    let size_bytes = io::copy(file, &mut copy).concerning("copy to", to)?;
-    copy.set_permissions(fs::Permissions::from_mode(0o644)).concerning("open to slaves", to)?;
-    copy.sync_all().concerning("write", to)?;
+    let mut copy = File::create(to).on("write", to)?;
+    let size_bytes = io::copy(file, &mut copy).on("copy to", to)?;
+    copy.set_permissions(fs::Permissions::from_mode(0o644)).on("make readable for slaves", to)?;
+    copy.sync_all().on("sync", to)?;
     Ok(size_bytes)
 }
 
 /// Renames the complete file `from` to its name in `directory`.
 pub fn put(from: &Path, directory: &Path, name: &str) -> Result<()> {
     if !directory.exists() {
-        fs::create_dir_all(directory).concerning("make", directory)?;
+        fs::create_dir_all(directory).on("create", directory)?;
         open_to_slaves(directory)?;
     }
     let to = directory.join(name);
-    fs::rename(from, &to).concerning("put in place", &to)?;
+    fs::rename(from, &to).on("rename to", &to)?;
     sync(directory)
 }
 
@@ -88,7 +88,7 @@ pub fn all(
 /// name of the copy.
 pub fn publish(made: &Path, staged: &Path, share: &Path) -> Result<()> {
     let Some((directory, names)) = listed(made)? else { return Ok(()) };
-    fs::create_dir(staged).concerning("make", staged)?;
+    fs::create_dir(staged).on("create", staged)?;
     for name in &names {
         let path = made.join(name);
         write(&mut open(&directory, &path, name)?, &path, &staged.join(name))?;
@@ -97,7 +97,7 @@ pub fn publish(made: &Path, staged: &Path, share: &Path) -> Result<()> {
     sync(staged)?;
     let to = share.join("repodata");
     let flags = if to.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-    renameat_with(CWD, staged, CWD, &to, flags).concerning("show", &to)?;
+    renameat_with(CWD, staged, CWD, &to, flags).on("rename to", &to)?;
     sync(share)
 }
 
@@ -105,11 +105,11 @@ pub fn publish(made: &Path, staged: &Path, share: &Path) -> Result<()> {
 fn listed(path: &Path) -> Result<Option<(OwnedFd, Vec<String>)>> {
     let directory = match openat(CWD, path, READ | OFlags::DIRECTORY, Mode::empty()) {
         Err(rustix::io::Errno::NOENT) => return Ok(None),
-        opened => opened.concerning("open", path)?,
+        opened => opened.on("open", path)?,
     };
     let mut names = Vec::new();
-    for entry in Dir::read_from(&directory).concerning("list", path)? {
-        let name = entry.concerning("list", path)?.file_name().to_string_lossy().into_owned();
+    for entry in Dir::read_from(&directory).on("list", path)? {
+        let name = entry.on("list", path)?.file_name().to_string_lossy().into_owned();
         if name == "." || name == ".." {
             continue;
         }
@@ -126,7 +126,7 @@ fn listed(path: &Path) -> Result<Option<(OwnedFd, Vec<String>)>> {
 fn open(directory: &OwnedFd, path: &Path, name: &str) -> Result<File> {
     let opened = openat(directory, name, READ | OFlags::NONBLOCK, Mode::empty());
     let file = File::from(opened.map_err(|_| odd(path))?);
-    let about = file.metadata().concerning("look at", path)?;
+    let about = file.metadata().on("stat", path)?;
     if about.is_file() && about.nlink() == 1 { Ok(file) } else { Err(odd(path)) }
 }
 
@@ -138,7 +138,7 @@ fn odd(path: &Path) -> Error {
 }
 
 fn sync(directory: &Path) -> Result<()> {
-    File::open(directory).and_then(|it| it.sync_all()).concerning("sync", directory)
+    File::open(directory).and_then(|it| it.sync_all()).on("sync", directory)
 }
 
 #[cfg(test)]

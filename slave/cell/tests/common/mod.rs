@@ -57,9 +57,9 @@ fn with_nothing_left(body: impl FnOnce(&Path)) {
     assert_eq!(raw::reap_any().unwrap(), None, "children are left");
 }
 
-/// The mount table of this process.
+/// The mount table of this process. Mounts of others on this host may have names that are not UTF-8.
 pub fn mount_table() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap()
+    String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").unwrap()).into_owned()
 }
 
 /// Lines of the mount table of this process that `before`, an earlier one, has not.

@@ -97,7 +97,7 @@ impl Cause {
     }
 }
 
-/// A failure, as it is shown and recorded.
+/// A failure, for messages and records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// Its class.

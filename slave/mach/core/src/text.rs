@@ -15,7 +15,7 @@ const NAME_WIDTH: usize = 14;
 /// Whether to colour; how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// False: every function gives its text as it is.
+    /// False: all functions return their text unchanged.
     pub colour: bool,
 }
 

@@ -21,7 +21,7 @@ pub const ROOT_LOG: &str = "root.log";
 /// The log of what builds.
 pub const BUILD_LOG: &str = "build.log";
 
-/// A repository as it is at this moment.
+/// Current state of a repository.
 #[derive(Debug, Clone, Serialize)]
 pub struct RepositoryState {
     /// Its name.

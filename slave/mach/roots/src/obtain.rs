@@ -39,8 +39,8 @@ pub fn obtain(
     Ok(obtained)
 }
 
-/// Refuses packages whose files are missing in `repositories` that are directories of the slave, all of
-/// them at once: whoever adds them to a part of an archive should not have to do so one by one.
+/// Refuses packages whose files are missing in `repositories` that are directories of the slave. The error
+/// names all of them, so that a user can add all to a part of an archive at once.
 pub fn demand_all(packages: &[&Package], repositories: &[&RepositoryState]) -> Result<(), Error> {
     let place = |package: &Package| {
         let state = repositories.iter().find(|state| state.name == package.repository)?;
@@ -126,7 +126,7 @@ fn check(path: &Path, package: &Package) -> Result<(), Error> {
     };
     // The owner of the repository may have put a FIFO or a device there.
     let mut file = open_regular(path).map_err(refuse)?;
-    let size_bytes = file.metadata().on("look at", path)?.len();
+    let size_bytes = file.metadata().on("stat", path)?.len();
     if size_bytes != package.size_bytes {
         return Err(refuse(format!("{size_bytes} bytes instead of {}", package.size_bytes)));
     }
@@ -204,7 +204,7 @@ mod tests {
             size_bytes: 5,
         };
         let all = ["here", "gone", "lost"].map(|name| package(name, "part"));
-        // What is elsewhere is fetched.
+        // Packages of other repositories are fetched.
         let elsewhere = package("far", "elsewhere");
         let all: Vec<&Package> = all.iter().chain([&elsewhere]).collect();
         fs::create_dir(directory.path().join("pool")).unwrap();

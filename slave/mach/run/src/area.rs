@@ -37,8 +37,8 @@ pub struct Area {
 }
 
 impl Area {
-    /// The area at `root`, its directories made, the leftovers of killed runs and whatever else is not
-    /// ours removed.
+    /// Opens the area at `root`: creates its directories, and removes leftovers of killed runs and foreign
+    /// entries.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let root = root.canonicalize().map_err(|error| {
             let what = format!("there is no working area at {}: {error}", root.display());

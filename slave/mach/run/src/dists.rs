@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::area::entries;
 
-/// Directories of one's own dists, in the order of search: in the slave's image, and in the share
-/// `dists`. Both can be changed on the host alone: a dist names keys and hooks, so never in a working
-/// area, where whatever a slave once ran may have left one.
+/// Directories of additional dists, in the order of search: in the slave's image, and in the share `dists`.
+/// Only the host can change them. A dist names keys and hooks, so mach does not search the working area, where
+/// earlier commands of the slave can write.
 pub const DIST_DIRECTORIES: [&str; 2] = ["/etc/mach/dists", "/mnt/shares/dists"];
 
 /// The dist that `-r` names: a path where it holds a `/`, else a name looked up in

@@ -44,6 +44,6 @@ pub fn check() -> Result<(), Error> {
         SIGINT => "SIGINT",
         _ => "SIGTERM",
     };
-    let remedy = "start it again: what is cached is used, nothing has to be cleaned up";
+    let remedy = "start it again: it uses the caches, and you need not clean up";
     Err(Error::new(Cause::Interrupted, format!("interrupted by {name}"), remedy))
 }

@@ -197,7 +197,7 @@ fn statuses(area: &Path) {
 
 fn remounts_are_refused(area: &Path) {
     let (cell, _) = installer(area);
-    // `mount` of util-linux and of nobody: the system call is what counts.
+    // By `mount` of util-linux and by the system call alone.
     let script = "for at in /usr /repositories/world /etc /proc/sys; do \
                     mount -o remount,bind,rw $at 2>&1; mount -o remount,rw $at 2>&1; umount -l $at 2>&1; \
                     touch $at/mach-was-here && echo WRITTEN $at; done; \

@@ -106,7 +106,7 @@ fn open(path: &Path) -> Result<File, Error> {
         Ok(file) => file.into(),
         Err(errno) => return Err(changed(path, &format!("cannot be opened: {errno}"))),
     };
-    match file.metadata().on("look at", path)?.is_file() {
+    match file.metadata().on("stat", path)?.is_file() {
         true => Ok(file),
         false => Err(changed(path, "is not a regular file")),
     }

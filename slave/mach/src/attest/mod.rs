@@ -82,7 +82,7 @@ pub fn bill(area: &Area, what: &str, format: Format) -> Result<String, Error> {
     text(&directory, &document)
 }
 
-/// The document as it is printed, its last line feed left out.
+/// The document as text, without the last line feed.
 fn text(directory: &Path, document: &Value) -> Result<String, Error> {
     let text = serde_json::to_string_pretty(document).map_err(std::io::Error::from);
     text.on("describe the build in", directory)

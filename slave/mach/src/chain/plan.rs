@@ -56,7 +56,7 @@ pub fn nodes(
         };
         node.name = given.package();
         if node.is_excluded {
-            // It is told as soon as its turn comes, which then is at once.
+            // Without requirements its turn comes at once, and the schedule reports it.
             node.requires.clear();
         }
         nodes.push(node);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A diamond and one beside it: 1 and 2 wait for 0, 3 for both, 4 for nobody.
+/// A diamond and an independent node: 1 and 2 wait for 0, 3 waits for both, 4 waits for none.
 fn diamond(jobs: usize, goes_on: bool) -> Schedule {
     let set = |nodes: &[usize]| nodes.iter().copied().collect::<BTreeSet<_>>();
     let waits_for = vec![set(&[]), set(&[0]), set(&[0]), set(&[1, 2]), set(&[])];

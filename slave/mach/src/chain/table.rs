@@ -10,7 +10,7 @@ use crate::chain::schedule::State;
 
 const NAME_LIMIT: usize = 44;
 
-/// A source, as it is shown.
+/// Row of a source.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Its name.
@@ -262,7 +262,7 @@ chain: 2 of 4 done: 1 built, 1 reused; 1 building, 1 pending  1:15";
                 }
             }
         }
-        // What is being built is shown whatever else is not.
+        // Rows of running builds have precedence over all others.
         let drawn = status(&rows, &[0, 3, 1, 2], Duration::ZERO, (80, 2), Style::PLAIN);
         assert!(drawn[0].starts_with("cproto-4.7-1  building"), "{drawn:?}");
     }

@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn parts_of_a_source_exclude_each_other() {
         assert_eq!(parsed("-A|rebuild|x.dsc").unwrap().only, Parts::Indep);
-        // What is rebuilt for one architecture is of that architecture.
+        // A rebuild for one architecture makes only packages of that architecture.
         assert_eq!(parsed("--binNMU=1|rebuild|x.dsc").unwrap().parts(), Parts::Arch);
         let suffix = parsed("--binNMU=3|--append-to-version=~a|rebuild|x.dsc").unwrap();
         assert_eq!(suffix.version_suffix(), "+b3~a");

@@ -20,7 +20,7 @@ const HOOKS_LOG: &str = "hooks.log";
 const LINT_LOG: &str = "lint.log";
 
 /// Runs the dist's hooks for a build that ended with `cause`, or well, as the builder in a new
-/// throw-away layer over `layers` (uppermost first). A hook that fails is told of and changes nothing.
+/// throw-away layer over `layers` (uppermost first). A failed hook is reported and changes nothing.
 pub fn hooks(context: &Context<'_>, layers: &[PathBuf], cause: Option<Cause>) {
     let hooks = match cause {
         None => &context.dist.hooks.on_success,

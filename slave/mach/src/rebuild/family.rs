@@ -102,7 +102,7 @@ fn refuse_what_is_for_debian(options: &Options) -> Result<(), Error> {
         Some((flag, _)) => {
             let what = format!("{flag} has no meaning for RPMs: it is for Debian sources");
             let remedy = match flag.starts_with('-') && !flag.starts_with("--") {
-                true => "leave it out: a spec says by BuildArch what it is for",
+                true => "leave it out: a spec sets its architecture by BuildArch",
                 false => "leave it out; '--release TAG' appends to the Release",
             };
             Err(Error::new(Cause::Usage, what, remedy))

@@ -42,7 +42,7 @@ use crate::verify;
 use build_env::BuildEnv;
 use source_package::SourcePackage;
 
-/// Builds one source; each result's path is told. `view` holds the packages of a chain that it may see.
+/// Builds one source, and reports the path of each result. `view` has the packages of a chain that it may use.
 pub fn rebuild(
     area: &Area,
     dist: &Dist,

@@ -210,7 +210,7 @@ mod tests {
         let first = of(&about());
         let mut changed = about();
         changed.sources.reverse();
-        assert_eq!(of(&changed), first, "the order of files is nobody's choice");
+        assert_eq!(of(&changed), first, "the order of files does not matter");
         changed.sources[0].sha256 = "0".to_owned();
         assert_ne!(of(&changed), first);
         let differ = |change: fn(&mut Options)| {

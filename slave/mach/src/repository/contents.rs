@@ -65,7 +65,7 @@ impl Contents {
 impl Entry {
     /// Compares the file at `path` with what its record says of it.
     pub fn check(&self, path: &Path) -> Result<(), Error> {
-        let metadata = fs::symlink_metadata(path).on("look at", path)?;
+        let metadata = fs::symlink_metadata(path).on("stat", path)?;
         let refuse = |how: &str| {
             let what = format!("{} {how}", path.display());
             let remedy = "results are never written again: remove that run, or build anew";

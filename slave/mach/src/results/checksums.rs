@@ -1,7 +1,7 @@
 //! Checks the files that a `.changes` or `.dsc` names: all belong to the results, with these digests.
 //!
-//! An upload is what `.changes` lists (deb-changes(5)), whatever its files are called: debian/rules adds to
-//! it by dpkg-distaddfile(1).
+//! An upload consists of the files in `.changes` (deb-changes(5)), of any name: debian/rules adds files by
+//! dpkg-distaddfile(1).
 
 use std::fs::File;
 use std::path::Path;

@@ -157,7 +157,7 @@ fn open_directory(
     }
 }
 
-/// The names in a directory, sorted and unchecked; one that is not UTF-8 is shown as far as it is.
+/// The names in a directory, sorted and unchecked; bytes that are not UTF-8 are replaced.
 fn names(directory: &OwnedFd, path: &Path) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory).on("read the directory", path)? {
@@ -187,7 +187,7 @@ fn take_one(
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(place, name, flags, Mode::empty())
         .map_err(|errno| refuse(&format!("cannot be opened as a file: {errno}")))?;
-    let stat = rustix::fs::fstat(&file).on("look at", &path)?;
+    let stat = rustix::fs::fstat(&file).on("stat", &path)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
         return Err(refuse("is not a regular file with one name"));
     }

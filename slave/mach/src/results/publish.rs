@@ -120,7 +120,7 @@ fn is_the_same(from: &Path, to: &Path) -> Result<(), Error> {
         let file = rustix::fs::open(path, flags, Mode::empty()).on("open", path)?;
         mach_core::digest::of_reader(&mut File::from(file)).on("read", path)
     };
-    let is_file = fs::symlink_metadata(to).on("look at", to)?.is_file();
+    let is_file = fs::symlink_metadata(to).on("stat", to)?.is_file();
     if is_file && digest(from)? == digest(to)? {
         return Ok(());
     }

@@ -114,7 +114,7 @@ impl<'a> Pair<'a> {
         let out = File::create(&path).on("create", &path)?;
         let err = self.context.open_root_log()?;
         match cells::run(cell, &program, Streams::Files { out, err }, &mut || ()) {
-            // What was found until then is told.
+            // The differences found so far are reported.
             Err(failure) if failure.cause == Cause::Time => {}
             ended => drop(ended?),
         }

@@ -18,7 +18,7 @@ const FILES_LIMIT: usize = 100;
 /// The largest file that a `.dsc` may name.
 pub const FILE_LIMIT_BYTES: u64 = 64 << 30;
 const FORMATS: [&str; 4] = ["1.0", "3.0 (quilt)", "3.0 (native)", "3.0 (custom)"];
-/// Policy 7.7: each for whatever is built, for packages of an architecture, and for those of all.
+/// Policy 7.7: for all builds, for architecture-dependent packages, and for architecture-independent ones.
 const DEPENDS: [&str; 3] = ["Build-Depends", "Build-Depends-Arch", "Build-Depends-Indep"];
 const CONFLICTS: [&str; 3] = ["Build-Conflicts", "Build-Conflicts-Arch", "Build-Conflicts-Indep"];
 

@@ -1,4 +1,4 @@
-//! A dist's file as it is written. `judge` makes a [`crate::distribution::Dist`] of it.
+//! The unchecked text of a dist's file. `judge` converts it to a [`crate::distribution::Dist`].
 
 use std::collections::BTreeMap;
 

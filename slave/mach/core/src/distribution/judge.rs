@@ -1,7 +1,7 @@
 //! Validates a dist's file and makes a [`Dist`] of it.
 //!
-//! The slave's owner trusts the author of a dist, but its text becomes arguments
-//! of programs, lines of their configuration and parts of paths: each value is held to what it is for.
+//! The slave's owner trusts the author of a dist, but its text becomes arguments of programs, lines of their
+//! configuration and parts of paths: each value must be valid for its purpose.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

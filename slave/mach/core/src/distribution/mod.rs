@@ -1,7 +1,7 @@
 //! Dists: definitions of the build roots of a distribution and of its repositories.
 //!
-//! A dist is a TOML file; `etc/dists/debian-12-rpm.toml` explains every key. `file` is the file as
-//! it is written, `judge` holds each value to what it is for, a [`Dist`] is what the rest of mach sees.
+//! A dist is a TOML file; `etc/dists/debian-12-rpm.toml` explains every key. `file` mirrors the text, `judge`
+//! checks each value, and the rest of mach uses a [`Dist`].
 
 mod file;
 mod judge;

@@ -154,7 +154,7 @@ fn macros_that_nothing_expanded_are_named() {
             Cause::Source,
             "nosuch_test",
         ),
-        // In paths, whatever the tool says of them.
+        // In paths, for any message of a tool about them.
         (
             "%install",
             "install: cannot stat '%{_nosuchdir}/x': No such file or directory",
@@ -190,7 +190,7 @@ fn macros_that_nothing_expanded_are_named() {
         let found = diagnose(log, 1, Family::Rpm);
         assert!(found.remedy.contains("%_nosuchdir is not defined"), "{found:#?}");
     }
-    // Formats are none, nor is what curl is told.
+    // Neither formats of printf nor arguments of curl are macros.
     let (_, _, remedy) = told("%build", "a.c:1:2: error: format '%d' expects %s", Family::Rpm);
     assert!(!remedy.contains("macro"), "{remedy}");
 }

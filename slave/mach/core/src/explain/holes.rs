@@ -14,7 +14,7 @@ pub fn fit<'a>(pattern: &str, line: &'a str) -> Option<Vec<&'a str>> {
         let at = match hole {
             '#' => counted(rest, |c| c.is_ascii_digit()).filter(|at| *at > 0)?,
             '_' => counted(rest, |c| matches!(c, ' ' | '\t'))?,
-            // The last text: at the end, and after whatever stood before it.
+            // The last text must be at the end of the line.
             _ if pattern.is_empty() => rest.strip_suffix(text)?.len(),
             _ => rest.find(text)?,
         };

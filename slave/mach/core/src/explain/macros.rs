@@ -77,8 +77,7 @@ const AUTOCONF_FILES: [(&str, &str); 12] = [
     ("GOBJECT_INTROSPECTION", "introspection.m4"),
 ];
 
-/// The first macro of rpm's that stands in `text` as it is called: `NAME` of `%{NAME}`, `%{?NAME}` or
-/// `%NAME`.
+/// The first call of an rpm macro in `text`: `NAME` of `%{NAME}`, `%{?NAME}` or `%NAME`.
 pub fn rpm_macro(text: &str) -> Option<&str> {
     text.match_indices('%').find_map(|(at, _)| called(&text[at + 1..]))
 }

@@ -29,7 +29,7 @@ struct Block {
 pub fn show(lines: &[&str], chosen: &[Finding<'_>]) -> Vec<String> {
     let blocks = blocks(lines, chosen);
     let picked = match chosen.last() {
-        // Of errors by their wording the last: what is near the end is what the build ended of.
+        // Of errors recognized by their wording, the last ones: the build most likely ended because of them.
         Some(last) if chosen[0].rule.rank == Rank::Error && last.rule.rank != Rank::Decisive => {
             blocks[blocks.len().saturating_sub(BLOCKS)..].to_vec()
         }

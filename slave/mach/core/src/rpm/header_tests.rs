@@ -79,7 +79,7 @@ fn a_claim_of_too_much_is_refused_unread() {
         bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
         assert!(matches!(read(&bytes), Err(HeaderError::TooLarge("header"))), "{at}");
     }
-    // Within the limit, but not there: only what is there is read.
+    // A length within the limit but beyond the end of the file: only existing bytes are read.
     let mut bytes = header(&named());
     bytes[12..16].copy_from_slice(&(30_u32 << 20).to_be_bytes());
     assert!(matches!(read(&bytes), Err(HeaderError::Truncated("header"))));

@@ -7,7 +7,7 @@ use crate::package::Resolution;
 pub struct Version(pub u32, pub u32);
 
 impl Version {
-    /// Since this version rpmbuild gives packages a time that it is told (`SOURCE_DATE_EPOCH`).
+    /// First version of rpmbuild that sets times in packages by `SOURCE_DATE_EPOCH`.
     pub const FIXES_TIMES: Self = Self(4, 14);
 
     /// Version of the rpm in a root; `None` if the root does not tell.

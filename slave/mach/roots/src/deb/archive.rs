@@ -65,7 +65,7 @@ fn key(key: &distribution::TrustedKey) -> Result<KeyFile, Error> {
     match key {
         distribution::TrustedKey::Armored(text) => Ok(KeyFile(text.clone().into_bytes())),
         distribution::TrustedKey::File(path) => {
-            let metadata = fs::metadata(path).on("look at the key", path)?;
+            let metadata = fs::metadata(path).on("stat the key", path)?;
             if !metadata.is_file() || metadata.len() > KEY_LIMIT_BYTES {
                 let what = format!("{} is not a file of OpenPGP keys", path.display());
                 return Err(Error::new(Cause::Usage, what, "correct 'keys' in the dist"));

@@ -95,7 +95,7 @@ fn add_sizes(
 ) -> Result<(), Error> {
     for path in entries(directory)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let about = fs::symlink_metadata(&path).on("look at", &path)?;
+        let about = fs::symlink_metadata(&path).on("stat", &path)?;
         let is_other = name.starts_with('.') || NOT_PACKAGES.contains(&name.as_str());
         match about.is_dir() {
             true if depth > 0 && !is_other => add_sizes(&path, depth - 1, found)?,

@@ -242,7 +242,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
     fs::create_dir(to).on("make the directory", to)?;
     for path in mach_run::area::entries(from)? {
         let target = to.join(path.file_name().unwrap_or_default());
-        let kind = fs::symlink_metadata(&path).on("look at", &path)?.file_type();
+        let kind = fs::symlink_metadata(&path).on("stat", &path)?.file_type();
         if kind.is_dir() {
             copy_tree(&path, &target)?;
         } else if kind.is_file() {

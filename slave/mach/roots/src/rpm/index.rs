@@ -65,7 +65,7 @@ pub fn of_chain(context: &Context<'_>, repository: &Path) -> Result<(), Error> {
 /// Makes in `into` the `repodata/` of all packages below `directory` that are not sources. Nothing is made,
 /// and the answer is false, where the index in `directory` says the same already.
 ///
-/// The files of that index are in the new one too: whoever has read its `repomd.xml` finds what it names.
+/// The new index also contains the files of the previous one, for readers of the previous `repomd.xml`.
 pub fn collection(context: &Context<'_>, directory: &Path, into: &Path) -> Result<bool, Error> {
     let to = into.join("repodata");
     remove::tree(&to)?;
@@ -165,7 +165,7 @@ fn failed(status: i32, what: &str, text: &str) -> Error {
 /// Refuses an index that is anything but a directory of files.
 fn judge(repodata: &Path) -> Result<(), Error> {
     let kind = |path: &Path| {
-        let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).on("look at", path)?;
+        let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).on("stat", path)?;
         Ok::<_, Error>((FileType::from_raw_mode(stat.st_mode), stat.st_nlink))
     };
     let refuse = |path: &Path| {

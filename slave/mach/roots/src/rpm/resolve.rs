@@ -5,8 +5,8 @@
 //!                        └── not there ──▶ the slave's solver, in a cell ──▶ Resolution, kept
 //! ```
 //!
-//! The solver sees metadata only: no root and no database of one, so whatever version of a package
-//! manager the slave has, it can answer for any root. It installs nothing and fetches nothing.
+//! The solver gets only metadata, no root and no database of one, so a slave's package manager of any version
+//! can answer for any root. It installs nothing and fetches nothing.
 
 use mach_core::digest::Sum;
 use mach_core::error::Error;

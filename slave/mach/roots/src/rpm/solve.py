@@ -24,7 +24,7 @@ def open_sack(question):
         repo.baseurl = ["file://" + each["path"]]
         repo.priority = each["priority"]
         repo.skip_if_unavailable = False
-        # Its directory's name follows its content, so what is kept of it is never out of date.
+        # The name of its directory is a digest of its content, so cached data is never out of date.
         repo.metadata_expire = each["expire"]
         base.repos.add(repo)
     base.fill_sack(load_system_repo=False)

@@ -31,9 +31,9 @@ def open_base(question):
         conf.baseurl = ["file://" + each["path"]]
         conf.priority = each["priority"]
         conf.skip_if_unavailable = False
-        # Its directory's name follows its content, so what is kept of it is never out of date.
+        # The name of its directory is a digest of its content, so cached data is never out of date.
         conf.metadata_expire = each["expire"]
-    # Without the packages of the system: they are nobody's here.
+    # Without the installed packages of this system, which have no meaning for the root.
     sack.load_repos(libdnf5.repo.Repo.Type_AVAILABLE)
     return base
 

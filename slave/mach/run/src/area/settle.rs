@@ -49,8 +49,8 @@ const DIRECTORIES: [(&str, Entries, bool); 12] = [
     ("mach/failed", Entries::Files, false),
 ];
 
-/// Makes the directories of the area at `root`; what is there under a name of ours and is not what we put
-/// there is removed.
+/// Creates the directories of the area at `root`. Removes other entries of these names, and
+/// entries of unexpected types in them.
 pub fn settle(root: &Path) -> Result<(), Error> {
     for (name, entries, is_always_there) in DIRECTORIES {
         let path = root.join(name);
@@ -71,7 +71,7 @@ fn make_way(path: &Path) -> Result<(), Error> {
         Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(_) => remove::tree(path),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::io("look at", path, error)),
+        Err(error) => Err(Error::io("stat", path, error)),
     }
 }
 
@@ -91,8 +91,8 @@ fn sift(directory: &Path, expected: Entries) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the directory `path` among the results. Something else of that name may be somebody's: it is
-/// kept under another.
+/// Creates the directory `path` among the results. An entry of that name with another type may belong to a
+/// user: it is renamed, not removed.
 pub fn make_in_results(path: &Path) -> Result<(), Error> {
     if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_dir()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

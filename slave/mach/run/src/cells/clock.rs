@@ -59,11 +59,11 @@ mod register {
 /// Whether this machine allows a process to trace others: without a tracer the filter would make the calls fail.
 pub fn is_possible() -> bool {
     /// `kernel.yama.ptrace_scope`: no process may trace.
-    const NOBODY: &str = "3";
+    const NO_PROCESS: &str = "3";
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
-    // There is no such task, which only who may trace is told.
-    let told = raw::trace(i32::MAX).map_err(|error| error.errno());
-    IS_KNOWN_HERE && scope.trim() != NOBODY && told == Err(Errno::SRCH)
+    // The task does not exist: the kernel answers ESRCH only to processes that may trace.
+    let answer = raw::trace(i32::MAX).map_err(|error| error.errno());
+    IS_KNOWN_HERE && scope.trim() != NO_PROCESS && answer == Err(Errno::SRCH)
 }
 
 /// Makes this process, and all that it starts, stop for its tracer where it asks for the time of day.
@@ -249,7 +249,7 @@ fn words(one: u64, two: u64) -> Vec<u8> {
     [one.to_le_bytes(), two.to_le_bytes()].concat()
 }
 
-/// Writes what is asked for, where it is asked for (0: nowhere), and skips the call, which gives `result`.
+/// Skips the traced call: writes its output to the addresses in `written` (0: none) and sets its `result`.
 fn instead(pid: i32, written: &[(u64, Vec<u8>)], result: u64) -> Option<Resume> {
     let memory = memory(pid).ok()?;
     let mut writes = written.iter().filter(|(place, _)| *place != 0);

@@ -8,7 +8,7 @@ use slave_cell::{Cell, Source};
 const DIRECTORIES: [&str; 2] = ["lib/locale/C.utf8", "lib/locale/C.UTF-8"];
 
 /// `C.UTF-8` where the programs of `cell` have it, else `C`: glibc has it since 2.35, older ones of
-/// Debian and Fedora too; a shell that is told to use a locale it lacks warns each time it starts.
+/// Debian and Fedora too; a shell warns at each start if its locale is missing.
 pub fn of(cell: &Cell) -> &'static str {
     let usr = usr(cell);
     match DIRECTORIES.iter().any(|name| usr.join(name).is_dir()) {

@@ -9,8 +9,8 @@
 //! Every cell has namespaces of its own for mounts, processes, IPC, host name, cgroups and, unless a build
 //! is allowed the network, network; a `/proc` without what tells of the machine or steers it; a
 //! `/dev` of harmless devices; no core dumps, no new privileges; and ends with all that runs in it.
-//! Cells of root are sealed: a user namespace with the same ids is laid around them, so that a
-//! scriptlet cannot remount what it is shown.
+//! Cells of root are sealed: they run in a further user namespace with the same ids, so that a scriptlet
+//! cannot remount the mounts of its cell.
 //!
 //! Architecture invariant: no cell's root is the slave's `/`. The working area, other layers and
 //! other shares are not hidden in a cell, they are not in its mount namespace at all, so a scriptlet
@@ -261,8 +261,8 @@ fn make_open(path: &Path) -> Result<(), Error> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o1777)).on("set the mode of", path)
 }
 
-/// Makes the directory `at` in a root, each part if it is not there; whoever arranged the root, no
-/// link leads out of it. What stands below `/proc` is the kernel's.
+/// Creates the directory `at` in a root with its missing parents. No link can lead out of the root, whose
+/// content is not trusted. Entries below `/proc` belong to the kernel.
 fn make_point(root: &Path, at: &str) -> Result<(), Error> {
     if at.starts_with("/proc/") {
         return Ok(());

@@ -72,7 +72,7 @@ impl Program {
     pub fn of(mut self, dist: &Dist) -> Self {
         let chosen = dist.environment.iter().filter(|(name, _)| locale::is_choice(name));
         self.environment.extend(chosen.map(|(name, value)| (name.clone(), value.clone())));
-        // Of gettext(3): the language of messages, whatever the locale. There is no catalogue of it.
+        // gettext(3): English messages for any locale, because there is no catalogue of this name.
         self.environment.push(("LANGUAGE".to_owned(), "en".to_owned()));
         self.log_limit_bytes = dist.builder.log_limit_bytes;
         self

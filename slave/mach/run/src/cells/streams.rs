@@ -119,8 +119,8 @@ pub fn to_files(files: [File; 2], user: Option<u32>, limit_bytes: u64) -> Result
     Ok(Pipes { pumps: vec![out_pump, err_pump], out, err })
 }
 
-/// The same for our own standard output and error. What a program reads from us stays as it is, but it may
-/// open that by name as well.
+/// The same for our own standard output and error. The program's input is unchanged, but it can open that by
+/// name as well.
 pub fn to_ours(user: u32) -> Result<Pipes, Error> {
     let is_nameless = |fd| rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == PIPEFS_MAGIC);
     if is_nameless(stdin()) {
@@ -171,7 +171,7 @@ fn pipe(target: Target, user: Option<u32>) -> Result<(Pump, OwnedFd), Error> {
 
 impl Target {
     fn file(file: File, path: &Path, limit_bytes: u64) -> Result<Self, Error> {
-        let size_bytes = file.metadata().on("look at", path)?.len();
+        let size_bytes = file.metadata().on("stat", path)?.len();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let left_bytes = limit_bytes.saturating_sub(size_bytes);
         Ok(Self::File { file, name, limit_bytes, left_bytes })
@@ -248,8 +248,8 @@ fn is_full(file: &File, name: &str, limit_bytes: u64) -> Error {
     Error::new(Cause::Resource, what, remedy)
 }
 
-/// Writes to an output of ours without waiting for its reader while a signal may come; `false` once nobody
-/// reads it any more.
+/// Writes to an output of ours, and stops waiting for its reader when a signal arrives. Returns `false` if the
+/// reader is gone.
 fn write_ours(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
@@ -320,6 +320,6 @@ mod tests {
         drop((out, err));
         pumps[0].drain(&mut [0; 100]).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "0\n1\n2\n");
-        assert!(pumps[0].descriptor().is_none(), "nobody writes any more");
+        assert!(pumps[0].descriptor().is_none(), "the writers are gone");
     }
 }

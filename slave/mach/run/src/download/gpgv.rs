@@ -1,8 +1,8 @@
 //! Detached OpenPGP signatures, verified by the slave's `gpgv` in a cell of its own.
 //!
 //! The cell sees the signed file, the signature and the keys, read-only, and nothing else of the area;
-//! it has no network, and `gpgv` is a plain user in it. What is believed is what it reports by
-//! `--status-fd` (doc/DETAILS of GnuPG), not its exit status alone.
+//! it has no network, and `gpgv` is a plain user in it. mach uses its reports on `--status-fd`
+//! (doc/DETAILS of GnuPG), not only its exit status.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -16,7 +16,7 @@ use crate::cells::{self, LAYER, Program, Streams};
 use crate::files::open_regular;
 
 const PROGRAM: &str = "/usr/bin/gpgv";
-/// `nobody`: in every slave.
+/// The user `nobody`, which every slave has.
 const USER: u32 = 65_534;
 const SAID_LIMIT_BYTES: usize = 64 << 10;
 

@@ -1,7 +1,7 @@
 //! One file over HTTP: connections, redirections, error texts.
 //!
-//! The crate `ureq` speaks the protocol, `rustls` the encryption. Whom an `https` server must be
-//! vouched for by, the slave's own bundle of certificates says, as for every other program in it.
+//! The crate `ureq` implements the protocol, `rustls` the encryption. The slave's bundle of certificates has the
+//! trusted authorities for `https` servers, as for all programs in the slave.
 
 use std::fs;
 use std::path::Path;

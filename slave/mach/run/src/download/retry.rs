@@ -104,7 +104,7 @@ fn rest(pause: Duration, tick: &mut dyn FnMut(u64)) -> Result<(), Error> {
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .into_iter()
             .collect();
-        // Whatever ends the wait early is looked at in the next round.
+        // The next round checks why the wait ended early.
         let _ = poll(&mut fds, Some(&step));
     }
 }

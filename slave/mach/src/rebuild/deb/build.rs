@@ -127,7 +127,7 @@ fn take(env: &BuildEnv<'_>, dsc: &Dsc, outcome: &mut BuildOutcome) -> Result<(),
     outcome.facts.results = results;
     let debs = outcome.facts.results.iter().filter(|file| file.name.ends_with(".deb"));
     for deb in debs {
-        // What no index can hold is told here, not in the build that needs it.
+        // Fields that no index can hold are reported here, not in a later build that needs the package.
         index::fields(context, &context.out.join(&deb.name))?;
     }
     phase.end(format!("{} files", outcome.facts.results.len()));

@@ -31,8 +31,8 @@ impl<'a> RpmbuildReport<'a> {
 
     /// Refuses results that lack something; whether there are any.
     pub fn compare(&self, package: &str, taken: &[ResultFile]) -> Result<bool, Error> {
-        let remedy = "packages are taken from below %_topdir/RPMS: leave '_rpmdir' as it is, in the spec and \
-                      in [macros.build] of the dist, and let names of packages end in .rpm";
+        let remedy = "mach takes packages from %_topdir/RPMS and below: do not set '_rpmdir' in the spec or in \
+                      [macros.build] of the dist, and let names of packages end in .rpm";
         let refuse = |what: String| Err(Error::new(Cause::Compile, what, remedy));
         let is_taken = |path: &str| {
             let name = Path::new(path).file_name().unwrap_or_default();

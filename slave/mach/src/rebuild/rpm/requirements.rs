@@ -112,7 +112,7 @@ impl Rounds {
 
 fn unmet(source: &Source) -> Error {
     let what = format!(
-        "{}: %generate_buildrequires asks for what is installed already and is not content with it",
+        "{}: %generate_buildrequires asks again for packages that are already installed",
         source.package
     );
     let remedy = "read the end of build.log: does the generator print what rpm calls it?";

@@ -86,7 +86,7 @@ pub fn stage(asked: &Options, spec: &str, stage: Stage) -> Vec<String> {
     }
 }
 
-/// `TAG` as it is appended to a Release: with a dot before it, unless it brings one.
+/// The suffix of a Release for `TAG`: with a dot before it, unless `TAG` begins with a separator.
 pub fn appended(tag: &str) -> String {
     match tag.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         true => format!(".{tag}"),

@@ -73,7 +73,7 @@ pub fn run(
 
 fn another(kept: &kept_root::KeptRoot, source: &Source, dist: &Dist) -> Error {
     let what = format!(
-        "the root that is kept is of {} for {}, not of {} for {} as it is now",
+        "the kept root is of {} for {}, not of the present {} for {}",
         kept.package, kept.dist, source.package, dist.name
     );
     Error::new(Cause::Usage, what, "build it without --short-circuit and with -k first")

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   dpkg-ahead ──forks──▶ decompressors ──▶ STOCK/NAME (a tar that grows, locked by its writer)
-//!       └─becomes─▶ dpkg ──▶ dpkg-deb (this program) ◀── reads along; or decompresses what nobody has begun
+//!       └─becomes─▶ dpkg ──▶ dpkg-deb (this program) ◀── reads along; or decompresses unclaimed packages
 //! ```
 //!
 //! `dpkg-deb` is laid over the root's own, in the cell only; dpkg gets the same bytes as from that. A

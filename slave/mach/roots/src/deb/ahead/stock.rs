@@ -4,9 +4,9 @@
 //!   absent ──claim──▶ locked, growing ──whole: NAME.whole is there, unlocked──▶ read, truncated
 //! ```
 //!
-//! A name in the directory is a claim: whoever made it decompresses the package, and nobody else does.
-//! It comes there by a rename, when its file is already locked. A file that is unlocked and not whole
-//! was left by a process that has ended.
+//! A name in the directory is a claim: only the process that made it decompresses the package. The process
+//! locks the file first, then renames it to this name. An unlocked incomplete file belonged to a process that
+//! has ended.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -147,7 +147,7 @@ mod tests {
             let mut out = Vec::new();
             stock.copy(&package, &mut out).unwrap();
             assert!(out == content, "{is_filled}");
-            // Nothing is left that takes space, and nobody decompresses it again.
+            // Nothing is left that takes space, and the package is not decompressed again.
             assert_eq!(stock.size_bytes().unwrap(), 0);
             stock.fill(&package).unwrap();
             assert_eq!(stock.size_bytes().unwrap(), 0);
