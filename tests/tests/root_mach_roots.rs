@@ -254,7 +254,7 @@ fn packages_are_vouched_for(djinni: &Djinni) {
     fs::write(&package, bytes).unwrap();
     let spoilt = dist(djinni, "packages", MINIMAL, &[WORLD, &checked(WORLDS_KEY), EXTRA]);
     let ran = install(&spoilt, "tool").ended_with(1);
-    ran.complains(&["tool-1-1.noarch.rpm", "is not what its metadata say", "SHA-256"]);
+    ran.complains(&["tool-1-1.noarch.rpm", "differs from its metadata", "SHA-256"]);
 }
 
 /// Serves `$1` on the loopback interface of the slave, then runs the other arguments.

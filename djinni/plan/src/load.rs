@@ -141,7 +141,7 @@ fn only_root_may_change(file: &Path, path: &Path) -> Result<()> {
 }
 
 fn missing(file: &Path, path: &Path, problem: std::io::Error) -> ConfigError {
-    let reason = format!("{} cannot be looked at ({problem})", path.display());
+    let reason = format!("{} cannot be checked ({problem})", path.display());
     error(file, reason, format!("create it: 'mkdir -p -m 0700 {}'", path.display()))
 }
 

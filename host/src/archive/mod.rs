@@ -95,7 +95,11 @@ pub struct FailedSource {
 pub fn add(places: &Places, request: &AddRequest) -> Result<ArchiveUpdate> {
     let directory = directory(places, &request.share)?;
     load::only_root_may_change_directory(&directory).map_err(|error| {
-        Error::new(directory.display(), error, "slaves believe what stands there")
+        Error::new(
+            directory.display(),
+            error,
+            "only root may be able to change a share, because slaves trust its files",
+        )
     })?;
     let is_rpm =
         request.dist.is_some() || request.sources.iter().any(|source| rpm::is_source(source));

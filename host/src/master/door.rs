@@ -99,7 +99,7 @@ fn answer(stream: &mut UnixStream, path: &Path, deadline: Instant) -> Result<Doo
 }
 
 const SENTENCE_LIMIT_CHARS: usize = 1000;
-const SEE_LOG: &str = "see its log ('bhost status' says where)";
+const SEE_LOG: &str = "see its log ('bhost status' shows the path)";
 
 fn silent(path: &Path) -> Error {
     Error::new(path.display(), "bmaster does not answer", SEE_LOG)

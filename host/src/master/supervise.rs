@@ -96,7 +96,7 @@ fn told(name: &MasterName, exit: Exit) -> Result<String> {
         }
         Exit::Code(code) => {
             let what = format!("bmaster ended with status {code}");
-            Err(Error::new(name, what, "its log says why"))
+            Err(Error::new(name, what, "its log has the reason"))
         }
     }
 }

@@ -45,7 +45,7 @@ impl Variable {
 impl TryFrom<(String, String)> for Variable {
     type Error = &'static str;
     fn try_from((name, value): (String, String)) -> Result<Self, Self::Error> {
-        Self::new(name, value).ok_or("a variable has a name that is none, or a NUL in its value")
+        Self::new(name, value).ok_or("a variable has an invalid name, or a NUL in its value")
     }
 }
 

@@ -95,7 +95,7 @@ fn a_run_beyond_its_limits_is_refused() {
     let inputs = INPUT_LIMIT_FILES + 1;
     assert!(refused(&Run { inputs, ..run() }).contains("too many input files"));
     let run = br#"{"argv":[],"env":[["A=B","c"]],"tty":null,"collect":false,"inputs":0}"#;
-    assert!(to_slave(b'R', run).contains("a variable has a name that is none"));
+    assert!(to_slave(b'R', run).contains("a variable has an invalid name"));
 }
 
 #[test]

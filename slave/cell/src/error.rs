@@ -90,7 +90,7 @@ impl Step {
             Step::Mount => "mount at",
             Step::Pivot => "change the root",
             Step::Hostname => "set the host name",
-            Step::Loopback => "bring lo up",
+            Step::Loopback => "set lo up",
             Step::Session => "start a session",
             Step::Stdio => "open /dev/null",
             Step::Limits => "disable core dumps",

@@ -66,10 +66,10 @@ impl fmt::Display for Trouble {
             Self::Broken(error) => {
                 write!(f, "the connection broke ({error}): check that djinnid runs, then try again")
             }
-            Self::Closed => write!(f, "closed without an answer: djinnid's log says why"),
+            Self::Closed => write!(f, "closed without an answer: djinnid's log has the reason"),
             Self::Deadline => {
                 let seconds = CALL_DEADLINE.as_secs();
-                write!(f, "no answer in {seconds} s: djinnid's log says what it waits for")
+                write!(f, "no answer in {seconds} s: djinnid's log has its last step")
             }
             Self::Malformed(reason) => {
                 write!(

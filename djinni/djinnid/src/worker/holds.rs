@@ -97,7 +97,7 @@ impl Worker {
     fn slot(&self, slave: &SlaveName) -> Result<SlotFacts, Failure> {
         let slaves = self.places.slaves(&self.master.name);
         facts::slot(&slaves, slave).map_err(|error| {
-            let step = format!("look at slot slaves/{slave}");
+            let step = format!("read the mounts of slot slaves/{slave}");
             Failure { step, error: error.into(), kind: FailureKind::Fault }
         })
     }

@@ -112,7 +112,7 @@ impl Update<'_> {
         let share = self.collector.share;
         self.progress.step(format!("packages of the dist {}", self.collector.dist.0.name));
         self.collect(None)?.map_err(|why| {
-            let remedy = "correct the dist as the error says, or try again later";
+            let remedy = "correct the dist according to the error, or try again later";
             Error::new(share.display(), format!("nothing was added: {why}"), remedy)
         })?;
         for path in put::sources(&share.join("sources"))? {
@@ -222,7 +222,10 @@ fn checked(source: &str) -> Result<String> {
     let name = Path::new(source).file_name().unwrap_or_default().to_string_lossy().into_owned();
     if name.ends_with(".spec") {
         let remedy = "make its source package in a slave: mach buildsrpm FILE.spec";
-        return Err(usage("a spec alone does not say what it requires", remedy));
+        return Err(usage(
+            "a spec alone does not list its requirements, because macros must be expanded",
+            remedy,
+        ));
     }
     let is_source = name.ends_with(".src.rpm") || name.ends_with(".nosrc.rpm");
     match is_source && put::is_plain(&name) {
@@ -276,7 +279,7 @@ fn image_file(places: &Places, request: &AddRequest) -> Result<PathBuf> {
     })?;
     for verdict in image::verify(places, Some(name))? {
         if !verdict.good {
-            let remedy = "'bhost image verify' says the same";
+            let remedy = "build or register the image again: see 'bhost image verify'";
             return Err(Error::new(name, verdict.finding, remedy));
         }
     }

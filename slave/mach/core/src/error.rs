@@ -136,7 +136,7 @@ impl Error {
             _ => Self::new(
                 Cause::Internal,
                 what,
-                "look at the path and its owner; as a last resort 'mach clean --all' begins anew",
+                "check the path and its owner; as a last resort 'mach clean --all' removes everything",
             ),
         }
     }

@@ -118,7 +118,7 @@ fn obtain_one(
 fn check(path: &Path, package: &Package) -> Result<(), Error> {
     let refuse = |why: String| {
         let what = format!(
-            "{} of repository {} is not what its metadata say: {why}",
+            "{} of repository {} differs from its metadata: {why}",
             path.display(),
             package.repository
         );

@@ -58,11 +58,11 @@ pub fn refuse(coming: &PendingProvides, subject: &str, needs: &Needs) -> Result<
         };
         if let Some((_, source)) = coming.iter().find(meets) {
             let what = format!(
-                "{subject}: BuildRequires {requirement} is what {source} of this chain yields, which it \
-                 does not see yet"
+                "{subject}: BuildRequires {requirement} will be a package of {source} of this chain, which is \
+                 not built yet"
             );
-            let remedy = "it is tried again when the others are done; have the spec say it without \
-                          macros or %generate_buildrequires, and they are built in this order";
+            let remedy = "it is retried after the others; if the spec has the requirement without macros and \
+                          without %generate_buildrequires, they are built in this order";
             return Err(Error::new(Cause::Dependency, what, remedy));
         }
     }
@@ -88,7 +88,7 @@ mod tests {
             refuse(&coming, "housed-1-1", &needs).map_err(|failure| failure.what)
         };
         let what = refused("(make and m4 >= 2)").unwrap_err();
-        assert!(what.contains("m4 >= 2) is what m4-9-1 of this chain yields"), "{what}");
+        assert!(what.contains("m4 >= 2) will be a package of m4-9-1 of this chain"), "{what}");
         assert!(refused("pkgconfig(x) > 1").is_err());
         // Other versions, and lines that are not capabilities.
         for fine in ["make", "m4 < 2", "(m4 or flex)", "(flex if m4)"] {

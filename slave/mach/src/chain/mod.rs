@@ -54,7 +54,7 @@ pub fn run(area: &Area, dist: &Dist, call: &Call, given: &[SourcePackage]) -> Re
     })
 }
 
-/// Refuses what no order could mend.
+/// Refuses sources that cannot be built in any order.
 fn judge(given: &[SourcePackage]) -> Result<(), Error> {
     let usage = |what: String, remedy: &str| Err(Error::new(Cause::Usage, what, remedy));
     if given.len() > SOURCES_LIMIT {
@@ -407,7 +407,7 @@ impl<'a> Driver<'a> {
         let names: Vec<&str> = failed.map(|row| row.name.as_str()).collect();
         let what =
             format!("{} of {} sources failed: {}", names.len(), self.rows.len(), names.join(", "));
-        let remedy = "mend it and call again: what was built is not built again";
+        let remedy = "correct it and call again: built sources are not built again";
         Err(Error::new(cause, what, remedy))
     }
 }

@@ -36,8 +36,8 @@ pub fn run(arguments: &Arguments, options: &Options) -> Result<u8, Error> {
         Verb::Build { specs } => build_specs(arguments, options, specs),
         Verb::Buildsrpm { specs } => {
             if options.release.is_some() {
-                let what = "'mach buildsrpm' makes the source package that the spec says: --release \
-                            has no meaning for it";
+                let what =
+                    "'mach buildsrpm' packs the spec unchanged: --release has no meaning for it";
                 return Err(Error::new(Cause::Usage, what, "give --release to build or rebuild"));
             }
             let (dist, area) = prepare(arguments)?;

@@ -72,7 +72,7 @@ impl Entry {
             Err(Error::new(Cause::Source, what, remedy))
         };
         if !metadata.is_file() {
-            return refuse("is not a regular file, its record says it is a package");
+            return refuse("is not a regular file, but its record lists it as a package");
         }
         let mut file = fs::File::open(path).on("open", path)?;
         let (sha256, _) = digest::of_reader(&mut file).on("read", path)?;

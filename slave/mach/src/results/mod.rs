@@ -107,7 +107,7 @@ fn take_all(
 
 fn refuse(path: &Path, why: &str) -> Error {
     let what = format!("the build left {}, which {why}", path.display());
-    Error::new(Cause::Compile, what, "no package is taken from such a build: mend the source")
+    Error::new(Cause::Compile, what, "mach keeps no package of such a build: correct the source")
 }
 
 /// The build's directory. It stands in the builder's home, so the build may have put a link or a FIFO
@@ -117,7 +117,7 @@ fn open_top(topdir: &Path) -> Result<OwnedFd, Error> {
     match rustix::fs::open(topdir, flags, Mode::empty()) {
         Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
             let what = format!("the build left no directory {}: {errno}", topdir.display());
-            let remedy = "no package is taken from such a build: mend the source";
+            let remedy = "mach keeps no package of such a build: correct the source";
             Err(Error::new(Cause::Compile, what, remedy))
         }
         outcome => outcome.on("open the directory", topdir),

@@ -83,7 +83,7 @@ pub fn declared_by(path: &Path) -> Result<SourceHeader, Error> {
     let refuse = |why: String| {
         let what =
             format!("the build left {}, which is not a source package: {why}", path.display());
-        Error::new(Cause::Source, what, "mend the spec: only rpmbuild may write there")
+        Error::new(Cause::Source, what, "correct the spec: only rpmbuild may write there")
     };
     let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
     let file = opened.map_err(|errno| errno.to_string()).and_then(|file| regular(File::from(file)));

@@ -201,16 +201,18 @@ fn general_remedy(cause: Cause, lines: &[&str], family: Family) -> String {
             return format!("make {name} fit these sources, or drop it from the package");
         }
         Cause::Test if lines.iter().any(|line| line.contains("test-suite.log")) => {
-            "test-suite.log in the kept root has what the tests said; --nocheck builds without"
+            "test-suite.log in the kept root has the output of the tests; --nocheck skips them"
         }
         Cause::Architecture => "build it on such a machine, or for one by --target",
-        Cause::Dependency => "correct what the package says it needs to be built",
-        Cause::Configure => "config.log or its like in the kept root says what was tried",
-        Cause::Test => "mend the test or what it tests; --nocheck builds without",
-        Cause::Install => "mend what installs, or the paths that it is given",
+        Cause::Dependency => "correct the build requirements of the package",
+        Cause::Configure => {
+            "config.log or a similar file in the kept root has the details of the checks"
+        }
+        Cause::Test => "correct the test or the tested code; --nocheck skips the tests",
+        Cause::Install => "correct the install step, or the paths that it uses",
         Cause::FilesList => "make the list of files agree with what is installed",
-        _ if family == Family::Deb => "mend debian/rules or the sources",
-        _ => "mend the spec or its sources",
+        _ if family == Family::Deb => "correct debian/rules or the sources",
+        _ => "correct the spec or its sources",
     };
     said.to_owned()
 }

@@ -120,7 +120,7 @@ fn is_header(name: &str) -> bool {
     is_path && matches!(ending, "h" | "hh" | "hpp" | "hxx" | "h++" | "inc" | "ipp" | "tcc")
 }
 
-/// The requirement that brings it: a capability for rpm, a path or module for Debian's archives.
+/// The requirement that installs it: a capability for rpm, a path or module for Debian's archives.
 pub fn requirement(missing: Missing, name: &str, family: Family) -> Option<String> {
     let is_plain = |c: char| c.is_ascii_graphic() && !"'\"`\\".contains(c);
     if name.is_empty() || !name.chars().all(is_plain) {
@@ -217,7 +217,7 @@ fn unexpanded(missing: Missing, name: &str, family: Family) -> String {
     let file = requirement(missing, name, family);
     let how = match &file {
         Some(path) => add(path, family),
-        None => "require the package that brings it".to_owned(),
+        None => "require the package that contains it".to_owned(),
     };
     match missing {
         Missing::Macro => format!("the macro %{name} is not defined in this root: {how}"),

@@ -52,7 +52,11 @@ pub fn fields(context: &Context<'_>, path: &Path) -> Result<String, Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let refuse = |why: &str| {
         let what = format!("{name} is not a usable package: {why}");
-        Error::new(Cause::Install, what, "mend debian/rules and debian/control; read root.log")
+        Error::new(
+            Cause::Install,
+            what,
+            "correct debian/rules and debian/control; root.log has the details",
+        )
     };
     let skeleton = context.run.path.join("reader");
     if !skeleton.exists() {
@@ -77,7 +81,7 @@ pub fn fields(context: &Context<'_>, path: &Path) -> Result<String, Error> {
         {
             Ok(text)
         }
-        Some(nevra) => Err(refuse(&format!("it says of itself that it is {nevra}"))),
+        Some(nevra) => Err(refuse(&format!("its control file names it {nevra}"))),
         None => Err(refuse("it has no name, version or architecture")),
     }
 }

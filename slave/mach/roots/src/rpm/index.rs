@@ -62,8 +62,8 @@ pub fn of_chain(context: &Context<'_>, repository: &Path) -> Result<(), Error> {
     create(context, cell, vec![cells::LAYER.to_owned()], "what this chain has built")
 }
 
-/// Makes in `into` the `repodata/` of all packages below `directory` that are not sources. Nothing is made,
-/// and the answer is false, where the index in `directory` says the same already.
+/// Makes in `into` the `repodata/` of all packages below `directory` that are not sources. Makes
+/// nothing and returns `false` if the index in `directory` is already the same.
 ///
 /// The new index also contains the files of the previous one, for readers of the previous `repomd.xml`.
 pub fn collection(context: &Context<'_>, directory: &Path, into: &Path) -> Result<bool, Error> {

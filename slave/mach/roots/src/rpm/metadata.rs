@@ -63,8 +63,8 @@ fn unsigned(repository: &Repository, why: &str) -> Error {
     let what = format!(
         "repository {name} ({address}) is not signed: {SIGNATURE} cannot be obtained: {why}"
     );
-    let remedy = "sign it (gpg --detach-sign --armor repomd.xml), or say 'repo_gpgcheck = false' in \
-                  the dist if its place alone vouches for it";
+    let remedy = "sign it (gpg --detach-sign --armor repomd.xml), or set 'repo_gpgcheck = false' in \
+                  the dist if you trust its address alone";
     Error::new(Cause::Root, what, remedy)
 }
 

@@ -122,7 +122,7 @@ fn take(env: &BuildEnv<'_>, dsc: &Dsc, outcome: &mut BuildOutcome) -> Result<(),
     }
     if let Some(name) = changed(&results, dsc) {
         let what = format!("{}: the build has changed its own source, {name}", dsc.name);
-        return refuse(what, "nothing is taken from such a build: mend debian/rules");
+        return refuse(what, "mach keeps no result of such a build: correct debian/rules");
     }
     outcome.facts.results = results;
     let debs = outcome.facts.results.iter().filter(|file| file.name.ends_with(".deb"));

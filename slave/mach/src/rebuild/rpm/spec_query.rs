@@ -76,7 +76,7 @@ impl<'a> SpecQuery<'a> {
         let needs = and_ours(self.needs.clone(), self.env.options);
         provision::with_needs(self.env.context, root, &needs, chain).map_err(|mut failure| {
             if let Some(unreadable) = &self.unreadable {
-                failure.details.push(format!("so its header says; {}", unreadable.what));
+                failure.details.push(format!("by its header; {}", unreadable.what));
                 failure.details.extend(unreadable.details.last().cloned());
             }
             failure
@@ -188,7 +188,7 @@ fn check_release(options: &Options, source: &Source, package: &Path) -> Result<(
         return Ok(());
     }
     let what = format!("{}: --release {tag} has no effect, it makes {name}", source.package);
-    let remedy = "give its spec a line 'Release: …' of its own, with nothing behind it";
+    let remedy = "give its spec a line with only 'Release: …'";
     Err(Error::new(Cause::Usage, what, remedy))
 }
 
