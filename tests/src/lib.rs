@@ -13,7 +13,7 @@
 //! | [`terminal`] | a terminal with a program on it |
 //!
 //! A test's name selects its tier: `tidy_*` (house rules), `userns_*`, `root_*` (real mounts and loops),
-//! all others are pure. `tests/run` runs the tiers; one that cannot run fails.
+//! `vm_*` (in virtual machines), all others are pure. `tests/run` runs the tiers; one that cannot run fails.
 //!
 //! A missing prerequisite is a panic that says what to do, because a panic fails the test.
 #![forbid(unsafe_code)]

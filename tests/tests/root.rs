@@ -1,5 +1,5 @@
 //! All tests that need root, as one program. A file is a module: `cargo test -p djinni-tests --test root
-//! root_kills::` runs the tests of `root_kills.rs`.
+//! root_kills::` runs the tests of `root_kills.rs`. Those of `vm_*.rs` run in virtual machines (`tests/run vm`).
 #![forbid(unsafe_code)]
 
 mod root_abuse;
@@ -32,3 +32,6 @@ mod root_start_build;
 mod root_terminal;
 mod root_users;
 mod root_varlink;
+mod vm_kernel;
+mod vm_nfs;
+mod vm_storage;

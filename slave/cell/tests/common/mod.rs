@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use slave_cell::*;
 use slave_sys as raw;
@@ -28,6 +28,8 @@ pub fn alone(name: &str, body: impl FnOnce(&Path)) {
     let status = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env(ALONE, "1")
+        // It would print a second verdict, in the middle of another test's.
+        .stdout(Stdio::null())
         .status()
         .unwrap();
     assert!(status.success(), "{name}: {status}");
