@@ -7,6 +7,7 @@
 //! | [`host`]    | `io.djinni.Host`: requests of an administrator to djinnid |
 //! | [`service`] | `org.varlink.service`: introspection, and the errors every interface shares |
 //! | [`codec`]   | messages: NUL-terminated JSON, with a size limit before parsing |
+//! | [`target`]  | the directory of a mount in a slave |
 //! | [`text`]    | escapes text of others for terminals, logs and JSON |
 //! | [`client`]  | a blocking client of both interfaces |
 //!
@@ -20,7 +21,9 @@ pub mod host;
 pub mod master;
 pub mod names;
 pub mod service;
+pub mod target;
 pub mod text;
 
-pub use names::{ImageName, MasterName, NameError, ShareName, SlaveName};
+pub use names::{ImageName, MasterName, NameError, ShareName, SlaveName, VolumeName};
 pub use service::ServiceError;
+pub use target::Target;

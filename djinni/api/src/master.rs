@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Call};
-use crate::names::{ImageName, MasterName, ShareName, SlaveName};
+use crate::names::{ImageName, MasterName, ShareName, SlaveName, VolumeName};
 use crate::service::{Parameters, ServiceError};
+use crate::target::Target;
 
 /// The interface's name.
 pub const INTERFACE: &str = "io.djinni.Master";
@@ -21,6 +22,45 @@ pub enum Hold {
     Connection,
     /// The hold ends by `Detach`, when the lease expires, or when the master ends.
     Master,
+}
+
+/// Kind of a mount in a slave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A directory of the host that policy shares.
+    Share,
+    /// An image file that policy names.
+    Volume,
+    /// A file system in memory.
+    Tmpfs,
+    /// A throw-away overlay on an image.
+    Layers,
+    /// `proc(5)`; a slave mounts it itself.
+    Proc,
+    /// `sysfs(5)`; a slave mounts it itself.
+    Sysfs,
+    /// `devpts`; a slave mounts it itself.
+    Devpts,
+}
+
+impl MountKind {
+    /// All kinds with their names on the wire.
+    pub const ALL: [(&str, MountKind); 7] = [
+        ("share", MountKind::Share),
+        ("volume", MountKind::Volume),
+        ("tmpfs", MountKind::Tmpfs),
+        ("layers", MountKind::Layers),
+        ("proc", MountKind::Proc),
+        ("sysfs", MountKind::Sysfs),
+        ("devpts", MountKind::Devpts),
+    ];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// Request of a master.
@@ -39,6 +79,15 @@ pub enum Request {
     /// Detach, then empty caches, layers and a kept `/var`.
     #[serde(rename = "io.djinni.Master.Reset")]
     Reset { slave: SlaveName },
+    /// Mount something into the slave's tree.
+    #[serde(rename = "io.djinni.Master.Mount")]
+    Mount { slave: SlaveName, kind: MountKind, what: String, target: Target },
+    /// Undo one `Mount`.
+    #[serde(rename = "io.djinni.Master.Umount")]
+    Umount { slave: SlaveName, target: Target },
+    /// The mounts that `Mount` has made in a slave.
+    #[serde(rename = "io.djinni.Master.Mounts")]
+    Mounts { slave: SlaveName },
     /// Renew the lease of all slaves that this master holds.
     #[serde(rename = "io.djinni.Master.Rub")]
     Rub,
@@ -64,6 +113,17 @@ impl Request {
             },
             "Detach" => Self::Detach { slave: parameters.text("slave")? },
             "Reset" => Self::Reset { slave: parameters.text("slave")? },
+            "Mount" => Self::Mount {
+                slave: parameters.text("slave")?,
+                kind: parameters.word("kind", &MountKind::ALL)?,
+                what: parameters.text("what")?,
+                target: parameters.text("target")?,
+            },
+            "Umount" => Self::Umount {
+                slave: parameters.text("slave")?,
+                target: parameters.text("target")?,
+            },
+            "Mounts" => Self::Mounts { slave: parameters.text("slave")? },
             "Rub" => Self::Rub,
             "Monitor" => Self::Monitor,
             _ => return Err(parameters.no_such_method()),
@@ -166,6 +226,26 @@ pub struct Attached {
     pub generation: u64,
 }
 
+/// One mount that `Mount` has made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// Its directory, relative to the slave's root.
+    pub target: Target,
+    /// Its kind; `unknown` after a restart of the djinni.
+    pub kind: String,
+    /// The share, volume or image, or the size; after a restart of the djinni empty.
+    pub what: String,
+    /// Whether it can only be read.
+    pub read_only: bool,
+}
+
+/// Reply of `Mounts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountList {
+    /// The mounts, oldest first.
+    pub mounts: Vec<Mounted>,
+}
+
 /// Reply of `Rub`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rubbed {
@@ -196,6 +276,12 @@ pub enum Reply {
     Detached {},
     /// To `Reset`.
     Reset {},
+    /// To `Mount`.
+    Mounted {},
+    /// To `Umount`.
+    Unmounted {},
+    /// To `Mounts`.
+    Mounts(MountList),
     /// To `Rub`.
     Rubbed(Rubbed),
     /// To `Monitor`: more follow.
@@ -227,6 +313,12 @@ pub enum Refusal {
     /// It is being taken down, but `holders` use its tree.
     #[serde(rename = "io.djinni.Master.Draining")]
     Draining { slave: SlaveName, holders: Vec<String> },
+    /// A process uses the mount, or another mount has the volume.
+    #[serde(rename = "io.djinni.Master.MountBusy")]
+    MountBusy { slave: SlaveName, target: Target, reason: String },
+    /// The file of a volume does not exist or is not valid.
+    #[serde(rename = "io.djinni.Master.VolumeUnavailable")]
+    VolumeUnavailable { slave: SlaveName, volume: VolumeName, reason: String },
     /// The master has reached a quota.
     #[serde(rename = "io.djinni.Master.QuotaExceeded")]
     QuotaExceeded { quota: String, limit: u64 },
@@ -255,7 +347,7 @@ impl Refusal {
     /// Whether a retry may succeed later (exit code 75).
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::SlaveBusy { .. } | Self::Draining { .. })
+        matches!(self, Self::SlaveBusy { .. } | Self::Draining { .. } | Self::MountBusy { .. })
     }
 }
 
@@ -289,6 +381,12 @@ impl fmt::Display for Refusal {
                     "{slave}: still being taken down, held by {}: end these and try again",
                     holders.join(", ")
                 )
+            }
+            Self::MountBusy { slave, target, reason } => {
+                write!(f, "{slave}: {target}: busy: {reason}")
+            }
+            Self::VolumeUnavailable { slave, volume, reason } => {
+                write!(f, "{slave}: volume {volume} is not available: {reason}")
             }
             Self::QuotaExceeded { quota, limit } => {
                 write!(

@@ -1,4 +1,4 @@
-//! Names of masters, slaves, images and shares.
+//! Names of masters, slaves, images, shares and volumes.
 //!
 //! A name becomes a directory, a mount point and a cgroup, so its alphabet is small, and names that would
 //! collide with files of djinnid or the kernel are not valid.
@@ -31,7 +31,7 @@ const CGROUP_FILE_PREFIXES: [&str; 12] = [
 /// An invalid name: its kind, the text, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameError {
-    /// Kind of the name: `master`, `slave`, `image` or `share`.
+    /// Kind of the name: `master`, `slave`, `image`, `share` or `volume`.
     pub kind: &'static str,
     /// The given text, shortened to the maximum length of a name.
     pub given: String,
@@ -184,4 +184,9 @@ name_type!(
     /// A host directory that slaves can have at `/mnt/shares/NAME`.
     ShareName,
     "share"
+);
+name_type!(
+    /// An image file that slaves may have mounted: one table `[volume.NAME]` of a master's file.
+    VolumeName,
+    "volume"
 );

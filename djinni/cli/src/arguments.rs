@@ -151,6 +151,38 @@ pub struct Slave {
     pub choice: MasterChoice,
 }
 
+/// A mount in a slave.
+#[derive(Debug, Args)]
+pub struct Mount {
+    /// The slave
+    #[arg(long, value_name = "SLAVE")]
+    pub slave: SlaveName,
+    /// Kind of the mount, where SOURCE does not begin with it
+    #[arg(short = 't', long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Options: size=SIZE of a tmpfs
+    #[arg(short, long, value_name = "OPTION,…")]
+    pub options: Vec<String>,
+    /// Source of the mount
+    pub source: String,
+    /// Directory below build or mnt of the slave; made if it is missing
+    pub target: String,
+    #[command(flatten)]
+    pub choice: MasterChoice,
+}
+
+/// The place of a mount in a slave.
+#[derive(Debug, Args)]
+pub struct Umount {
+    /// The slave
+    #[arg(long, value_name = "SLAVE")]
+    pub slave: SlaveName,
+    /// Directory of the mount
+    pub target: String,
+    #[command(flatten)]
+    pub choice: MasterChoice,
+}
+
 /// Verbs of a master, sent to RUNTIME/socket, or by root on the host to RUNTIME/NAME/socket.
 #[derive(Debug, Subcommand)]
 pub enum MasterVerb {
@@ -173,6 +205,19 @@ pub enum MasterVerb {
     /// Detach a slave, then empty its caches, its layers and a kept /var; its results stay
     #[command(after_help = "Example:\n  djinni reset bslave-1")]
     Reset(Slave),
+    /// Mount something in an attached slave, as its policy permits
+    #[command(after_help = "Sources: share:NAME, volume:NAME, tmpfs:SIZE, layers:IMAGE.\n\n\
+                      Example:\n  djinni mount --slave bslave-1 share:world build/srcs")]
+    Mount(Mount),
+    /// Undo one mount in an attached slave
+    #[command(
+        visible_alias = "unmount",
+        after_help = "Example:\n  djinni umount --slave bslave-1 build/srcs"
+    )]
+    Umount(Umount),
+    /// List the mounts that 'mount' has made in a slave
+    #[command(after_help = "Example:\n  djinni mounts bslave-1")]
+    Mounts(Slave),
     /// Renew everything this master holds
     #[command(after_help = "Example:\n  djinni rub")]
     Rub(MasterChoice),

@@ -54,8 +54,16 @@ impl Trees {
     /// The processes that keep the tree of `slave` busy, by a descriptor or a directory: the first few
     /// found before the time limit.
     pub fn holders(&self, slave: &SlaveName) -> Vec<String> {
-        let tree = self.slaves.join(slave.as_str());
-        let ours = mounts(&self.table).filter(|mount| mount.point().starts_with(&tree));
+        self.holders_below(&self.slaves.join(slave.as_str()))
+    }
+
+    /// The processes that keep the mount at `target`, relative to the slave's root, busy.
+    pub fn holders_of(&self, slave: &SlaveName, target: &str) -> Vec<String> {
+        self.holders_below(&self.slaves.join(slave.as_str()).join("root").join(target))
+    }
+
+    fn holders_below(&self, tree: &Path) -> Vec<String> {
+        let ours = mounts(&self.table).filter(|mount| mount.point().starts_with(tree));
         let groups: BTreeSet<&str> = ours.flat_map(|mount| mount.peer_groups()).collect();
         let deadline = Instant::now() + SEARCH_LIMIT;
         let mut copies = Copies::new();

@@ -3,13 +3,16 @@
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 
-use djinni_api::ShareName;
 use djinni_api::client::{CallError, ClientError, MasterClient};
-use djinni_api::master::{Attached, Description, Event, Hold, Refusal, Root, Slave, SlaveState};
+use djinni_api::master::{
+    Attached, Description, Event, Hold, MountList, Mounted, Refusal, Root, Slave, SlaveState,
+};
+use djinni_api::{ShareName, Target};
 use serde_json::json;
 
 use crate::arguments::{self, MasterChoice, MasterVerb, Places};
 use crate::failure::Failure;
+use crate::forms::{self, Wanted};
 use crate::holders::{self, Trees};
 use crate::output;
 
@@ -34,6 +37,18 @@ pub fn run(places: &Places, verb: MasterVerb) -> Result<(), Failure> {
             let outcome = connect(places, &choice)?.reset(&slave);
             outcome.map_err(|error| with_names(places, &choice, error))?;
             done(json)
+        }
+        MasterVerb::Mount(arguments) => {
+            mount(places, arguments)?;
+            done(json)
+        }
+        MasterVerb::Umount(arguments::Umount { slave, target, choice }) => {
+            let outcome = connect(places, &choice)?.umount(&slave, &parsed(&target)?);
+            outcome.map_err(|error| with_names(places, &choice, error))?;
+            done(json)
+        }
+        MasterVerb::Mounts(arguments::Slave { slave, choice }) => {
+            mounts(connect(places, &choice)?.mounts(&slave)?, json)
         }
         MasterVerb::Rub(choice) => rub(&mut connect(places, &choice)?, json),
         MasterVerb::Monitor(choice) => monitor(&mut connect(places, &choice)?, json),
@@ -68,6 +83,35 @@ fn explain_absence(error: &ClientError, choice: &MasterChoice, is_host: bool) ->
             "no djinni at {socket}: this is a host: name the master with --master NAME ('djinni list' shows them)"
         )),
     })
+}
+
+fn mount(places: &Places, arguments: arguments::Mount) -> Result<(), Failure> {
+    let arguments::Mount { slave, kind, options, source, target, choice } = arguments;
+    let Wanted { kind, what } =
+        forms::wanted(kind.as_deref(), &options, &source).map_err(Failure::new)?;
+    let target = parsed(&target)?;
+    let outcome = connect(places, &choice)?.mount(&slave, kind, &what, &target);
+    outcome.map_err(|error| with_names(places, &choice, error))
+}
+
+/// A target as a person gives it: relative to the slave's root, or absolute in the slave.
+fn parsed(target: &str) -> Result<Target, Failure> {
+    let relative = target.strip_prefix('/').unwrap_or(target);
+    relative.trim_end_matches('/').parse().map_err(Failure::new)
+}
+
+fn mounts(list: MountList, json: bool) -> Result<(), Failure> {
+    if json {
+        return output::json(&list);
+    }
+    let row = |mounted: Mounted| {
+        let Mounted { target, kind, what, read_only } = mounted;
+        let source = if what.is_empty() { kind } else { format!("{kind}:{what}") };
+        let access = if read_only { "read-only" } else { "writable" };
+        [format!("/{target}"), source, access.to_owned()]
+    };
+    let rows: Vec<_> = list.mounts.into_iter().map(row).collect();
+    output::table(["TARGET", "SOURCE", "ACCESS"], &rows)
 }
 
 /// No output, or an empty JSON document.
@@ -106,6 +150,16 @@ fn with_names(places: &Places, choice: &MasterChoice, error: CallError<Refusal>)
             let trees = description.and_then(|d| trees(places, choice, d.ids_first).ok());
             let holders = trees.map(|trees| trees.holders(&slave)).unwrap_or_default();
             CallError::Refused(Refusal::Draining { slave, holders })
+        }
+        CallError::Refused(Refusal::MountBusy { slave, target, reason }) => {
+            let description = connect(places, choice).ok().and_then(|mut d| d.describe().ok());
+            let trees = description.and_then(|d| trees(places, choice, d.ids_first).ok());
+            let holders = trees.map(|trees| trees.holders_of(&slave, target.as_str()));
+            let reason = match holders.unwrap_or_default() {
+                holders if holders.is_empty() => reason,
+                holders => format!("{reason} ({})", holders.join(", ")),
+            };
+            CallError::Refused(Refusal::MountBusy { slave, target, reason })
         }
         CallError::Refused(Refusal::SlaveBusy { slave, held_by }) if choice.master.is_some() => {
             CallError::Refused(Refusal::SlaveBusy { slave, held_by: with_name(held_by) })

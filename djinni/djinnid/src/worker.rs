@@ -2,6 +2,7 @@
 
 mod answer;
 mod holds;
+mod mounts;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -301,6 +302,9 @@ impl Worker {
                 self.take_down(&slave.name, Some(&grant))?;
                 wire::Reply::Reset {}
             }
+            Act::Mount(slave, mountable, target) => self.mount(&grant, slave, mountable, target)?,
+            Act::Umount(slave, target) => self.unmount(&grant, slave, target)?,
+            Act::Mounts(slave) => wire::Reply::Mounts(self.mounts(&slave.name)),
             Act::Rub => wire::Reply::Rubbed(self.rub()),
             Act::Monitor => {
                 connection.monitoring = true;

@@ -8,7 +8,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use djinni_api::{ImageName, MasterName, ShareName, SlaveName};
+use djinni_api::{ImageName, MasterName, ShareName, SlaveName, VolumeName};
+
+use crate::mountable::Mountable;
 
 pub use crate::load::{load, shares_apart};
 pub use crate::parse::{Files, parse};
@@ -44,6 +46,8 @@ pub struct Master {
     pub users: Option<String>,
     /// Host directories that slaves can share, by name.
     pub shares: BTreeMap<ShareName, AbsolutePath>,
+    /// Image files that slaves may have mounted, by name.
+    pub volumes: BTreeMap<VolumeName, ImageSource>,
     /// Its slaves.
     pub slaves: BTreeMap<SlaveName, Slave>,
 }
@@ -69,6 +73,8 @@ pub struct Slave {
     pub area: AbsolutePath,
     /// Shares mounted read-only at `/mnt/shares/NAME`.
     pub shares: Vec<(ShareName, AbsolutePath)>,
+    /// Mounts that it may ask for.
+    pub mounts: Vec<Mountable>,
 }
 
 /// A range of host ids, for users and groups alike.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use djinni_api::SlaveName;
+use djinni_api::{SlaveName, Target};
 
 use crate::mounts::mounts;
 
@@ -31,9 +31,29 @@ pub fn slot_mounts(table: &[u8], slaves: &Path, slave: &SlaveName) -> Vec<PathBu
     points
 }
 
+/// The mounts in a slave's slot that were made on request, by number: all below the working area, and those
+/// below `mnt` but for the shares of the attach. `table` and `slaves` as for [`slot_mounts`].
+pub fn requested(table: &[u8], slaves: &Path, slave: &SlaveName) -> Vec<(u64, Target)> {
+    let root = slaves.join(slave.as_str()).join("root");
+    let target = |point: PathBuf| point.strip_prefix(&root).ok()?.to_str()?.parse().ok();
+    mounts(table).filter_map(|mount| Some((mount.id, target(mount.point())?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_of_the_attach_are_told_from_those_made_on_request() {
+        let slave = "b".parse().expect("a name");
+        let points = ["", "/var", "/build", "/mnt/shares", "/mnt/shares/w", "/build/x", "/mnt/y"];
+        let line =
+            |(id, at): (usize, &&str)| format!("{id} 1 0:1 / /s/b/root{at} rw - tmpfs x rw\n");
+        let table: String = points.iter().enumerate().map(line).collect();
+        let found = requested(table.as_bytes(), Path::new("/s"), &slave);
+        let target = |text: &str| text.parse().expect("a target");
+        assert_eq!(found, [(5, target("build/x")), (6, target("mnt/y"))]);
+    }
 
     #[test]
     fn slots_are_read_from_mount_points_not_sources() {

@@ -13,6 +13,7 @@ pub mod config;
 pub mod facts;
 pub mod lifecycle;
 pub mod load;
+pub mod mountable;
 pub mod mounts;
 mod parse;
 pub mod places;

@@ -11,7 +11,8 @@
 //!     └───── Detach ──── Broken ◀─────────────┘
 //! ```
 
-use djinni_api::SlaveName;
+use djinni_api::master::Mounted;
+use djinni_api::{SlaveName, Target};
 
 /// A connection's number, unique while the djinni runs.
 pub type ConnectionId = u64;
@@ -61,6 +62,15 @@ pub enum State {
     },
 }
 
+/// A mount made on request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Its number in the mount table.
+    pub id: u64,
+    /// Its description.
+    pub shown: Mounted,
+}
+
 /// State of a slave, and the number of its attaches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
@@ -68,6 +78,8 @@ pub struct Status {
     pub state: State,
     /// Counts attaches since this djinni began to serve the master.
     pub generation: u64,
+    /// Mounts made on request, oldest first.
+    pub mounts: Vec<Made>,
 }
 
 /// Outcome of taking a slave down.
@@ -100,8 +112,14 @@ impl Status {
     pub fn attach(&mut self, holder: Holder, since_seconds: u64) -> Announcement {
         let detail = format!("for {holder}");
         self.generation += 1;
+        self.mounts.clear();
         self.state = State::Attached { holder, since_seconds };
         Announcement { event: "attached", detail }
+    }
+
+    /// Forgets the mount at `target`.
+    pub fn unmounted(&mut self, target: &Target) {
+        self.mounts.retain(|made| made.shown.target != *target);
     }
 
     /// Applies the outcome of a take-down. Returns the announcement if the state has changed.
@@ -174,7 +192,11 @@ mod tests {
     use super::*;
 
     fn held(holder: Holder) -> Status {
-        Status { state: State::Attached { holder, since_seconds: 0 }, generation: 1 }
+        Status {
+            state: State::Attached { holder, since_seconds: 0 },
+            generation: 1,
+            mounts: Vec::new(),
+        }
     }
 
     fn news(event: &'static str, detail: &str) -> Option<Announcement> {
@@ -200,7 +222,7 @@ mod tests {
         let holder = Holder::Connection { id: 1, who: "pid 7".into() };
         assert_eq!(Some(status.attach(holder.clone(), 5)), news("attached", "for pid 7"));
         let state = State::Attached { holder, since_seconds: 5 };
-        assert_eq!(status, Status { state, generation: 1 });
+        assert_eq!(status, Status { state, generation: 1, mounts: Vec::new() });
         assert_eq!(Some(status.attach(Holder::Master, 6)), news("attached", "for master"));
         assert_eq!(status.generation, 2);
     }
@@ -211,7 +233,7 @@ mod tests {
         let states = [State::Free, held(Holder::Master).state, State::Draining, broken("a")];
         for state in states {
             let after = |outcome| {
-                let mut status = Status { state: state.clone(), generation: 3 };
+                let mut status = Status { state: state.clone(), generation: 3, mounts: Vec::new() };
                 let news = status.settle(outcome);
                 assert_eq!(status.generation, 3);
                 (status.state, news)

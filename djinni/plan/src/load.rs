@@ -7,7 +7,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::{AbsolutePath, Config, ConfigError, Ids, Master};
+use djinni_api::ShareName;
+
+use crate::config::{AbsolutePath, Config, ConfigError, Ids, Master, Slave};
+use crate::mountable::Mountable;
 use crate::parse::{Files, parse};
 use crate::places::Places;
 
@@ -191,8 +194,14 @@ fn check_image(file: &Path, image: &AbsolutePath) -> Result<()> {
 /// Checks the directories of a master's policy: only root may change their parents, other users cannot
 /// enter these, and existing directories belong to the ids of the master or slave.
 fn check_directories(file: &Path, master: &Master) -> Result<()> {
-    for share in master.shares.values() {
-        only_root_may_change(file, share.as_path())?;
+    for (name, share) in &master.shares {
+        match writer(master, name) {
+            Some(slave) => check_owned(file, &format!("share {name}"), share, slave.ids)?,
+            None => only_root_may_change(file, share.as_path())?,
+        }
+    }
+    for volume in master.volumes.values() {
+        check_image(file, volume.path())?;
     }
     let own = Ids { first: master.ids.first, count: crate::config::SLICE_IDS };
     check_owned(file, "var", &master.var, own)?;
@@ -200,6 +209,12 @@ fn check_directories(file: &Path, master: &Master) -> Result<()> {
         check_owned(file, &format!("area of {}", slave.name), &slave.area, slave.ids)?;
     }
     Ok(())
+}
+
+/// The slave that may write to a share.
+fn writer<'a>(master: &'a Master, share: &ShareName) -> Option<&'a Slave> {
+    let writes = |mountable: &Mountable| matches!(mountable, Mountable::Share { name, writable: true, .. } if name == share);
+    master.slaves.values().find(|slave| slave.mounts.iter().any(writes))
 }
 
 fn check_owned(file: &Path, what: &str, path: &AbsolutePath, ids: Ids) -> Result<()> {

@@ -5,6 +5,7 @@
 
 mod apart;
 mod images;
+mod mountables;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,6 +21,7 @@ use crate::config::{
     AbsolutePath, Config, ConfigError, Ids, Image, Master, RootMode, SLICE_IDS, Slave, VarMode,
 };
 use crate::places::HOST_SOCKET;
+use mountables::{Known, VolumeEntry};
 
 /// Texts of the configuration files.
 #[derive(Debug, Default)]
@@ -51,6 +53,8 @@ struct MasterFile {
     network: Option<Spanned<toml::Value>>,
     #[serde(default)]
     share: BTreeMap<Text, Directory>,
+    #[serde(default)]
+    volume: BTreeMap<Text, VolumeEntry>,
     #[serde(default)]
     slave: BTreeMap<Text, SlaveEntry>,
 }
@@ -86,6 +90,8 @@ struct SlaveEntry {
     area: Directory,
     #[serde(default)]
     shares: Vec<Text>,
+    #[serde(default)]
+    mounts: Vec<Text>,
     network: Option<Text>,
     limits: Option<Spanned<toml::Value>>,
 }
@@ -178,14 +184,17 @@ fn master(
         unenforced.key("share.size", &entry.size)?;
         shares.insert(source.name("a share", key)?, source.path("share", &entry.dir)?);
     }
+    let volumes = mountables::volumes(source, &file.volume)?;
+    let known = Known { images, shares: &shares, volumes: &volumes };
     let mut slaves = BTreeMap::new();
     if let Some((key, _)) = file.slave.iter().nth(SLAVES) {
         let reason = format!("more than {SLAVES} slaves");
         return Err(source.error(key.span(), reason, "make another master for the rest"));
     }
     for (key, entry) in &file.slave {
-        let slave = slave(source, key, entry, ids, images, &shares, &mut unenforced)?;
+        let slave = slave(source, key, entry, ids, &known, &mut unenforced)?;
         apart::from_siblings(source, entry, &slave, slaves.values())?;
+        apart::one_writer(source, entry, &slave, slaves.values())?;
         slaves.insert(slave.name.clone(), slave);
     }
     let master = Master {
@@ -195,6 +204,7 @@ fn master(
         lease: file.lease.as_ref().map_or(Ok(Duration::from_secs(30)), |t| lease(source, t))?,
         users: file.users.as_ref().map(|text| text.get_ref().clone()),
         shares,
+        volumes,
         slaves,
         name,
     };
@@ -276,11 +286,10 @@ fn slave(
     key: &Text,
     entry: &SlaveEntry,
     ids: Ids,
-    images: &BTreeMap<ImageName, Image>,
-    known: &BTreeMap<ShareName, AbsolutePath>,
+    known: &Known,
     unenforced: &mut Unenforced,
 ) -> Result<Slave> {
-    let SlaveEntry { image, slice, root, var, suid, area, shares, network, limits } = entry;
+    let SlaveEntry { image, slice, root, var, suid, area, shares, mounts, network, limits } = entry;
     unenforced.key("limits", limits)?;
     unenforced.key("area.size", &area.size)?;
     if let Some(network) = network.as_ref().filter(|network| network.get_ref() != "none") {
@@ -295,7 +304,7 @@ fn slave(
     })?;
     let shares = shares.iter().map(|text| {
         let name: ShareName = source.name("a share", text)?;
-        let path = known.get(&name).cloned().ok_or_else(|| {
+        let path = known.shares.get(&name).cloned().ok_or_else(|| {
             let reason = format!("share \"{name}\" is not defined");
             source.error(text.span(), reason, &format!("add [share.{name}] with its dir"))
         })?;
@@ -303,7 +312,7 @@ fn slave(
     });
     Ok(Slave {
         name: source.name("a slave", key)?,
-        image: known_image(source, image, images)?,
+        image: known_image(source, image, known.images)?,
         slice: *slice.get_ref(),
         ids: slice_ids,
         root: one_of(
@@ -316,6 +325,7 @@ fn slave(
         suid: suid.unwrap_or(true),
         area: source.path("area", &area.dir)?,
         shares: shares.collect::<Result<_>>()?,
+        mounts: mountables::mountables(source, mounts, known)?,
     })
 }
 

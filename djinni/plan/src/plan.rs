@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use djinni_api::SlaveName;
+use djinni_api::{SlaveName, Target};
 
 use crate::config::{Master, RootMode, Slave, VarMode};
 use crate::facts::SlotFacts;
+use crate::mountable::Mountable;
 use crate::places::Places;
 use crate::policy::{Grant, Granted};
 use crate::step::{Layer, Step, Upper};
@@ -15,6 +16,8 @@ use crate::step::{Layer, Step, Upper};
 const SCRATCH_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Limit of files in a fresh `/var` or a throw-away root.
 const SCRATCH_INODES: u64 = 400_000;
+
+const PAGE_BYTES: u64 = 4096;
 
 /// The directory of the slaves' slots below a master's.
 const SLAVES: &str = "slaves";
@@ -65,7 +68,12 @@ pub fn plan(grant: &Grant, master: &Master, places: &Places, slot: &SlotFacts) -
         }
         Granted::Detach { slave } => detach(&slave.name, slot),
         Granted::Reset { slave } => reset(slave, master, places, slot),
-        Granted::Describe | Granted::Rub | Granted::Monitor => Vec::new(),
+        Granted::Mount { slave, mountable, target } => mount(slave, mountable, target),
+        Granted::Umount { slave, target, id } => {
+            let (slave, target) = (slave.name.clone(), target.clone());
+            vec![Step::UnmountAt { slave, target, id: *id }]
+        }
+        Granted::Describe | Granted::Mounts { .. } | Granted::Rub | Granted::Monitor => Vec::new(),
     })
 }
 
@@ -114,10 +122,42 @@ fn shares(slave: &Slave, owner: u32) -> Vec<Step> {
         Step::Graft { layer: Layer::Shares, at: "mnt/shares".into() },
     ];
     for (name, path) in &slave.shares {
-        steps.push(Step::BindShare { name: name.clone(), path: path.clone() });
+        let (name, path) = (name.clone(), path.clone());
+        steps.push(Step::BindShare { name: name.clone(), path, writable: false });
         let at = PathBuf::from("mnt/shares").join(name.as_str());
-        steps.push(Step::Graft { layer: Layer::Share(name.clone()), at });
+        steps.push(Step::Graft { layer: Layer::Share(name), at });
     }
+    steps
+}
+
+/// One mount more in an attached slave: composed apart, then it appears in one move.
+fn mount(slave: &Slave, mountable: &Mountable, target: &Target) -> Vec<Step> {
+    let (ids, owner) = (slave.ids, slave.ids.first);
+    let (mut steps, layer) = match mountable.clone() {
+        Mountable::Share { name, path, writable } => {
+            let layer = Layer::Share(name.clone());
+            (vec![Step::BindShare { name, path, writable }], layer)
+        }
+        Mountable::Volume { name, source, writable } => {
+            (vec![Step::OpenVolume { name, source, ids, writable }], Layer::Extra)
+        }
+        Mountable::Tmpfs { size_bytes } => {
+            // A page for each file, as the kernel's own default has it.
+            let inodes = (size_bytes / PAGE_BYTES + 1).min(SCRATCH_INODES);
+            (vec![Step::MakeTmpfs { size_bytes, inodes, owner }], Layer::Extra)
+        }
+        Mountable::Layers { image } => {
+            let (layer, upper, suid) = (Layer::Root, Upper::Scratch, false);
+            let steps = vec![
+                Step::CloneImage { image, ids, suid },
+                Step::MakeScratch { size_bytes: SCRATCH_BYTES, inodes: SCRATCH_INODES },
+                Step::Overlay { layer: layer.clone(), upper, owner, suid },
+            ];
+            (steps, layer)
+        }
+    };
+    let (slave, target) = (slave.name.clone(), target.clone());
+    steps.push(Step::MountAt { layer, slave, target, owner });
     steps
 }
 

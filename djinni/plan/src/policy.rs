@@ -4,10 +4,14 @@
 //! policy by name. Only this file makes grants.
 
 use djinni_api::master::{Hold, Refusal, Request};
-use djinni_api::{MasterName, SlaveName, host};
+use djinni_api::{MasterName, SlaveName, Target, host};
 
 use crate::config::{Config, Ids, Master, Slave};
-use crate::lifecycle::{ConnectionId, Holder, State, Statuses};
+use crate::lifecycle::{ConnectionId, Holder, State, Status, Statuses};
+use crate::mountable::{self, Mountable};
+
+/// Mounts that a slave may have at once, besides those of its attach.
+const MOUNTS: usize = 64;
 
 /// Peer of a connection; the socket identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,9 @@ pub(crate) enum Granted {
     Attach { slave: Slave, holder: Holder },
     Detach { slave: Slave },
     Reset { slave: Slave },
+    Mount { slave: Slave, mountable: Mountable, target: Target },
+    Umount { slave: Slave, target: Target, id: u64 },
+    Mounts { slave: Slave },
     Rub,
     Monitor,
 }
@@ -46,6 +53,12 @@ pub enum Act<'a> {
     Detach(&'a Slave),
     /// Take this slave down and empty its caches and kept `/var`.
     Reset(&'a Slave),
+    /// Mount this in this slave.
+    Mount(&'a Slave, &'a Mountable, &'a Target),
+    /// Undo the mount at this target of this slave.
+    Umount(&'a Slave, &'a Target),
+    /// List the mounts of this slave.
+    Mounts(&'a Slave),
     /// Renew the lease of the slaves that the master holds.
     Rub,
     /// Report changes of state from now on.
@@ -60,6 +73,9 @@ impl Grant {
             Granted::Attach { slave, holder } => Act::Attach(slave, holder),
             Granted::Detach { slave } => Act::Detach(slave),
             Granted::Reset { slave } => Act::Reset(slave),
+            Granted::Mount { slave, mountable, target } => Act::Mount(slave, mountable, target),
+            Granted::Umount { slave, target, .. } => Act::Umount(slave, target),
+            Granted::Mounts { slave } => Act::Mounts(slave),
             Granted::Rub => Act::Rub,
             Granted::Monitor => Act::Monitor,
         }
@@ -85,6 +101,18 @@ pub fn judge(
         Request::Attach { slave, hold } => attach(known(master, slave)?, statuses, peer, *hold)?,
         Request::Detach { slave } => Granted::Detach { slave: known(master, slave)?.clone() },
         Request::Reset { slave } => Granted::Reset { slave: known(master, slave)?.clone() },
+        Request::Mounts { slave } => Granted::Mounts { slave: known(master, slave)?.clone() },
+        Request::Mount { slave, kind, what, target } => {
+            let slave = known(master, slave)?;
+            let mountable = mountable::permitted(&slave.mounts, *kind, what)?;
+            vacant(attached(slave, statuses)?, target)?;
+            Granted::Mount { slave: slave.clone(), mountable, target: target.clone() }
+        }
+        Request::Umount { slave, target } => {
+            let slave = known(master, slave)?;
+            let id = mounted(attached(slave, statuses)?, target)?;
+            Granted::Umount { slave: slave.clone(), target: target.clone(), id }
+        }
     };
     Ok(Grant(granted))
 }
@@ -102,6 +130,37 @@ fn confirm(master: &Master, peer: &Peer) -> Result<(), Refusal> {
 
 fn known<'a>(master: &'a Master, slave: &SlaveName) -> Result<&'a Slave, Refusal> {
     master.slaves.get(slave).ok_or_else(|| Refusal::NoSuchSlave { slave: slave.clone() })
+}
+
+/// The status of a slave that is attached.
+fn attached<'a>(slave: &Slave, statuses: &'a Statuses) -> Result<&'a Status, Refusal> {
+    let status = statuses.get(&slave.name);
+    status.filter(|status| matches!(status.state, State::Attached { .. })).ok_or_else(|| {
+        let reason = format!("{} is not attached: attach it first", slave.name);
+        Refusal::InvalidRequest { field: "slave".into(), reason }
+    })
+}
+
+/// Nothing is mounted at `target`, and one more mount is allowed.
+fn vacant(status: &Status, target: &Target) -> Result<(), Refusal> {
+    if let Some(made) = status.mounts.iter().find(|made| made.shown.target == *target) {
+        let (kind, what) = (&made.shown.kind, &made.shown.what);
+        let reason = format!("{kind}:{what} is mounted at {target}: unmount it first");
+        return Err(Refusal::InvalidRequest { field: "target".into(), reason });
+    }
+    match status.mounts.len() < MOUNTS {
+        true => Ok(()),
+        false => Err(Refusal::QuotaExceeded { quota: "mounts".into(), limit: MOUNTS as u64 }),
+    }
+}
+
+/// Number of the mount that the djinni has made at `target`.
+fn mounted(status: &Status, target: &Target) -> Result<u64, Refusal> {
+    let found = status.mounts.iter().find(|made| made.shown.target == *target);
+    found.map(|made| made.id).ok_or_else(|| {
+        let reason = format!("the djinni has mounted nothing at {target}: see 'djinni mounts'");
+        Refusal::InvalidRequest { field: "target".into(), reason }
+    })
 }
 
 fn attach(slave: &Slave, statuses: &Statuses, peer: &Peer, hold: Hold) -> Result<Granted, Refusal> {

@@ -6,9 +6,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use djinni_api::{ImageName, ShareName, SlaveName};
+use djinni_api::{ImageName, ShareName, SlaveName, Target, VolumeName};
 
-use crate::config::{AbsolutePath, Ids};
+use crate::config::{AbsolutePath, Ids, ImageSource};
 
 /// A mount that a plan holds while it composes a tree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,8 @@ pub enum Layer {
     Shares,
     /// One share.
     Share(ShareName),
+    /// A volume or a file system in memory that is mounted on request.
+    Extra,
 }
 
 /// Upper layer of an overlay.
@@ -51,12 +53,21 @@ pub enum Step {
     BindDirectory { layer: Layer, path: AbsolutePath, owner: u32 },
     /// Make a read-only tmpfs with one directory a share; fills `Shares`.
     MakeShares { names: Vec<ShareName>, owner: u32 },
-    /// Clone a host directory read-only, nodev, nosuid; fills `Share`.
-    BindShare { name: ShareName, path: AbsolutePath },
+    /// Clone a host directory, read-only unless `writable`, nodev, nosuid; fills `Share`.
+    BindShare { name: ShareName, path: AbsolutePath, writable: bool },
+    /// Make a tmpfs whose root belongs to `owner`; fills `Extra`.
+    MakeTmpfs { size_bytes: u64, inodes: u64, owner: u32 },
+    /// Mount an image file, nodev, nosuid; fills `Extra`. Read-only: owners mapped to `ids`. Writable: by
+    /// one mount at a time, and its root belongs to `ids`.
+    OpenVolume { name: VolumeName, source: ImageSource, ids: Ids, writable: bool },
     /// Attach a layer onto a directory of the tree.
     Graft { layer: Layer, at: PathBuf },
     /// Make the composed tree appear, in one move, at a path below the master's directory.
     Place { at: PathBuf },
+    /// Attach a layer in an attached slave, at a directory made for `owner` if it is missing.
+    MountAt { layer: Layer, slave: SlaveName, target: Target, owner: u32 },
+    /// Unmount the mount of this number in an attached slave, wherever the slave has moved its directory.
+    UnmountAt { slave: SlaveName, target: Target, id: u64 },
     /// Kill all processes of a cgroup and wait until it is empty.
     KillCgroup { path: PathBuf },
     /// Unmount one mount point below the slaves directory.
@@ -80,12 +91,17 @@ impl fmt::Display for Layer {
             Layer::Area => f.write_str("area"),
             Layer::Shares => f.write_str("shares"),
             Layer::Share(name) => write!(f, "share {name}"),
+            Layer::Extra => f.write_str("extra"),
         }
     }
 }
 
 fn ids(ids: &Ids) -> String {
     format!("0..{} as {}..", ids.count, ids.first)
+}
+
+fn ro(writable: bool) -> &'static str {
+    if writable { "" } else { "ro," }
 }
 
 fn suid_word(suid: bool) -> &'static str {
@@ -134,9 +150,15 @@ impl fmt::Display for Step {
                 let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
                 write!(f, "shares := directories {}, owner {owner}, ro", names.join(" "))
             }
-            Step::BindShare { name, path } => write!(f, "share {name} := {path}, ro,nodev,nosuid"),
+            Step::BindShare { name, path, writable } => {
+                write!(f, "share {name} := {path}, {}nodev,nosuid", ro(*writable))
+            }
             Step::Graft { layer, at } => write!(f, "graft {layer} at root:/{}", at.display()),
             Step::Place { at } => write!(f, "place root at {}", at.display()),
+            Step::MakeTmpfs { .. }
+            | Step::OpenVolume { .. }
+            | Step::MountAt { .. }
+            | Step::UnmountAt { .. } => self.fmt_request(f),
             Step::KillCgroup { path } => {
                 write!(f, "kill cgroup {}, wait until empty", path.display())
             }
@@ -151,6 +173,36 @@ impl fmt::Display for Step {
                 aside.display(),
                 ids(map)
             ),
+        }
+    }
+}
+
+impl Step {
+    /// Text of the steps of mounts that are made on request.
+    fn fmt_request(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::MakeTmpfs { size_bytes, inodes, owner } => {
+                write!(
+                    f,
+                    "extra := tmpfs of {size_bytes} bytes and {inodes} inodes, owner {owner}, nodev,nosuid"
+                )
+            }
+            Step::OpenVolume { name, source, ids: map, writable } => {
+                let (kind, path) = (source.file_system(), source.path());
+                let (access, ids) = (ro(*writable), ids(map));
+                write!(
+                    f,
+                    "extra := volume {name}, {kind} of {path}, ids {ids}, {access}nodev,nosuid"
+                )
+            }
+            Step::MountAt { layer, slave, target, owner } => write!(
+                f,
+                "mount {layer} at slaves/{slave}/root:/{target} (made for {owner} if missing)"
+            ),
+            Step::UnmountAt { slave, target, id } => {
+                write!(f, "unmount mount {id} of slaves/{slave}, made at root:/{target}")
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -97,6 +97,43 @@ fn what_cannot_be_enforced_is_refused_or_warned_about() {
 }
 
 #[test]
+fn mounts_name_what_is_defined_and_one_slave_writes_to_a_share() {
+    let listed =
+        |text: &str| broken("network = \"none\"", &format!("mounts = [\"share:world\",\n{text}]"));
+    for (entry, why) in [
+        ("\"share:other\"", "share \"other\" is not defined"),
+        ("\"share:../etc\"", "is not defined"),
+        ("\"volume:ccache\"", "volume \"ccache\" is not defined"),
+        ("\"layers:fedora\"", "is not in images.toml"),
+        ("\"layers:debian-12:rw\"", "is not a mount"),
+        ("\"tmpfs:much\"", "is not a size"),
+        ("\"tmpfs:1G:rw\"", "is not a mount"),
+        ("\"proc:\"", "is not a mount"),
+        ("\"world\"", "is not a mount"),
+    ] {
+        says(&listed(entry), 14, why);
+    }
+    let many = "\"tmpfs:1M\",".repeat(64);
+    says(&listed(&many), 14, "more than 64");
+    let volume = "[volume.v]\nsource = { erofs = \"/images/debian-12.erofs\" }\n[slave.one]\nmounts = [\"volume:v:rw\"]";
+    says(&broken("[slave.one]", volume), 11, "cannot be written");
+    let written = "shares = [\"world\"]\nmounts = [\"share:world:rw\"]";
+    let both =
+        MASTER.replacen("shares = [\"world\"]", written, 1) + "mounts = [\"share:world:rw\"]\n";
+    says(&with(&both).unwrap_err(), 22, "of one and of two");
+}
+
+#[test]
+fn a_volume_that_slaves_write_is_not_an_image() {
+    let images = format!("{IMAGES}[image.e]\nsource = {{ loop = \"/images/e\", fs = \"ext4\" }}\n");
+    let volume = "[volume.v]\nsource = { loop = \"/images/e\", fs = \"ext4\" }\n[slave.one]\nmounts = [\"volume:v\"]";
+    let text = MASTER.replacen("[slave.one]", volume, 1);
+    assert!(parse(&files(&images, &[("bm", &text)])).is_ok());
+    let text = text.replacen("volume:v", "volume:v:rw", 1);
+    says(&parse(&files(&images, &[("bm", &text)])).unwrap_err(), 11, "file of an image");
+}
+
+#[test]
 fn ids_and_slices_are_kept_apart() {
     says(&broken("first = 1_000_000", "first = 1000"), 3, "host's own users");
     says(&broken("count = 1_048_576", "count = 4294967295"), 3, "fewer");

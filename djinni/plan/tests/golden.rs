@@ -2,19 +2,22 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
-use djinni_api::master::{Hold, Refusal, Request};
+use djinni_api::master::{Hold, MountKind, Mounted, Refusal, Request};
 use djinni_plan::config::{Config, Files, Master, parse};
 use djinni_plan::facts::SlotFacts;
-use djinni_plan::lifecycle::{Holder, State, Status, Statuses};
+use djinni_plan::lifecycle::{Holder, Made, State, Status, Statuses};
 use djinni_plan::places::Places;
 use djinni_plan::plan::{Plan, clear, compose_master, composed, plan};
-use djinni_plan::policy::{Peer, judge, judge_host};
+use djinni_plan::policy::{Grant, Peer, judge, judge_host};
 
 const MASTER: &str = r#"root = { image = "i" }
 var = { dir = "/srv/var" }
 ids = { first = 1_000_000, count = 1_048_576 }
 share.world.dir = "/srv/world"
-slave.a = { image = "i", slice = 1, area = { dir = "/srv/areas/a" }, shares = ["world"] }
+share.out.dir = "/srv/out"
+volume.cache.source = { loop = "/srv/cache.ext4", fs = "ext4" }
+volume.fixed.source = { erofs = "/srv/fixed.erofs" }
+slave.a = { image = "i", slice = 1, area = { dir = "/srv/areas/a" }, shares = ["world"], mounts = ["share:world", "share:out:rw", "volume:cache:rw", "volume:fixed", "tmpfs:1M", "tmpfs:64M", "layers:i"] }
 slave.b = { image = "i", slice = 2, area = { dir = "/srv/areas/b" }, root = "throwaway", var = "keep", suid = false }
 "#;
 
@@ -151,6 +154,109 @@ fn reset_empties_layers_and_kept_var_but_not_results() {
     );
 }
 
+/// The judgement of a request about slave `a`, which is attached and has one mount at `build/taken`.
+fn judged_attached(request: &Request) -> Result<Grant, Refusal> {
+    let state = State::Attached { holder: Holder::Master, since_seconds: 0 };
+    let shown = Mounted {
+        target: "build/taken".parse().unwrap(),
+        kind: "share".into(),
+        what: "world".into(),
+        read_only: true,
+    };
+    let mounts = vec![Made { id: 77, shown }];
+    let status = Status { state, generation: 1, mounts };
+    let statuses = Statuses::from([("a".parse().unwrap(), status)]);
+    judge(&master(), &statuses, &peer(0), request)
+}
+
+fn mount_of(kind: MountKind, what: &str, target: &str) -> Request {
+    let (slave, what, target) = ("a".parse().unwrap(), what.to_owned(), target.parse().unwrap());
+    Request::Mount { slave, kind, what, target }
+}
+
+#[test]
+fn a_mount_is_composed_apart_and_appears_in_one_move() {
+    let ending = "at slaves/a/root:/build/x (made for 1065536 if missing)\n";
+    for (kind, what, steps) in [
+        (
+            MountKind::Share,
+            "world",
+            "share world := /srv/world, ro,nodev,nosuid\nmount share world ",
+        ),
+        (MountKind::Share, "out", "share out := /srv/out, nodev,nosuid\nmount share out "),
+        (
+            MountKind::Volume,
+            "cache",
+            "extra := volume cache, ext4 of /srv/cache.ext4, ids 0..65536 as 1065536.., \
+             nodev,nosuid\nmount extra ",
+        ),
+        (
+            MountKind::Volume,
+            "fixed",
+            "extra := volume fixed, erofs of /srv/fixed.erofs, ids 0..65536 as 1065536.., \
+             ro,nodev,nosuid\nmount extra ",
+        ),
+        (
+            MountKind::Tmpfs,
+            "64K",
+            "extra := tmpfs of 65536 bytes and 17 inodes, owner 1065536, nodev,nosuid\nmount extra ",
+        ),
+        (
+            MountKind::Layers,
+            "i",
+            "root := clone of image i, ids 0..65536 as 1065536.., ro,nodev,nosuid\n\
+             scratch := tmpfs of 2048 MiB and 400000 inodes\n\
+             root := overlay of scratch on root, owner 1065536, nodev,nosuid\nmount root ",
+        ),
+    ] {
+        let grant = judged_attached(&mount_of(kind, what, "build/x")).unwrap();
+        let plan = plan(&grant, &master(), &places(), &SlotFacts::default());
+        assert_eq!(text(&plan), format!("{steps}{ending}"));
+    }
+}
+
+#[test]
+fn a_mount_is_undone_by_its_number() {
+    let (slave, target) = ("a".parse().unwrap(), "build/taken".parse().unwrap());
+    let grant = judged_attached(&Request::Umount { slave, target }).unwrap();
+    let plan = plan(&grant, &master(), &places(), &SlotFacts::default());
+    assert_eq!(text(&plan), "unmount mount 77 of slaves/a, made at root:/build/taken\n");
+}
+
+#[test]
+fn a_mount_that_policy_does_not_list_is_refused_with_what_it_lists() {
+    for (kind, what) in [
+        (MountKind::Share, "secret"),
+        (MountKind::Volume, "world"),
+        (MountKind::Layers, "world"),
+        (MountKind::Tmpfs, "65M"),
+        (MountKind::Proc, ""),
+    ] {
+        let refusal = judged_attached(&mount_of(kind, what, "build/x")).unwrap_err();
+        assert!(matches!(refusal, Refusal::NotPermitted { .. }), "{refusal}");
+    }
+    // Of several entries the first that is large enough.
+    assert!(judged_attached(&mount_of(MountKind::Tmpfs, "64M", "build/x")).is_ok());
+    let refusal = judged_attached(&mount_of(MountKind::Tmpfs, "many", "build/x")).unwrap_err();
+    assert!(matches!(refusal, Refusal::InvalidRequest { field, .. } if field == "what"));
+    let (slave, target) = ("b".parse().unwrap(), "build/x".parse().unwrap());
+    let other = Request::Mount { slave, kind: MountKind::Share, what: "world".into(), target };
+    let refusal = judged_attached(&other).unwrap_err().to_string();
+    assert!(refusal.contains("lists nothing, not share:world"), "{refusal}");
+}
+
+#[test]
+fn mounts_belong_to_attached_slaves_and_free_targets() {
+    let share = |target: &str| mount_of(MountKind::Share, "world", target);
+    let refusal = judge(&master(), &Statuses::new(), &peer(0), &share("build/x")).unwrap_err();
+    assert!(refusal.to_string().contains("not attached"), "{refusal}");
+    let refusal = judged_attached(&share("build/taken")).unwrap_err().to_string();
+    assert!(refusal.contains("share:world is mounted at build/taken"), "{refusal}");
+    let (slave, target) = ("a".parse().unwrap(), "build/x".parse().unwrap());
+    let refusal = judged_attached(&Request::Umount { slave, target }).unwrap_err().to_string();
+    assert!(refusal.contains("mounted nothing at build/x"), "{refusal}");
+}
+
 #[test]
 fn a_master_gets_a_readonly_root_and_one_writable_place() {
     assert_eq!(
@@ -174,7 +280,8 @@ fn what_is_not_free_is_not_attached() {
     let slave: djinni_api::SlaveName = "a".parse().unwrap();
     let request = Request::Attach { slave: slave.clone(), hold: Hold::Connection };
     let judged = |state| {
-        let statuses = Statuses::from([(slave.clone(), Status { state, generation: 1 })]);
+        let statuses =
+            Statuses::from([(slave.clone(), Status { state, generation: 1, mounts: Vec::new() })]);
         judge(&master(), &statuses, &peer(0), &request).unwrap_err()
     };
     let held = State::Attached { holder: Holder::Master, since_seconds: 0 };

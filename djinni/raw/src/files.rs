@@ -36,6 +36,8 @@ pub mod resolve {
     pub const ANY: ResolveFlags = ResolveFlags::empty();
     /// No symbolic link anywhere in the path.
     pub const NO_SYMLINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS;
+    /// No mount point in the path.
+    pub const ONE_MOUNT: ResolveFlags = ResolveFlags::NO_XDEV;
     /// For paths below a directory that other users can write: no link of any kind, no way up.
     pub const STRICT: ResolveFlags =
         ResolveFlags::NO_MAGICLINKS.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::BENEATH);
@@ -123,6 +125,17 @@ pub fn is_mount_point(path: impl AsRef<Path>) -> bool {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     rustix::fs::statx(cwd(), path.as_ref(), flags, StatxFlags::empty())
         .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Number of the mount that `path` below `dir` (`""`: `dir` itself) is on, as in the mount table. A link in
+/// its last part is not followed. `statx(2)`, `STATX_MNT_ID`, Linux 5.8.
+pub fn mount_id(dir: impl AsFd, path: impl AsRef<Path>) -> Result<u64> {
+    use rustix::fs::{AtFlags, StatxFlags};
+    let (dir, path) = (dir.as_fd(), path.as_ref());
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    rustix::fs::statx(dir, path, flags, StatxFlags::MNT_ID)
+        .map(|found| found.stx_mnt_id)
+        .map_err(failed("statx", || format!("{}, {path:?}", describe_fd(dir))))
 }
 
 /// A file system context (`fsopen(2)`), configured step by step and then mounted.

@@ -282,24 +282,37 @@ struct LoopConfig {
     reserved: [u64; 8],
 }
 
-/// A read-only, self-clearing loop device on `image`: its descriptor and number. `LOOP_CONFIGURE`,
+/// Access to the file below a loop device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The device is read-only.
+    Read,
+    /// The device can be written; the file must be open for writing.
+    Write,
+}
+
+/// A self-clearing loop device on `image`: its descriptor and number. `LOOP_CONFIGURE`,
 /// Linux 5.8: the device is bound and flagged in one step, so nothing leaks when we die between two.
-pub fn loop_attach(image: impl AsFd) -> Result<(OwnedFd, u32)> {
+pub fn loop_attach(image: impl AsFd, access: Access) -> Result<(OwnedFd, u32)> {
     const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
     const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
     const LO_FLAGS_READ_ONLY: u32 = 1;
     const LO_FLAGS_AUTOCLEAR: u32 = 4;
     const ATTEMPTS: u32 = 64; // others may take the free device between asking and configuring
+    let (opening, flags) = match access {
+        Access::Read => (OFlags::RDONLY, LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR),
+        Access::Write => (OFlags::RDWR, LO_FLAGS_AUTOCLEAR),
+    };
     let control = openat2(cwd(), "/dev/loop-control", OFlags::RDWR, resolve::ANY)?;
     for attempt in 1..=ATTEMPTS {
         // SAFETY: LOOP_CTL_GET_FREE takes no argument.
         let free = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
         let free = number(free.into(), "ioctl", || "LOOP_CTL_GET_FREE".into())? as u32;
-        let device = openat2(cwd(), format!("/dev/loop{free}"), OFlags::RDONLY, resolve::ANY)?;
+        let device = openat2(cwd(), format!("/dev/loop{free}"), opening, resolve::ANY)?;
         // SAFETY: all-zero bytes are a valid `loop_config`.
         let mut config: LoopConfig = unsafe { std::mem::zeroed() };
         config.fd = image.as_fd().as_raw_fd() as u32;
-        config.info.flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
+        config.info.flags = flags;
         // SAFETY: `config` has the layout of `struct loop_config` and outlives the call.
         let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &config) };
         match number(result.into(), "ioctl", || format!("/dev/loop{free}, LOOP_CONFIGURE")) {

@@ -32,6 +32,12 @@ pub enum Error {
         /// The owner that it should have.
         owner: u32,
     },
+    /// A directory of a slave in which something is to be mounted cannot be used: the reason.
+    Target(&'static str),
+    /// A volume cannot be mounted: the reason and the remedy.
+    Volume(String),
+    /// Another mount has the volume.
+    VolumeBusy,
     /// Processes of this cgroup were killed and have not ended after so many seconds.
     Alive(PathBuf, u64),
 }
@@ -68,6 +74,9 @@ impl fmt::Display for Error {
                     "{path} belongs to id {found}: 'chown {owner}:{owner} {path}', or name another directory"
                 )
             }
+            Self::Target(reason) => f.write_str(reason),
+            Self::Volume(reason) => f.write_str(reason),
+            Self::VolumeBusy => f.write_str("another mount has the volume"),
             Self::Alive(path, seconds) => {
                 let path = path.display();
                 write!(

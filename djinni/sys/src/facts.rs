@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use djinni_api::SlaveName;
+use djinni_api::{SlaveName, Target};
 use djinni_plan::facts::{SlotFacts, slot_mounts};
 use djinni_plan::places::HELD_MARK;
 use djinni_raw::{Result, failed};
@@ -19,6 +19,11 @@ pub fn slot(slaves: &Path, slave: &SlaveName) -> Result<SlotFacts> {
         held_by_master: directory.join(HELD_MARK).is_dir(),
         present: true,
     })
+}
+
+/// The mounts in a slave's slot that were made on request, by number, in this process's mount namespace.
+pub fn requested(slaves: &Path, slave: &SlaveName) -> Result<Vec<(u64, Target)>> {
+    Ok(djinni_plan::facts::requested(&own_mount_table()?, slaves, slave))
 }
 
 /// The names of all slots, whether or not something is mounted in them.

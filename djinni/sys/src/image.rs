@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use djinni_api::ImageName;
 use djinni_plan::config::{AbsolutePath, Image, ImageSource, Sha256};
-use djinni_raw::{FsContext, attr, cwd, failed, loop_attach, openat2, resolve};
+use djinni_raw::{Access, FsContext, attr, cwd, failed, loop_attach, openat2, resolve};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -131,7 +131,7 @@ pub fn mount(image: &Image, checked: &[Checked]) -> Result<Mounting, Error> {
     let file = openat2(cwd(), path.as_path(), OFlags::RDONLY, resolve::NO_SYMLINKS)
         .map_err(|error| Error::Open { image: image.name.clone(), error })?;
     let file = File::from(file);
-    check_kind(&file, image)?;
+    check_kind(&file, &image.source)?;
     if let Some(digest) = image.digest {
         let mark = mark(&file, digest).map_err(on(image))?;
         if !checked.contains(&mark) {
@@ -204,10 +204,11 @@ impl Check {
     }
 }
 
-fn check_kind(file: &File, image: &Image) -> Result<(), Error> {
-    let wanted = image.source.file_system();
+/// Errs unless `file` is a regular file with the file system that its entry says.
+pub(crate) fn check_kind(file: &File, source: &ImageSource) -> Result<(), Error> {
+    let wanted = source.file_system();
     if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Err(Error::NotAFile(image.source.path().clone()));
+        return Err(Error::NotAFile(source.path().clone()));
     }
     let is = |(_, at, magic): &(&str, u64, &[u8])| {
         let mut bytes = [0u8; 4];
@@ -217,7 +218,7 @@ fn check_kind(file: &File, image: &Image) -> Result<(), Error> {
     let found = MAGICS.iter().find(|magic| is(magic)).map(|(name, ..)| *name);
     match found == Some(wanted) {
         true => Ok(()),
-        false => Err(Error::Kind { path: image.source.path().clone(), found, wanted }),
+        false => Err(Error::Kind { path: source.path().clone(), found, wanted }),
     }
 }
 
@@ -233,7 +234,10 @@ fn sha256(mut file: &File) -> std::io::Result<Sha256> {
 }
 
 /// Mounts an image's file; also returns what it is mounted from.
-fn mount_file(file: File, source: &ImageSource) -> djinni_raw::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn mount_file(
+    file: File,
+    source: &ImageSource,
+) -> djinni_raw::Result<(OwnedFd, OwnedFd)> {
     let kind = source.file_system();
     let file = OwnedFd::from(file);
     if let ImageSource::Erofs(_) = source {
@@ -243,7 +247,7 @@ fn mount_file(file: File, source: &ImageSource) -> djinni_raw::Result<(OwnedFd, 
             outcome => return Ok((file, outcome?)),
         }
     }
-    let device = loop_attach(&file)?.0;
+    let device = loop_attach(&file, Access::Read)?.0;
     let mount = mount_source(&device, kind)?;
     Ok((device, mount))
 }

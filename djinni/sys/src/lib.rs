@@ -17,3 +17,5 @@ pub mod namespace;
 pub mod probe;
 pub mod remove;
 pub mod stage;
+mod target;
+mod volume;

@@ -48,6 +48,12 @@ pub enum FailureKind {
     Busy,
     /// The tree is down, but a directory could not be discarded.
     NotDiscarded,
+    /// A directory in which something is to be mounted on request cannot be used: the reason.
+    Target(&'static str),
+    /// The file of a volume cannot be mounted: the reason.
+    Volume(String),
+    /// Another mount has the volume.
+    VolumeBusy,
     /// A fault of djinnid.
     Fault,
 }
@@ -57,6 +63,8 @@ impl fmt::Display for Failure {
         write!(f, "{}: {}", self.step, self.error)
     }
 }
+
+mod requests;
 
 /// Executor of plans: a worker's namespace, its master's directory and cgroup.
 #[derive(Debug)]
@@ -71,6 +79,8 @@ pub struct Stage {
     namespaces: Vec<(Ids, OwnedFd)>,
     /// Mounts of the last plan that are still held.
     held: Option<Run>,
+    /// Number of the last mount made on request.
+    made: Option<u64>,
 }
 
 /// Mounts of a plan while it runs. They vanish when this is dropped, except where they were placed.
@@ -97,7 +107,17 @@ impl Stage {
         let staging = Staging::start(composing, &directory)?;
         let (images, namespaces) = (BTreeMap::new(), Vec::new());
         let removals = Removals::default();
-        Ok(Stage { directory, cgroup, host, removals, staging, images, namespaces, held: None })
+        Ok(Stage {
+            directory,
+            cgroup,
+            host,
+            removals,
+            staging,
+            images,
+            namespaces,
+            held: None,
+            made: None,
+        })
     }
 
     /// The host's mounts, as they are now.
@@ -203,8 +223,9 @@ impl Stage {
                 let names = names.iter().map(|name| name.as_str());
                 run.put(Layer::Shares, shares(names, *owner)?.into());
             }
-            Step::BindShare { name, path } => {
-                let attributes = attr::RDONLY | attr::NODEV | attr::NOSUID;
+            Step::BindShare { name, path, writable } => {
+                let access = if *writable { attr::NONE } else { attr::RDONLY };
+                let attributes = access | attr::NODEV | attr::NOSUID;
                 let share = || private_clone(&open_absolute(path.as_path())?, attributes);
                 let share = self.host.within(share)?;
                 run.put(Layer::Share(name.clone()), share.into());
@@ -218,6 +239,10 @@ impl Stage {
                 let at = open_dir_beneath(directory, at)?;
                 move_mount(run.layer(&Layer::Root)?, at, "")?;
             }
+            Step::MakeTmpfs { .. }
+            | Step::OpenVolume { .. }
+            | Step::MountAt { .. }
+            | Step::UnmountAt { .. } => self.request_step(step, run)?,
             Step::KillCgroup { path } => self.cgroup.kill(path)?,
             Step::Unmount { at } => self.unmount(at)?,
             Step::RemoveMark { slave } => {
@@ -293,11 +318,7 @@ impl Stage {
     fn unmount(&self, at: &Path) -> Result<()> {
         let name = at.file_name().unwrap_or_default();
         let parent = open_dir_beneath(self.slaves()?, at.parent().unwrap_or(at))?;
-        rustix::process::fchdir(&parent).map_err(failed("fchdir", || at.display().to_string()))?;
-        drop(parent);
-        let outcome = umount_patiently(name);
-        rustix::process::chdir("/").map_err(failed("chdir", || "/"))?;
-        outcome
+        unmount_in(parent, Path::new(name))
     }
 
     fn discard(&mut self, directory: &Path, aside: &Path, ids: Ids) -> Result<()> {
@@ -350,17 +371,29 @@ impl Run {
 }
 
 fn kind(step: &Step, error: &Error) -> FailureKind {
+    if let Some(kind) = requests::kind(step, error) {
+        return kind;
+    }
     match (step, error.errno()) {
         (Step::Graft { at, .. }, Some(Errno::NOENT | Errno::NOTDIR)) => {
             FailureKind::NoMountPoint(at.clone())
         }
         (Step::Overlay { .. }, Some(Errno::NOENT)) => FailureKind::NoMountPoint("var".into()),
-        (Step::Unmount { .. }, Some(Errno::BUSY)) => FailureKind::Busy,
+        (Step::Unmount { .. } | Step::UnmountAt { .. }, Some(Errno::BUSY)) => FailureKind::Busy,
         (Step::Discard { .. }, _) => FailureKind::NotDiscarded,
         _ if matches!(error, Error::Alive(..)) => FailureKind::Busy,
         _ if matches!(error, Error::NotIdMapped { .. }) => FailureKind::Image(error.to_string()),
         _ => FailureKind::Fault,
     }
+}
+
+/// Unmounts `name` in `parent`.
+fn unmount_in(parent: OwnedFd, name: &Path) -> Result<()> {
+    rustix::process::fchdir(&parent).map_err(failed("fchdir", || name.display().to_string()))?;
+    drop(parent);
+    let outcome = umount_patiently(name);
+    rustix::process::chdir("/").map_err(failed("chdir", || "/"))?;
+    outcome
 }
 
 /// Unmounts. Retries while busy: killed processes may need a moment to drop the last references.

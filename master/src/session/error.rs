@@ -51,6 +51,8 @@ impl SessionError {
                 Refusal::QuotaExceeded { .. } => "QuotaExceeded",
                 Refusal::NotPermitted { .. } => "NotPermitted",
                 Refusal::InvalidRequest { .. } => "InvalidRequest",
+                Refusal::MountBusy { .. } => "MountBusy",
+                Refusal::VolumeUnavailable { .. } => "VolumeUnavailable",
                 Refusal::Fault { .. } => "Fault",
             },
             SessionError::Unreachable(_) => "NoDjinni",

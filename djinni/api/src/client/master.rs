@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{CallError, Client, ClientError, Nothing};
 use crate::master;
 use crate::names::SlaveName;
+use crate::target::Target;
 
 /// Result of a call at a master's socket.
 pub type MasterResult<T> = Result<T, CallError<master::Refusal>>;
@@ -61,6 +62,31 @@ impl MasterClient {
     pub fn reset(&mut self, slave: &SlaveName) -> MasterResult<()> {
         let Nothing {} = self.0.call(&master::Request::Reset { slave: slave.clone() })?;
         Ok(())
+    }
+
+    /// Has something mounted in an attached slave.
+    pub fn mount(
+        &mut self,
+        slave: &SlaveName,
+        kind: master::MountKind,
+        what: &str,
+        target: &Target,
+    ) -> MasterResult<()> {
+        let (slave, what, target) = (slave.clone(), what.to_owned(), target.clone());
+        let Nothing {} = self.0.call(&master::Request::Mount { slave, kind, what, target })?;
+        Ok(())
+    }
+
+    /// Has one mount in an attached slave undone.
+    pub fn umount(&mut self, slave: &SlaveName, target: &Target) -> MasterResult<()> {
+        let (slave, target) = (slave.clone(), target.clone());
+        let Nothing {} = self.0.call(&master::Request::Umount { slave, target })?;
+        Ok(())
+    }
+
+    /// The mounts that [`MasterClient::mount`] has made in a slave.
+    pub fn mounts(&mut self, slave: &SlaveName) -> MasterResult<master::MountList> {
+        self.0.call(&master::Request::Mounts { slave: slave.clone() })
     }
 
     /// Renews everything this master holds.

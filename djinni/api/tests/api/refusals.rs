@@ -94,6 +94,36 @@ fn each_refusal_to_a_master() {
 }
 
 #[test]
+fn each_refusal_of_a_mount() {
+    let cases = [
+        (
+            MasterRefusal::MountBusy {
+                slave: slave(),
+                target: "build/x".parse().unwrap(),
+                reason: "a process uses it".to_owned(),
+            },
+            "MountBusy",
+            json!({"slave": "bslave-1", "target": "build/x", "reason": "a process uses it"}),
+            "build/x: busy: a process",
+        ),
+        (
+            MasterRefusal::VolumeUnavailable {
+                slave: slave(),
+                volume: "ccache".parse().unwrap(),
+                reason: "gone: create it".to_owned(),
+            },
+            "VolumeUnavailable",
+            json!({"slave": "bslave-1", "volume": "ccache", "reason": "gone: create it"}),
+            "gone: create it",
+        ),
+    ];
+    for (refusal, name, parameters, word) in cases {
+        check(&refusal, &refusal.encode(), &format!("io.djinni.Master.{name}"), &parameters, word);
+        assert_eq!(refusal.is_temporary(), name == "MountBusy");
+    }
+}
+
+#[test]
 fn each_refusal_to_an_administrator() {
     let cases = [
         (

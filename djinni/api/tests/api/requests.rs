@@ -37,6 +37,22 @@ fn each_request_of_a_master_is_what_its_call_says() {
         ("Detach", named(), master::Request::Detach { slave: slave() }),
         ("Reset", named(), master::Request::Reset { slave: slave() }),
         ("Rub", json!({}), master::Request::Rub),
+        (
+            "Mount",
+            json!({"slave": "bslave-1", "kind": "share", "what": "world", "target": "build/x"}),
+            master::Request::Mount {
+                slave: slave(),
+                kind: master::MountKind::Share,
+                what: "world".to_owned(),
+                target: "build/x".parse().unwrap(),
+            },
+        ),
+        (
+            "Umount",
+            json!({"slave": "bslave-1", "target": "mnt/x"}),
+            master::Request::Umount { slave: slave(), target: "mnt/x".parse().unwrap() },
+        ),
+        ("Mounts", named(), master::Request::Mounts { slave: slave() }),
     ];
     for (method, parameters, request) in expected {
         let call = call(&format!("io.djinni.Master.{method}"), parameters);
@@ -99,15 +115,15 @@ fn another_interface_and_another_method_are_told_apart() {
     assert_eq!(master::Request::from_call(&crossed), Err(interface("io.djinni.Host")));
     let dotless = call("Describe", json!({}));
     assert_eq!(master::Request::from_call(&dotless), Err(interface("")));
-    let later = call("io.djinni.Master.Mount", json!({}));
-    let method = "io.djinni.Master.Mount".to_owned();
+    let later = call("io.djinni.Master.Clone", json!({}));
+    let method = "io.djinni.Master.Clone".to_owned();
     assert_eq!(master::Request::from_call(&later), Err(ServiceError::MethodNotFound { method }));
 }
 
 #[test]
 fn every_method_of_the_texts_is_decoded() {
     for (interface, text, count) in
-        [(master::INTERFACE, master::DESCRIPTION, 6), (host::INTERFACE, host::DESCRIPTION, 5)]
+        [(master::INTERFACE, master::DESCRIPTION, 9), (host::INTERFACE, host::DESCRIPTION, 5)]
     {
         let methods: Vec<_> = declared("method", text).collect();
         assert_eq!(methods.len(), count, "{methods:?}");
@@ -124,7 +140,7 @@ fn every_method_of_the_texts_is_decoded() {
 
 #[test]
 fn every_error_of_the_texts_is_a_refusal() {
-    assert_eq!(declared("error", master::DESCRIPTION).count(), 8);
+    assert_eq!(declared("error", master::DESCRIPTION).count(), 10);
     assert_eq!(declared("error", host::DESCRIPTION).count(), 4);
     for error in declared("error", master::DESCRIPTION) {
         let wire = json!({"error": format!("io.djinni.Master.{error}"), "parameters": {}});

@@ -17,6 +17,9 @@ impl Worker {
             wire::Request::Attach { slave, .. } => ("Attach", Some(slave)),
             wire::Request::Detach { slave } => ("Detach", Some(slave)),
             wire::Request::Reset { slave } => ("Reset", Some(slave)),
+            wire::Request::Mount { slave, .. } => ("Mount", Some(slave)),
+            wire::Request::Umount { slave, .. } => ("Umount", Some(slave)),
+            wire::Request::Mounts { slave } => ("Mounts", Some(slave)),
             wire::Request::Rub => ("Rub", None),
             wire::Request::Monitor => ("Monitor", None),
         };
@@ -74,9 +77,7 @@ impl Worker {
                 image: slave.image.clone(),
                 reason,
             },
-            FailureKind::Busy | FailureKind::NotDiscarded | FailureKind::Fault => {
-                self.fault(&failure).1
-            }
+            _ => self.fault(&failure).1,
         }
     }
 

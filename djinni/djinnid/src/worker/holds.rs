@@ -200,6 +200,7 @@ impl Worker {
             let whole = slot.held_by_master && !slot.mounts.is_empty();
             if whole && self.master.slaves.contains_key(&name) {
                 self.status(&name).attach(Holder::Master, times::now_seconds());
+                self.status(&name).mounts = self.found_mounts(&name);
                 tracing::info!(slave = %name, "still attached for the master");
             } else {
                 tracing::info!(

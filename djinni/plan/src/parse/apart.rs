@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::{AbsolutePath, ConfigError, Ids, Master, Slave};
+use crate::mountable::Mountable;
 
 use super::{Files, MasterFile, Result, SlaveEntry, Source};
 
@@ -22,6 +23,33 @@ pub(super) fn from_siblings<'a>(
 const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Directories of the host that no share may contain as a whole.
 const HOSTS: [&str; 4] = ["/etc", "/run", "/root", "/boot"];
+
+/// Each share has one slave at most that writes to it: files in it have the ids of that slave.
+pub(super) fn one_writer<'a>(
+    source: &Source,
+    entry: &SlaveEntry,
+    slave: &Slave,
+    others: impl Iterator<Item = &'a Slave>,
+) -> Result<()> {
+    let written = |slave: &'a Slave| {
+        slave.mounts.iter().filter(|m| is_written_share(m)).map(move |m| (slave, m))
+    };
+    for (other, theirs) in others.flat_map(written) {
+        let Some(at) = slave.mounts.iter().position(|mine| mine == theirs) else { continue };
+        let reason = format!("{theirs} is in \"mounts\" of {} and of {}", other.name, slave.name);
+        let span = entry.mounts.get(at).map_or(0..0, toml::Spanned::span);
+        return Err(source.error(
+            span,
+            reason,
+            "let one slave write, and give the others \"share:NAME\"",
+        ));
+    }
+    Ok(())
+}
+
+fn is_written_share(mountable: &Mountable) -> bool {
+    matches!(mountable, Mountable::Share { writable: true, .. })
+}
 
 /// Errs if a share would show directories of the system.
 fn no_system_directory(source: &Source, file: &MasterFile) -> Result<()> {

@@ -26,7 +26,7 @@ struct ImageEntry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SourceEntry {
+pub(super) struct SourceEntry {
     erofs: Option<Text>,
     #[serde(rename = "loop")]
     looped: Option<Text>,
@@ -53,7 +53,8 @@ fn image(source: &Source, key: &Text, entry: &ImageEntry) -> Result<(ImageName, 
     Ok((name, image))
 }
 
-fn image_source(source: &Source, entry: &Spanned<SourceEntry>) -> Result<ImageSource> {
+/// The file of an image or volume, and its file system.
+pub(super) fn image_source(source: &Source, entry: &Spanned<SourceEntry>) -> Result<ImageSource> {
     let SourceEntry { erofs, looped, fs, lvm, nfs, dir } = entry.get_ref();
     let later = [("lvm", lvm), ("nfs", nfs), ("dir", dir)];
     if let Some((kind, _)) = later.iter().find(|(_, value)| value.is_some()) {
