@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            ┌─ keeper: rubs the lamp, again and again
-//! bmaster ───┼─ one child per caller that has said what it wants: a session, or a shell for the administrator
+//! bmaster ───┼─ one child per caller with a complete call: a session, or a shell for the administrator
 //! (poll)     └─ orphans: reaped
 //! ```
 //!

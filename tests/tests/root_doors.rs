@@ -61,7 +61,7 @@ fn open(version: u32) -> DoorCall {
     DoorCall::Open(Open {
         version,
         slave: "erofs".to_owned().try_into().unwrap(),
-        user: "somebody".into(),
+        user: "anna".into(),
         command_line: "true".into(),
     })
 }

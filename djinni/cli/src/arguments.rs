@@ -134,7 +134,7 @@ pub enum Explained {
     Detach,
 }
 
-/// The master whose djinni is asked.
+/// The master of the request.
 #[derive(Debug, Args)]
 pub struct MasterChoice {
     /// On the host, as root: ask for this master (inside a master: leave it out)
@@ -186,23 +186,23 @@ pub struct Umount {
 /// Verbs of a master, sent to RUNTIME/socket, or by root on the host to RUNTIME/NAME/socket.
 #[derive(Debug, Subcommand)]
 pub enum MasterVerb {
-    /// Show the master's slaves and what state each is in
+    /// Show the master's slaves and their states
     #[command(after_help = "Example:\n  djinni describe")]
     Describe(MasterChoice),
-    /// Have a slave's tree composed at /mnt/slaves/SLAVE/root, held until it is detached
+    /// Mount a slave's file systems at /mnt/slaves/SLAVE/root; the master holds it until detach
     #[command(
         visible_aliases = ["new_bslave", "new-bslave"],
-        after_help = "Rub more often than the lease, or it is taken away again.\n\n\
+        after_help = "Rub within the lease, or djinnid detaches it again.\n\n\
                       Example:\n  djinni attach bslave-1"
     )]
     Attach(Slave),
-    /// Kill what runs in a slave and take its tree down; its working area stays
+    /// Kill all processes in a slave and unmount its file systems; the working area is kept
     #[command(
         visible_aliases = ["stop_bslave", "stop-bslave"],
         after_help = "Example:\n  djinni detach bslave-1"
     )]
     Detach(Slave),
-    /// Detach a slave, then empty its caches, its layers and a kept /var; its results stay
+    /// Detach a slave, then discard its caches, its layers and a kept /var; results are kept
     #[command(after_help = "Example:\n  djinni reset bslave-1")]
     Reset(Slave),
     /// Mount something in an attached slave, as its policy permits
@@ -218,10 +218,10 @@ pub enum MasterVerb {
     /// List the mounts that 'mount' has made in a slave
     #[command(after_help = "Example:\n  djinni mounts bslave-1")]
     Mounts(Slave),
-    /// Renew everything this master holds
+    /// Renew the lease of this master
     #[command(after_help = "Example:\n  djinni rub")]
     Rub(MasterChoice),
-    /// Print each change of state until the djinni ends
+    /// Print each change of state until djinnid ends
     #[command(after_help = "Example:\n  djinni monitor --json")]
     Monitor(MasterChoice),
 }

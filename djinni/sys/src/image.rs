@@ -66,7 +66,7 @@ pub struct Check {
     answer: OwnedFd,
 }
 
-/// An image that cannot be mounted: which file, what is wrong, what to do.
+/// Error of an image that cannot be mounted: the file, the defect, the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// `images.toml` does not name it.

@@ -91,7 +91,7 @@ pub(crate) fn shares<'a>(names: impl Iterator<Item = &'a str>, owner: u32) -> Re
     Ok(mount)
 }
 
-/// Makes a directory and gives it to `owner`, unless it is somebody's already.
+/// Makes a directory and gives it to `owner`, unless it has an owner other than root.
 pub(crate) fn make_owned(
     directory: impl AsFd,
     name: impl AsRef<Path>,

@@ -6,7 +6,7 @@
 //! ```text
 //! parent                                child
 //!   as the cell's root user:
-//!   clone3(namespaces, cgroup) ────────▶ close what it must not have
+//!   clone3(namespaces, cgroup) ────────▶ close inherited descriptors
 //!   write uid_map, gid_map ──── go ────▶ open every source and the root, as the caller still sees them
 //!                                        move the root onto itself, go there
 //!                                        become its root; die with the parent; not dumpable

@@ -295,7 +295,7 @@ fn job_control() {
     let mut slave = Slave::new();
     slave.say(&ToSlave::Run(Run { tty: Some(Winsize { rows: 24, cols: 80 }), ..login() }));
     let mut heard = Messages::default();
-    // No prompt to wait for: what is typed ahead stays in the terminal.
+    // There is no prompt to wait for: input typed ahead stays in the terminal.
     slave.say(&ToSlave::Stdin(b"PS1=; echo $0 re''ady\n"));
     slave.hear_until(&mut heard, "-bash ready\r\n");
     slave.say(&ToSlave::Stdin(b"sleep 1000; echo inter''rupted $?\n"));

@@ -28,7 +28,7 @@ pub struct Command {
     pub command: Vec<String>,
 }
 
-/// Runs what is asked in a throw-away root of `dist` that has what `needs` name; its status. With
+/// Runs a command in a throw-away root of `dist` with the packages of `needs`; returns its status. With
 /// `options.keep` the root is kept afterwards.
 pub fn run(
     area: &Area,
@@ -53,7 +53,7 @@ pub enum RootContents<'a> {
     RequiredBy(&'a Source),
 }
 
-/// Makes a root of `dist` that has what is `wanted`, and keeps it for `chroot --last`.
+/// Makes a root of `dist` with the `wanted` packages, and keeps it for `chroot --last`.
 pub fn install(
     area: &Area,
     dist: &Dist,
@@ -156,8 +156,7 @@ fn run_in(
     Ok(cells::run(cell, &program, Streams::of_person(), &mut || ())?.status)
 }
 
-/// Runs what is asked in the root that the last failed or kept build left; its status. What it
-/// changes stays.
+/// Runs a command in the root of the last failed or kept build; returns its status. Changes remain.
 pub fn run_last(area: &Area, network: bool, command: &Command) -> Result<i32, Error> {
     area.in_run(|run| {
         let last = kept_root::open(area)?;

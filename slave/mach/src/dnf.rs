@@ -1,7 +1,6 @@
-//! `mach dnf`: asks the slave's dnf about the repositories of a dist.
+//! `mach dnf`: queries of the slave's dnf on the repositories of a dist.
 //!
-//! It sees their metadata, judged as for any root, an empty root and no network: what it says changes
-//! nothing. Packages come into roots by `mach install` and by BuildRequires, never by it.
+//! dnf gets their metadata, verified as for any root, an empty root and no network, and changes nothing. Packages come into roots by `mach install` and by BuildRequires, never by it.
 
 use std::fs;
 

@@ -1,8 +1,8 @@
 //! mach: makes build roots and builds packages in them, inside a slave.
 //!
 //! `rebuild` in one line: read and check the sources; find or make the layers of the dist's sets;
-//! ask the source what it requires there, and add that as one more layer; build in a cell of its own
-//! as a plain user without network; take what it left; publish it in one rename.
+//! get the build requirements of the source there, and add them as another layer; build in a cell as a plain
+//! user without network; collect the results; publish them by one rename.
 //!
 //! Architecture invariant: mach holds no state but files under their final names. Scratch is locked
 //! by its run and swept by the next; mounts are in namespaces that end with mach.

@@ -142,7 +142,7 @@ fn layers_of(area: &Area) -> Result<Vec<LayerStatus>, Error> {
     Ok(found)
 }
 
-/// Whether a process holds the lock; asked only of what is there, as asking makes the lock's file.
+/// Whether a process holds the lock. Call it only for existing entries, because it creates the lock's file.
 fn is_locked(area: &Area, name: &str) -> Result<bool, Error> {
     match area.lock(name, FlockOperation::NonBlockingLockExclusive) {
         Ok(_) => Ok(false),

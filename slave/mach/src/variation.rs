@@ -150,8 +150,8 @@ impl Variation {
     }
 }
 
-/// Bytes of memory that a tmpfs may take here: what is free of the machine's, and of the slave's
-/// where its limit can be seen.
+/// Bytes of memory that a tmpfs may take here: the free memory of the machine, or of the slave's limit, if that
+/// is visible and smaller.
 pub fn memory_bytes() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let limit = read_number("/sys/fs/cgroup/memory.max");

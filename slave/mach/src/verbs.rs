@@ -11,8 +11,8 @@ use mach_run::area::Area;
 use mach_run::dists::{self, DistEntry};
 use mach_run::progress;
 
-/// Brings what is known of the dist's repositories up to date, and makes `set` (`None`: nothing) of
-/// its root if it is not there; the directory of each layer is a result.
+/// Fetches the metadata of the dist's repositories, and makes `set` (`None`: nothing) of its root unless it is
+/// cached. The directory of each layer is a result.
 pub fn setup(area: &Area, dist: &Dist, options: &Options, set: Option<Set>) -> Result<(), Error> {
     let Some(set) = set else {
         root::check_arch(dist)?;

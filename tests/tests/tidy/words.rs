@@ -68,6 +68,8 @@ fn tidy_scripts_can_be_run() {
 const QUOTES: &str = "tests/tests/tidy/words.rs";
 /// A docstring does not begin with a relative clause: it names the thing.
 const RELATIVES: [&str; 6] = ["What", "Who", "Whose", "Whom", "Whoever", "Whatever"];
+/// Pronouns that hide who acts: name the process, the user or the caller.
+const PRONOUNS: [&str; 2] = ["whoever", "somebody"];
 
 /// Whether `line` says of a thing that it "is no" other thing. "There is no" and "no longer" are good English.
 fn is_no(line: &str) -> bool {
@@ -81,7 +83,8 @@ fn is_no(line: &str) -> bool {
 #[test]
 fn tidy_docstrings_and_messages_are_in_plain_words() {
     let mut odd = Vec::new();
-    for (path, text) in texts(".rs") {
+    let pages = (1..=8).flat_map(|section| texts(&format!(".{section}")));
+    for (path, text) in texts(".rs").into_iter().chain(texts(".md")).chain(pages) {
         let name = below(&path);
         if name == QUOTES {
             continue;
@@ -94,6 +97,9 @@ fn tidy_docstrings_and_messages_are_in_plain_words() {
             if is_first && RELATIVES.contains(&word) {
                 odd.push(format!("{name}:{}: begins with {word:?}: name the thing", at + 1));
             }
+            let words = line.split(|c: char| !c.is_alphabetic()).map(str::to_lowercase);
+            let hidden = words.filter(|word| PRONOUNS.contains(&word.as_str()));
+            odd.extend(hidden.map(|word| format!("{name}:{}: {word:?}: name who acts", at + 1)));
             if is_no(line) {
                 odd.push(format!("{name}:{}: \"is no\": write \"is not a\"", at + 1));
             }

@@ -1,4 +1,4 @@
-//! Names: what is one, and what is none.
+//! Valid and invalid names.
 
 use djinni_api::names::NameProblem;
 use djinni_api::{ImageName, MasterName, ShareName, SlaveName};

@@ -61,8 +61,8 @@ impl Style {
     }
 }
 
-/// A line of a log as a person may see it: what follows the last carriage return, without escape
-/// sequences, control characters and marks that turn the direction of writing.
+/// A line of a log for a terminal: the text after the last carriage return, without escape sequences, control
+/// characters and marks that change the direction of writing.
 pub fn clean(line: &str) -> String {
     let line = line.trim_end_matches(['\r', '\n']);
     let shown = line.rsplit('\r').next().unwrap_or(line);

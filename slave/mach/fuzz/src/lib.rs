@@ -4,8 +4,8 @@
 //! |----------------|-------|----------|
 //! | `headers`      | RPM packages | a reader ends; names that are accepted are plain names |
 //! | `dsc`          | Debian source descriptions | files stand beside the description |
-//! | `relations`    | fields as `Build-Depends` | what was read is written and read as the same |
-//! | `capabilities` | requirements, rich ones too | what a requirement needs is among what it names |
+//! | `relations`    | fields as `Build-Depends` | a parsed field, written and parsed again, is equal |
+//! | `capabilities` | requirements, rich ones too | the needs of a requirement are among its names |
 //! | `specs`        | expanded spec files | a source is a file in one directory |
 //! | `repomd`       | `repomd.xml` | a file stands below the repository and has a digest |
 //! | `keyrings`     | OpenPGP keys | armored keys read as the same keys |
@@ -13,7 +13,7 @@
 //! | `urls`         | URLs and redirections | one that is accepted reads as itself |
 //! | `apt`          | output of apt | a package stands below its repository |
 //! | `logs`         | logs of builds | an explanation is bounded and steers no terminal |
-//! | `lines`        | single lines | what is shown steers no terminal and fits |
+//! | `lines`        | single lines | output steers no terminal and fits |
 //! | `dists`        | dist files | an error says what to do |
 //!
 //! The driver is that of `djinni-fuzz`.

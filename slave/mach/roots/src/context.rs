@@ -66,7 +66,7 @@ pub struct PackageFile {
     pub shown: Option<(String, String)>,
 }
 
-/// All that is at hand.
+/// Context of one run: its area, dist, repositories and progress.
 pub struct Context<'a> {
     /// The working area.
     pub area: &'a Area,
@@ -85,7 +85,7 @@ pub struct Context<'a> {
     /// Becomes the directory of the results.
     pub out: PathBuf,
     /// The log that was opened last: the one to read if the work ends now.
-    log_at_hand: RefCell<String>,
+    current_log: RefCell<String>,
 }
 
 impl<'a> Context<'a> {
@@ -100,7 +100,7 @@ impl<'a> Context<'a> {
         let out = run.directory("out")?;
         let network = Network::Allowed;
         let layers_size_bytes = dist.layers_size_bytes.unwrap_or(layers::LAYERS_SIZE_BYTES);
-        let log_at_hand = RefCell::new(ROOT_LOG.to_owned());
+        let current_log = RefCell::new(ROOT_LOG.to_owned());
         Ok(Self {
             area,
             run,
@@ -110,7 +110,7 @@ impl<'a> Context<'a> {
             network,
             layers_size_bytes,
             out,
-            log_at_hand,
+            current_log,
         })
     }
 
@@ -153,15 +153,15 @@ impl<'a> Context<'a> {
 
     /// Makes the log called `name` the one that a failure names.
     pub fn take_up_log(&self, name: &str) {
-        name.clone_into(&mut self.log_at_hand.borrow_mut());
+        name.clone_into(&mut self.current_log.borrow_mut());
     }
 
-    /// The log that the work at hand, or that which ended last, writes into.
-    pub fn log_at_hand(&self) -> String {
-        self.log_at_hand.borrow().clone()
+    /// Name of the log of the current step, or of the last one that ended.
+    pub fn current_log(&self) -> String {
+        self.current_log.borrow().clone()
     }
 
-    /// Adds a line to the log of the work on roots, which does not become the one at hand.
+    /// Adds a line to the log of the work on roots, which does not become the current log.
     pub fn note(&self, line: &str) -> Result<(), Error> {
         let path = self.root_log();
         writeln!(open_log(&path)?, "mach: {line}").on("write", &path)
@@ -180,13 +180,13 @@ mod tests {
         let run = area.new_run().unwrap();
         let (dist, progress) = (mach_core::distribution::sample(), Progress::new("x"));
         let context = Context::new(&area, &run, &dist, &[], &progress).unwrap();
-        assert_eq!(context.log_at_hand(), ROOT_LOG);
+        assert_eq!(context.current_log(), ROOT_LOG);
         context.open_log(BUILD_LOG).unwrap();
         context.note("a layer is evicted").unwrap();
-        assert_eq!(context.log_at_hand(), BUILD_LOG);
+        assert_eq!(context.current_log(), BUILD_LOG);
         context.open_root_log().unwrap();
-        assert_eq!(context.log_at_hand(), ROOT_LOG);
+        assert_eq!(context.current_log(), ROOT_LOG);
         context.take_up_log("build-second.log");
-        assert_eq!(context.log_at_hand(), "build-second.log");
+        assert_eq!(context.current_log(), "build-second.log");
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn resolve(
     }
 }
 
-/// The field of a source that says what it needs.
+/// The field of a source with its build requirements.
 pub(crate) fn requirements(dist: &Dist) -> &'static str {
     match dist.family() {
         Family::Rpm => "BuildRequires",

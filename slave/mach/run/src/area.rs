@@ -8,7 +8,7 @@
 //! /build/mach/repositories/   metadata of repositories elsewhere
 //! /build/mach/packages/       packages that were fetched, SHA256.rpm
 //! /build/mach/resolutions/    answers of solvers, by question; signatures of indexes that were verified
-//! /build/results/N-V-R/RUN/   what came out
+//! /build/results/N-V-R/RUN/   results, logs and the record of a run
 //! ```
 //!
 //! Locks are `flock(2)` of open files: they end with their holder, so a killed mach leaves none.

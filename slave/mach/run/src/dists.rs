@@ -68,7 +68,8 @@ pub struct DistEntry {
     pub lacks: Vec<String>,
 }
 
-/// Every dist that `-r` finds by its name: those of [`DIST_DIRECTORIES`], in order, before what they hide.
+/// All dists by name, in the order in which `-r` searches [`DIST_DIRECTORIES`]; later ones of an equal name are
+/// hidden.
 pub fn list() -> Result<Vec<DistEntry>, Error> {
     list_of(&DIST_DIRECTORIES.map(Path::new))
 }

@@ -73,8 +73,8 @@ pub struct Fetched {
     pub size_bytes: u64,
 }
 
-/// Fetches `url` to `to`, which appears by a rename when all of `expect` is met; what was there is
-/// replaced then and not before. `tick` hears the number of bytes that have come, now and then.
+/// Fetches `url` to `to`. The file is renamed to `to`, replacing an existing one, only if it meets all of
+/// `expect`. Calls `tick` from time to time with the number of received bytes.
 pub fn download(
     url: &Url,
     to: &Path,

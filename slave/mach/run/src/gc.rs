@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_packages_go_unless_somebody_installs() {
+    fn the_oldest_packages_go_unless_a_run_installs() {
         let directory = tempfile::tempdir().unwrap();
         let area = Area::open(directory.path()).unwrap();
         let run = area.new_run().unwrap();

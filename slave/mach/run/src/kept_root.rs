@@ -1,7 +1,7 @@
 //! The root that the last failed or kept build left, for `mach chroot --last`: one, under one name.
 //!
 //! ```text
-//! /build/mach/last/upper/      what was written into the root
+//! /build/mach/last/upper/      changes to the root
 //! /build/mach/last/home/       the builder's home; tmp/, var-tmp/ likewise
 //! /build/mach/last/kept.json   which layers it stands on, who builds
 //! ```

@@ -7,9 +7,9 @@
 //! A layer under its key is complete: one rename put it there. A killed mach leaves an unfinished layer in its
 //! scratch, which the next start sweeps. `layers/durable.rs` explains which layers survive a power failure.
 //!
-//! Its key is the parent's, the dist's digest and what it adds: packages by NEVRA and digest. Who asked
-//! for them, and what else a repository offers, is not in it: two sources whose requirements come to
-//! the same packages share a layer.
+//! Its key is a digest of the parent's key, the dist's digest, and the added packages by NEVRA and digest. The
+//! requirements and other packages of the repositories are not in it, so two sources whose requirements
+//! resolve to the same packages share a layer.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -150,7 +150,7 @@ impl Layer {
 /// The layer `key`, if it is complete. Using it is written down, in its lock's file.
 fn open(area: &Area, key: &LayerKey, cached: bool) -> Result<Option<Layer>, Error> {
     let path = area.layers().join(key.as_str());
-    // Asked for without a look first: the lock decides what is true.
+    // Locked before checking: only under the lock is the check valid.
     let lock = area.lock(key.as_str(), FlockOperation::LockShared)?;
     let Some(manifest) = complete(&path, key) else {
         return Ok(None);

@@ -26,7 +26,7 @@ pub fn enter_own_namespace() -> Result<(), Error> {
 pub struct Overlay {
     /// Mount point.
     pub at: PathBuf,
-    /// Upper directory, which takes what is written.
+    /// Upper directory, which gets all changes.
     pub upper: PathBuf,
     mounted: bool,
 }
@@ -59,7 +59,7 @@ impl Overlay {
         Ok(Self { at, upper, mounted: true })
     }
 
-    /// Unmounts it; returns `upper`, which holds what was written.
+    /// Unmounts it; returns `upper`, which has the changes.
     pub fn unmount(mut self) -> Result<PathBuf, Error> {
         rustix::mount::unmount(&self.at, UnmountFlags::empty()).on("unmount", &self.at)?;
         self.mounted = false;

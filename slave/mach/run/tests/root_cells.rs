@@ -71,7 +71,7 @@ fn choose(mut arguments: impl Iterator<Item = String>) -> (Vec<&'static Test>, b
     (TESTS.iter().filter(is_chosen).collect(), list)
 }
 
-/// Runs a shell script in `cell`; its status and what it said.
+/// Runs a shell script in `cell`; its status and its output.
 fn run(cell: slave_cell::Cell, mut program: Program, script: &str, area: &Path) -> (i32, String) {
     program.argv = ["/bin/sh", "-c", script].map(str::to_owned).into();
     let path = area.join("said");

@@ -99,7 +99,7 @@ fn source(file: &InputFile) -> Value {
 fn root_package(record: &Record, one: &PackageRecord) -> Value {
     let mut value = component(&format!("root/{}", one.nevra), &one.name, &one.sha256);
     name_for_others(&mut value, record, &one.nevra);
-    // It took part in the build and is not a part of what came out.
+    // A package of the build root: an input of the build, not a part of the results.
     value["scope"] = "excluded".into();
     value
 }

@@ -1,7 +1,7 @@
 //! Converts a License tag to an SPDX expression, if the tag is one.
 //!
-//! Packages say what they like there. A tag that is an expression over licences listed here is one;
-//! any other is handed on as a comment, since a licence that mach guesses would be worse than none.
+//! Packages have any text in this tag. If it is a valid expression, mach converts it; any other text becomes a
+//! comment, because a guessed licence would be worse than none.
 
 /// Identifiers of SPDX's list that packages use most.
 const KNOWN: &[&str] = &[

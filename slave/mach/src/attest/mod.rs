@@ -65,8 +65,8 @@ pub enum Format {
     CycloneDx,
 }
 
-/// The provenance of a build: an in-toto statement with SLSA's predicate. `of_this_run`: with what is
-/// true of this run only.
+/// The provenance of a build: an in-toto statement with SLSA's predicate. `of_this_run`: add the
+/// name and the times of the run.
 pub fn provenance(area: &Area, what: &str, of_this_run: bool) -> Result<String, Error> {
     let (directory, attested) = find::find(area, what)?;
     text(&directory, &provenance::statement(&attested, of_this_run))

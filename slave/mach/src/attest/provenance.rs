@@ -63,7 +63,7 @@ fn internal(record: &Record) -> Value {
     })
 }
 
-/// All that could have changed what came out: sources, the dist's file, every package of the root.
+/// All inputs that can change results: sources, the dist's file, every package of the root.
 fn dependencies(record: &Record) -> Vec<Value> {
     let dist = json!({
         "name": format!("{}.toml", record.dist.name),

@@ -50,7 +50,7 @@ fn encoded(text: &str) -> String {
     text.replace('+', "%2B").replace('^', "%5E")
 }
 
-/// An identifier within the document, from what is unlike for unlike things.
+/// An identifier that is unique in the document.
 fn id(role: &str, name: &str, sha256: &str) -> String {
     let fine = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
     let name: String = name.chars().map(fine).collect();

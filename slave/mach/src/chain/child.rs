@@ -1,6 +1,6 @@
-//! A source of a chain is built by a mach of its own, which tells what it does in events on a pipe.
+//! Builds a source of a chain in a child process of mach, which reports events on a pipe.
 //!
-//! Side by side means processes: cells must not be made by a process with threads.
+//! Parallel builds are processes, because a process with threads must not make cells.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};

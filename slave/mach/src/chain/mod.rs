@@ -1,5 +1,5 @@
-//! `mach chain`, and every call with several sources: ordered by what they require of each other,
-//! built side by side, each by a mach of its own that sees the packages of those it depends on.
+//! `mach chain`, and every call with several sources. They are ordered by their requirements on each other, and
+//! built in parallel, each by a child process of mach that sees the packages of its dependencies.
 //!
 //! ```text
 //! plan ──► order ──► schedule ──► a child per source ──► its packages ──► a view for each that waits
@@ -189,7 +189,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Waits until something comes, or a tick is over; takes in what has come.
+    /// Waits for events, for a tick at most, and reads them.
     fn wait(&mut self) -> Result<(), Error> {
         let tick = Timespec { tv_sec: 0, tv_nsec: TICK_MS * 1_000_000 };
         let signals = interrupts::descriptor();

@@ -1,4 +1,4 @@
-//! Orders the sources of a chain: each after those that yield what it requires. Pure.
+//! Orders the sources of a chain: each after those whose packages it requires. Pure.
 //!
 //! A source that another needs is built first; between those that do not need each other, the one
 //! given first. What packages require when they are installed counts too (`cproto` needs `byacc` to

@@ -1,8 +1,8 @@
 //! Requirements between the sources of a chain, as far as they are known before a build.
 //!
-//! An SRPM does not say what it will yield, and what it requires it says as its maker's macros had it:
-//! its spec is expanded by the dist's own `rpmspec` under the options of the call, in a cell in a root of
-//! the dist, as the builder. A `.dsc` names its binary packages.
+//! An SRPM does not list the packages that it will build, and its requirements were expanded with its maker's
+//! macros. So mach expands its spec by the dist's `rpmspec` under the options of the call, in a cell in a root
+//! of the dist, as the build user. A `.dsc` names its binary packages.
 
 use std::fs;
 use std::os::unix::fs::chown;

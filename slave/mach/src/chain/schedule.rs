@@ -181,7 +181,7 @@ impl Schedule {
             && (0..self.states.len()).any(|other| self.may_yield(node, other))
     }
 
-    /// Whether `other`, that `node` does not see and that does not wait for it, may yield what it lacks.
+    /// Whether `other` may build packages that `node` lacks: `node` does not see it, and it does not wait for `node`.
     fn may_yield(&self, node: usize, other: usize) -> bool {
         let is_lost = |state| matches!(state, State::Failed | State::Skipped(_) | State::Excluded);
         other != node

@@ -198,7 +198,7 @@ fn install_requirements(
     source: &Path,
 ) -> Result<u8, Error> {
     let (dist, area) = prepare(arguments)?;
-    // Sources that are kept out of a package are beside what was given.
+    // Sources that are kept out of a package are in the directory of the given file.
     let (path, given) = match source.extension().is_some_and(|extension| extension == "rpm") {
         true => (source.to_owned(), source.to_owned()),
         false => {

@@ -1,7 +1,7 @@
 //! A spec's text after macro expansion, by the rpm of a root of the dist.
 //!
-//! Expanding a spec runs what it says (`%(...)`, Lua), so it happens where a build would: as the builder,
-//! without network, on a throw-away root, within a time limit.
+//! Expanding a spec runs code of the spec (`%(...)`, Lua). So it has the limits of a build: the build user, no
+//! network, a throw-away root and a time limit.
 
 use std::fs::{self, File};
 use std::io::Read;

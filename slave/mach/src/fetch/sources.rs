@@ -131,7 +131,7 @@ fn judge_given(call: &Call<'_>, declared: &[SpecSource]) -> Result<(), Error> {
     Err(Error::new(Cause::Usage, what, format!("its sources are: {}", names.join(", "))))
 }
 
-/// A source in work: the place of its bytes, and what is known of it.
+/// A source during a fetch: its file and its checks.
 struct StagedSource {
     at: PathBuf,
     url: Option<Url>,
@@ -241,8 +241,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Keys that were here before, or that a digest vouches for: who sends a key along with what it
-    /// has signed proves nothing.
+    /// Keys that existed before, or that have a digest. A key from the same server as the signed file proves
+    /// nothing.
     fn keyrings(&self, sources: &Sources) -> Vec<Keyring> {
         let mut keyrings = Vec::new();
         for ((_, name), source) in sources {
@@ -259,7 +259,7 @@ impl Work<'_> {
         keyrings
     }
 
-    /// Refuses what came in a way that anybody could have changed, and what only MD5 vouches for.
+    /// Refuses sources that came over http without a check, and those with only an MD5 digest.
     fn demand_vouching(&self, sources: &Sources) -> Result<(), Error> {
         let unvouched = sources.iter().filter(|(_, one)| one.brought.vouched.is_empty());
         // A signature is not an input of the build.

@@ -6,7 +6,7 @@ use mach_core::digest;
 
 use super::*;
 
-/// A spec's directory, a place where its URLs point to, and what stands in for cells.
+/// A spec's directory, a directory for its URLs, and replacements for cells.
 struct Fixture {
     directory: tempfile::TempDir,
     spec_text: String,

@@ -37,7 +37,7 @@ pub struct Arguments {
     pub given: Vec<(String, Checksum)>,
 }
 
-/// Parses one `--sha256 NAME=HEX`. Errors say what is amiss.
+/// Parses one `--sha256 NAME=HEX`. The error names the defect.
 pub fn parse_given(text: &str) -> Result<(String, Checksum), String> {
     let pair = text.rsplit_once('=').filter(|(name, _)| !name.is_empty());
     let (name, hex) = pair.ok_or_else(|| format!("{text:?}: write it as NAME=HEX"))?;

@@ -62,7 +62,8 @@ pub(super) fn has(layer: &Path, name: &str) -> bool {
     fs::File::open(layer).is_ok_and(open)
 }
 
-/// rpmlint and lintian mark what they find by `E:` and `W:`, one at a line's begin, one after names.
+/// Counts the findings of rpmlint and lintian: both mark them by `E:` and `W:`, one at the beginning of a line, the
+/// other after names.
 fn summary(log: &str) -> String {
     let count = |mark: &str| {
         let is_mark = |line: &&str| line.split_whitespace().take(4).any(|word| word == mark);
@@ -92,7 +93,7 @@ fn in_root(
     let ended = cells::run(cell, &program, Streams::log(&file, &path)?, &mut || ());
     overlay.unmount()?;
     remove::tree(&scratch)?;
-    // Not written in place: what runs sees the directory that it would grow in.
+    // Copied afterwards, because the running program can see the directory of results.
     let to = context.out.join(log);
     fs::copy(&path, &to).on("write", &to)?;
     Ok(ended?.status)

@@ -55,8 +55,8 @@ impl<'a> BuildEnv<'a> {
         self.options.network || self.context.dist.builder.network
     }
 
-    /// Lays a throw-away layer over `lower` (uppermost first) and puts into it what is fixed for
-    /// every build of the dist: the names of hosts.
+    /// Lays a throw-away layer over `lower` (uppermost first) and writes the names of hosts into it, which are
+    /// the same for all builds of the dist.
     pub fn lay(&self, lower: &[PathBuf], name: &str) -> Result<Overlay, Error> {
         let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
         let overlay = Overlay::mount(&lower, &self.context.run.path.join(name))?;

@@ -56,7 +56,7 @@ pub fn rebuild(
     }
     let repositories = repositories::states(area, dist, options.fetching())?;
     let mut chain = view.map_or_else(|| Ok(Chain::default()), seen)?;
-    // A part of a chain, and only that, may be what was built before.
+    // Only sources of a chain may reuse earlier results.
     let may_reuse = view.is_some() && !options.force && !options.verify;
     rebuild_one(area, dist, &repositories, options, (given, may_reuse), &mut chain).map(drop)
 }
@@ -112,8 +112,8 @@ impl BuildOutcome {
     }
 }
 
-/// Builds one source, unless it may be reused and was built before from the same inputs; `chain` is
-/// what was built before it.
+/// Builds one source, unless it may be reused and was built before from the same inputs; `chain` has
+/// the packages that were built before it.
 pub fn rebuild_one(
     area: &Area,
     dist: &Dist,
@@ -134,7 +134,7 @@ pub fn rebuild_one(
         if let Some(Earlier { path, files, .. }) = outcome.earlier.take() {
             return Ok(Built { path, files });
         }
-        let result = result.map_err(|failure| (failure, context.log_at_hand()));
+        let result = result.map_err(|failure| (failure, context.current_log()));
         let result = conclude(&context, options, given, &outcome, result);
         publish(&context, options, &about, &outcome.facts, result)
     })

@@ -28,7 +28,7 @@ pub struct About {
     pub requirements: Vec<String>,
     /// Build conflicts of the source.
     pub conflicts: Vec<String>,
-    /// Options that may change what comes out.
+    /// Options that can change results.
     pub options: Options,
     /// Macros given to rpmbuild; environment of dpkg-buildpackage.
     pub macros: BTreeMap<String, String>,
@@ -139,7 +139,7 @@ impl Options {
     }
 }
 
-/// The digest of all that decides what comes out: sources, options, dist, every package of the root.
+/// The digest of all inputs: sources, options, dist, every package of the root.
 ///
 /// Names of the package and of files given to mach do not count, their contents do. `root` is what
 /// was resolved for the requirements known beforehand.

@@ -68,7 +68,7 @@ pub struct Inputs {
     pub requirements: Vec<String>,
     /// Build conflicts of the source.
     pub conflicts: Vec<String>,
-    /// Options that may change what comes out.
+    /// Options that can change results.
     pub options: Options,
 }
 
@@ -98,7 +98,7 @@ pub enum Role {
     Source,
 }
 
-/// Options that may change what comes out.
+/// Options that can change results.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {

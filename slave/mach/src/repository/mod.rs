@@ -5,8 +5,8 @@
 //! ```
 //!
 //! It is made when it is asked for, not after each build: a build must not pay for it, and
-//! `start-build --out` would send every new file below the results twice. Made again it costs what has
-//! changed: an unchanged set nothing, packages that were in it before are not read.
+//! `start-build --out` would send every new file below the results twice. An update
+//! reads only new packages; an unchanged set costs nothing.
 //!
 //! It takes its place in one exchange. What a killed mach was making is scratch, which the next sweeps;
 //! the repository that was there stays until the new one is whole and on the disk.

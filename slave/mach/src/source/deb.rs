@@ -10,7 +10,7 @@ use mach_run::files::{copy_of, open_regular};
 
 use super::changed;
 
-/// Reads the `.dsc` and every file it names. Errors name what is wrong with which.
+/// Reads the `.dsc` and every file it names. The error names the file and the defect.
 pub fn read(path: &Path) -> Result<Dsc, Error> {
     let refuse = |why: String| {
         let what = format!("{} is not a usable source package: {why}", path.display());
@@ -23,7 +23,7 @@ pub fn read(path: &Path) -> Result<Dsc, Error> {
     Ok(dsc)
 }
 
-/// Copies it with its files into `directory`, refusing what has changed since it was read.
+/// Copies it with its files into `directory`, and refuses files that have changed since they were read.
 pub fn copy(dsc: &Dsc, directory: &Path) -> Result<(), Error> {
     copy_one(&dsc.path, (&dsc.file_name(), &dsc.sha256), directory)?;
     let copy =

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 use super::changed;
 
-/// Reads and checks the whole file. Errors name it and say what is wrong with it.
+/// Reads and checks the whole file. The error names the file and the defect.
 pub fn read(path: &Path) -> Result<Source, Error> {
     let read = open_regular(path).and_then(|mut file| source::read(&mut file, path));
     read.map_err(|why| {

@@ -1,6 +1,6 @@
 //! Compares two package files inside: unpacked and compared in a cell, by the slave's programs.
 //!
-//! mach itself reads nothing of what was unpacked, only what the comparison has printed.
+//! mach itself reads no unpacked file, only the output of the comparison.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ const TEXT_LIMIT: usize = 200;
 const DIFFOSCOPE: &str = "/usr/bin/diffoscope";
 
 /// `$1` and `$2` are two packages. Prints lines of fields between tabs: `first` or `second` and a line
-/// of tar's list of what is in one only; `content`, a path and where its bytes begin to differ.
+/// of tar's list for an entry of only one; `content`, a path and the offset of the first different byte.
 const SCRIPT: &str = r#"set -u
 tab=$(printf '\t')
 unpack() {
@@ -176,7 +176,7 @@ impl Entry {
     }
 }
 
-/// Mode, owner, size and time; and the path (with what it links to) of a line of `tar -tv`.
+/// Splits a line of `tar -tv`: mode, owner, size and time; and the path (with its link target).
 fn split_listed(line: &str) -> Option<(String, &str)> {
     let mut rest = line;
     let mut attributes = Vec::new();

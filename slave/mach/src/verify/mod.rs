@@ -1,5 +1,5 @@
-//! `--verify`: the same source is built a second time under other conditions, and what comes out
-//! is compared, bit for bit; what differs is named: a tag of a header, a file, the byte.
+//! `--verify`: builds the same source a second time under other conditions, compares the results bit for bit,
+//! and names each difference: a tag of a header, a file, the byte.
 //!
 //! ```text
 //!   first build ─▶ packages ──────────────────────────────▶ compare ─▶ record.json: verified
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The second build has a run of its own, and a copy of the dist with another builder: the same layers,
-//! so nothing is made twice but the packages. A difference is not a failure: the packages are what the
-//! source yields; the record and a line for people say what they depend on besides.
+//! so nothing is made twice but the packages. A difference is not a failure: the packages are
+//! published; the record and a line for people name the differences.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -134,7 +134,7 @@ fn summary(differences: &[Difference], clock_moved: bool) -> String {
 
 /// Puts the log that the second build wrote last beside those of the first; its name there.
 fn keep_log(second: &Context<'_>, context: &Context<'_>) -> Result<String, Error> {
-    let log = second.log_at_hand();
+    let log = second.current_log();
     let name = format!("{}-second.log", log.trim_end_matches(".log"));
     let (from, to) = (second.out.join(log), context.out.join(&name));
     if from.exists() {

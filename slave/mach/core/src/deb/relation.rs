@@ -29,7 +29,7 @@ pub struct Relations {
 }
 
 impl Relations {
-    /// Parses a field's text and leaves out what `conditions` exclude; an error says what is wrong with it.
+    /// Parses a field's text, without the relations that `conditions` exclude. The error names the defect.
     pub fn parse(text: &str, conditions: &RelationConditions) -> Result<Self, String> {
         let mut groups = Vec::new();
         for group in text.split(',').map(str::trim).filter(|group| !group.is_empty()) {
@@ -142,7 +142,7 @@ fn is_name(text: &str) -> bool {
         && qualifier.chars().all(fine)
 }
 
-/// `>= 1.2` of what stands between parentheses.
+/// Parses the text between parentheses, such as `>= 1.2`.
 fn parse_version(inner: &str) -> Option<String> {
     let inner = inner.trim();
     let operator = OPERATORS.iter().find(|operator| inner.starts_with(**operator))?;

@@ -1,6 +1,6 @@
-//! Diagnoses a log: the decisive lines, the class of the cause, the remedy. Pure: the log goes in.
+//! Diagnoses the text of a log: the decisive lines, the class of the cause, the remedy. Pure.
 //!
-//! The lines of the failing section are held against [`rules::RULES`]. A build goes on for a while
+//! The lines of the failing section are matched with [`rules::RULES`]. A build goes on for a while
 //! after an error (`make -j`), and configure scripts and test suites provoke errors and survive them,
 //! so of the decisive lines those count that stand before the first `make: *** … Error`; where
 //! nothing decides, errors by their wording; then symptoms; then the last lines.

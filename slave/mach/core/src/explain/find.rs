@@ -47,7 +47,7 @@ impl Finding<'_> {
 }
 
 /// The rules, and an automaton that tells which of them can fit a line: those whose longest text it has.
-/// Without, each line would be held against each rule.
+/// Without it, each line would be matched with each rule.
 struct Table {
     rules: Vec<&'static Rule>,
     texts: Option<AhoCorasick>,
@@ -134,8 +134,8 @@ fn name_at<'a>(
     }
 }
 
-/// Errors that a makefile ignores, expected test failures, a count of zero, and a shell's trace, which says what is called
-/// and not what came of it.
+/// Errors that a makefile ignores, expected test failures, counts of zero, and lines of a shell's trace, which show
+/// calls, not their outcome.
 fn is_harmless(line: &str) -> bool {
     line.ends_with("(ignored)")
         || is_trace(line)
@@ -227,7 +227,7 @@ fn weigh<'a>(chosen: Vec<Finding<'a>>, found: &[Finding<'a>], tests: bool) -> Ve
     if tests && !verdicts.is_empty() {
         chosen.retain(|finding| is_near(&verdicts, finding.at, REASON_LINES));
     } else if !tests {
-        // Scripts survive what they did not find, and go on for long: the last group is what counts.
+        // Scripts continue for long after a failed search, so only the last group counts.
         let far = |pair: &[Finding<'_>]| pair[1].at - pair[0].at > GROUP_LINES;
         let begin = chosen.windows(2).rposition(far).map_or(0, |at| at + 1);
         chosen.drain(..begin);

@@ -111,7 +111,7 @@ fn range(lines: &[&str], finding: &Finding<'_>) -> (usize, usize) {
         After::Indented => begun(rest, &[' ', '\t']),
         After::Remarks => begun(rest, &[' ', '\t', '#']),
         After::Traceback => {
-            // The end of it says what was raised; how it came to that is the longer part.
+            // The end of a traceback names the exception; the frames before it are longer.
             let end = finding.at + 1 + traceback(lines[finding.at], rest);
             return (begin.max(end.saturating_sub(BLOCK_LINES)), end.min(lines.len()));
         }

@@ -52,7 +52,7 @@ pub struct Checksum {
 }
 
 impl Checksum {
-    /// Makes a checksum of an algorithm and hex digits, in any case. Errors say what is amiss.
+    /// Makes a checksum of an algorithm and hex digits, in any case. The error names the defect.
     pub fn new(algorithm: Algorithm, hex: &str) -> Result<Self, String> {
         let hex = hex.to_ascii_lowercase();
         let (wanted, is) = (algorithm.hex_digits(), hex.len());

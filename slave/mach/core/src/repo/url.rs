@@ -33,7 +33,7 @@ pub fn is_url(text: &str) -> bool {
 
 impl Url {
     /// Parses `SCHEME://HOST/PATH[?QUERY][#FRAGMENT]`. A fragment is a digest (`#sha256:HEX`) or, as in
-    /// specs, the name to give the file (`#/NAME`). Errors say what is amiss.
+    /// specs, the name to give the file (`#/NAME`). The error names the defect.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > LONGEST || !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err(format!("{text:?} is not a URL: one holds printing ASCII characters only"));

@@ -5,7 +5,7 @@
 //! entries that all claim the same data make it scan that data 65,536 times. So nothing reaches it that
 //! rpm itself would refuse (`hdrblobVerifyInfo()` of rpm 4.18): entries stand in the order of their
 //! data, do not overlap, are aligned and end within it. After that its work is linear in the size of
-//! what was really read.
+//! data that was read.
 
 use std::collections::HashSet;
 use std::io::{self, Read};

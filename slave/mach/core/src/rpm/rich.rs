@@ -1,7 +1,7 @@
 //! Rich (boolean) dependencies: `(a >= 1 or (b and c))`, `(x if y else z)`.
 //!
-//! Grammar: "Boolean dependencies" of rpm's manual. Parsing is total: what is not an expression gives
-//! its capabilities without operators, so that a new operator of rpm loses no name.
+//! Grammar: "Boolean dependencies" of rpm's manual. Parsing is total: a text that is not a valid
+//! expression gives its capabilities without operators, so a new operator of rpm loses no name.
 
 use crate::rpm::evr::Capability;
 

@@ -141,8 +141,7 @@ impl<R: Read> Read for Digesting<'_, R> {
     }
 }
 
-/// Reads and checks a source package from its first byte to its last; `path` is where it was given. Errors
-/// say what is wrong with it.
+/// Reads and checks a whole source package; `path` is the given path. The error names the defect.
 pub fn read(file: &mut impl Read, path: &Path) -> Result<Source, String> {
     let mut whole = Digesting { inner: file, sum: Sum::default(), size_bytes: 0 };
     let preamble = header::read_preamble(&mut whole).map_err(|error| error.to_string())?;
@@ -185,7 +184,7 @@ fn changelog_time(preamble: &Preamble) -> Result<Option<u64>, String> {
     Ok(newest.map(|time| if is_noon(time) { time - DAY_SECONDS / 2 } else { time }))
 }
 
-/// Old source packages have no tag that says what they are; the lead of all says it.
+/// Whether it is a source package. Old ones have no tag for this; the lead of all packages has the type.
 fn is_source(preamble: &Preamble) -> bool {
     let metadata = &preamble.metadata;
     let says_source = metadata.is_source_package() || metadata.lead.package_type() == 1;

@@ -10,8 +10,7 @@ use crate::text::{clean, cut};
 
 const VALUE_LIMIT: usize = 120;
 
-/// Tags that say again what others say: digests and sizes of what is looked at itself.
-///
+/// Tags that follow from other tags or from the payload: digests and sizes of compared data.
 const CONSEQUENCES: &[IndexTag] = &[
     IndexTag::RPMTAG_HEADERIMMUTABLE,
     IndexTag::RPMTAG_PAYLOADSHA256,
@@ -97,7 +96,7 @@ pub fn differences(
     Ok(found)
 }
 
-/// Whether two packages are the same but for `names` and what follows from them.
+/// Whether two packages are equal except for `names` and the tags that follow from them.
 pub fn are_equal((mut one, mut two): (impl Read, impl Read), names: &Names) -> bool {
     differences(&mut one, &mut two, names).is_ok_and(|found| found.is_empty())
 }

@@ -21,7 +21,7 @@ use rustix::fs::FlockOperation;
 use super::unmet;
 use crate::context::Context;
 
-/// Directory of the questions: apt's configuration, sources, keys, what it takes for installed.
+/// Directory of apt's configuration, sources and keys, and of its list of installed packages.
 const QUESTIONS: &str = "/home";
 /// Changes whenever the cached metadata change their form.
 const LAYOUT: &str = "mach apt 1";
@@ -58,7 +58,7 @@ impl KeyFile {
     }
 }
 
-/// apt, with the metadata of a dist's suites at hand.
+/// apt with the metadata of a dist's suites.
 pub struct Apt<'a> {
     context: &'a Context<'a>,
     architecture: String,

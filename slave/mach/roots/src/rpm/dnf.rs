@@ -211,8 +211,8 @@ fn question<'a>(context: &'a Context<'_>, request: &Request<'a>) -> Question<'a>
 
 /// Directory of dnf's caches of metadata, and the lock on it.
 ///
-/// A chain's metadata come from packages that were just built: what is made of them goes with the
-/// run, and starts from a copy of what is known of the dist's repositories.
+/// A chain's metadata come from packages that were just built. Their cache is deleted with the run, and starts
+/// as a copy of the cache of the dist's repositories.
 fn state(context: &Context<'_>, request: &Request<'_>) -> Result<(PathBuf, Option<Lock>), Error> {
     let mut sum = Sum::default();
     sum.field("mach dnf 1");

@@ -170,8 +170,8 @@ fn fetched(
     Ok((path, sha256))
 }
 
-/// Names the copy of a repository's metadata; another where other keys vouch for them, as what was
-/// fetched unverified must not be had from the cache by who asks for a signature.
+/// Name of the cached metadata of a repository. It depends on the keys, so that metadata fetched without
+/// verification are not used where a signature is required.
 fn kept_as(repository: &Repository, url: &str) -> String {
     let mut sum = Sum::default();
     sum.field(url);

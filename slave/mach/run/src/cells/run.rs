@@ -66,8 +66,8 @@ impl Program {
         }
     }
 
-    /// The same for a program of a root of `dist`, scriptlets among what it runs: with the locale that the
-    /// dist chooses, but messages that can be read, and with the dist's limit of logs.
+    /// The same for a program of a root of `dist`, which may run scriptlets: with the locale of the dist, English
+    /// messages, and the dist's limit of logs.
     #[must_use]
     pub fn of(mut self, dist: &Dist) -> Self {
         let chosen = dist.environment.iter().filter(|(name, _)| locale::is_choice(name));
@@ -254,7 +254,7 @@ fn took_too_long(program: &Program, limit: Duration) -> Error {
 
 fn ended(status: i32, pipe: OwnedFd) -> ProgramExit {
     let mut bytes = [0; USAGE_BYTES];
-    // Nothing there: process 1 was killed, and with it what it knew.
+    // No data: process 1 was killed before it wrote the usage.
     if File::from(pipe).read_exact(&mut bytes).is_err() {
         return ProgramExit { status, ..ProgramExit::default() };
     }

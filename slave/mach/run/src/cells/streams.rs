@@ -1,8 +1,8 @@
 //! Output of a cell's program, and the pipes that carry it.
 //!
 //! A program may open its output by name, as `tee /dev/stderr` does. The kernel then asks for the right
-//! to open what stands behind the descriptor: a log of the slave's root is refused to a builder, and to
-//! root of the cell it could be truncated. So each output is a pipe that belongs to the program's user,
+//! to open the file of the descriptor: the kernel would refuse a log of the slave's root to a builder, and root
+//! of the cell could truncate it. So each output is a pipe that belongs to the program's user,
 //! and mach alone writes the log, up to a limit.
 
 use std::fs::File;

@@ -43,7 +43,7 @@ fn all_else_is_told_apart() {
         ),
         ("[GNUPG:] NODATA 4\n".to_owned(), SignatureError::None),
         (String::new(), SignatureError::None),
-        // Only what comes with the fingerprint of a key counts.
+        // Only status lines with the fingerprint of a key count.
         (format!("[GNUPG:] GOODSIG {KEY} A Maker\n"), SignatureError::None),
         // Not a status line.
         (format!("GOODSIG {KEY} A Maker\n{}", valid()), SignatureError::None),

@@ -164,7 +164,7 @@ fn encryption(url: &Url, cause: Cause, bundles: &[&Path]) -> Result<TlsConfig, E
 /// Reason why there was no answer, and the remedy.
 fn explain(url: &Url, error: &ureq::Error) -> HttpError {
     let host = url.host();
-    // While a connection is made, what is wrong with a certificate comes as a failure to read.
+    // During the handshake, errors of certificates are reported as failures to read.
     let untrusted =
         |error: &std::io::Error| error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
     let no_trust = || {

@@ -76,7 +76,7 @@ pub fn print(bytes: &[u8]) {
     note_reader(stdout.write_all(bytes).and_then(|()| stdout.flush()));
 }
 
-/// Writes a line to standard output; what stands in it may have been written by others.
+/// Writes a line to standard output; its text may come from others, and is escaped.
 pub fn print_line(text: &str) {
     print(format!("{}\n", text::harmless(text)).as_bytes());
 }
@@ -321,7 +321,7 @@ impl Phase<'_> {
         self.usage.replace(sum);
     }
 
-    /// Ends it; `note` says what came of it.
+    /// Ends the phase; `note` is its outcome.
     pub fn end(mut self, note: impl Into<String>) {
         self.conclude(text::harmless(&note.into()));
     }

@@ -19,7 +19,7 @@ pub struct Screen {
 impl Screen {
     /// Screen on standard error; only a terminal that understands escape sequences gets any.
     pub fn of_standard_error() -> Self {
-        // TERM says what stands at the other end; it is not a user's choice.
+        // TERM names the terminal's type; it is not a setting of the user.
         let understands = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         let on_terminal = understands && std::io::stderr().is_terminal();
         Self { on_terminal, shown: Cell::new(0) }

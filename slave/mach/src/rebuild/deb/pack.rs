@@ -17,8 +17,8 @@ use mach_run::cells::Program;
 use crate::rebuild::build_env;
 use crate::source;
 
-/// Below the builder's home: the source, unpacked and not, and beside it what it yields. Debian's
-/// builders have the same path, since packages are to come out the same.
+/// Directory below the builder's home of the source, packed and unpacked, and of the results. Debian's build
+/// hosts use the same path, so packages can be identical.
 pub const BUILDING: &str = "reproducible-path";
 
 /// Conditions of relations: the dist's architecture, the active build profiles.

@@ -6,7 +6,7 @@ use mach_core::rpm::rpmbuild::Version;
 const RPMBUILD: &str = "/usr/bin/rpmbuild";
 
 /// Installs a source package, appends to its Release if asked, and calls rpmbuild: `$1` is the
-/// package, `$2` its spec, `$3` what is appended; rpmbuild's words follow.
+/// package, `$2` its spec, `$3` the appended text; arguments of rpmbuild follow.
 const UNPACK: &str = "set -e\n\
     rpm --nosignature -i \"$1\"\n\
     [ -z \"$3\" ] || sed -i -E \"s/^(Release[[:space:]]*:.*[^[:space:]])[[:space:]]*$/\\1$3/I\" \"$2\"\n\

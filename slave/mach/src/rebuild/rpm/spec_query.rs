@@ -1,5 +1,5 @@
-//! Build requirements of a spec: expanded in a root of the dist, and again where what it requires
-//! may have changed its answer.
+//! Build requirements of a spec: expanded in a root of the dist, and again if the installed requirements may
+//! have changed the result.
 //!
 //! ```text
 //!  root of the sets ──ask──▶ requirements ──install──▶ root ──┬─ no macro files came ──▶ build

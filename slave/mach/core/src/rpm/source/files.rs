@@ -1,7 +1,7 @@
-//! The files that a source package says it holds: plain files with plain names, one of them the spec.
+//! The files in the header of a source package: plain files with plain names, one of them the spec.
 //!
-//! rpm unpacks them in a cell as the builder, so nothing of ours is at stake; but what has a name that
-//! leads elsewhere, or is a link, is an attack, and is refused by its name.
+//! rpm unpacks them in a cell as the build user, so a bad name cannot harm mach. But a name that leads to
+//! another directory, or a link, is an attack, and the error names it.
 
 use std::collections::HashSet;
 
@@ -45,7 +45,7 @@ pub fn judge(preamble: &Preamble) -> Result<SourceFiles, String> {
         let limit = UNPACKED_LIMIT_BYTES >> 30;
         return Err(format!("its files would take more than {limit} GiB when unpacked"));
     }
-    // rpmbuild marks what it keeps out of a package so.
+    // rpmbuild marks files that it keeps out of a package as ghosts.
     let is_kept_out = |file: &&FileEntry<'_>| file.flags().contains(FileFlags::GHOST);
     let kept_out = files.iter().filter(is_kept_out).map(|file| file.basename().to_owned());
     Ok(SourceFiles { kept_out: kept_out.collect(), spec: spec(&files)?, unpacked_bytes })

@@ -87,7 +87,7 @@ pub fn called() -> Option<ExitCode> {
     })
 }
 
-/// Runs as the starter: decompresses what it was told to; else becomes the command.
+/// Runs as the starter: decompresses the named packages; without any, becomes the command.
 fn start(words: &[String]) -> io::Result<()> {
     let stock = Stock::at(Path::new(STOCK));
     if let [first, packages @ ..] = words
