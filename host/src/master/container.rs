@@ -63,6 +63,8 @@ pub fn cell(parts: Parts<'_>) -> Cell {
         ids: Some(IdMap { inside: 0, outside: ids.first, count: ids.count }),
         network: Network::New,
         cgroup: Some(init),
+        // Its slaves' cgroups are beside its own.
+        cgroup_namespace: false,
         stdio: Stdio::Inherit,
         keep_fds: keep,
         ..Cell::new(root, name.as_str())
@@ -101,6 +103,7 @@ mod tests {
         );
         assert_eq!(cell.ids, Some(IdMap { inside: 0, outside: 1_000_000, count: 131_072 }));
         assert_eq!(cell.network, Network::New);
+        assert!(!cell.cgroup_namespace, "it could start no slave below a systemd");
         assert!(cell.root_attr.read_only && cell.root_attr.nodev);
         assert_eq!(cell.keep_fds, [17]);
         assert!(cell.mounts.iter().all(|mount| mount.attr.nosuid));

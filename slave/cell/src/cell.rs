@@ -28,6 +28,11 @@ pub struct Cell {
     pub hostname: String,
     /// Directory of the cgroup of the first process, from its first instruction.
     pub cgroup: Option<OwnedFd>,
+    /// Whether to create a cgroup namespace, whose top is the cgroup of the first process. Where cgroup v2 is
+    /// mounted with `nsdelegate`, as systemd does, no process moves or starts another one across the top of
+    /// its namespace (ENOENT, `cgroups(7)`): a cell that starts cells in cgroups beside its own must have the
+    /// caller's namespace.
+    pub cgroup_namespace: bool,
     /// Whether to install the seccomp filter that refuses calls which no namespace isolates
     /// ([`FAMILIES`](crate::FAMILIES) and its module). Filters of the caller apply in any case.
     pub filtered: bool,
@@ -49,6 +54,7 @@ impl Cell {
             network: Network::Share,
             hostname: hostname.into(),
             cgroup: None,
+            cgroup_namespace: true,
             filtered: true,
             stdio: Stdio::Inherit,
             keep_fds: Vec::new(),

@@ -50,7 +50,9 @@ fn set_up(cell: &Cell, entry: Entry, channel: &OwnedFd) -> Result<(), Failure> {
     rustix::process::umask(Mode::empty());
     if entry == Entry::Moved {
         wait_for_go(channel)?;
-        raw::unshare(raw::ns::CGROUP).step(Step::Cgroup)?;
+        if cell.cgroup_namespace {
+            raw::unshare(raw::ns::CGROUP).step(Step::Cgroup)?;
+        }
     }
     if cell.ids.is_none() {
         // Without a new user namespace the copied mounts are still in the caller's peer groups.

@@ -169,7 +169,7 @@ fn namespaces(cell: &Cell, entry: Entry) -> u64 {
         | ns::PID
         | ns::IPC
         | ns::UTS
-        | if entry == Entry::AtBirth { ns::CGROUP } else { 0 }
+        | if entry == Entry::AtBirth && cell.cgroup_namespace { ns::CGROUP } else { 0 }
         | if cell.ids.is_some() { ns::USER } else { 0 }
         | if cell.network == Network::New { ns::NETWORK } else { 0 }
 }
