@@ -21,6 +21,7 @@ use std::time::SystemTime;
 use mach_core::error::{Cause, Error, OnPath};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::overlay;
 use crate::progress::screen::Screen;
 use crate::remove;
 use crate::time::RunId;
@@ -48,6 +49,15 @@ impl Area {
         if root.to_string_lossy().contains([',', ':', '\\']) {
             let what = format!("the area's path {} holds one of , : \\", root.display());
             return Err(Error::new(Cause::Usage, what, "use an area without them"));
+        }
+        if !overlay::can_be_upper(&root) {
+            let what = format!(
+                "the area {} is on a file system without extended attributes of users (as tmpfs before \
+                 Linux 6.6), so no build root can be composed there",
+                root.display()
+            );
+            let remedy = "put the slave's area on ext4, xfs or btrfs";
+            return Err(Error::new(Cause::Usage, what, remedy));
         }
         let area = Self { root };
         settle::settle(&area.root)?;
@@ -257,6 +267,12 @@ mod tests {
         assert!(live_path.exists() && !dead_path.exists());
         live.remove();
         assert!(!live_path.exists());
+    }
+
+    #[test]
+    fn an_area_that_cannot_hold_an_overlay_is_refused_with_a_remedy() {
+        let error = Area::open(Path::new("/proc/self")).unwrap_err().to_string();
+        assert!(error.contains("/proc/") && error.contains("on ext4, xfs or btrfs"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 
@@ -76,6 +77,14 @@ impl Drop for Overlay {
     }
 }
 
+/// Whether a directory can hold the upper layer of an overlay in a user namespace: whether its file system
+/// has extended attributes of the class `user` (`xattr(7)`; tmpfs has them since Linux 6.6). Without them,
+/// overlayfs mounts, but cannot rename a directory or make one that was removed.
+pub fn can_be_upper(directory: &Path) -> bool {
+    let mut value = [0u8; 1];
+    rustix::fs::getxattr(directory, "user.overlay.opaque", &mut value[..]) != Err(Errno::OPNOTSUPP)
+}
+
 /// `userxattr`: without it a user namespace may not set overlay's attributes. `volatile`: nothing
 /// here outlives a crash anyway, and what becomes a layer is synced as a whole before it counts.
 fn options(lower: &[&Path], upper: &Path, work: &Path) -> String {
@@ -91,6 +100,14 @@ fn options(lower: &[&Path], upper: &Path, work: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_system_without_user_attributes_cannot_be_an_upper_layer() {
+        assert!(!can_be_upper(Path::new("/proc")));
+        // A directory that cannot be read is another error, which the mount reports.
+        assert!(can_be_upper(Path::new("/no/such/directory")));
+        assert!(can_be_upper(Path::new(env!("CARGO_MANIFEST_DIR"))));
+    }
 
     #[test]
     fn the_uppermost_layer_comes_first() {

@@ -19,6 +19,7 @@ use mach_core::error::{Cause, Error, OnPath};
 use mach_core::rpm::tags::{self, Names};
 use mach_roots::context::Context;
 use mach_run::area::Run;
+use mach_run::overlay;
 use mach_run::progress::Progress;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -144,7 +145,7 @@ fn keep_log(second: &Context<'_>, context: &Context<'_>) -> Result<String, Error
 }
 
 /// Mounts a tmpfs over the scratch of `run`, in mach's own mount namespace, if there is memory for twice
-/// what the first build has written; whether it did.
+/// what the first build has written, and the kernel can have an overlay on it; whether it did.
 fn move_to_memory(context: &Context<'_>, run: &Run) -> Result<bool, Error> {
     let wanted = size_of(&context.run.path).saturating_mul(2);
     let free = memory_bytes() / 2;
@@ -156,7 +157,11 @@ fn move_to_memory(context: &Context<'_>, run: &Run) -> Result<bool, Error> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount("mach", &run.path, "tmpfs", flags, options.as_c_str())
         .on("mount a tmpfs at", &run.path)?;
-    Ok(true)
+    let can_be_upper = overlay::can_be_upper(&run.path);
+    if !can_be_upper {
+        rustix::mount::unmount(&run.path, UnmountFlags::empty()).on("unmount", &run.path)?;
+    }
+    Ok(can_be_upper)
 }
 
 /// Bytes that a tree takes, no link followed, no other file system entered.
