@@ -151,6 +151,15 @@ fn cgroups(mark: &str) -> BTreeSet<PathBuf> {
     found
 }
 
+/// Whether the running kernel is older than Linux `major.minor`. Only for expectations of tests: the
+/// programs under test try what a kernel can do.
+pub fn kernel_is_before(major: u32, minor: u32) -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (major, minor)
+}
+
 /// Processes whose command line or cgroup has `mark` in it.
 fn processes(mark: &str) -> Vec<String> {
     let found = own_processes(mark).into_iter();

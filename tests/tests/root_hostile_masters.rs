@@ -288,20 +288,20 @@ fn root_a_disk_that_comes_while_djinnid_runs_holds_the_area() {
     let disk = djinni.srv().join("late");
     fs::create_dir(&disk).unwrap();
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=0700", "late"]).arg(&disk)).done();
-    for (slave, more) in [("squashfs", ""), ("kept", "/below")] {
+    for (slave, more) in [("nosuid", ""), ("kept", "/below")] {
         let (old, new) = (format!("SRV/areas/{slave}"), format!("SRV/late{more}/{slave}"));
         fs::create_dir_all(djinni.srv().join(format!("late{more}"))).unwrap();
         djinni.edit("etc/masters/m.toml", &old, &new);
     }
     djinni.djinni(&["reload"]).done();
-    for slave in ["squashfs", "kept"] {
+    for slave in ["nosuid", "kept"] {
         djinni.asks(&["attach", slave]).done();
         fs::write(djinni.tree(slave, "build/mine"), "x").unwrap();
     }
-    for below in ["squashfs", "below/kept"] {
+    for below in ["nosuid", "below/kept"] {
         assert!(disk.join(below).join("mine").exists(), "{below} is not on the disk");
     }
-    for slave in ["squashfs", "kept"] {
+    for slave in ["nosuid", "kept"] {
         djinni.asks(&["detach", slave]).done();
     }
     // No process of ours keeps it busy.

@@ -35,7 +35,7 @@ const fn aim(row: Row, goal: Goal) -> Row {
 const FIRST: &str = "floor.first";
 const REAPED: &str = "floor.reaped";
 
-const ROWS: [Row; 35] = [
+const ROWS: [Row; 37] = [
     row("stamp.first", FIRST, "the stamp program alone: exec -> first instruction"),
     row("floor.first", FIRST, "floor: start -> first instruction"),
     row("floor.reaped", REAPED, "floor: start -> reaped"),
@@ -44,6 +44,12 @@ const ROWS: [Row; 35] = [
     aim(row("slave.first", FIRST, "slave: request -> first instruction"), Goal::Ratio(1.5)),
     row("slave.reaped", REAPED, "slave: request -> reaped"),
     aim(row("slave.detached", REAPED, "slave: request -> detached"), Goal::Ratio(2.2)),
+    row(
+        "staged-slave.first",
+        "slave.first",
+        "... composed as before Linux 6.15: -> first instruction",
+    ),
+    row("staged-slave.detached", "slave.detached", "... composed so: -> detached"),
     aim(row("master.exit", REAPED, "start-build -- true, in the master"), Goal::Most(5000.0)),
     aim(row("host.exit", REAPED, "start-build -- true, from the host"), Goal::Most(3000.0)),
     row("true.exit", REAPED, "true alone, on the host"),
@@ -83,7 +89,7 @@ const ROWS: [Row; 35] = [
 ];
 
 /// Steps of a command through a slave.
-const STEPS: [(&str, &str); 8] = [
+const STEPS: [(&str, &str); 11] = [
     ("step.connect", "connect to the djinni"),
     ("step.attach", "Attach"),
     ("step.cell", "clone and set-up of the cell"),
@@ -92,6 +98,9 @@ const STEPS: [(&str, &str); 8] = [
     ("step.dead", "Exited heard -> first process dead"),
     ("step.detach", "Detach"),
     ("step.detach-empty", "(Detach of a slave that ran nothing)"),
+    ("staged-step.attach", "Attach, composed as before Linux 6.15"),
+    ("staged-step.detach", "Detach then"),
+    ("staged-step.detach-empty", "(Detach then of a slave that ran nothing)"),
 ];
 
 /// Samples by name, sorted.
