@@ -16,6 +16,7 @@
 mod cell;
 mod error;
 mod record;
+mod wishes;
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -34,6 +35,7 @@ pub use record::{holder, holders};
 
 use cell::CellContext;
 use record::Record;
+use wishes::Wishes;
 
 /// The socket of this master's djinni.
 pub const DJINNI_SOCKET: &str = "/run/djinni/socket";
@@ -52,6 +54,8 @@ pub struct Session {
     running: Running,
     djinni: MasterClient,
     record: Option<Record>,
+    /// Serves the slave's own requests, if its policy permits any.
+    wishes: Option<Wishes>,
 }
 
 /// Attaches `slave` and starts its first process. `who` and `command_line` are shown to other callers who
@@ -81,14 +85,15 @@ pub fn open(
             CallError::Connection(error) => SessionError::Unreachable(error),
         })?;
     let prepared = prepared.unwrap_or_else(|| Resources::make(slave));
-    let mut record = None;
+    let (mut record, mut wishes) = (None, None);
     let started = prepared.and_then(|prepared| {
+        wishes = prepared.serve_wishes(slave, &attached)?;
         let keep = || record = Record::keep(slave, who, command_line);
         prepared.start(slave, &attached, first, keep)
     });
     match started {
         Ok((socket, running)) => {
-            Ok(Session { socket, slave: slave.clone(), running, djinni, record })
+            Ok(Session { socket, slave: slave.clone(), running, djinni, record, wishes })
         }
         Err(error) => {
             drop(record);
@@ -115,6 +120,20 @@ impl Resources {
         let (socket, theirs) =
             UnixStream::pair().map_err(|error| failed("make its socket", error.to_string()))?;
         Ok(Resources { socket, theirs, context })
+    }
+
+    /// Serves the slave's own requests, if its policy permits any.
+    fn serve_wishes(
+        &self,
+        slave: &SlaveName,
+        attached: &Attached,
+    ) -> Result<Option<Wishes>, SessionError> {
+        if attached.mountable.is_empty() {
+            return Ok(None);
+        }
+        let failed = |cause| local(slave, "listen for its requests", cause);
+        let root = self.context.root(attached).map_err(failed)?;
+        Wishes::serve(slave, root).map(Some).map_err(|error| failed(error.to_string()))
     }
 
     /// Starts the slave's first process and sends `first` to it; runs `meanwhile` while the cell sets
@@ -179,8 +198,8 @@ impl Session {
     /// [`SessionError::Taken`] if the djinni has taken it away before; a refusal if it cannot be taken
     /// down. The caller has nothing to clean up in either case.
     pub fn close(self) -> Result<Exit, SessionError> {
-        let Session { socket, slave, running, mut djinni, record } = self;
-        drop(socket);
+        let Session { socket, slave, running, mut djinni, record, wishes } = self;
+        drop((socket, wishes));
         // ESRCH: it has ended by itself.
         let _ = running.kill(rustix::process::Signal::KILL);
         let exit = running

@@ -12,7 +12,8 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,10 @@ pub use master::{MasterClient, MasterResult};
 /// limit for that is two minutes: a client waits longer, to receive the reason.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(150);
 
+/// Abstract address (`unix(7)`), in a slave's network namespace, at which its session passes the slave's own
+/// requests on to the djinni.
+pub const SLAVE_ADDRESS: &str = "io.djinni.Master";
+
 /// One connection to a djinni.
 #[derive(Debug)]
 pub struct Client {
@@ -46,7 +51,21 @@ impl Client {
     /// # Errors
     /// [`ClientError::Connect`] names the socket and the remedy.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
-        let connected = UnixStream::connect(socket).and_then(|stream| {
+        Self::over(UnixStream::connect(socket), socket)
+    }
+
+    /// Connects to the session of the slave that this process runs in.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_in_slave() -> Result<Self, ClientError> {
+        let connected = SocketAddr::from_abstract_name(SLAVE_ADDRESS)
+            .and_then(|address| UnixStream::connect_addr(&address));
+        Self::over(connected, Path::new(SLAVE_ADDRESS))
+    }
+
+    fn over(connected: io::Result<UnixStream>, socket: &Path) -> Result<Self, ClientError> {
+        let connected = connected.and_then(|stream| {
             stream.set_write_timeout(Some(CALL_DEADLINE))?;
             Ok(stream)
         });

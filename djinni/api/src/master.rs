@@ -222,6 +222,8 @@ pub struct Attached {
     pub cgroup: String,
     /// Its mount points.
     pub mounts: Mounts,
+    /// The mounts that its policy permits, as the policy lists them: `share:NAME`, `tmpfs:SIZE` …
+    pub mountable: Vec<String>,
     /// Counts the attaches of this slave since its djinni began to serve this master.
     pub generation: u64,
 }

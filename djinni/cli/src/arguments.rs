@@ -154,9 +154,9 @@ pub struct Slave {
 /// A mount in a slave.
 #[derive(Debug, Args)]
 pub struct Mount {
-    /// The slave
+    /// The slave (inside a slave: leave it out)
     #[arg(long, value_name = "SLAVE")]
-    pub slave: SlaveName,
+    pub slave: Option<SlaveName>,
     /// Kind of the mount, where SOURCE does not begin with it
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
@@ -171,12 +171,21 @@ pub struct Mount {
     pub choice: MasterChoice,
 }
 
+/// The mounts of a slave.
+#[derive(Debug, Args)]
+pub struct Mounts {
+    /// The slave (inside a slave: leave it out)
+    pub slave: Option<SlaveName>,
+    #[command(flatten)]
+    pub choice: MasterChoice,
+}
+
 /// The place of a mount in a slave.
 #[derive(Debug, Args)]
 pub struct Umount {
-    /// The slave
+    /// The slave (inside a slave: leave it out)
     #[arg(long, value_name = "SLAVE")]
-    pub slave: SlaveName,
+    pub slave: Option<SlaveName>,
     /// Directory of the mount
     pub target: String,
     #[command(flatten)]
@@ -217,7 +226,7 @@ pub enum MasterVerb {
     Umount(Umount),
     /// List the mounts that 'mount' has made in a slave
     #[command(after_help = "Example:\n  djinni mounts bslave-1")]
-    Mounts(Slave),
+    Mounts(Mounts),
     /// Renew the lease of this master
     #[command(after_help = "Example:\n  djinni rub")]
     Rub(MasterChoice),

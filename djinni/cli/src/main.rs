@@ -8,6 +8,7 @@
 //! explain.rs     plans a request and prints the steps, without djinnid
 //! holders.rs     finds the processes that keep a slave's tree busy
 //! pinned.rs      enters the mount namespace that djinnid keeps for a master
+//! slave.rs       mounts of a slave, asked for inside it or for it
 //! forms.rs       the forms of mount(8) that 'djinni mount' reads
 //! output.rs      tables, JSON, and text that is safe on a terminal
 //! failure.rs     errors and their exit codes
@@ -27,6 +28,7 @@ mod host;
 mod master;
 mod output;
 mod pinned;
+mod slave;
 
 use std::process::ExitCode;
 

@@ -3,18 +3,16 @@
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 
+use djinni_api::ShareName;
 use djinni_api::client::{CallError, ClientError, MasterClient};
-use djinni_api::master::{
-    Attached, Description, Event, Hold, MountList, Mounted, Refusal, Root, Slave, SlaveState,
-};
-use djinni_api::{ShareName, Target};
+use djinni_api::master::{Attached, Description, Event, Hold, Refusal, Root, Slave, SlaveState};
 use serde_json::json;
 
 use crate::arguments::{self, MasterChoice, MasterVerb, Places};
 use crate::failure::Failure;
-use crate::forms::{self, Wanted};
 use crate::holders::{self, Trees};
 use crate::output;
+use crate::slave;
 
 /// Executes `verb`.
 pub fn run(places: &Places, verb: MasterVerb) -> Result<(), Failure> {
@@ -38,18 +36,9 @@ pub fn run(places: &Places, verb: MasterVerb) -> Result<(), Failure> {
             outcome.map_err(|error| with_names(places, &choice, error))?;
             done(json)
         }
-        MasterVerb::Mount(arguments) => {
-            mount(places, arguments)?;
-            done(json)
-        }
-        MasterVerb::Umount(arguments::Umount { slave, target, choice }) => {
-            let outcome = connect(places, &choice)?.umount(&slave, &parsed(&target)?);
-            outcome.map_err(|error| with_names(places, &choice, error))?;
-            done(json)
-        }
-        MasterVerb::Mounts(arguments::Slave { slave, choice }) => {
-            mounts(connect(places, &choice)?.mounts(&slave)?, json)
-        }
+        MasterVerb::Mount(arguments) => slave::mount(places, &arguments),
+        MasterVerb::Umount(arguments) => slave::umount(places, &arguments),
+        MasterVerb::Mounts(arguments) => slave::mounts(places, &arguments),
         MasterVerb::Rub(choice) => rub(&mut connect(places, &choice)?, json),
         MasterVerb::Monitor(choice) => monitor(&mut connect(places, &choice)?, json),
     }
@@ -57,7 +46,7 @@ pub fn run(places: &Places, verb: MasterVerb) -> Result<(), Failure> {
 
 /// Connects to the djinni of the master in which this command runs or, with `--master`, of that master on
 /// this host.
-fn connect(places: &Places, choice: &MasterChoice) -> Result<MasterClient, Failure> {
+pub fn connect(places: &Places, choice: &MasterChoice) -> Result<MasterClient, Failure> {
     let socket = match &choice.master {
         Some(name) => places.runtime.join(name.as_str()).join("socket"),
         None => places.runtime.join("socket"),
@@ -83,35 +72,6 @@ fn explain_absence(error: &ClientError, choice: &MasterChoice, is_host: bool) ->
             "no djinni at {socket}: this is a host: name the master with --master NAME ('djinni list' shows them)"
         )),
     })
-}
-
-fn mount(places: &Places, arguments: arguments::Mount) -> Result<(), Failure> {
-    let arguments::Mount { slave, kind, options, source, target, choice } = arguments;
-    let Wanted { kind, what } =
-        forms::wanted(kind.as_deref(), &options, &source).map_err(Failure::new)?;
-    let target = parsed(&target)?;
-    let outcome = connect(places, &choice)?.mount(&slave, kind, &what, &target);
-    outcome.map_err(|error| with_names(places, &choice, error))
-}
-
-/// A target as a person gives it: relative to the slave's root, or absolute in the slave.
-fn parsed(target: &str) -> Result<Target, Failure> {
-    let relative = target.strip_prefix('/').unwrap_or(target);
-    relative.trim_end_matches('/').parse().map_err(Failure::new)
-}
-
-fn mounts(list: MountList, json: bool) -> Result<(), Failure> {
-    if json {
-        return output::json(&list);
-    }
-    let row = |mounted: Mounted| {
-        let Mounted { target, kind, what, read_only } = mounted;
-        let source = if what.is_empty() { kind } else { format!("{kind}:{what}") };
-        let access = if read_only { "read-only" } else { "writable" };
-        [format!("/{target}"), source, access.to_owned()]
-    };
-    let rows: Vec<_> = list.mounts.into_iter().map(row).collect();
-    output::table(["TARGET", "SOURCE", "ACCESS"], &rows)
 }
 
 /// No output, or an empty JSON document.
@@ -143,7 +103,7 @@ fn with_holders(
 }
 
 /// Adds the holder of the slave to a refusal, as [`with_holders`] does.
-fn with_names(places: &Places, choice: &MasterChoice, error: CallError<Refusal>) -> Failure {
+pub fn with_names(places: &Places, choice: &MasterChoice, error: CallError<Refusal>) -> Failure {
     Failure::from(match error {
         CallError::Refused(Refusal::Draining { slave, .. }) => {
             let description = connect(places, choice).ok().and_then(|mut d| d.describe().ok());
@@ -225,12 +185,14 @@ fn attach(attached: Attached, json: bool) -> Result<(), Failure> {
     if json {
         return output::json(&attached);
     }
-    let Attached { path, host_id_first, id_count, cgroup, mounts, generation } = attached;
+    let Attached { path, host_id_first, id_count, cgroup, mounts, mountable, generation } =
+        attached;
     let shares: Vec<&str> = mounts.shares.iter().map(ShareName::as_str).collect();
     output::facts(&[
         ("path", path),
         ("mounts", [mounts.root, mounts.var, mounts.area].join(", ")),
         ("shares", shares.join(",")),
+        ("may mount", mountable.join(", ")),
         ("host ids", format!("{host_id_first}, {id_count} of them")),
         ("cgroup", cgroup),
         ("generation", generation.to_string()),

@@ -11,6 +11,8 @@ use slave_cell::{
 
 /// Our static `mach`, which runs in any image.
 const MACH: &str = "/usr/local/bin/mach";
+/// Our static `djinni`, in slaves that may ask for mounts.
+const DJINNI: &str = "/usr/local/bin/djinni";
 /// Small files that are bind-mounted over a slave's own.
 const FILES: &str = "/run/bmaster/etc";
 
@@ -31,8 +33,16 @@ impl CellContext {
         Ok(CellContext { mounts: mounts(slave)?, own_ids_first: own_ids_first()? })
     }
 
+    /// The id of the slave's root in this master.
+    pub(super) fn root(&self, attached: &Attached) -> Result<u32, String> {
+        slice(attached, self.own_ids_first).map(|slice| slice.outside)
+    }
+
     /// The cell of the attached slave.
-    pub(super) fn cell(self, slave: &SlaveName, attached: &Attached) -> Result<Cell, String> {
+    pub(super) fn cell(mut self, slave: &SlaveName, attached: &Attached) -> Result<Cell, String> {
+        if !attached.mountable.is_empty() {
+            self.mounts.push(program(DJINNI));
+        }
         Ok(Cell {
             mounts: self.mounts,
             ids: Some(slice(attached, self.own_ids_first)?),
@@ -80,10 +90,16 @@ fn mounts(slave: &SlaveName) -> Result<Vec<Mount>, String> {
         Mount::new(RUN, "/run", Attr::SCRATCH),
         Mount::new(TMP, "/tmp", Attr::SCRATCH),
         Mount::new(BIN, "/usr/local/bin", Attr::SCRATCH),
-        Mount { make: MountPoint::File, ..Mount::new(path(MACH), MACH, Attr::SHOWN) },
+        program(MACH),
         over("resolv.conf", file("resolv.conf", "")?),
         over("hosts", file(&format!("hosts.{slave}"), &hosts(slave))?),
     ])
+}
+
+/// One of our static programs, at its own path.
+fn program(path: &str) -> Mount {
+    let source = Source::Path(path.into());
+    Mount { make: MountPoint::File, ..Mount::new(source, path, Attr::SHOWN) }
 }
 
 fn hosts(slave: &SlaveName) -> String {
@@ -141,7 +157,15 @@ mod tests {
         let mounts =
             Mounts { root: text.clone(), var: text.clone(), area: text.clone(), shares: vec![] };
         let (path, cgroup) = (text.clone(), text);
-        Attached { path, host_id_first, id_count: 65_536, cgroup, mounts, generation: 1 }
+        Attached {
+            path,
+            host_id_first,
+            id_count: 65_536,
+            cgroup,
+            mounts,
+            mountable: vec![],
+            generation: 1,
+        }
     }
 
     #[test]

@@ -25,6 +25,15 @@ impl MasterClient {
         Client::connect(socket).map(Self)
     }
 
+    /// Connects to the session of the slave that this process runs in. It passes [`MasterClient::mount`],
+    /// [`MasterClient::umount`] and [`MasterClient::mounts`] on, about that slave.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_in_slave() -> Result<Self, ClientError> {
+        Client::connect_in_slave().map(Self)
+    }
+
     /// The master's slaves and their states.
     ///
     /// # Errors

@@ -103,6 +103,7 @@ fn attached() -> master::Attached {
         id_count: 65_536,
         cgroup: "/run/djinni/cgroup/slaves/bslave-1".to_owned(),
         mounts,
+        mountable: vec!["share:world".to_owned()],
         generation: 7,
     }
 }

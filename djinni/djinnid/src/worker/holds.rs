@@ -248,6 +248,7 @@ fn attached(slave: &Slave, generation: u64) -> wire::Attached {
             area: "/build".into(),
             shares: slave.shares.iter().map(|(name, _)| name.clone()).collect(),
         },
+        mountable: slave.mounts.iter().map(ToString::to_string).collect(),
         generation,
     }
 }
