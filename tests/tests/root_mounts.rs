@@ -371,7 +371,7 @@ fn root_a_slave_asks_for_itself_alone_and_only_what_policy_lists() {
         ("djinni mount volume:fixed /var/x", "in neither directory"),
         ("cd /; djinni mount volume:fixed etc", "in neither directory"),
         ("hostname erofs; djinni mount volume:fixed /build/x; hostname ext4", "of itself only"),
-        ("djinni umount /build", "no mount of this slave's own"),
+        ("djinni umount /build", "not a mount of this slave's own"),
         ("djinni detach ext4", "no djinni at"),
     ] {
         let said = other.run(command);

@@ -45,7 +45,7 @@ impl<'a> Asked<'a> {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let djinni = MasterClient::connect_in_slave().map_err(|_| {
             Failure::new(
-                "the slave is not named, and this is no slave that may ask for mounts: use --slave \
+                "the slave is not named, and this is not a slave that may ask for mounts: use --slave \
                  SLAVE, or list mounts in its configuration (djinni.toml(5))",
             )
         })?;
@@ -205,7 +205,9 @@ fn umount_here(target: &Path) -> Result<(), Failure> {
 fn umount_one(target: &Path) -> Result<(), Failure> {
     unmount(target, UnmountFlags::NOFOLLOW).map_err(|errno| {
         let remedy = match errno {
-            Errno::INVAL => "it is no mount of this slave's own: see 'djinni mounts' and mount(8)",
+            Errno::INVAL => {
+                "it is not a mount of this slave's own: see 'djinni mounts' and mount(8)"
+            }
             Errno::BUSY => "end the processes that use it first",
             _ => "see umount(2)",
         };
