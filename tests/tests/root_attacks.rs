@@ -213,8 +213,8 @@ fn root_a_slave_may_change_nothing_of_the_host() {
         }
         // The first version 1 hierarchy that can be mounted has no release agent.
         let agent = "for kind in memory cpu devices freezer pids; do \
-                     mount -t cgroup -o $kind none /tmp 2>/dev/null && break; done; \
-                     echo /bin/true > /tmp/release_agent && echo written; true";
+                     mount -t cgroup -o $kind none /tmp 2>/dev/null || continue; \
+                     echo /bin/true > /tmp/release_agent && echo written; break; done; true";
         assert_eq!(djinni.in_slave(slave, &["sh", "-c", agent]).done().text(), "");
         let got = in_slave(&djinni, slave, &["write", "/sys/kernel/mm/ksm/run"]);
         assert!(matches!(got.as_str(), "EACCES" | "EPERM" | "EROFS" | "ENOENT"), "{got}");
@@ -346,7 +346,8 @@ fn root_processes_of_the_master_have_its_ids_and_namespaces() {
         let ids: Vec<u32> =
             line("Uid:").split_whitespace().skip(1).map(|id| id.parse().unwrap()).collect();
         assert_eq!(ids, [djinni.ids_first(); 4], "{status}");
-        for kind in ["user", "mnt", "pid", "net", "uts", "ipc", "cgroup"] {
+        // The cgroup namespace is the host's: see "Cells" in ARCHITECTURE.md.
+        for kind in ["user", "mnt", "pid", "net", "uts", "ipc"] {
             let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
             assert_ne!(of(&pid.to_string()), of("self"), "{kind}");
         }
