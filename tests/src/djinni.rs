@@ -44,6 +44,10 @@ source = { erofs = "TINY/tiny.erofs" }
 source = { loop = "TINY/tiny.ext4", fs = "ext4" }
 [image.squashfs]
 source = { loop = "TINY/tiny.squashfs", fs = "squashfs" }
+[image.xfs]
+source = { loop = "TINY/tiny.xfs", fs = "xfs" }
+[image.btrfs]
+source = { loop = "TINY/tiny.btrfs", fs = "btrfs" }
 "#;
 
 /// The configuration of the master: a slave of each kind.
@@ -84,6 +88,14 @@ image = "erofs"
 slice = 6
 suid = false
 area = { dir = "SRV/areas/nosuid" }
+[slave.xfs]
+image = "xfs"
+slice = 7
+area = { dir = "SRV/areas/xfs" }
+[slave.btrfs]
+image = "btrfs"
+slice = 8
+area = { dir = "SRV/areas/btrfs" }
 "#;
 
 /// A private djinnid. Leftovers fail the test: see [`Djinni::finish`].

@@ -319,6 +319,10 @@ fn root_a_master_cannot_leave_its_cgroup() {
         let line = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         assert!(line.contains("/m/init"), "{line}");
     }
+    // It has no cgroup namespace, so a mount of cgroups would show those of the host.
+    for kind in ["cgroup2", "cgroup"] {
+        assert_ne!(in_master(&djinni, &["mount", kind, "/tmp"]), "OK", "{kind}");
+    }
     djinni.finish();
 }
 

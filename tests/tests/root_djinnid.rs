@@ -59,6 +59,31 @@ fn root_ext4_is_attached_by_one_loop_device_and_taken_down() {
 }
 
 #[test]
+fn root_xfs_and_btrfs_are_attached_and_taken_down() {
+    attach_and_detach("xfs", 7);
+    attach_and_detach("btrfs", 8);
+}
+
+#[test]
+fn root_copies_of_an_xfs_are_attached_beside_each_other() {
+    let djinni = Djinni::with(|djinni| {
+        let copy = djinni.base().join("copy.xfs");
+        fs::copy(djinni_tests::images::tiny().join("tiny.xfs"), &copy).unwrap();
+        let source =
+            format!("[image.btrfs]\nsource = {{ loop = \"{}\", fs = \"xfs\" }}", copy.display());
+        let of_btrfs = "[image.btrfs]\nsource = { loop = \"TINY/tiny.btrfs\", fs = \"btrfs\" }";
+        djinni.edit("etc/images.toml", of_btrfs, &source);
+    });
+    for slave in ["xfs", "btrfs"] {
+        djinni.asks(&["attach", slave]).done();
+    }
+    for slave in ["xfs", "btrfs"] {
+        djinni.asks(&["detach", slave]).done();
+    }
+    djinni.finish();
+}
+
+#[test]
 fn root_squashfs_is_attached_and_taken_down() {
     if !baseline::kernel_is_before(6, 2) {
         return attach_and_detach("squashfs", 3);

@@ -151,19 +151,37 @@ impl ImageSource {
     pub fn file_system(&self) -> &'static str {
         match self {
             ImageSource::Erofs(_) => "erofs",
-            ImageSource::Loop(_, LoopFs::Ext4) => "ext4",
-            ImageSource::Loop(_, LoopFs::Squashfs) => "squashfs",
+            ImageSource::Loop(_, file_system) => file_system.name(),
         }
     }
 }
 
-/// File systems allowed on a loop device.
+/// File systems that an image may have on a loop device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoopFs {
     /// ext4.
     Ext4,
     /// squashfs.
     Squashfs,
+    /// XFS.
+    Xfs,
+    /// Btrfs.
+    Btrfs,
+}
+
+impl LoopFs {
+    /// All of them.
+    pub const ALL: [LoopFs; 4] = [LoopFs::Ext4, LoopFs::Squashfs, LoopFs::Xfs, LoopFs::Btrfs];
+
+    /// The kernel's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LoopFs::Ext4 => "ext4",
+            LoopFs::Squashfs => "squashfs",
+            LoopFs::Xfs => "xfs",
+            LoopFs::Btrfs => "btrfs",
+        }
+    }
 }
 
 /// A SHA-256 digest.

@@ -181,7 +181,7 @@ fn images_of_unknown_kind_are_refused() {
     says(&image("source = { lvm = \"vg0/x\" }"), 2, "lvm");
     says(&image("source = { nfs = \"h:/x\" }"), 2, "nfs");
     says(&image("source = { loop = \"/x\" }"), 2, "exactly one source");
-    says(&image("source = { loop = \"/x\", fs = \"xfs\" }"), 2, "xfs");
+    says(&image("source = { loop = \"/x\", fs = \"f2fs\" }"), 2, "f2fs");
     says(&image("source = { erofs = \"x\" }"), 2, "not absolute");
     says(&image("source = { erofs = \"/x\" }\ndigest = \"md5:1\""), 3, "sha256");
     says(&image("source = { erofs = \"/x\" }\nvar = \"/x.tar\""), 3, "not enforced");

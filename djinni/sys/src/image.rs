@@ -19,10 +19,12 @@ use crate::compose::Composing;
 
 /// File systems with the offset and value of their magic bytes (kernel `include/uapi/linux/magic.h`
 /// and each file system's superblock).
-const MAGICS: [(&str, u64, &[u8]); 3] = [
+const MAGICS: [(&str, u64, &[u8]); 5] = [
     ("erofs", 1024, &[0xe2, 0xe1, 0xf5, 0xe0]),
     ("ext4", 1024 + 56, &[0x53, 0xef]),
     ("squashfs", 0, b"hsqs"),
+    ("xfs", 0, b"XFSB"),
+    ("btrfs", 0x1_0040, b"_BHRfS_M"),
 ];
 
 /// A mounted image, attached nowhere: slaves get clones of it.
@@ -81,6 +83,8 @@ pub enum Error {
     Digest { path: AbsolutePath, found: Sha256, wanted: Sha256 },
     /// The child that computed its digest has failed.
     NoDigest(AbsolutePath),
+    /// The kernel does not have its file system.
+    NoFileSystem { path: AbsolutePath, file_system: &'static str },
     /// A system call failed.
     Call { path: AbsolutePath, error: djinni_raw::Error },
 }
@@ -113,6 +117,11 @@ impl fmt::Display for Error {
             Self::NoDigest(path) => {
                 write!(f, "{path}: its digest could not be computed: try again")
             }
+            Self::NoFileSystem { path, file_system } => write!(
+                f,
+                "{path}: this kernel has no {file_system}: run 'modprobe {file_system}', or make the \
+                 image with another file system"
+            ),
             Self::Call { path, error } => write!(f, "{path}: {error}"),
         }
     }
@@ -120,8 +129,12 @@ impl fmt::Display for Error {
 
 /// Turns a failed call on an image's file into an [`Error`].
 fn on(image: &Image) -> impl Fn(djinni_raw::Error) -> Error {
-    let path = image.source.path();
-    |error| Error::Call { path: path.clone(), error }
+    let (path, file_system) = (image.source.path(), image.source.file_system());
+    move |error| match (error.errno(), error.call()) {
+        // Only fsopen says so of the file system itself.
+        (Errno::NODEV, "fsopen") => Error::NoFileSystem { path: path.clone(), file_system },
+        _ => Error::Call { path: path.clone(), error },
+    }
 }
 
 /// Opens an image, checks its kind, and mounts it, unless its digest has to be computed before.
@@ -211,7 +224,7 @@ pub(crate) fn check_kind(file: &File, source: &ImageSource) -> Result<(), Error>
         return Err(Error::NotAFile(source.path().clone()));
     }
     let is = |(_, at, magic): &(&str, u64, &[u8])| {
-        let mut bytes = [0u8; 4];
+        let mut bytes = [0u8; 8];
         let bytes = &mut bytes[..magic.len()];
         file.read_exact_at(bytes, *at).is_ok() && bytes == *magic
     };
@@ -257,5 +270,9 @@ fn mount_source(source: &OwnedFd, kind: &'static str) -> djinni_raw::Result<Owne
     let context = FsContext::open(kind)?;
     context.source(source)?;
     context.flag("ro")?;
+    if kind == "xfs" {
+        // A copy of an image has the same number, and XFS mounts one of them at a time otherwise.
+        context.flag("nouuid")?;
+    }
     context.mount(attr::RDONLY | attr::NODEV | attr::NOSUID)
 }

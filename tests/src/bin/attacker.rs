@@ -126,6 +126,7 @@ fn make_node(kind: &str, path: &str) -> raw::Result<()> {
 
 fn mount(kind: &str, path: &str) -> raw::Result<()> {
     let kind = match kind {
+        "cgroup" => "cgroup",
         "cgroup2" => "cgroup2",
         "devtmpfs" => "devtmpfs",
         "ext4" => "ext4",

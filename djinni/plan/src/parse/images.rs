@@ -64,13 +64,12 @@ pub(super) fn image_source(source: &Source, entry: &Spanned<SourceEntry>) -> Res
     match (erofs, looped, fs) {
         (Some(path), None, None) => Ok(ImageSource::Erofs(source.path("image", path)?)),
         (None, Some(path), Some(fs)) => {
-            let kind = match fs.get_ref().as_str() {
-                "ext4" => LoopFs::Ext4,
-                "squashfs" => LoopFs::Squashfs,
-                other => {
-                    let reason = format!("file system {other:?} is not allowed in a loop image");
-                    return Err(source.error(fs.span(), reason, "use \"ext4\" or \"squashfs\""));
-                }
+            let known = LoopFs::ALL.into_iter().find(|known| known.name() == fs.get_ref());
+            let Some(kind) = known else {
+                let names = LoopFs::ALL.map(LoopFs::name).join(", ");
+                let reason =
+                    format!("file system {:?} is not allowed in a loop image", fs.get_ref());
+                return Err(source.error(fs.span(), reason, &format!("use one of {names}")));
             };
             Ok(ImageSource::Loop(source.path("image", path)?, kind))
         }
