@@ -397,7 +397,7 @@ fn root_errors_of_varlink_itself_name_the_fault() {
             "InvalidParameter",
             "path",
         ),
-        (r#"{"method":"io.djinni.Master.Umount"}"#, "MethodNotFound", "Umount"),
+        (r#"{"method":"io.djinni.Master.Eject"}"#, "MethodNotFound", "Eject"),
         (r#"{"method":"io.djinni.Host.List"}"#, "InterfaceNotFound", "io.djinni.Host"),
         (r#"{"method":"io.djinni.Master.Monitor"}"#, "ExpectedMore", ""),
     ] {
