@@ -9,6 +9,7 @@ mod root_bounds;
 mod root_check;
 mod root_composing;
 mod root_containers;
+mod root_directories;
 mod root_djinnid;
 mod root_doors;
 mod root_half_states;

@@ -86,7 +86,7 @@ impl Handle {
         let Some(found) = images.get(image, config) else { return };
         // An error means that the worker is gone, and needs no image.
         let _ = match found {
-            Ok(mount) => self.images.send_now(&Delivered::Here, Some(&mount)),
+            Ok((mount, delivered)) => self.images.send_now(&delivered, Some(&mount)),
             Err(error) => self.images.send_now(&Delivered::Unavailable(error.to_string()), None),
         };
         self.wants = None;

@@ -9,6 +9,8 @@ use djinni_sys::child::Child;
 use djinni_sys::compose::Composing;
 use djinni_sys::image::{Check, Checked, Error, MountedImage, Mounting, mount};
 
+use crate::link::Delivered;
+
 /// The images that are mounted, and those whose digests are being computed.
 pub struct Images {
     composing: Composing,
@@ -27,7 +29,11 @@ impl Images {
 
     /// An image's mount for one worker, or the error; `None` while its digest is being computed. It is
     /// mounted again after its entry in the configuration has changed.
-    pub fn get(&mut self, name: &ImageName, config: &Config) -> Option<Result<OwnedFd, Error>> {
+    pub fn get(
+        &mut self,
+        name: &ImageName,
+        config: &Config,
+    ) -> Option<Result<(OwnedFd, Delivered), Error>> {
         let Some(wanted) = config.images.get(name) else {
             return Some(Err(Error::NotConfigured(name.clone())));
         };
@@ -47,7 +53,9 @@ impl Images {
                 Err(error) => return Some(Err(error)),
             }
         }
-        self.mounted.get(name).map(|mounted| mounted.for_worker(self.composing))
+        let mounted = self.mounted.get(name)?;
+        let delivered = Delivered::Here { attach: mounted.is_directory() };
+        Some(mounted.for_worker(self.composing).map(|mount| (mount, delivered)))
     }
 
     /// Mounts images whose digests are known now.

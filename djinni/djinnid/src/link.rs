@@ -145,8 +145,8 @@ pub struct WantImage(pub ImageName);
 /// Whether the image comes with this message.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Delivered {
-    /// It does.
-    Here,
+    /// It does. `attach`: it has to be attached before it can be cloned.
+    Here { attach: bool },
     /// The image is not available: the reason, for the client.
     Unavailable(String),
 }

@@ -370,8 +370,8 @@ fn fetch_image(link: &Link, stage: &mut Stage, image: &ImageName) -> Result<()> 
     // Without a daemon there are no images, and this worker is about to end.
     link.send(&WantImage(image.clone())).map_err(|_| Error::Link)?;
     match link.receive::<Delivered>().map_err(|_| Error::Link)? {
-        Some((Delivered::Here, Some(mount))) => {
-            stage.put_image(image.clone(), mount)?;
+        Some((Delivered::Here { attach }, Some(mount))) => {
+            stage.put_image(image.clone(), mount, attach)?;
             Ok(())
         }
         Some((Delivered::Unavailable(reason), _)) => Err(Error::Told(reason)),

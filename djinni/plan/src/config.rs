@@ -137,21 +137,26 @@ pub enum ImageSource {
     Erofs(AbsolutePath),
     /// A file system in a file, through a loop device.
     Loop(AbsolutePath, LoopFs),
+    /// A directory tree of the host.
+    Directory(AbsolutePath),
 }
 
 impl ImageSource {
-    /// The image's file.
+    /// The image's file or directory.
     pub fn path(&self) -> &AbsolutePath {
         match self {
-            ImageSource::Erofs(path) | ImageSource::Loop(path, _) => path,
+            ImageSource::Erofs(path)
+            | ImageSource::Loop(path, _)
+            | ImageSource::Directory(path) => path,
         }
     }
 
-    /// The kernel's name of its file system.
+    /// The kernel's name of its file system, or `directory`.
     pub fn file_system(&self) -> &'static str {
         match self {
             ImageSource::Erofs(_) => "erofs",
             ImageSource::Loop(_, file_system) => file_system.name(),
+            ImageSource::Directory(_) => "directory",
         }
     }
 }

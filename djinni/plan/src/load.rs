@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use djinni_api::ShareName;
 
-use crate::config::{AbsolutePath, Config, ConfigError, Ids, Master, Slave};
+use crate::config::{AbsolutePath, Config, ConfigError, Ids, ImageSource, Master, Slave};
 use crate::mountable::Mountable;
 use crate::parse::{Files, parse};
 use crate::places::Places;
@@ -48,6 +48,15 @@ pub fn load(directory: &Path) -> Result<Config> {
 /// Errs if a share would show files of the djinni.
 pub fn shares_apart(config: &Config, places: &Places) -> Result<()> {
     let own = [&places.config, &places.state.join("var"), &places.runtime];
+    for image in config.images.values() {
+        let tree = image.source.path().as_path();
+        let shows = |own: &&&PathBuf| own.starts_with(tree) || tree.starts_with(own);
+        if let (ImageSource::Directory(_), Some(own)) = (&image.source, own.iter().find(shows)) {
+            let file = places.config.join("images.toml");
+            let reason = format!("image {} would show {} to slaves", image.name, own.display());
+            return Err(error(&file, reason, "use a directory of its own".into()));
+        }
+    }
     for master in config.masters.values() {
         for (name, share) in &master.shares {
             let share = share.as_path();

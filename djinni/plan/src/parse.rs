@@ -208,7 +208,7 @@ fn master(
         slaves,
         name,
     };
-    apart::directories(source, &file, &master)?;
+    apart::directories(source, &file, &master, images)?;
     Ok(master)
 }
 

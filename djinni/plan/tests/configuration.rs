@@ -124,6 +124,19 @@ fn mounts_name_what_is_defined_and_one_slave_writes_to_a_share() {
 }
 
 #[test]
+fn an_image_that_is_a_directory_holds_no_area() {
+    for path in ["/srv/m", "/srv/m/areas/one", "/srv/m/areas/one/root", "/srv/world"] {
+        let images = format!("{IMAGES}[image.d]\nsource = {{ dir = \"{path}\" }}\n");
+        let error = parse(&files(&images, &[("bm", MASTER)])).err();
+        let Some(error) = error else {
+            assert_eq!(path, "/srv/world", "shares are read-only");
+            continue;
+        };
+        assert!(error.reason.contains("image d overlap"), "{error}");
+    }
+}
+
+#[test]
 fn a_volume_that_slaves_write_is_not_an_image() {
     let images = format!("{IMAGES}[image.e]\nsource = {{ loop = \"/images/e\", fs = \"ext4\" }}\n");
     let volume = "[volume.v]\nsource = { loop = \"/images/e\", fs = \"ext4\" }\n[slave.one]\nmounts = [\"volume:v\"]";
@@ -182,6 +195,10 @@ fn images_of_unknown_kind_are_refused() {
     says(&image("source = { nfs = \"h:/x\" }"), 2, "nfs");
     says(&image("source = { loop = \"/x\" }"), 2, "exactly one source");
     says(&image("source = { loop = \"/x\", fs = \"f2fs\" }"), 2, "f2fs");
+    says(&image("source = { dir = \"/x\", erofs = \"/x\" }"), 2, "exactly one source");
+    says(&image("source = { dir = \"/x\" }\ndigest = \"sha256:0\""), 3, "sha256");
+    let digest = format!("digest = \"sha256:{}\"", "0".repeat(64));
+    says(&image(&format!("source = {{ dir = \"/x\" }}\n{digest}")), 3, "no digest");
     says(&image("source = { erofs = \"x\" }"), 2, "not absolute");
     says(&image("source = { erofs = \"/x\" }\ndigest = \"md5:1\""), 3, "sha256");
     says(&image("source = { erofs = \"/x\" }\nvar = \"/x.tar\""), 3, "not enforced");

@@ -103,19 +103,25 @@ impl Staging {
     pub fn start(composing: Composing, directory: &Path) -> Result<Staging> {
         sweep(directory)?;
         let mount = directory.join(STAGE);
+        let staging = Staging { composing, mount, made: 0 };
         if composing == Composing::Staged {
-            directories::make_path(&mount, 0o700)?;
-            let tmpfs = FsContext::open("tmpfs")?;
-            tmpfs.string("source", "djinni")?;
-            tmpfs.string("size", "4k")?;
-            tmpfs.string("nr_inodes", &STAGE_INODES.to_string())?;
-            tmpfs.string("mode", "0700")?;
-            let tmpfs = tmpfs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
-            move_mount(tmpfs, cwd(), &mount)?;
-            // A tree can be moved only from a mount that is not shared. Nothing here is to propagate.
-            set_propagation(&mount, MountPropagationFlags::PRIVATE)?;
+            staging.put_up()?;
         }
-        Ok(Staging { composing, mount, made: 0 })
+        Ok(staging)
+    }
+
+    /// Mounts the staging mount.
+    fn put_up(&self) -> Result<()> {
+        directories::make_path(&self.mount, 0o700)?;
+        let tmpfs = FsContext::open("tmpfs")?;
+        tmpfs.string("source", "djinni")?;
+        tmpfs.string("size", "4k")?;
+        tmpfs.string("nr_inodes", &STAGE_INODES.to_string())?;
+        tmpfs.string("mode", "0700")?;
+        let tmpfs = tmpfs.mount(attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+        move_mount(tmpfs, cwd(), &self.mount)?;
+        // A tree can be moved only from a mount that is not shared. Nothing here is to propagate.
+        set_propagation(&self.mount, MountPropagationFlags::PRIVATE)
     }
 
     /// The way of composing.
@@ -125,8 +131,16 @@ impl Staging {
 
     /// Makes a detached mount one that can be cloned, grafted onto, and a layer of an overlay.
     pub fn part(&mut self, mount: OwnedFd) -> Result<Part> {
-        if self.composing == Composing::Detached {
-            return Ok(Part { mount, at: None });
+        match self.composing {
+            Composing::Detached => Ok(Part { mount, at: None }),
+            Composing::Staged => self.attached(mount),
+        }
+    }
+
+    /// Attaches a detached mount on the staging mount, whatever the way of composing.
+    pub fn attached(&mut self, mount: OwnedFd) -> Result<Part> {
+        if !is_mount_point(&self.mount) {
+            self.put_up()?;
         }
         self.made += 1;
         let at = self.mount.join(self.made.to_string());

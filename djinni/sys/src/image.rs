@@ -8,7 +8,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use djinni_api::ImageName;
 use djinni_plan::config::{AbsolutePath, Image, ImageSource, Sha256};
-use djinni_raw::{Access, FsContext, attr, cwd, failed, loop_attach, openat2, resolve};
+use djinni_raw::{
+    Access, Change, FsContext, attr, cwd, failed, loop_attach, mount_setattr, open_tree, openat2,
+    resolve,
+};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -77,6 +80,8 @@ pub enum Error {
     Open { image: ImageName, error: djinni_raw::Error },
     /// Its file is a directory, a device …
     NotAFile(AbsolutePath),
+    /// Its directory is a file, a device …
+    NotADirectory(AbsolutePath),
     /// Its file is of another kind than configured, `None` of no kind that we know.
     Kind { path: AbsolutePath, found: Option<&'static str>, wanted: &'static str },
     /// Its digest is another one.
@@ -101,6 +106,9 @@ impl fmt::Display for Error {
             }
             Self::NotAFile(path) => {
                 write!(f, "{path}: not a regular file: correct its source in images.toml")
+            }
+            Self::NotADirectory(path) => {
+                write!(f, "{path}: not a directory: correct its source in images.toml")
             }
             Self::Kind { path, found, wanted } => {
                 let found = found.unwrap_or("an unknown file system");
@@ -141,6 +149,9 @@ fn on(image: &Image) -> impl Fn(djinni_raw::Error) -> Error {
 /// `checked` remembers earlier checks.
 pub fn mount(image: &Image, checked: &[Checked]) -> Result<Mounting, Error> {
     let path = image.source.path();
+    if let ImageSource::Directory(_) = image.source {
+        return directory(image).map(Mounting::Done);
+    }
     let file = openat2(cwd(), path.as_path(), OFlags::RDONLY, resolve::NO_SYMLINKS)
         .map_err(|error| Error::Open { image: image.name.clone(), error })?;
     let file = File::from(file);
@@ -156,12 +167,38 @@ pub fn mount(image: &Image, checked: &[Checked]) -> Result<Mounting, Error> {
     mounted(image.clone(), file).map(Mounting::Done)
 }
 
+/// Opens the directory of an image.
+fn directory(image: &Image) -> Result<MountedImage, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let opened = openat2(cwd(), image.source.path().as_path(), flags, resolve::NO_SYMLINKS);
+    let source = opened.map_err(|error| match error.errno() {
+        Errno::NOTDIR => Error::NotADirectory(image.source.path().clone()),
+        _ => Error::Open { image: image.name.clone(), error },
+    })?;
+    let mount = clone_directory(&source).map_err(on(image))?;
+    Ok(MountedImage { image: image.clone(), source, mount })
+}
+
+/// A detached mount of a directory, without the mounts below it: read-only, nodev, nosuid.
+fn clone_directory(source: &OwnedFd) -> djinni_raw::Result<OwnedFd> {
+    let mount = open_tree(source, "", false)?;
+    let set = attr::RDONLY | attr::NODEV | attr::NOSUID;
+    mount_setattr(&mount, false, Change { set, private: true, ..Change::default() })?;
+    Ok(mount)
+}
+
 fn mounted(image: Image, file: File) -> Result<MountedImage, Error> {
     let (source, mount) = mount_file(file, &image.source).map_err(on(&image))?;
     Ok(MountedImage { image, source, mount })
 }
 
 impl MountedImage {
+    /// Whether it is a directory of the host. The kernel clones its mount only where it is attached, for
+    /// it was made in the host's mount namespace.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.image.source, ImageSource::Directory(_))
+    }
+
     /// A detached mount for one worker.
     ///
     /// One that workers have in common is enough where they clone it as it is. A worker that has to
@@ -169,6 +206,7 @@ impl MountedImage {
     /// file, it has another one, with a page cache of its own above the file's.
     pub fn for_worker(&self, composing: Composing) -> Result<OwnedFd, Error> {
         let mount = match composing {
+            _ if self.is_directory() => clone_directory(&self.source),
             Composing::Detached => self.mount.try_clone().map_err(failed("dup", || "its mount")),
             Composing::Staged => mount_source(&self.source, self.image.source.file_system()),
         };

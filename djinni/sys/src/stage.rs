@@ -135,9 +135,12 @@ impl Stage {
         self.images.contains_key(name)
     }
 
-    /// Adds an image's detached mount, which attaches clone.
-    pub fn put_image(&mut self, name: ImageName, mount: OwnedFd) -> Result<()> {
-        let image = self.staging.part(mount)?;
+    /// Adds an image's detached mount, which attaches clone; `attach`: where it is attached only.
+    pub fn put_image(&mut self, name: ImageName, mount: OwnedFd, attach: bool) -> Result<()> {
+        let image = match attach {
+            true => self.staging.attached(mount)?,
+            false => self.staging.part(mount)?,
+        };
         self.images.insert(name, image);
         Ok(())
     }

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use crate::config::{AbsolutePath, ConfigError, Ids, Master, Slave};
+use std::collections::BTreeMap;
+
+use djinni_api::ImageName;
+
+use crate::config::{AbsolutePath, ConfigError, Ids, Image, ImageSource, Master, Slave};
 use crate::mountable::Mountable;
 
 use super::{Files, MasterFile, Result, SlaveEntry, Source};
@@ -67,10 +71,17 @@ fn no_system_directory(source: &Source, file: &MasterFile) -> Result<()> {
 }
 
 /// Errs if a writable directory of a master overlaps another one or a share.
-pub(super) fn directories(source: &Source, file: &MasterFile, master: &Master) -> Result<()> {
+pub(super) fn directories(
+    source: &Source,
+    file: &MasterFile,
+    master: &Master,
+    images: &BTreeMap<ImageName, Image>,
+) -> Result<()> {
     no_system_directory(source, file)?;
     let mut taken: Vec<(String, &AbsolutePath)> = vec![("var".into(), &master.var)];
     taken.extend(master.shares.iter().map(|(name, path)| (format!("share {name}"), path)));
+    let trees = images.values().filter(|image| matches!(image.source, ImageSource::Directory(_)));
+    taken.extend(trees.map(|image| (format!("image {}", image.name), image.source.path())));
     if let Some((what, _)) = taken[1..].iter().find(|(_, path)| path.overlaps(&master.var)) {
         let reason = format!("var {} and {what} overlap", master.var);
         return Err(source.error(file.var.dir.span(), reason, "use directories of their own"));

@@ -33,7 +33,7 @@ pub(super) struct SourceEntry {
     fs: Option<Text>,
     lvm: Option<toml::Value>,
     nfs: Option<toml::Value>,
-    dir: Option<toml::Value>,
+    dir: Option<Text>,
 }
 
 /// Reads the images of one file.
@@ -49,21 +49,30 @@ fn image(source: &Source, key: &Text, entry: &ImageEntry) -> Result<(ImageName, 
         let reason = "key \"var\" is not enforced by this version";
         return Err(source.error(var.span(), reason, "use an image that has a /var of its own"));
     }
-    let image = Image { name: name.clone(), source: image_source(source, &entry.source)?, digest };
-    Ok((name, image))
+    let from = image_source(source, &entry.source)?;
+    if let (Some(digest), ImageSource::Directory(_)) = (&entry.digest, &from) {
+        let reason = "a directory has no digest";
+        return Err(source.error(digest.span(), reason, "remove \"digest\", or use an image file"));
+    }
+    Ok((name.clone(), Image { name, source: from, digest }))
 }
 
 /// The file of an image or volume, and its file system.
 pub(super) fn image_source(source: &Source, entry: &Spanned<SourceEntry>) -> Result<ImageSource> {
     let SourceEntry { erofs, looped, fs, lvm, nfs, dir } = entry.get_ref();
-    let later = [("lvm", lvm), ("nfs", nfs), ("dir", dir)];
+    let later = [("lvm", lvm), ("nfs", nfs)];
     if let Some((kind, _)) = later.iter().find(|(_, value)| value.is_some()) {
         let reason = format!("images of kind \"{kind}\" are not known to this version");
-        return Err(source.error(entry.span(), reason, "use erofs = … or loop = …, fs = …"));
+        return Err(source.error(
+            entry.span(),
+            reason,
+            "use erofs = …, loop = …, fs = … or dir = …",
+        ));
     }
-    match (erofs, looped, fs) {
-        (Some(path), None, None) => Ok(ImageSource::Erofs(source.path("image", path)?)),
-        (None, Some(path), Some(fs)) => {
+    match (erofs, looped, fs, dir) {
+        (None, None, None, Some(path)) => Ok(ImageSource::Directory(source.path("image", path)?)),
+        (Some(path), None, None, None) => Ok(ImageSource::Erofs(source.path("image", path)?)),
+        (None, Some(path), Some(fs), None) => {
             let known = LoopFs::ALL.into_iter().find(|known| known.name() == fs.get_ref());
             let Some(kind) = known else {
                 let names = LoopFs::ALL.map(LoopFs::name).join(", ");
@@ -76,7 +85,7 @@ pub(super) fn image_source(source: &Source, entry: &Spanned<SourceEntry>) -> Res
         _ => Err(source.error(
             entry.span(),
             "an image has exactly one source",
-            "write { erofs = PATH } or { loop = PATH, fs = \"ext4\" }",
+            "write { erofs = PATH }, { loop = PATH, fs = \"ext4\" } or { dir = PATH }",
         )),
     }
 }

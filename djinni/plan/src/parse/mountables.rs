@@ -33,7 +33,12 @@ pub(super) fn volumes(
     entries: &BTreeMap<Text, VolumeEntry>,
 ) -> Result<BTreeMap<VolumeName, ImageSource>> {
     let volume = |(key, entry): (&Text, &VolumeEntry)| {
-        Ok((source.name("a volume", key)?, image_source(source, &entry.source)?))
+        let from = image_source(source, &entry.source)?;
+        if let ImageSource::Directory(_) = from {
+            let reason = "a volume is not a directory";
+            return Err(source.error(entry.source.span(), reason, "make it a share"));
+        }
+        Ok((source.name("a volume", key)?, from))
     };
     entries.iter().map(volume).collect()
 }
