@@ -109,7 +109,9 @@ impl Djinni {
     #[track_caller]
     pub fn becomes(&self, slave: &str, state: &str) {
         let what = format!("{slave} is {state}");
-        eventually(&what, PATIENCE, || self.state(slave) == state);
+        // A worker that replaces another one exists a moment before it listens.
+        let serves = || self.asks(&["describe"]).status == 0;
+        eventually(&what, PATIENCE, || serves() && self.state(slave) == state);
     }
 
     /// A path in the attached tree of a slave, through the worker's `/proc/PID/root`.
