@@ -199,3 +199,14 @@ fn a_call_without_parameters_has_an_empty_object() {
     assert_eq!(call.parameters, json!({}));
     assert_eq!(call.split_method(), ("io.djinni.Master", "Rub"));
 }
+
+#[test]
+fn a_call_may_have_exactly_the_size_of_the_limit() {
+    let call = |size_bytes: usize| {
+        let mut text = br#"{"method":"io.djinni.Master.Rub"}"#.to_vec();
+        text.resize(size_bytes, b' ');
+        parse_call(&text)
+    };
+    assert!(call(MESSAGE_LIMIT_BYTES).is_ok());
+    assert!(matches!(call(MESSAGE_LIMIT_BYTES + 1), Err(CodecError::TooLong)));
+}

@@ -73,3 +73,11 @@ fn names_are_checked_on_the_wire_too() {
     assert!(serde_json::from_str::<SlaveName>("\"bslave-1\"").is_ok());
     assert!(serde_json::from_str::<SlaveName>("\"../bslave-1\"").is_err());
 }
+
+#[test]
+fn an_error_names_the_kind_with_its_article() {
+    let image = "".parse::<ImageName>().unwrap_err().to_string();
+    let slave = "".parse::<SlaveName>().unwrap_err().to_string();
+    assert!(image.contains("is not a name of an image:"), "{image}");
+    assert!(slave.contains("is not a name of a slave:"), "{slave}");
+}
