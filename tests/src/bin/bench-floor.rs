@@ -3,7 +3,8 @@
 //!
 //! `bench-floor ROOT SCRATCH STAMP RUNS [--network]` as root: ROOT is the root file system, SCRATCH an
 //! empty directory, STAMP a `bench-stamp`. Prints samples of `floor.first` (start to first
-//! instruction) and `floor.reaped`; with a network namespace, of `floor-net.…`.
+//! instruction) and `floor.reaped`; with a network namespace, of `floor-net.…`. Without one also of
+//! `floor.mount` and `floor.umount`: a tmpfs.
 #![forbid(unsafe_code)]
 
 #[path = "bench-common/mod.rs"]
@@ -14,7 +15,7 @@ use std::os::fd::OwnedFd;
 
 use common::{now_ns, sample, stamp};
 use rustix::fs::{Mode, mkdir};
-use slave_sys::{self as raw, Cloned, ns};
+use slave_sys::{self as raw, Cloned, FsContext, attr, ns};
 
 const MS_REC: u64 = 0x4000;
 const MS_PRIVATE: u64 = 1 << 18;
@@ -48,6 +49,13 @@ fn main() -> Fallible<()> {
         namespaces: if network { own | ns::NETWORK } else { own },
     };
     let name = if network { "floor-net" } else { "floor" };
+    if !network {
+        for _ in 0..runs.parse::<usize>()? {
+            let [start, mounted, unmounted] = mount_once(scratch)?;
+            sample("floor.mount", start, mounted);
+            sample("floor.umount", mounted, unmounted);
+        }
+    }
     floor.start()?; // warms caches up
     for _ in 0..runs.parse::<usize>()? {
         let [start, first, reaped] = floor.start()?;
@@ -55,6 +63,17 @@ fn main() -> Fallible<()> {
         sample(&format!("{name}.reaped"), start, reaped);
     }
     Ok(())
+}
+
+/// A tmpfs, mounted and unmounted: the times before, between and after.
+fn mount_once(at: &str) -> Fallible<[u64; 3]> {
+    let start = now_ns();
+    let context = FsContext::open("tmpfs")?;
+    context.string("size", "16M")?;
+    raw::move_mount(context.mount(attr::NODEV | attr::NOSUID)?, raw::cwd(), at)?;
+    let mounted = now_ns();
+    raw::umount(at, false)?;
+    Ok([start, mounted, now_ns()])
 }
 
 impl Floor {

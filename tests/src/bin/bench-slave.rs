@@ -1,7 +1,8 @@
 //! Steps of a command in a slave, as `start-build` runs it inside a master: the same session, first process
 //! and messages.
 //!
-//! `bench-slave SLAVE RUNS STAMP`: STAMP is the path of `bench-stamp` in the slave. Prints samples:
+//! `bench-slave SLAVE RUNS STAMP MOUNTER`: STAMP is the path of `bench-stamp` in the slave; in the slave
+//! MOUNTER, a share and a tmpfs are mounted. Prints samples:
 //!
 //! ```text
 //! request ── session::open (Run sent) ── Started ── first instruction ── Exited ── dead ── Detach done
@@ -22,7 +23,7 @@ use std::path::Path;
 use common::{now_ns, sample, stamp};
 use djinni_api::SlaveName;
 use djinni_api::client::MasterClient;
-use djinni_api::master::Hold;
+use djinni_api::master::{Hold, MountKind};
 use master::session;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use slave_api::{FromSlave, Run, ToSlave};
@@ -43,8 +44,8 @@ struct Moments {
 
 fn main() -> Fallible<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [slave, runs, stamp] = &arguments[..] else {
-        eprintln!("usage: bench-slave SLAVE RUNS STAMP");
+    let [slave, runs, stamp, mounter] = &arguments[..] else {
+        eprintln!("usage: bench-slave SLAVE RUNS STAMP MOUNTER");
         std::process::exit(2);
     };
     let slave: SlaveName = slave.parse()?;
@@ -58,7 +59,25 @@ fn main() -> Fallible<()> {
         sample("step.detach-empty", attached, detached);
         print(&build(&slave, stamp)?);
     }
-    Ok(())
+    mounts(&mounter.parse()?, runs.parse()?)
+}
+
+/// Mounts on request, in a slave that is attached.
+fn mounts(slave: &SlaveName, runs: usize) -> Fallible<()> {
+    let mut djinni = MasterClient::connect(Path::new(session::DJINNI_SOCKET))?;
+    djinni.attach(slave, Hold::Connection)?;
+    let target = "build/mounted".parse()?;
+    for _ in 0..runs {
+        for (kind, what) in [(MountKind::Tmpfs, "16M"), (MountKind::Share, "world")] {
+            let start = now_ns();
+            djinni.mount(slave, kind, what, &target)?;
+            let mounted = now_ns();
+            djinni.umount(slave, &target)?;
+            sample(&format!("mount.{}", kind.name()), start, mounted);
+            sample(&format!("umount.{}", kind.name()), mounted, now_ns());
+        }
+    }
+    Ok(djinni.detach(slave)?)
 }
 
 fn print(moments: &Moments) {

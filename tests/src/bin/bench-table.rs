@@ -35,7 +35,7 @@ const fn aim(row: Row, goal: Goal) -> Row {
 const FIRST: &str = "floor.first";
 const REAPED: &str = "floor.reaped";
 
-const ROWS: [Row; 37] = [
+const ROWS: [Row; 43] = [
     row("stamp.first", FIRST, "the stamp program alone: exec -> first instruction"),
     row("floor.first", FIRST, "floor: start -> first instruction"),
     row("floor.reaped", REAPED, "floor: start -> reaped"),
@@ -54,6 +54,12 @@ const ROWS: [Row; 37] = [
     aim(row("host.exit", REAPED, "start-build -- true, from the host"), Goal::Most(3000.0)),
     row("true.exit", REAPED, "true alone, on the host"),
     row("help.exit", REAPED, "start-build --version, in the master"),
+    row("floor.mount", "floor.mount", "floor: a tmpfs mounted by the kernel's calls"),
+    row("mount.tmpfs", "floor.mount", "Mount of a tmpfs in an attached slave"),
+    row("mount.share", "floor.mount", "Mount of a share"),
+    row("floor.umount", "floor.umount", "floor: the tmpfs unmounted"),
+    row("umount.tmpfs", "floor.umount", "Umount of a tmpfs"),
+    row("umount.share", "floor.umount", "Umount of a share"),
     row("bwrap.first", FIRST, "bubblewrap: exec -> first instruction"),
     row("bwrap.exit", REAPED, "bubblewrap: exec -> exit"),
     aim(
