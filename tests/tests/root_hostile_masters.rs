@@ -258,7 +258,7 @@ fn root_a_slow_digest_delays_only_users_of_its_image() {
             image.replace("BASE", &to.display().to_string()).replace("ZEROS", &"0".repeat(64));
         djinni.edit("etc/images.toml", "[image.erofs]", &format!("{image}[image.erofs]"));
         let policy =
-            "[slave.large]\nimage = \"large\"\nslice = 8\narea = { dir = \"SRV/areas/large\" }\n";
+            "[slave.large]\nimage = \"large\"\nslice = 15\narea = { dir = \"SRV/areas/large\" }\n";
         djinni.edit("etc/masters/m.toml", "[slave.erofs]", &format!("{policy}[slave.erofs]"));
     });
     let worker = djinni.worker();

@@ -348,7 +348,7 @@ fn root_a_broken_configuration_is_refused_whole_and_the_old_one_stays() {
 #[test]
 fn root_a_reload_brings_new_slaves_and_images() {
     let djinni = Djinni::started();
-    let more = "[slave.more]\nimage = \"ext4\"\nslice = 8\narea = { dir = \"SRV/areas/more\" }\n";
+    let more = "[slave.more]\nimage = \"ext4\"\nslice = 15\narea = { dir = \"SRV/areas/more\" }\n";
     djinni.edit("etc/masters/m.toml", "[slave.kept]", &format!("{more}[slave.kept]"));
     djinni.djinni(&["reload"]).done();
     djinni.asks(&["attach", "more"]).done();
