@@ -133,7 +133,7 @@ impl Resources {
         }
         let failed = |cause| local(slave, "listen for its requests", cause);
         let root = self.context.root(attached).map_err(failed)?;
-        Wishes::serve(slave, root).map(Some).map_err(|error| failed(error.to_string()))
+        Wishes::serve(slave, root).map_err(|error| failed(error.to_string()))
     }
 
     /// Starts the slave's first process and sends `first` to it; runs `meanwhile` while the cell sets

@@ -29,6 +29,7 @@ mod root_mach_sources;
 mod root_mach_statements;
 mod root_mach_verbs;
 mod root_mounts;
+mod root_mounts_hostile;
 mod root_refusals;
 mod root_start_build;
 mod root_terminal;

@@ -105,6 +105,16 @@ fn root_a_directory_that_cannot_be_an_image_is_refused() {
     djinni.asks(&["attach", "squashfs"]).ended_with(1).complains(&["not a directory"]);
     fs::remove_file(&tree).unwrap();
     fs::rename(&aside, &tree).unwrap();
+    djinni.asks(&["attach", "squashfs"]).done();
+    djinni.asks(&["detach", "squashfs"]).done();
+    // Another directory of the name is the image from the next reload on.
+    fs::rename(&tree, &aside).unwrap();
+    run(Command::new("cp").arg("-a").arg(&aside).arg(&tree)).done();
+    fs::remove_dir_all(&aside).unwrap();
+    fs::write(tree.join("var/lib/from-the-image"), "of another\n").unwrap();
+    djinni.djinni(&["reload"]).done();
+    let text = djinni.in_slave("squashfs", &["cat", "/var/lib/from-the-image"]).done().text();
+    assert_eq!(text, "of another\n");
     fs::remove_dir(tree.join("build")).unwrap();
     djinni.asks(&["attach", "squashfs"]).ended_with(1).complains(&["no directory /build"]);
     fs::create_dir(tree.join("build")).unwrap();

@@ -369,7 +369,7 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::ImageUnavailable { slave, image, reason } => {
-                write!(f, "{slave}: image {image:?} is not available: {reason}")
+                write!(f, "{slave}: image {image} is not available: {reason}")
             }
             Self::Draining { slave, holders } if holders.is_empty() => {
                 write!(

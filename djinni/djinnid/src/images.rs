@@ -43,7 +43,9 @@ impl Images {
         if let Some(error) = self.failed.get(name) {
             return Some(Err(error.clone()));
         }
-        if self.mounted.get(name).is_none_or(|mounted| mounted.image != *wanted) {
+        // The directory of a name may be another one by now.
+        let is_old = |mounted: &MountedImage| mounted.image != *wanted || mounted.is_directory();
+        if self.mounted.get(name).is_none_or(is_old) {
             match mount(wanted, &self.checked) {
                 Ok(Mounting::Done(mounted)) => drop(self.mounted.insert(name.clone(), mounted)),
                 Ok(Mounting::Checking(check)) => {

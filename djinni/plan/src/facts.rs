@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use djinni_api::{SlaveName, Target};
+use djinni_api::SlaveName;
 
 use crate::mounts::mounts;
 
@@ -31,12 +31,19 @@ pub fn slot_mounts(table: &[u8], slaves: &Path, slave: &SlaveName) -> Vec<PathBu
     points
 }
 
-/// The mounts in a slave's slot that were made on request, by number: all below the working area, and those
-/// below `mnt` but for the shares of the attach. `table` and `slaves` as for [`slot_mounts`].
-pub fn requested(table: &[u8], slaves: &Path, slave: &SlaveName) -> Vec<(u64, Target)> {
+/// The mounts in a slave's slot that were made on request, by number, as paths relative to the slave's root:
+/// all below the working area, and those below `mnt` but for the shares of the attach. A slave may have
+/// moved them to paths that are no targets. `table` and `slaves` as for [`slot_mounts`].
+pub fn requested(table: &[u8], slaves: &Path, slave: &SlaveName) -> Vec<(u64, PathBuf)> {
     let root = slaves.join(slave.as_str()).join("root");
-    let target = |point: PathBuf| point.strip_prefix(&root).ok()?.to_str()?.parse().ok();
-    mounts(table).filter_map(|mount| Some((mount.id, target(mount.point())?))).collect()
+    let relative = |point: PathBuf| point.strip_prefix(&root).map(Path::to_owned).ok();
+    let own = |path: &PathBuf| {
+        let below = |directory: &str| path.starts_with(directory) && path != Path::new(directory);
+        below("build") || below("mnt") && !path.starts_with("mnt/shares")
+    };
+    mounts(table)
+        .filter_map(|mount| Some((mount.id, relative(mount.point()).filter(own)?)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -51,8 +58,7 @@ mod tests {
             |(id, at): (usize, &&str)| format!("{id} 1 0:1 / /s/b/root{at} rw - tmpfs x rw\n");
         let table: String = points.iter().enumerate().map(line).collect();
         let found = requested(table.as_bytes(), Path::new("/s"), &slave);
-        let target = |text: &str| text.parse().expect("a target");
-        assert_eq!(found, [(5, target("build/x")), (6, target("mnt/y"))]);
+        assert_eq!(found, [(5, "build/x".into()), (6, "mnt/y".into())]);
     }
 
     #[test]

@@ -11,8 +11,10 @@
 //!     └───── Detach ──── Broken ◀─────────────┘
 //! ```
 
+use std::collections::BTreeSet;
+
 use djinni_api::master::Mounted;
-use djinni_api::{SlaveName, Target};
+use djinni_api::{SlaveName, Target, VolumeName};
 
 /// A connection's number, unique while the djinni runs.
 pub type ConnectionId = u64;
@@ -80,6 +82,9 @@ pub struct Status {
     pub generation: u64,
     /// Mounts made on request, oldest first.
     pub mounts: Vec<Made>,
+    /// Volumes that it has had mounted since its attach. It may have bound one elsewhere, which outlives
+    /// the `Umount`.
+    pub volumes: BTreeSet<VolumeName>,
 }
 
 /// Outcome of taking a slave down.
@@ -113,6 +118,7 @@ impl Status {
         let detail = format!("for {holder}");
         self.generation += 1;
         self.mounts.clear();
+        self.volumes.clear();
         self.state = State::Attached { holder, since_seconds };
         Announcement { event: "attached", detail }
     }
@@ -140,6 +146,10 @@ impl Status {
                 (State::Broken { reference }, "broken", detail)
             }
         };
+        if state == State::Free {
+            self.mounts.clear();
+            self.volumes.clear();
+        }
         let is_news = self.state != state || !discarded;
         self.state = state;
         is_news.then_some(Announcement { event, detail })
@@ -196,6 +206,7 @@ mod tests {
             state: State::Attached { holder, since_seconds: 0 },
             generation: 1,
             mounts: Vec::new(),
+            volumes: Default::default(),
         }
     }
 
@@ -222,7 +233,10 @@ mod tests {
         let holder = Holder::Connection { id: 1, who: "pid 7".into() };
         assert_eq!(Some(status.attach(holder.clone(), 5)), news("attached", "for pid 7"));
         let state = State::Attached { holder, since_seconds: 5 };
-        assert_eq!(status, Status { state, generation: 1, mounts: Vec::new() });
+        assert_eq!(
+            status,
+            Status { state, generation: 1, mounts: Vec::new(), volumes: Default::default() }
+        );
         assert_eq!(Some(status.attach(Holder::Master, 6)), news("attached", "for master"));
         assert_eq!(status.generation, 2);
     }
@@ -233,7 +247,12 @@ mod tests {
         let states = [State::Free, held(Holder::Master).state, State::Draining, broken("a")];
         for state in states {
             let after = |outcome| {
-                let mut status = Status { state: state.clone(), generation: 3, mounts: Vec::new() };
+                let mut status = Status {
+                    state: state.clone(),
+                    generation: 3,
+                    mounts: Vec::new(),
+                    volumes: Default::default(),
+                };
                 let news = status.settle(outcome);
                 assert_eq!(status.generation, 3);
                 (status.state, news)

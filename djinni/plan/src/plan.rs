@@ -123,7 +123,7 @@ fn shares(slave: &Slave, owner: u32) -> Vec<Step> {
     ];
     for (name, path) in &slave.shares {
         let (name, path) = (name.clone(), path.clone());
-        steps.push(Step::BindShare { name: name.clone(), path, writable: false });
+        steps.push(Step::BindShare { name: name.clone(), path });
         let at = PathBuf::from("mnt/shares").join(name.as_str());
         steps.push(Step::Graft { layer: Layer::Share(name), at });
     }
@@ -136,7 +136,11 @@ fn mount(slave: &Slave, mountable: &Mountable, target: &Target) -> Vec<Step> {
     let (mut steps, layer) = match mountable.clone() {
         Mountable::Share { name, path, writable } => {
             let layer = Layer::Share(name.clone());
-            (vec![Step::BindShare { name, path, writable }], layer)
+            let step = match writable {
+                true => Step::BindDirectory { layer: layer.clone(), path, owner },
+                false => Step::BindShare { name, path },
+            };
+            (vec![step], layer)
         }
         Mountable::Volume { name, source, writable } => {
             (vec![Step::OpenVolume { name, source, ids, writable }], Layer::Extra)

@@ -110,7 +110,9 @@ pub fn judge(
         }
         Request::Umount { slave, target } => {
             let slave = known(master, slave)?;
-            let id = mounted(attached(slave, statuses)?, target)?;
+            let status = attached(slave, statuses)?;
+            let id = mounted(status, target)?;
+            childless(slave, status, target)?;
             Granted::Umount { slave: slave.clone(), target: target.clone(), id }
         }
     };
@@ -161,6 +163,20 @@ fn mounted(status: &Status, target: &Target) -> Result<u64, Refusal> {
         let reason = format!("the djinni has mounted nothing at {target}: see 'djinni mounts'");
         Refusal::InvalidRequest { field: "target".into(), reason }
     })
+}
+
+/// The djinni has mounted nothing below `target`.
+fn childless(slave: &Slave, status: &Status, target: &Target) -> Result<(), Refusal> {
+    let below = format!("{target}/");
+    let mut targets = status.mounts.iter().map(|made| &made.shown.target);
+    match targets.find(|other| other.as_str().starts_with(&below)) {
+        None => Ok(()),
+        Some(other) => Err(Refusal::MountBusy {
+            slave: slave.name.clone(),
+            target: target.clone(),
+            reason: format!("something is mounted at {other}: unmount that first"),
+        }),
+    }
 }
 
 fn attach(slave: &Slave, statuses: &Statuses, peer: &Peer, hold: Hold) -> Result<Granted, Refusal> {

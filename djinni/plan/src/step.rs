@@ -53,8 +53,8 @@ pub enum Step {
     BindDirectory { layer: Layer, path: AbsolutePath, owner: u32 },
     /// Make a read-only tmpfs with one directory a share; fills `Shares`.
     MakeShares { names: Vec<ShareName>, owner: u32 },
-    /// Clone a host directory, read-only unless `writable`, nodev, nosuid; fills `Share`.
-    BindShare { name: ShareName, path: AbsolutePath, writable: bool },
+    /// Clone a host directory read-only, nodev, nosuid; fills `Share`.
+    BindShare { name: ShareName, path: AbsolutePath },
     /// Make a tmpfs whose root belongs to `owner`; fills `Extra`.
     MakeTmpfs { size_bytes: u64, inodes: u64, owner: u32 },
     /// Mount an image file, nodev, nosuid; fills `Extra`. Read-only: owners mapped to `ids`. Writable: by
@@ -150,9 +150,7 @@ impl fmt::Display for Step {
                 let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
                 write!(f, "shares := directories {}, owner {owner}, ro", names.join(" "))
             }
-            Step::BindShare { name, path, writable } => {
-                write!(f, "share {name} := {path}, {}nodev,nosuid", ro(*writable))
-            }
+            Step::BindShare { name, path } => write!(f, "share {name} := {path}, ro,nodev,nosuid"),
             Step::Graft { layer, at } => write!(f, "graft {layer} at root:/{}", at.display()),
             Step::Place { at } => write!(f, "place root at {}", at.display()),
             Step::MakeTmpfs { .. }

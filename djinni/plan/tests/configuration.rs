@@ -109,11 +109,12 @@ fn mounts_name_what_is_defined_and_one_slave_writes_to_a_share() {
         ("\"tmpfs:much\"", "is not a size"),
         ("\"tmpfs:1G:rw\"", "is not a mount"),
         ("\"proc:\"", "is not a mount"),
+        ("\"share:world\"", "listed twice"),
         ("\"world\"", "is not a mount"),
     ] {
         says(&listed(entry), 14, why);
     }
-    let many = "\"tmpfs:1M\",".repeat(64);
+    let many = (0..64).map(|n| format!("\"tmpfs:{}K\",", n + 1)).collect::<String>();
     says(&listed(&many), 14, "more than 64");
     let volume = "[volume.v]\nsource = { erofs = \"/images/debian-12.erofs\" }\n[slave.one]\nmounts = [\"volume:v:rw\"]";
     says(&broken("[slave.one]", volume), 11, "cannot be written");
@@ -199,6 +200,9 @@ fn images_of_unknown_kind_are_refused() {
     says(&image("source = { dir = \"/x\" }\ndigest = \"sha256:0\""), 3, "sha256");
     let digest = format!("digest = \"sha256:{}\"", "0".repeat(64));
     says(&image(&format!("source = {{ dir = \"/x\" }}\n{digest}")), 3, "no digest");
+    for path in ["/proc/1/root", "/root", "/etc", "/dev"] {
+        says(&image(&format!("source = {{ dir = \"{path}\" }}")), 2, "would show");
+    }
     says(&image("source = { erofs = \"x\" }"), 2, "not absolute");
     says(&image("source = { erofs = \"/x\" }\ndigest = \"md5:1\""), 3, "sha256");
     says(&image("source = { erofs = \"/x\" }\nvar = \"/x.tar\""), 3, "not enforced");

@@ -164,7 +164,7 @@ fn judged_attached(request: &Request) -> Result<Grant, Refusal> {
         read_only: true,
     };
     let mounts = vec![Made { id: 77, shown }];
-    let status = Status { state, generation: 1, mounts };
+    let status = Status { state, generation: 1, mounts, volumes: Default::default() };
     let statuses = Statuses::from([("a".parse().unwrap(), status)]);
     judge(&master(), &statuses, &peer(0), request)
 }
@@ -183,7 +183,11 @@ fn a_mount_is_composed_apart_and_appears_in_one_move() {
             "world",
             "share world := /srv/world, ro,nodev,nosuid\nmount share world ",
         ),
-        (MountKind::Share, "out", "share out := /srv/out, nodev,nosuid\nmount share out "),
+        (
+            MountKind::Share,
+            "out",
+            "share out := /srv/out (made for 1065536 if missing), private,nodev,nosuid\nmount share out ",
+        ),
         (
             MountKind::Volume,
             "cache",
@@ -280,8 +284,10 @@ fn what_is_not_free_is_not_attached() {
     let slave: djinni_api::SlaveName = "a".parse().unwrap();
     let request = Request::Attach { slave: slave.clone(), hold: Hold::Connection };
     let judged = |state| {
-        let statuses =
-            Statuses::from([(slave.clone(), Status { state, generation: 1, mounts: Vec::new() })]);
+        let statuses = Statuses::from([(
+            slave.clone(),
+            Status { state, generation: 1, mounts: Vec::new(), volumes: Default::default() },
+        )]);
         judge(&master(), &statuses, &peer(0), &request).unwrap_err()
     };
     let held = State::Attached { holder: Holder::Master, since_seconds: 0 };

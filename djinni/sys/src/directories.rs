@@ -2,11 +2,11 @@
 //! errors.
 
 use std::fs::DirBuilder;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use djinni_raw::{Result, describe_fd, failed};
+use djinni_raw::{Result, describe_fd, failed, open_dir_beneath};
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 
@@ -25,6 +25,24 @@ pub fn make(dir: impl AsFd, path: impl AsRef<Path>, mode: u32) -> Result<bool> {
         Err(Errno::EXIST) => Ok(false),
         Err(errno) => Err(failed("mkdirat", || path.display().to_string())(errno)),
     }
+}
+
+/// Length of a path, in bytes, that is resolved at once: far below the kernel's limit (`PATH_MAX`).
+const PIECE_BYTES: usize = 2048;
+
+/// Opens a directory below `dir` as a handle, no link followed. The path may be longer than the kernel
+/// resolves at once: a slave can move a directory deeper and deeper, with a mount of ours in it.
+pub fn open_deep(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    let mut at = open_dir_beneath(dir, ".")?;
+    let mut piece = PathBuf::new();
+    for part in path.components() {
+        if piece.as_os_str().len() + part.as_os_str().len() > PIECE_BYTES {
+            at = open_dir_beneath(&at, &piece)?;
+            piece = PathBuf::new();
+        }
+        piece.push(part);
+    }
+    if piece.as_os_str().is_empty() { Ok(at) } else { open_dir_beneath(at, piece) }
 }
 
 /// Gives a file below `dir` (`""`: `dir` itself) to a user and the group of the same number.

@@ -1,9 +1,9 @@
 //! Facts about pinned namespaces: the mounts in slots, and the marks of their holds.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use djinni_api::{SlaveName, Target};
+use djinni_api::SlaveName;
 use djinni_plan::facts::{SlotFacts, slot_mounts};
 use djinni_plan::places::HELD_MARK;
 use djinni_raw::{Result, failed};
@@ -22,7 +22,7 @@ pub fn slot(slaves: &Path, slave: &SlaveName) -> Result<SlotFacts> {
 }
 
 /// The mounts in a slave's slot that were made on request, by number, in this process's mount namespace.
-pub fn requested(slaves: &Path, slave: &SlaveName) -> Result<Vec<(u64, Target)>> {
+pub fn requested(slaves: &Path, slave: &SlaveName) -> Result<Vec<(u64, PathBuf)>> {
     Ok(djinni_plan::facts::requested(&own_mount_table()?, slaves, slave))
 }
 

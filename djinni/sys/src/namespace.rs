@@ -19,7 +19,8 @@ use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
 
 use crate::compose::{STAGE, sweep};
-use crate::directories::make_path;
+use crate::directories::{make_path, open_deep};
+use crate::stage::unmount_in;
 
 /// Limit of directories in the slaves tmpfs: three for each slave, and some for a reload.
 const SLOT_INODES: u32 = 1024;
@@ -178,7 +179,11 @@ pub fn dismantle(places: &Places, name: &MasterName) -> Result<()> {
     let mut points: Vec<PathBuf> = points.filter(below).collect();
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     for point in &points {
-        crate::stage::umount_patiently(point)?;
+        let relative = point.strip_prefix("/").unwrap_or(point);
+        let above = relative.parent().unwrap_or(relative);
+        let parent = open_deep(open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?, above)?;
+        let name = Path::new(point.file_name().unwrap_or_default());
+        unmount_in(parent, name, crate::stage::umount_patiently)?;
     }
     // Last: where something above is still in use, the worker goes on composing.
     sweep(&directory)

@@ -178,7 +178,7 @@ mod tests {
         let path = PathBuf::from(std::env::var_os(BASE).unwrap());
         let area = File::open(&path).unwrap();
         let ids = Ids { first: FIRST, count: 65536 };
-        let namespace = crate::idmap::user_namespace(ids).unwrap();
+        let namespace = crate::idmap::user_namespace(0, ids).unwrap();
         assert!(set_aside(&area, "mach", &area).unwrap());
         let mut removals = Removals::default();
         removals.add(&path, area.into(), namespace);

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use djinni_api::{ImageName, SlaveName};
-use djinni_plan::config::Ids;
+use djinni_api::{ImageName, SlaveName, VolumeName};
+use djinni_plan::config::{Ids, ImageSource};
 use djinni_plan::places::HELD_MARK;
 use djinni_plan::plan::Plan;
 use djinni_plan::step::{Layer, Step, Upper};
@@ -76,7 +76,10 @@ pub struct Stage {
     pub removals: Removals,
     staging: Staging,
     images: BTreeMap<ImageName, Part>,
-    namespaces: Vec<(Ids, OwnedFd)>,
+    namespaces: Vec<(u32, Ids, OwnedFd)>,
+    /// Volumes that are read, by name: one superblock and loop device each, whatever a slave keeps of its
+    /// mounts.
+    volumes: BTreeMap<VolumeName, (ImageSource, Part)>,
     /// Mounts of the last plan that are still held.
     held: Option<Run>,
     /// Number of the last mount made on request.
@@ -115,6 +118,7 @@ impl Stage {
             staging,
             images,
             namespaces,
+            volumes: BTreeMap::new(),
             held: None,
             made: None,
         })
@@ -226,9 +230,8 @@ impl Stage {
                 let names = names.iter().map(|name| name.as_str());
                 run.put(Layer::Shares, shares(names, *owner)?.into());
             }
-            Step::BindShare { name, path, writable } => {
-                let access = if *writable { attr::NONE } else { attr::RDONLY };
-                let attributes = access | attr::NODEV | attr::NOSUID;
+            Step::BindShare { name, path } => {
+                let attributes = attr::RDONLY | attr::NODEV | attr::NOSUID;
                 let share = || private_clone(&open_absolute(path.as_path())?, attributes);
                 let share = self.host.within(share)?;
                 run.put(Layer::Share(name.clone()), share.into());
@@ -306,22 +309,28 @@ impl Stage {
 
     /// The user namespace that maps `ids`, made on first use.
     fn namespace(&mut self, ids: Ids) -> Result<OwnedFd> {
-        let at = match self.namespaces.iter().position(|(known, _)| *known == ids) {
+        self.namespace_from(0, ids)
+    }
+
+    /// The user namespace that maps ids from `from` on to `ids`, made on first use.
+    fn namespace_from(&mut self, from: u32, ids: Ids) -> Result<OwnedFd> {
+        let is_it = |(start, known, _): &(u32, Ids, _)| (*start, *known) == (from, ids);
+        let at = match self.namespaces.iter().position(is_it) {
             Some(at) => at,
             None => {
-                self.namespaces.push((ids, user_namespace(ids)?));
+                self.namespaces.push((from, ids, user_namespace(from, ids)?));
                 self.namespaces.len() - 1
             }
         };
-        self.namespaces[at].1.try_clone().map_err(failed("dup", || "user namespace"))
+        self.namespaces[at].2.try_clone().map_err(failed("dup", || "user namespace"))
     }
 
     /// Unmounts by a single name in its parent directory, which is opened without following links:
     /// names further up are in trees that the slave or the master may have been able to rearrange.
     fn unmount(&self, at: &Path) -> Result<()> {
         let name = at.file_name().unwrap_or_default();
-        let parent = open_dir_beneath(self.slaves()?, at.parent().unwrap_or(at))?;
-        unmount_in(parent, Path::new(name))
+        let parent = directories::open_deep(self.slaves()?, at.parent().unwrap_or(at))?;
+        unmount_in(parent, Path::new(name), umount_patiently)
     }
 
     fn discard(&mut self, directory: &Path, aside: &Path, ids: Ids) -> Result<()> {
@@ -391,19 +400,23 @@ fn kind(step: &Step, error: &Error) -> FailureKind {
 }
 
 /// Unmounts `name` in `parent`.
-fn unmount_in(parent: OwnedFd, name: &Path) -> Result<()> {
+pub(crate) fn unmount_in(
+    parent: OwnedFd,
+    name: &Path,
+    unmount: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     rustix::process::fchdir(&parent).map_err(failed("fchdir", || name.display().to_string()))?;
     drop(parent);
-    let outcome = umount_patiently(name);
+    let outcome = unmount(name);
     rustix::process::chdir("/").map_err(failed("chdir", || "/"))?;
     outcome
 }
 
 /// Unmounts. Retries while busy: killed processes may need a moment to drop the last references.
-pub(crate) fn umount_patiently(name: impl AsRef<Path>) -> Result<()> {
+pub(crate) fn umount_patiently(name: &Path) -> Result<()> {
     const ATTEMPTS: u32 = 20;
     for attempt in 1.. {
-        match umount(name.as_ref(), false) {
+        match umount(name, false) {
             Err(error) if error.errno() == Errno::BUSY && attempt < ATTEMPTS => {
                 std::thread::sleep(std::time::Duration::from_millis(attempt.into()));
             }

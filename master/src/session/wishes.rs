@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use djinni_api::SlaveName;
 use djinni_api::client::{CallError, MasterClient, SLAVE_ADDRESS};
-use djinni_api::codec::{Framer, parse_call};
+use djinni_api::codec::{Call, Framer, parse_call};
 use djinni_api::master::{DESCRIPTION, INTERFACE, Refusal, Reply, Request};
 use djinni_api::service;
 use slave_sys::{self as raw, Cloned};
@@ -37,11 +37,17 @@ pub(super) struct Wishes {
 impl Wishes {
     /// Listens in the network namespace of this process, which is the slave's, and forks the child.
     /// `root` is the id of the slave's root here.
-    pub(super) fn serve(slave: &SlaveName, root: u32) -> io::Result<Self> {
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(SLAVE_ADDRESS)?)?;
+    /// `None` if a process that an earlier user of the slave has left elsewhere keeps the address: the
+    /// slave then starts without.
+    pub(super) fn serve(slave: &SlaveName, root: u32) -> io::Result<Option<Self>> {
+        let bound = UnixListener::bind_addr(&SocketAddr::from_abstract_name(SLAVE_ADDRESS)?);
+        let listener = match bound {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
+            bound => bound?,
+        };
         let parent = rustix::process::getpid();
         match raw::fork().map_err(io::Error::from)? {
-            Cloned::Parent { pid, .. } => Ok(Wishes { pid }),
+            Cloned::Parent { pid, .. } => Ok(Some(Wishes { pid })),
             Cloned::Child => raw::exit_now(live(&listener, slave, root, parent)),
         }
     }
@@ -95,7 +101,9 @@ fn attend(mut stream: UnixStream, slave: &SlaveName, root: u32) -> io::Result<()
         let mut input = &buffer[..count];
         while let Some(message) = framer.push(&mut input) {
             let Ok(message) = message else { return Ok(()) };
-            stream.write_all(&answer(&message, slave, call))?;
+            if let Some(answer) = answer(&message, slave, call) {
+                stream.write_all(&answer)?;
+            }
         }
         if count == 0 {
             return Ok(());
@@ -103,23 +111,32 @@ fn attend(mut stream: UnixStream, slave: &SlaveName, root: u32) -> io::Result<()
     }
 }
 
-/// The reply to one message; `call` asks the djinni.
+/// The reply to one message, unless it wants none; `call` asks the djinni.
 fn answer(
     message: &[u8],
     slave: &SlaveName,
     call: impl FnOnce(&Request) -> Result<Reply, Refusal>,
-) -> Vec<u8> {
+) -> Option<Vec<u8>> {
     let parsed = match parse_call(message) {
         Ok(parsed) => parsed,
         Err(error) => {
             let (field, reason) = ("message".to_owned(), error.to_string());
-            return Refusal::InvalidRequest { field, reason }.encode();
+            return Some(Refusal::InvalidRequest { field, reason }.encode());
         }
     };
-    if let Some(answer) = service::answer(&parsed, &[(INTERFACE, DESCRIPTION)]) {
+    let reply = reply(&parsed, slave, call);
+    (!parsed.oneway).then_some(reply)
+}
+
+fn reply(
+    parsed: &Call,
+    slave: &SlaveName,
+    call: impl FnOnce(&Request) -> Result<Reply, Refusal>,
+) -> Vec<u8> {
+    if let Some(answer) = service::answer(parsed, &[(INTERFACE, DESCRIPTION)]) {
         return answer;
     }
-    let request = match Request::from_call(&parsed) {
+    let request = match Request::from_call(parsed) {
         Ok(request) => request,
         Err(error) => return error.encode(),
     };
@@ -176,7 +193,7 @@ mod tests {
             asked = true;
             Ok(Reply::Mounted {})
         });
-        (String::from_utf8(answer).unwrap(), asked)
+        (String::from_utf8(answer.unwrap()).unwrap(), asked)
     }
 
     #[test]

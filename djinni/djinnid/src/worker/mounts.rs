@@ -1,5 +1,7 @@
 //! Mounts in attached slaves, made and undone on request.
 
+use std::path::PathBuf;
+
 use djinni_api::{SlaveName, Target, master as wire};
 use djinni_plan::config::Slave;
 use djinni_plan::facts::SlotFacts;
@@ -35,8 +37,15 @@ impl Worker {
                     let (slave, volume) = (slave.name.clone(), name.clone());
                     wire::Refusal::VolumeUnavailable { slave, volume, reason }
                 }
+                (Mountable::Layers { image }, FailureKind::Image(reason)) => {
+                    let (slave, image) = (slave.name.clone(), image.clone());
+                    wire::Refusal::ImageUnavailable { slave, image, reason }
+                }
                 (_, kind) => self.mount_refusal(slave, target, Failure { kind, ..failure }),
             });
+        }
+        if let Mountable::Volume { name, .. } = mountable {
+            self.status(&slave.name).volumes.insert(name.clone());
         }
         // From now on the mount table has more than the attach has composed.
         self.composed.remove(&slave.name);
@@ -85,11 +94,14 @@ impl Worker {
     /// The mounts that an earlier djinnid has made in a slave on request.
     pub(super) fn found_mounts(&self, slave: &SlaveName) -> Vec<Made> {
         let found = facts::requested(&self.places.slaves(&self.master.name), slave);
-        let made = |(id, target)| {
+        let made = |(id, path): (u64, PathBuf)| {
+            // Its directory may have been moved to where no target is; by this name it can be undone.
+            let target = path.to_str().and_then(|path| path.parse().ok());
+            let target = target.or_else(|| format!("build/.mount-{id}").parse().ok())?;
             let (kind, what, read_only) = ("unknown".to_owned(), String::new(), false);
-            Made { id, shown: wire::Mounted { target, kind, what, read_only } }
+            Some(Made { id, shown: wire::Mounted { target, kind, what, read_only } })
         };
-        found.unwrap_or_default().into_iter().map(made).collect()
+        found.unwrap_or_default().into_iter().filter_map(made).collect()
     }
 
     fn mount_refusal(&self, slave: &Slave, target: &Target, failure: Failure) -> wire::Refusal {

@@ -91,7 +91,7 @@ fn statuses(master: &Master, choice: u8) -> Statuses {
         2 => State::Draining,
         _ => State::Broken { reference: "f-1".into() },
     };
-    let status = Status { state, generation: 1, mounts: Vec::new() };
+    let status = Status { state, generation: 1, mounts: Vec::new(), volumes: Default::default() };
     master.slaves.keys().map(|name| (name.clone(), status.clone())).collect()
 }
 

@@ -59,15 +59,20 @@ fn is_written_share(mountable: &Mountable) -> bool {
 fn no_system_directory(source: &Source, file: &MasterFile) -> Result<()> {
     for entry in file.share.values() {
         let path = Path::new(entry.dir.get_ref());
-        let holds = |system: &str| Path::new(system).starts_with(path);
-        let of_kernel = KERNELS.iter().find(|system| holds(system) || path.starts_with(system));
-        if let Some(system) = of_kernel.or_else(|| HOSTS.iter().find(|system| holds(system))) {
+        if let Some(system) = system_directory(path) {
             let reason = format!("share {} would show {system} to slaves", path.display());
             let remedy = "share a directory that holds what slaves need and nothing else";
             return Err(source.error(entry.dir.span(), reason, remedy));
         }
     }
     Ok(())
+}
+
+/// The directory of the system that `path` is, contains, or (of the kernel's) lies in.
+pub(super) fn system_directory(path: &Path) -> Option<&'static str> {
+    let holds = |system: &&&str| Path::new(system).starts_with(path);
+    let of_kernel = KERNELS.iter().find(|system| holds(system) || path.starts_with(system));
+    of_kernel.or_else(|| HOSTS.iter().find(holds)).copied()
 }
 
 /// Errs if a writable directory of a master overlaps another one or a share.
@@ -82,6 +87,20 @@ pub(super) fn directories(
     taken.extend(master.shares.iter().map(|(name, path)| (format!("share {name}"), path)));
     let trees = images.values().filter(|image| matches!(image.source, ImageSource::Directory(_)));
     taken.extend(trees.map(|image| (format!("image {}", image.name), image.source.path())));
+    let written = master.slaves.values().flat_map(|slave| &slave.mounts).filter_map(|m| match m {
+        Mountable::Share { path, writable: true, .. } => Some(path),
+        Mountable::Volume { source, .. } => Some(source.path()),
+        _ => None,
+    });
+    for path in written {
+        let tree = |image: &&Image| {
+            matches!(image.source, ImageSource::Directory(_)) && image.source.path().overlaps(path)
+        };
+        if let Some(image) = images.values().find(tree) {
+            let reason = format!("image {} and {path}, which slaves use, overlap", image.name);
+            return Err(source.error(file.var.dir.span(), reason, "use directories of their own"));
+        }
+    }
     if let Some((what, _)) = taken[1..].iter().find(|(_, path)| path.overlaps(&master.var)) {
         let reason = format!("var {} and {what} overlap", master.var);
         return Err(source.error(file.var.dir.span(), reason, "use directories of their own"));

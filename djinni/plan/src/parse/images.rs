@@ -54,6 +54,12 @@ fn image(source: &Source, key: &Text, entry: &ImageEntry) -> Result<(ImageName, 
         let reason = "a directory has no digest";
         return Err(source.error(digest.span(), reason, "remove \"digest\", or use an image file"));
     }
+    let system = super::apart::system_directory(from.path().as_path());
+    if let (ImageSource::Directory(path), Some(system)) = (&from, system) {
+        let reason = format!("image {path} would show {system} to slaves");
+        let remedy = "use a directory that holds the root of slaves and nothing else";
+        return Err(source.error(entry.source.span(), reason, remedy));
+    }
     Ok((name.clone(), Image { name, source: from, digest }))
 }
 

@@ -49,7 +49,17 @@ pub(super) fn mountables(source: &Source, texts: &[Text], known: &Known) -> Resu
         let reason = format!("more than {MOUNTS} entries of \"mounts\"");
         return Err(source.error(text.span(), reason, "remove some"));
     }
-    texts.iter().map(|text| mountable(source, text, known)).collect()
+    let mut found: Vec<Mountable> = Vec::new();
+    for text in texts {
+        let entry = mountable(source, text, known)?;
+        let same = |other: &Mountable| (other.kind(), other.what()) == (entry.kind(), entry.what());
+        if found.iter().any(same) {
+            let reason = format!("{}:{} is listed twice", entry.kind().name(), entry.what());
+            return Err(source.error(text.span(), reason, "remove one of the entries"));
+        }
+        found.push(entry);
+    }
+    Ok(found)
 }
 
 fn mountable(source: &Source, text: &Text, known: &Known) -> Result<Mountable> {
