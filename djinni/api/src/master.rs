@@ -86,8 +86,8 @@ pub enum Request {
     #[serde(rename = "io.djinni.Master.Umount")]
     Umount { slave: SlaveName, target: Target },
     /// The mounts that `Mount` has made in a slave.
-    #[serde(rename = "io.djinni.Master.Mounts")]
-    Mounts { slave: SlaveName },
+    #[serde(rename = "io.djinni.Master.ListMounts")]
+    ListMounts { slave: SlaveName },
     /// Renew the lease of all slaves that this master holds.
     #[serde(rename = "io.djinni.Master.Rub")]
     Rub,
@@ -123,7 +123,7 @@ impl Request {
                 slave: parameters.text("slave")?,
                 target: parameters.text("target")?,
             },
-            "Mounts" => Self::Mounts { slave: parameters.text("slave")? },
+            "ListMounts" => Self::ListMounts { slave: parameters.text("slave")? },
             "Rub" => Self::Rub,
             "Monitor" => Self::Monitor,
             _ => return Err(parameters.no_such_method()),
@@ -241,7 +241,7 @@ pub struct Mounted {
     pub read_only: bool,
 }
 
-/// Reply of `Mounts`.
+/// Reply of `ListMounts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountList {
     /// The mounts, oldest first.
@@ -282,7 +282,7 @@ pub enum Reply {
     Mounted {},
     /// To `Umount`.
     Unmounted {},
-    /// To `Mounts`.
+    /// To `ListMounts`.
     Mounts(MountList),
     /// To `Rub`.
     Rubbed(Rubbed),

@@ -101,7 +101,7 @@ pub fn judge(
         Request::Attach { slave, hold } => attach(known(master, slave)?, statuses, peer, *hold)?,
         Request::Detach { slave } => Granted::Detach { slave: known(master, slave)?.clone() },
         Request::Reset { slave } => Granted::Reset { slave: known(master, slave)?.clone() },
-        Request::Mounts { slave } => Granted::Mounts { slave: known(master, slave)?.clone() },
+        Request::ListMounts { slave } => Granted::Mounts { slave: known(master, slave)?.clone() },
         Request::Mount { slave, kind, what, target } => {
             let slave = known(master, slave)?;
             let mountable = mountable::permitted(&slave.mounts, *kind, what)?;

@@ -143,7 +143,7 @@ fn reply(
     let outcome = match permitted(&request, slave) {
         true => call(&request),
         false => Err(Refusal::NotPermitted {
-            rule: format!("slave {slave} may ask for Mount, Umount and Mounts of itself only"),
+            rule: format!("slave {slave} may ask for Mount, Umount and ListMounts of itself only"),
         }),
     };
     outcome.map_or_else(|refusal| refusal.encode(), |reply| reply.encode())
@@ -154,7 +154,7 @@ fn permitted(request: &Request, slave: &SlaveName) -> bool {
     match request {
         Request::Mount { slave: named, .. }
         | Request::Umount { slave: named, .. }
-        | Request::Mounts { slave: named } => named == slave,
+        | Request::ListMounts { slave: named } => named == slave,
         _ => false,
     }
 }
@@ -173,7 +173,7 @@ fn call(request: &Request) -> Result<Reply, Refusal> {
         Request::Umount { slave, target } => {
             djinni.umount(slave, target).map(|()| Reply::Unmounted {})
         }
-        Request::Mounts { slave } => djinni.mounts(slave).map(Reply::Mounts),
+        Request::ListMounts { slave } => djinni.mounts(slave).map(Reply::Mounts),
         _ => return Err(broken(&"a request that does not pass")),
     };
     outcome.map_err(|error| match error {
@@ -201,7 +201,7 @@ mod tests {
         let mount = r#"{"method":"io.djinni.Master.Mount","parameters":{"slave":"b","kind":"share","what":"w","target":"build/x"}}"#;
         let umount =
             r#"{"method":"io.djinni.Master.Umount","parameters":{"slave":"b","target":"build/x"}}"#;
-        let mounts = r#"{"method":"io.djinni.Master.Mounts","parameters":{"slave":"b"}}"#;
+        let mounts = r#"{"method":"io.djinni.Master.ListMounts","parameters":{"slave":"b"}}"#;
         for message in [mount, umount, mounts] {
             assert!(answered(message).1, "{message}");
             let other = message.replace("\"slave\":\"b\"", "\"slave\":\"c\"");

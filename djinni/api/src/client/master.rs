@@ -95,7 +95,7 @@ impl MasterClient {
 
     /// The mounts that [`MasterClient::mount`] has made in a slave.
     pub fn mounts(&mut self, slave: &SlaveName) -> MasterResult<master::MountList> {
-        self.0.call(&master::Request::Mounts { slave: slave.clone() })
+        self.0.call(&master::Request::ListMounts { slave: slave.clone() })
     }
 
     /// Renews everything this master holds.

@@ -52,7 +52,7 @@ fn each_request_of_a_master_is_what_its_call_says() {
             json!({"slave": "bslave-1", "target": "mnt/x"}),
             master::Request::Umount { slave: slave(), target: "mnt/x".parse().unwrap() },
         ),
-        ("Mounts", named(), master::Request::Mounts { slave: slave() }),
+        ("ListMounts", named(), master::Request::ListMounts { slave: slave() }),
     ];
     for (method, parameters, request) in expected {
         let call = call(&format!("io.djinni.Master.{method}"), parameters);
@@ -135,6 +135,19 @@ fn every_method_of_the_texts_is_decoded() {
                 |error: &Option<_>| matches!(error, Some(ServiceError::MethodNotFound { .. }));
             assert!(!errors.iter().any(unknown), "{method}");
         }
+    }
+}
+
+#[test]
+fn types_methods_and_errors_have_different_names() {
+    // Clients look a name up among all members of an interface.
+    for text in [master::DESCRIPTION, host::DESCRIPTION] {
+        let mut names: Vec<_> =
+            ["type", "method", "error"].iter().flat_map(|k| declared(k, text)).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{names:?}");
     }
 }
 

@@ -19,7 +19,7 @@ impl Worker {
             wire::Request::Reset { slave } => ("Reset", Some(slave)),
             wire::Request::Mount { slave, .. } => ("Mount", Some(slave)),
             wire::Request::Umount { slave, .. } => ("Umount", Some(slave)),
-            wire::Request::Mounts { slave } => ("Mounts", Some(slave)),
+            wire::Request::ListMounts { slave } => ("ListMounts", Some(slave)),
             wire::Request::Rub => ("Rub", None),
             wire::Request::Monitor => ("Monitor", None),
         };
