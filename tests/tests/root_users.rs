@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use djinni_tests::baseline::eventually;
+use djinni_tests::baseline::{PATIENCE, eventually};
 use djinni_tests::djinni::{Djinni, MASTER, USERS};
 use djinni_tests::programs::{Ran, program, run};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -237,9 +237,15 @@ fn root_a_master_that_takes_no_callers_costs_its_supervisor_nothing_and_is_stopp
     let (descriptors_now, memory_now) = costs(supervisor);
     assert!(descriptors_now <= descriptors + 1, "{descriptors} -> {descriptors_now}");
     assert!(memory_now <= memory + 512, "{memory} -> {memory_now} KiB");
-    // It continues after SIGCONT.
+    // It continues after SIGCONT. Until it has taken those who wait, others are told to try again.
     kill(first, SIGCONT).unwrap();
-    builds(&djinni, BERT).done();
+    eventually("it takes callers", PATIENCE, || match builds(&djinni, BERT).status {
+        75 => false,
+        status => {
+            assert_eq!(status, 0);
+            true
+        }
+    });
     assert!(held.iter().any(|caller| refused(caller).code == "InvalidRequest"));
     // And it can be killed while it is stopped again.
     kill(first, SIGSTOP).unwrap();
