@@ -166,3 +166,19 @@ fn root_a_session_that_is_killed_takes_the_requests_of_its_slave_along() {
     djinni.in_slave("erofs", &["djinni", "mounts"]).done();
     djinni.finish_by_force();
 }
+
+#[test]
+fn root_a_mount_that_failed_keeps_no_volume_from_its_writer() {
+    let listed = "mounts = [\"volume:cache:rw\", \"volume:fixed\"]";
+    let djinni = permissive_with(listed, "mounts = [\"volume:cache\"]");
+    for slave in ["erofs", "ext4"] {
+        djinni.asks(&["attach", slave]).done();
+    }
+    mount(&djinni, "ext4", "volume:cache", "mnt/none").ended_with(1).complains(&["read-only"]);
+    mount(&djinni, "erofs", "volume:cache", "build/c").done();
+    mount(&djinni, "ext4", "volume:cache", "build/c").ended_with(75).complains(&["elsewhere"]);
+    for slave in ["erofs", "ext4"] {
+        djinni.asks(&["detach", slave]).done();
+    }
+    djinni.finish_by_force();
+}

@@ -33,7 +33,7 @@ pub fn slot_mounts(table: &[u8], slaves: &Path, slave: &SlaveName) -> Vec<PathBu
 
 /// The mounts in a slave's slot that were made on request, by number, as paths relative to the slave's root:
 /// all below the working area, and those below `mnt` but for the shares of the attach. A slave may have
-/// moved them to paths that are no targets. `table` and `slaves` as for [`slot_mounts`].
+/// moved them to paths that are not valid targets. `table` and `slaves` as for [`slot_mounts`].
 pub fn requested(table: &[u8], slaves: &Path, slave: &SlaveName) -> Vec<(u64, PathBuf)> {
     let root = slaves.join(slave.as_str()).join("root");
     let relative = |point: PathBuf| point.strip_prefix(&root).map(Path::to_owned).ok();

@@ -100,7 +100,7 @@ struct Run {
 impl Stage {
     /// A stage for the master whose directory below the runtime directory is `directory`. Directories
     /// that the policy names are opened on `host`: its disks may have been mounted after the master.
-    /// What a killed worker had begun to compose is removed.
+    /// Removes the half tree of a killed worker.
     pub fn start(
         directory: PathBuf,
         cgroup: Cgroup,

@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use djinni_api::SlaveName;
 use djinni_api::client::{CallError, MasterClient, SLAVE_ADDRESS};
@@ -37,6 +37,7 @@ pub(super) struct Wishes {
 impl Wishes {
     /// Listens in the network namespace of this process, which is the slave's, and forks the child.
     /// `root` is the id of the slave's root here.
+    ///
     /// `None` if a process that an earlier user of the slave has left elsewhere keeps the address: the
     /// slave then starts without.
     pub(super) fn serve(slave: &SlaveName, root: u32) -> io::Result<Option<Self>> {
@@ -79,24 +80,34 @@ fn live(
     }
     loop {
         match listener.accept() {
-            Ok((stream, _)) => drop(attend(stream, slave, root)),
+            Ok((stream, _)) => drop(attend(stream, slave, root, PATIENCE)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return 1,
         }
     }
 }
 
-/// Answers the calls of one connection.
-fn attend(mut stream: UnixStream, slave: &SlaveName, root: u32) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// Answers the calls of one connection; each has to be complete within `patience`.
+fn attend(
+    mut stream: UnixStream,
+    slave: &SlaveName,
+    root: u32,
+    patience: Duration,
+) -> io::Result<()> {
+    stream.set_write_timeout(Some(patience))?;
     let peer = rustix::net::sockopt::socket_peercred(&stream)?;
     if peer.uid.as_raw() != root {
         let rule = "only root of a slave asks for mounts".to_owned();
         return stream.write_all(&Refusal::NotPermitted { rule }.encode());
     }
     let (mut framer, mut buffer) = (Framer::new(), [0; 4096]);
+    let mut until = Instant::now() + patience;
     loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         let count = stream.read(&mut buffer)?;
         let mut input = &buffer[..count];
         while let Some(message) = framer.push(&mut input) {
@@ -104,6 +115,7 @@ fn attend(mut stream: UnixStream, slave: &SlaveName, root: u32) -> io::Result<()
             if let Some(answer) = answer(&message, slave, call) {
                 stream.write_all(&answer)?;
             }
+            until = Instant::now() + patience;
         }
         if count == 0 {
             return Ok(());
@@ -208,6 +220,20 @@ mod tests {
             let (answer, asked) = answered(&other);
             assert!(answer.contains("NotPermitted") && !asked, "{answer}");
         }
+    }
+
+    #[test]
+    fn a_client_that_sends_byte_by_byte_is_given_up() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let root = rustix::process::getuid().as_raw();
+        let patience = Duration::from_millis(200);
+        let attended =
+            std::thread::spawn(move || attend(ours, &"b".parse().unwrap(), root, patience));
+        // Each byte comes in time; the whole call does not. The write fails once the other end is closed.
+        while theirs.write_all(b" ").is_ok() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(attended.join().unwrap().is_err());
     }
 
     #[test]

@@ -126,9 +126,7 @@ impl Worker {
         if let Some(news) = self.status(slave).settle(outcome) {
             self.announce(slave, news);
         }
-        let statuses = &self.statuses;
-        let is_used = |name: &_| statuses.values().any(|status| status.volumes.contains(name));
-        self.stage.close_volumes(is_used);
+        self.close_unused_volumes();
         reply
     }
 

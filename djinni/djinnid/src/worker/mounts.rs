@@ -32,6 +32,7 @@ impl Worker {
         }
         let plan = plan::plan(grant, &self.master, &self.places, &SlotFacts::default());
         if let Err(failure) = self.stage.run_holding(&plan) {
+            self.close_unused_volumes();
             return Err(match (mountable, failure.kind) {
                 (Mountable::Volume { name, .. }, FailureKind::Volume(reason)) => {
                     let (slave, volume) = (slave.name.clone(), name.clone());
@@ -83,6 +84,13 @@ impl Worker {
             status.mounts.retain(|other| other.id != made.id);
         }
         self.status(slave).mounts.push(made);
+    }
+
+    /// Closes the volumes that no attached slave has had mounted: others may write to them.
+    pub(super) fn close_unused_volumes(&mut self) {
+        let statuses = &self.statuses;
+        let is_used = |name: &_| statuses.values().any(|status| status.volumes.contains(name));
+        self.stage.close_volumes(is_used);
     }
 
     /// The mounts made in a slave on request.

@@ -71,7 +71,7 @@ impl Stage {
         Ok(self.staging.composing().clone_mount(part, change)?)
     }
 
-    /// Closes the volumes that no slave can have any more.
+    /// Closes the volumes that are read and not used any more.
     pub fn close_volumes(&mut self, is_used: impl Fn(&VolumeName) -> bool) {
         self.volumes.retain(|name, _| is_used(name));
     }
